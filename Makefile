@@ -1,0 +1,38 @@
+# Every target makes .venv itself where it is missing. TF=tensorflow-tpu or TF='tensorflow[and-cuda]'
+# installs that TensorFlow instead: it owns the same folder, so it goes first and ours takes no dependencies.
+PYTHON ?= python3
+TF ?= tensorflow
+BIN := .venv/bin
+DEPENDENCIES := tensorflow-datasets absl-py numpy tensorboard
+EXTRAS := pytest ruff scikit-learn ai-edge-litert
+
+.PHONY: demo test soak lint bench clean
+
+demo: .venv/installed
+	$(BIN)/python train.py --model_dir=runs/demo
+	$(BIN)/python eval.py --model_dir=runs/demo
+	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+soak: .venv/installed
+	$(BIN)/python -m pytest -m soak
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build dist *.egg-info runs data
+
+.venv/installed: setup.py
+	$(PYTHON) -m venv .venv
+ifeq ($(TF),tensorflow)
+	$(BIN)/pip install --quiet --editable '.[test]'
+else
+	$(BIN)/pip install --quiet '$(TF)>=2.20'
+	$(BIN)/pip install --quiet $(DEPENDENCIES) $(EXTRAS)
+	$(BIN)/pip install --quiet --no-deps --editable .
+endif
+	touch $@

@@ -1,0 +1,36 @@
+"""MixNet for TensorFlow: the official models, their weights, recipe and mobile export, in Keras 3."""
+
+import keras
+
+if keras.config.backend() != "tensorflow":
+    raise ImportError(
+        f"mixnet_tf needs Keras' TensorFlow backend, but it is {keras.config.backend()!r}; set KERAS_BACKEND=tensorflow "
+        "in the environment, before keras is imported."
+    )
+
+from mixnet_tf.checkpoints import load_official_checkpoint
+from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder
+from mixnet_tf.endpoints import endpoints, features_model, multiply_adds
+from mixnet_tf.layers import GroupedConv2D, MixConv
+from mixnet_tf.model import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
+from mixnet_tf.variants import get_model_params
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockArgs",
+    "GlobalParams",
+    "GroupedConv2D",
+    "MixConv",
+    "MixNetL",
+    "MixNetM",
+    "MixNetS",
+    "MixnetDecoder",
+    "build_model",
+    "endpoints",
+    "features_model",
+    "get_model_params",
+    "load_official_checkpoint",
+    "multiply_adds",
+    "preprocess_input",
+]

@@ -1,0 +1,166 @@
+"""Official TensorFlow 1 checkpoints to the variables of our models."""
+
+import os
+import re
+
+import keras
+import tensorflow as tf
+
+from mixnet_tf import layers
+from mixnet_tf.endpoints import parts
+
+_EMA = "/ExponentialMovingAverage"
+_SLOT = re.compile(r"/RMSProp(_1)?$")
+_SCOPE = re.compile(r"stem|head|blocks_([0-9]+)")
+# What stands below a scope: the kind of layer, its counter, and the variable.
+_TAILS = (
+    ("se", re.compile(r"se/conv2d(?:_([0-9]+))?/(kernel|bias)")),
+    ("conv", re.compile(r"conv2d(?:_([0-9]+))?/(kernel)")),
+    ("depthwise", re.compile(r"depthwise_conv2d(?:_([0-9]+))?/(depthwise_kernel)")),
+    ("bn", re.compile(r"batch_normalization(?:_([0-9]+))?/(gamma|beta|moving_mean|moving_variance)")),
+    ("dense", re.compile(r"dense(?:_([0-9]+))?/(kernel|bias)")),
+)
+
+
+def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
+    """Reads a checkpoint of the official MixNet into a model.
+
+    Nothing is assigned unless every variable fits. A model without its top takes no dense layer.
+
+    Args:
+        model: A MixNet of the same architecture.
+        path: A checkpoint's prefix, such as "mixnet-s/model.ckpt", or a folder with a `checkpoint` file.
+        use_ema: Whether to read the moving averages, the reference's choice for eval, or the raw weights.
+        skip_head: Whether to leave the model's dense layer as it is, for other classes.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint at `path`.
+        ValueError: For a variable that is missing, left over or of another shape, naming it, or if
+            averages are asked for and some variable has none.
+
+    Source: mixnet/mixnet_builder.py, mnasnet_main.py:_scaffold_fn; `golden/names` in our tests.
+    """
+    prefix = checkpoint_prefix(path)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes = reader.get_variable_to_shape_map()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{prefix} cannot be read as a TensorFlow checkpoint: {error}") from error
+    names = _model_variables(shapes, use_ema, prefix)
+    targets = _expected(model)
+    with_dense = any(key[1] == "dense" for key in targets)
+    if skip_head or not with_dense:
+        names = {key: name for key, name in names.items() if key[1] != "dense"}
+        targets = {key: variable for key, variable in targets.items() if key[1] != "dense"}
+    problems = [f"missing: {'/'.join(map(str, key))}" for key in targets if key not in names]
+    problems += [f"left over: {name}" for key, name in names.items() if key not in targets]
+    for key in targets.keys() & names.keys():
+        have, want = tuple(shapes[names[key]]), tuple(targets[key].shape)
+        if have != want:
+            hint = " (another number of classes; skip_head=True leaves the head as it is)" if key[1] == "dense" else ""
+            problems.append(f"misshapen: {names[key]} is {have}, the model's is {want}{hint}")
+    if problems:
+        raise ValueError(f"{prefix} does not fit model {model.name!r}; nothing was loaded.\n" + _listing(problems))
+    values = {key: reader.get_tensor(name) for key, name in names.items()}
+    for key, variable in targets.items():
+        variable.assign(values[key])
+
+
+def checkpoint_prefix(path):
+    """The checkpoint that `path`, a prefix or a folder with a `checkpoint` file, means.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = os.fspath(path)
+    if tf.io.gfile.isdir(path):
+        state = tf.train.get_checkpoint_state(path)
+        if state is None:
+            raise FileNotFoundError(f"{path} has no readable `checkpoint` file; give the checkpoint's prefix instead.")
+        # A published folder may name the place where it was written.
+        inside = os.path.join(path, os.path.basename(state.model_checkpoint_path))
+        prefix = inside if tf.io.gfile.exists(inside + ".index") else state.model_checkpoint_path
+    else:
+        prefix = path.removesuffix(".index")
+    if not tf.io.gfile.exists(prefix + ".index"):
+        raise FileNotFoundError(f"No checkpoint at {prefix}: {prefix}.index does not exist.")
+    return prefix
+
+
+def _model_variables(shapes, use_ema, prefix):
+    """Checkpoint names by (scope, kind, rank within the scope, variable)."""
+    raw = {name for name in shapes if name != "global_step" and not _SLOT.search(name) and not name.endswith(_EMA)}
+    orphans = [name for name in shapes if name.endswith(_EMA) and name.removesuffix(_EMA) not in raw]
+    if orphans:
+        raise ValueError(f"{prefix} has averages of variables that it lacks:\n" + _listing(orphans))
+    if use_ema:
+        lacking = [name for name in raw if name + _EMA not in shapes]
+        if lacking:
+            raise ValueError(
+                f"{prefix} has no moving average for {len(lacking)} of {len(raw)} variables; "
+                f"use_ema=False reads the raw weights.\n" + _listing(lacking)
+            )
+    parsed = {name: _parse(name) for name in raw}
+    foreign = [name for name, key in parsed.items() if key is None]
+    if foreign:
+        raise ValueError(f"{prefix} has variables that are not MixNet's:\n" + _listing(foreign))
+    counters = {}
+    for scope, kind, counter, _ in parsed.values():
+        counters.setdefault((scope, kind), set()).add(counter)
+    names = {}
+    for name, (scope, kind, counter, variable) in parsed.items():
+        key = (scope, kind, sorted(counters[scope, kind]).index(counter), variable)
+        if key in names:
+            raise ValueError(f"{prefix} holds the same variable twice: {names[key]} and {name}.")
+        names[key] = name
+    return {key: name + _EMA if use_ema else name for key, name in names.items()}
+
+
+def _parse(name):
+    """(scope, kind, counter, variable) of a checkpoint name, or None if it is not MixNet's."""
+    components = name.split("/")
+    scopes = [i for i, component in enumerate(components) if _SCOPE.fullmatch(component)]
+    if not scopes:
+        return None
+    scope, tail = components[scopes[-1]], "/".join(components[scopes[-1] + 1 :])
+    for kind, pattern in _TAILS:
+        match = pattern.fullmatch(tail)
+        if match:
+            return scope.replace("blocks_", "block_"), kind, int(match[1] or 0), match[2]
+    return None
+
+
+def _expected(model):
+    """The model's variables by the same keys: a layer's rank is its place among its kind in the part."""
+    variables = {}
+    for part, part_layers in parts(model).items():
+        ranks = {}
+
+        def add(kind, names, values, part=part, ranks=ranks):
+            rank = ranks[kind] = ranks.get(kind, -1) + 1
+            variables.update({(part, kind, rank, name): v for name, v in zip(names, values, strict=True)})
+
+        for layer in part_layers:
+            if isinstance(layer, layers.GroupedConv2D):
+                for kernel in layer.kernels:
+                    add("conv", ["kernel"], [kernel])
+            elif isinstance(layer, layers.MixConv):
+                for kernel in layer.kernels:
+                    add("depthwise", ["depthwise_kernel"], [kernel])
+            elif isinstance(layer, layers.SqueezeExcite):
+                for conv in (layer.reduce, layer.expand):
+                    add("se", ["kernel", "bias"], [conv.kernel, conv.bias])
+            elif isinstance(layer, keras.layers.BatchNormalization):
+                values = [layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance]
+                add("bn", ["gamma", "beta", "moving_mean", "moving_variance"], values)
+            elif isinstance(layer, keras.layers.Conv2D):
+                add("conv", ["kernel"], [layer.kernel])
+            elif isinstance(layer, keras.layers.Dense):
+                add("dense", ["kernel", "bias"], [layer.kernel, layer.bias])
+    return variables
+
+
+def _listing(lines, most=20):
+    lines = sorted(lines)
+    more = [f"... and {len(lines) - most} more"] if len(lines) > most else []
+    return "\n".join(f"  {line}" for line in lines[:most] + more)

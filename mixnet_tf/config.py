@@ -1,0 +1,218 @@
+"""Block strings and model parameters: the paper's notation as typed, immutable values."""
+
+import re
+from typing import NamedTuple
+
+
+class GlobalParams(NamedTuple):
+    """What holds for a whole network.
+
+    Filter counts are nominal: `round_filters` has not been applied yet.
+    Source: mixnet/mixnet_model.py:GlobalParams.
+    """
+
+    batch_norm_momentum: float = 0.99
+    batch_norm_epsilon: float = 1e-3
+    dropout_rate: float = 0.2
+    num_classes: int = 1000
+    depth_multiplier: float | None = None  # None: widths as written
+    depth_divisor: int = 8
+    min_depth: int | None = None  # None: the divisor
+    stem_size: int = 16
+    feature_size: int = 1536  # the head's filters, never scaled
+    activation: str = "swish"  # what the word `sw` in a block string stands for
+
+
+class BlockArgs(NamedTuple):
+    """One stage: `num_repeat` inverted-residual blocks.
+
+    A `*_ksize` holds one odd kernel size (pixels) per channel group. Filters are
+    nominal: `round_filters` has not been applied yet.
+    Source: mixnet/mixnet_model.py:BlockArgs.
+    """
+
+    dw_ksize: tuple[int, ...]
+    expand_ksize: tuple[int, ...]
+    project_ksize: tuple[int, ...]
+    num_repeat: int
+    input_filters: int
+    output_filters: int
+    expand_ratio: int
+    id_skip: bool = True
+    strides: tuple[int, int] = (1, 1)  # rows, columns; pixels
+    se_ratio: float | None = None  # None: no squeeze-and-excitation
+    swish: bool = False  # False: ReLU
+    dilated: bool = False
+
+    @property
+    def expanded_filters(self):
+        """Channels between the expand and the project convolution."""
+        return self.input_filters * self.expand_ratio
+
+    @property
+    def has_residual(self):
+        """Whether the block's input is added to its output."""
+        return self.id_skip and self.strides == (1, 1) and self.input_filters == self.output_filters
+
+    @property
+    def se_filters(self):
+        """Channels inside squeeze-and-excitation, counted from the block's input; None without."""
+        return None if self.se_ratio is None else max(1, int(self.input_filters * self.se_ratio))
+
+
+_FLAGS = {"noskip": "id_skip", "sw": "swish", "dilated": "dilated"}
+_REQUIRED = ("r", "k", "a", "p", "s", "e", "i", "o")
+_KEYS = (*_REQUIRED, "se")
+
+
+class MixnetDecoder:
+    """Block strings to `BlockArgs` and back.
+
+    Example:
+        >>> from mixnet_tf import MixnetDecoder
+        >>> [block] = MixnetDecoder.decode(["r2_k3.5_a1_p1.1_s11_e6_i80_o80_se0.25_sw"])
+        >>> block.dw_ksize, block.num_repeat, block.se_ratio
+        ((3, 5), 2, 0.25)
+        >>> MixnetDecoder.encode([block])
+        ['r2_k3.5_a1_p1.1_s11_e6_i80_o80_se0.25_sw']
+
+    Source: mixnet/mixnet_builder.py:MixnetDecoder. The reference ignores an option that it
+    does not know; this one raises.
+    """
+
+    @staticmethod
+    def decode(string_list):
+        """Block strings to a list of `BlockArgs`.
+
+        Raises:
+            ValueError: For an unknown, repeated, missing or malformed option.
+        """
+        if isinstance(string_list, str):
+            raise ValueError(f"Expected a list of block strings, received the string {string_list!r}.")
+        return [_decode_block_string(text) for text in string_list]
+
+    @staticmethod
+    def encode(blocks_args):
+        """A list of `BlockArgs` to block strings, in the reference's order of options."""
+        return [_encode_block_string(block) for block in blocks_args]
+
+
+def _decode_block_string(text):
+    if not isinstance(text, str):
+        raise ValueError(f"A block string is a str such as 'r1_k3_a1_p1_s11_e1_i16_o16', received {text!r}.")
+    options, words = {}, set()
+    for op in text.split("_"):
+        match = re.fullmatch(r"([a-z]+)([0-9.]*)", op)
+        key, value = match.groups() if match else (op, "")
+        if key in options or key in words:
+            raise ValueError(f"Option {key!r} stands twice in block string {text!r}.")
+        if key in _FLAGS and not value:
+            words.add(key)
+        elif key in _KEYS:
+            options[key] = value
+        else:
+            raise ValueError(
+                f"Unknown option {op!r} in block string {text!r}; expected one of "
+                f"{sorted(_KEYS)} followed by a number, or {sorted(_FLAGS)}."
+            )
+    missing = [key for key in _REQUIRED if key not in options]
+    if missing:
+        raise ValueError(f"Block string {text!r} lacks the options {missing}.")
+
+    def integer(key):
+        if not re.fullmatch(r"[1-9][0-9]*", options[key]):
+            raise ValueError(f"Option {key + options[key]!r} in block string {text!r}: expected a whole number from 1.")
+        return int(options[key])
+
+    def kernel_sizes(key):
+        sizes = options[key].split(".")
+        if not all(re.fullmatch(r"[0-9]*[13579]", size) for size in sizes):
+            raise ValueError(
+                f"Option {key + options[key]!r} in block string {text!r}: expected odd kernel sizes "
+                f"joined by '.', such as {key}3.5.7."
+            )
+        return tuple(map(int, sizes))
+
+    if not re.fullmatch(r"[1-9]{2}", options["s"]):
+        raise ValueError(f"Option {'s' + options['s']!r} in block string {text!r}: expected two digits, such as s22.")
+    se_ratio = None
+    if "se" in options:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", options["se"]):
+            raise ValueError(
+                f"Option {'se' + options['se']!r} in block string {text!r}: expected a ratio, as in se0.5."
+            )
+        ratio = float(options["se"])
+        se_ratio = ratio if 0 < ratio <= 1 else None  # as the reference: outside this range, no SE
+
+    return BlockArgs(
+        dw_ksize=kernel_sizes("k"),
+        expand_ksize=kernel_sizes("a"),
+        project_ksize=kernel_sizes("p"),
+        num_repeat=integer("r"),
+        input_filters=integer("i"),
+        output_filters=integer("o"),
+        expand_ratio=integer("e"),
+        id_skip="noskip" not in words,
+        strides=tuple(map(int, options["s"])),
+        se_ratio=se_ratio,
+        swish="sw" in words,
+        dilated="dilated" in words,
+    )
+
+
+def _encode_block_string(block):
+    def join(sizes):
+        return ".".join(map(str, sizes))
+
+    options = [
+        f"r{block.num_repeat}",
+        f"k{join(block.dw_ksize)}",
+        f"a{join(block.expand_ksize)}",
+        f"p{join(block.project_ksize)}",
+        f"s{block.strides[0]}{block.strides[1]}",
+        f"e{block.expand_ratio}",
+        f"i{block.input_filters}",
+        f"o{block.output_filters}",
+    ]
+    if block.se_ratio is not None:
+        options.append(f"se{block.se_ratio:g}")
+    if not block.id_skip:
+        options.append("noskip")
+    if block.swish:
+        options.append("sw")
+    if block.dilated:
+        options.append("dilated")
+    return "_".join(options)
+
+
+def round_filters(filters, global_params):
+    """Filters times the depth multiplier, to a multiple of the divisor, never below 90%.
+
+    Source: mixnet/mixnet_model.py:round_filters, where 0 means None for the multiplier and the minimum.
+    """
+    multiplier = global_params.depth_multiplier
+    if multiplier is None or multiplier == 0:
+        return filters
+    divisor = global_params.depth_divisor
+    scaled = filters * multiplier
+    at_least = divisor if global_params.min_depth in (None, 0) else global_params.min_depth
+    rounded = max(at_least, int(scaled + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * scaled else rounded
+
+
+def unroll(blocks_args, global_params):
+    """Stages to single blocks (`num_repeat` 1) with rounded filters.
+
+    The first block of a stage takes its input filters and strides; each repeat has the stage's
+    output filters as its input, and stride 1. Source: mixnet/mixnet_model.py:MixnetModel._build.
+    """
+    blocks = []
+    for stage in blocks_args:
+        block = stage._replace(
+            num_repeat=1,
+            input_filters=round_filters(stage.input_filters, global_params),
+            output_filters=round_filters(stage.output_filters, global_params),
+        )
+        repeat = block._replace(input_filters=block.output_filters, strides=(1, 1))
+        blocks += [block] + [repeat] * (stage.num_repeat - 1)
+    return blocks

@@ -1,0 +1,135 @@
+"""The parts of a built MixNet: its stages of computation by the reference's names."""
+
+import math
+
+import keras
+
+from mixnet_tf import layers
+
+
+def parts(model):
+    """The layers of a MixNet by the part they belong to, in the order of computation.
+
+    Args:
+        model: What `build_model` returned, or a functional model that contains its layers.
+
+    Returns:
+        A dict from "stem", "block_0", "block_1", ..., "head" to a list of layers.
+
+    Raises:
+        ValueError: If the model is not a MixNet.
+    """
+    found = {"stem": []}
+    for layer in model.layers:
+        words = layer.name.split("_")
+        part = "_".join(words[:2]) if words[0] == "block" else words[0]
+        if part in ("stem", "head") or words[0] == "block":
+            found.setdefault(part, []).append(layer)
+    if not found["stem"] or "block_0" not in found:
+        raise ValueError(f"Model {model.name!r} is not a MixNet of mixnet_tf: it has no layers stem_* and block_0_*.")
+    return found
+
+
+def block_names(model):
+    """The names "block_0", "block_1", ... of a MixNet's blocks, in order."""
+    return [part for part in parts(model) if part.startswith("block_")]
+
+
+def endpoints(model):
+    """The reference's endpoints as Keras tensors.
+
+    Args:
+        model: A MixNet.
+
+    Returns:
+        A dict with "stem", "block_N", "block_N/expansion_output" (after MixConv and SE),
+        "reduction_1" ... and their "/expansion_output" (the last block before each stride-2 block,
+        and the last one), "global_pool" (the reference's name for the last block, not pooled) and,
+        where the model has its top, "head" (logits).
+
+    Source: mixnet/mixnet_model.py:MixnetModel.call.
+    """
+    by_part = parts(model)
+    found = {"stem": by_part["stem"][-1].output}
+    blocks = block_names(model)
+    reductions = 0
+    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        own = by_part[block]
+        project = next(i for i, layer in enumerate(own) if layer.name == f"{block}_project_conv")
+        ends = {"": own[-1].output, "/expansion_output": own[project - 1].output}
+        names = [block]
+        if following is None or _strides(by_part[following])[0] > 1:
+            reductions += 1
+            names.append(f"reduction_{reductions}")
+        found |= {name + suffix: tensor for name in names for suffix, tensor in ends.items()}
+    found["global_pool"] = found[blocks[-1]]
+    dense = [layer for layer in by_part.get("head", []) if isinstance(layer, keras.layers.Dense)]
+    if dense:
+        found["head"] = dense[0].output
+    return found
+
+
+def _strides(block):
+    return next(layer.strides for layer in block if isinstance(layer, layers.MixConv))
+
+
+def features_model(model, names=None):
+    """A model from the images to some endpoints of a MixNet, sharing its weights.
+
+    Args:
+        model: A MixNet.
+        names: Names of `endpoints`; None for every "reduction_N": reduction_1 at half the
+            resolution of the images to reduction_5 at a 32nd, for detection and segmentation heads.
+
+    Returns:
+        A `keras.Model` whose output is a dict from each name to (batch, height, width, channels).
+
+    Raises:
+        ValueError: If the model is not a MixNet or lacks an endpoint.
+
+    Example:
+        >>> import mixnet_tf
+        >>> features = mixnet_tf.features_model(mixnet_tf.MixNetS(input_shape=(64, 64, 3)))
+        >>> features.output_shape["reduction_5"]
+        (None, 2, 2, 200)
+    """
+    available = endpoints(model)
+    if names is None:
+        names = [name for name in available if name.startswith("reduction_") and "/" not in name]
+    unknown = [name for name in names if name not in available]
+    if unknown:
+        raise ValueError(f"Model {model.name!r} has no endpoints {unknown}; it has {list(available)}.")
+    return keras.Model(model.input, {name: available[name] for name in names}, name=f"{model.name}_features")
+
+
+def multiply_adds(model, image_size=None):
+    """Multiply-adds of one image through the convolutions and the dense layer.
+
+    Counted are the products of every convolution (depthwise, grouped and squeeze-and-excitation
+    included) and of the dense layer; not biases, batch normalization, activations, pooling and
+    additions. The paper's 256M, 360M and 565M for S, M and L count more than that.
+
+    Args:
+        model: A MixNet.
+        image_size: Height and width in pixels; None for the model's own, or 224 if it takes any.
+
+    Returns:
+        An int.
+
+    Example:
+        >>> import mixnet_tf
+        >>> mixnet_tf.multiply_adds(mixnet_tf.MixNetS()) / 1e6
+        239.206912
+    """
+    height, width = model.input_shape[1:3]
+    if image_size is not None:
+        height = width = image_size
+    counted = [layer for group in parts(model).values() for layer in group if layer.weights]
+    probe = keras.Model(model.inputs, [layer.output for layer in counted])
+    shapes = probe.compute_output_shape((1, height or 224, width or 224, 3))
+    total = 0
+    for layer, shape in zip(counted, shapes, strict=True):
+        products = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)  # kernels, not vectors
+        slides = not isinstance(layer, layers.SqueezeExcite | keras.layers.Dense)
+        total += products * (math.prod(shape[1:3]) if slides else 1)
+    return total

@@ -1,0 +1,266 @@
+"""The layers that MixNet adds to Keras, all of them NHWC."""
+
+import keras
+import tensorflow as tf
+
+_PACKAGE = "mixnet_tf"
+
+
+def conv_kernel_initializer():
+    """He normal over fan-out, not truncated; a new object, so a new seed.
+
+    Source: mixnet/mixnet_model.py:conv_kernel_initializer.
+    """
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def split_channels(channels, groups):
+    """Channels of each group: equal shares, the remainder to group 0.
+
+    Raises:
+        ValueError: If there are more groups than channels.
+
+    Source: mixnet/custom_layers.py:_split_channels.
+    """
+    if groups > channels:
+        raise ValueError(f"{channels} channels cannot be split into {groups} groups; at least one each is needed.")
+    share = channels // groups
+    return [channels - share * (groups - 1)] + [share] * (groups - 1)
+
+
+def _split(inputs, sizes):
+    """The channel groups of `inputs`. By count where equal: TFLite then emits SPLIT, not SPLIT_V."""
+    if len(sizes) == 1:
+        return [inputs]
+    return tf.split(inputs, len(sizes) if len(set(sizes)) == 1 else sizes, axis=-1)
+
+
+def _concat(groups):
+    return groups[0] if len(groups) == 1 else tf.concat(groups, axis=-1)
+
+
+def _kernel_sizes(kernel_size):
+    sizes = [kernel_size] if isinstance(kernel_size, int) else list(kernel_size)
+    if not sizes or not all(isinstance(k, int) and k > 0 and k % 2 == 1 for k in sizes):
+        raise ValueError(f"kernel_size: expected odd positive ints, one per channel group; received {kernel_size!r}.")
+    return sizes
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class Preprocessing(keras.layers.Layer):
+    """RGB in [0, 255] to what the network was trained on.
+
+    Input and output: (batch, height, width, 3). Computed in the layer's compute dtype, as the
+    reference does under bfloat16. Source: imagenet_input.py, mnasnet_main.py:MEAN_RGB, STDDEV_RGB.
+    """
+
+    MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+    STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+    def call(self, inputs):
+        images = tf.cast(inputs, self.compute_dtype)
+        mean = tf.constant(self.MEAN_RGB, images.dtype)
+        stddev = tf.constant(self.STDDEV_RGB, images.dtype)
+        return (images - mean) / stddev
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class GroupedConv2D(keras.layers.Layer):
+    """Convolution in channel groups, each with its own kernel size; SAME padding, no bias.
+
+    Args:
+        filters: Output channels over all groups.
+        kernel_size: Odd ints, pixels; one channel group per entry. An int is one group.
+
+    Input: (batch, height, width, channels).
+    Output: (batch, height, width, filters).
+
+    Raises:
+        ValueError: For an even or missing kernel size; at build, if there are more groups than
+            input channels or filters.
+
+    Source: mixnet/custom_layers.py:GroupedConv2D.
+    """
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(filters, int) or filters < 1:
+            raise ValueError(f"filters: expected a whole number from 1, received {filters!r}.")
+        self.filters = filters
+        self.kernel_size = _kernel_sizes(kernel_size)
+
+    def build(self, input_shape):
+        groups = len(self.kernel_size)
+        self._input_sizes = split_channels(input_shape[-1], groups)
+        self.kernels = [
+            self.add_weight(name=f"kernel_{i}", shape=(k, k, c_in, c_out), initializer=conv_kernel_initializer())
+            for i, (k, c_in, c_out) in enumerate(
+                zip(self.kernel_size, self._input_sizes, split_channels(self.filters, groups), strict=True)
+            )
+        ]
+
+    def call(self, inputs):
+        groups = zip(_split(inputs, self._input_sizes), self.kernels, strict=True)
+        return _concat([tf.nn.conv2d(x, kernel, strides=1, padding="SAME") for x, kernel in groups])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class MixConv(keras.layers.Layer):
+    """Depthwise convolution with a different kernel size per channel group; SAME, no bias.
+
+    Args:
+        kernel_size: Odd ints, pixels; one channel group per entry. An int is one group.
+        strides: (rows, columns), pixels, equal; an int stands for both.
+        dilated: With stride 1, kernels of 3 at rate (k - 1) // 2 in place of the larger ones.
+
+    Input: (batch, height, width, channels).
+    Output: (batch, ceil(height / rows), ceil(width / columns), channels).
+
+    Raises:
+        ValueError: For an even or missing kernel size, unequal strides, or a dilated kernel of 1;
+            at build, if there are more groups than channels.
+
+    Source: mixnet/custom_layers.py:MixConv; arXiv:1907.09595, section 3.
+    """
+
+    def __init__(self, kernel_size, strides=(1, 1), dilated=False, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size = _kernel_sizes(kernel_size)
+        self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
+        if len(self.strides) != 2 or self.strides[0] != self.strides[1] or self.strides[0] < 1:
+            raise ValueError(f"strides: expected two equal positive ints, as depthwise ops take; received {strides!r}.")
+        self.dilated = dilated
+        if dilated and self.strides == (1, 1):
+            if 1 in self.kernel_size:
+                raise ValueError(f"A dilated MixConv needs kernel sizes from 3; received {kernel_size!r}.")
+            self._taps_and_rates = [(3, (k - 1) // 2) for k in self.kernel_size]
+        else:
+            self._taps_and_rates = [(k, 1) for k in self.kernel_size]
+
+    def build(self, input_shape):
+        self._sizes = split_channels(input_shape[-1], len(self.kernel_size))
+        self.kernels = [
+            self.add_weight(
+                name=f"depthwise_kernel_{i}", shape=(taps, taps, channels, 1), initializer=conv_kernel_initializer()
+            )
+            for i, ((taps, _), channels) in enumerate(zip(self._taps_and_rates, self._sizes, strict=True))
+        ]
+
+    def call(self, inputs):
+        groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, strict=True)
+        return _concat(
+            [
+                tf.nn.depthwise_conv2d(x, kernel, (1, *self.strides, 1), "SAME", dilations=(rate, rate))
+                for x, kernel, (_, rate) in groups
+            ]
+        )
+
+    def compute_output_shape(self, input_shape):
+        batch, *spatial, channels = input_shape
+        out = [None if n is None else -(-n // s) for n, s in zip(spatial, self.strides, strict=True)]
+        return (batch, *out, channels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "strides": list(self.strides),
+            "dilated": self.dilated,
+        }
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class SqueezeExcite(keras.layers.Layer):
+    """Channels scaled by a gate computed from their spatial means.
+
+    Args:
+        filters: Channels between the two convolutions.
+        activation: Keras activation between them.
+
+    Input and output: (batch, height, width, channels).
+
+    Source: mixnet/mixnet_model.py:MixnetBlock._call_se.
+    """
+
+    def __init__(self, filters, activation="relu", **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.activation = activation
+
+    def build(self, input_shape):
+        def conv(filters, activation, name):
+            return keras.layers.Conv2D(
+                filters,
+                1,
+                activation=activation,
+                kernel_initializer=conv_kernel_initializer(),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+
+        self.reduce = conv(self.filters, self.activation, "reduce")
+        self.expand = conv(input_shape[-1], "sigmoid", "expand")
+        self.reduce.build((input_shape[0], 1, 1, input_shape[-1]))
+        self.expand.build((input_shape[0], 1, 1, self.filters))
+
+    def call(self, inputs):
+        means = tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
+        return inputs * self.expand(self.reduce(means))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "activation": self.activation}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch normalization, trained through TensorFlow's fused op.
+
+    Each replica normalises with its own batch. The moving variance follows the unbiased one, N / (N - 1),
+    as the reference's does, and over replicas the moving statistics take the mean of all.
+
+    Input and output: (batch, height, width, channels).
+    """
+
+    def add_weight(self, *args, trainable=True, **kwargs):
+        aggregation = "none" if trainable else "mean"
+        return super().add_weight(*args, trainable=trainable, aggregation=aggregation, **kwargs)
+
+    def call(self, inputs, training=None):
+        train = bool(training) and self.trainable
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            None if train else tf.convert_to_tensor(self.moving_mean),
+            None if train else tf.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=train,
+        )
+        if train:
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(self.momentum * moving + (1 - self.momentum) * batch)
+        return outputs
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class Dropout(keras.layers.Dropout):
+    """Keras' dropout with a mask of its own on each replica, from a seed that is a weight of the layer."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = tf.random.experimental.stateless_fold_in(self.seed_generator.next(), replica)
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)

@@ -1,0 +1,75 @@
+"""Saved weights of any kind into a built model."""
+
+import contextlib
+import os
+import tempfile
+
+import keras
+import tensorflow as tf
+
+from mixnet_tf.checkpoints import checkpoint_prefix, load_official_checkpoint
+
+
+def load_weights(model, weights, skip_head=False):
+    """Reads weights into a model.
+
+    Args:
+        model: A MixNet.
+        weights: A `.keras` or `.weights.h5` file of the same architecture, or an official checkpoint
+            (a folder or prefix; its moving averages are read).
+        skip_head: Whether to leave the model's dense layer as it is, for other classes.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `weights`.
+        ValueError: If it is of another kind or does not fit the model.
+    """
+    path = os.fspath(weights)
+    if path.endswith((".keras", ".h5")):
+        if not tf.io.gfile.exists(path):
+            raise FileNotFoundError(f"weights: there is no file {path}.")
+        _load_keras_file(model, path, skip_head)
+    else:
+        load_official_checkpoint(model, checkpoint_prefix(path), skip_head=skip_head)
+
+
+def _load_keras_file(model, path, skip_head):
+    skipped = [layer for layer in model.layers if layer.name == "head_dense"] if skip_head else []
+    try:
+        with local_copy(path) as local:
+            if path.endswith(".keras"):
+                _copy_weights(keras.models.load_model(local, compile=False), model, skipped)
+            else:
+                model.load_weights(local, objects_to_skip=skipped)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} does not fit model {model.name!r}: {reason}") from error
+
+
+def _copy_weights(source, target, skipped):
+    """Layer by layer, by name; nothing is assigned unless everything fits."""
+    by_name = {layer.name: layer for layer in source.layers}
+    pairs = []
+    for layer in target.layers:
+        if layer in skipped or not layer.weights:
+            continue
+        have = by_name[layer.name].weights if layer.name in by_name else []
+        if [tuple(w.shape) for w in have] != [tuple(w.shape) for w in layer.weights]:
+            raise ValueError(
+                f"layer {layer.name!r} has shapes {[tuple(w.shape) for w in have]} there and "
+                f"{[tuple(w.shape) for w in layer.weights]} here."
+            )
+        pairs += zip(layer.weights, have, strict=True)
+    for variable, value in pairs:
+        variable.assign(value)
+
+
+@contextlib.contextmanager
+def local_copy(path):
+    """A local file with the contents of `path`, which `tf.io.gfile` reads: HDF5 and zip need to seek."""
+    if os.path.exists(path):
+        yield path
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            local = os.path.join(folder, os.path.basename(path))
+            tf.io.gfile.copy(path, local)
+            yield local

@@ -1,0 +1,32 @@
+"""Installs the library; the scripts stay in the clone."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_HERE = pathlib.Path(__file__).parent
+_VERSION = re.search(r'__version__ = "(.+)"', (_HERE / "mixnet_tf/__init__.py").read_text())[1]
+
+setup(
+    name="mixnet_tf",
+    version=_VERSION,
+    description="The official MixNet in Keras 3: weights, training recipe and mobile export",
+    long_description=(_HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["mixnet_tf", "mixnet_tf.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "tensorflow>=2.20",
+        "tensorflow-datasets",
+        "absl-py",
+        "numpy",
+        "tensorboard",  # TensorFlow 2.21 no longer brings it
+    ],
+    extras_require={
+        "demo": ["scikit-learn"],
+        "export": ["ai-edge-litert"],
+        "test": ["pytest", "ruff", "scikit-learn", "ai-edge-litert"],
+    },
+)
