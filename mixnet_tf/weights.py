@@ -1,13 +1,12 @@
 """Saved weights of any kind into a built model."""
 
-import contextlib
 import os
-import tempfile
 
 import keras
 import tensorflow as tf
 
 from mixnet_tf.checkpoints import checkpoint_prefix, load_official_checkpoint
+from mixnet_tf.files import local_copy
 
 
 def load_weights(model, weights, skip_head=False):
@@ -61,15 +60,3 @@ def _copy_weights(source, target, skipped):
         pairs += zip(layer.weights, have, strict=True)
     for variable, value in pairs:
         variable.assign(value)
-
-
-@contextlib.contextmanager
-def local_copy(path):
-    """A local file with the contents of `path`, which `tf.io.gfile` reads: HDF5 and zip need to seek."""
-    if os.path.exists(path):
-        yield path
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            local = os.path.join(folder, os.path.basename(path))
-            tf.io.gfile.copy(path, local)
-            yield local
