@@ -23,6 +23,8 @@ def load_weights(model, weights, skip_head=False):
         FileNotFoundError: If there is nothing at `weights`.
         ValueError: If it is of another kind or does not fit the model.
     """
+    if not isinstance(weights, str | os.PathLike):
+        raise ValueError(f"weights: expected the path of a file, a folder or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
     if path.endswith((".keras", ".h5")):
         if not tf.io.gfile.exists(path):
