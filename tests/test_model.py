@@ -276,7 +276,9 @@ def test_channels_first_is_refused():
 
 def test_another_backend_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
-    with pytest.raises(ImportError, match="needs Keras' TensorFlow backend, but it is 'jax'; set KERAS_BACKEND=tensorf"):
+    with pytest.raises(
+        ImportError, match="needs Keras' TensorFlow backend, but it is 'jax'; set KERAS_BACKEND=tensorf"
+    ):
         importlib.reload(mixnet_tf)
 
 

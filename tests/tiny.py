@@ -21,6 +21,7 @@ TINY = {
 def build_tiny(golden="tiny-s", **kwargs):
     """A tiny model that gives logits; `kwargs` are those of `build_model`."""
     model_name, overrides = TINY[golden]
+    overrides = {**overrides, "num_classes": kwargs.get("classes", overrides["num_classes"])}
     return mixnet_tf.build_model(model_name, overrides, **{"classifier_activation": None, **kwargs})
 
 
