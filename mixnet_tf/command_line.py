@@ -6,6 +6,8 @@ import tensorflow as tf
 from absl import app, flags
 
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
+from mixnet_tf.saved import open_model
+from mixnet_tf.variants import VARIANTS
 
 _BAD_INPUT = 2
 
@@ -45,3 +47,18 @@ def recipe_from_flags(dataset):
     recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
     given = {name: values[name].value for name in FIELDS if values[name].value is not None}
     return recipe._replace(**given)
+
+
+def define_model_flags():
+    """The flags that say which model to evaluate or export."""
+    flags.DEFINE_string("model_dir", None, "A training run: its best model, else its final one, else its newest.")
+    flags.DEFINE_string("weights", None, "A .keras file, a .weights.h5 file or an official checkpoint.")
+    flags.DEFINE_enum("model_name", None, list(VARIANTS), "The network, where --weights holds weights alone.")
+    flags.DEFINE_integer("num_label_classes", None, "Its number of classes; by default 1000.", lower_bound=1)
+    flags.DEFINE_integer("image_size", None, "Its height and width of input, pixels; by default 224.", lower_bound=1)
+
+
+def open_model_from_flags():
+    """The `saved.Opened` that the model flags say; raises what `saved.open_model` raises."""
+    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size")
+    return open_model(**{name: flags.FLAGS[name].value for name in names})

@@ -13,7 +13,7 @@ from mixnet_tf.data import load_split
 from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.interruption import RESTART_ME, Interruption
-from mixnet_tf.pipeline import eval_batches, train_batches
+from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
 from mixnet_tf.recipe import validate
 from mixnet_tf.saved import CONFIG, FINAL, RunConfig, inference_model, save_model
@@ -91,6 +91,9 @@ def train(model_name, dataset, recipe, settings, weights=None):
         if weights is not None:
             load_weights(model, weights)
         trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, settings.jit_compile)
+    evaluate = build_evaluator(
+        trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
+    )
     chief = is_chief(strategy)
     if chief:
         config.write(settings.model_dir)
@@ -117,35 +120,12 @@ def train(model_name, dataset, recipe, settings, weights=None):
             print(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.", flush=True)
             return RESTART_ME
 
-    evaluate = build_evaluator(trainer.ema_model, strategy, settings.jit_compile)
-    progress.evaluation(
-        total_steps,
-        evaluate(distributed_eval_batches(strategy, eval_split, recipe, settings.eval_batch_size)),
-    )
+    progress.evaluation(total_steps, evaluate())
     if chief:
         final = inference_model(config, trainer.ema_model.get_weights())
         save_model(final, os.path.join(settings.model_dir, FINAL))
         print(f"Wrote {os.path.join(settings.model_dir, FINAL)}.", flush=True)
     return 0
-
-
-def distributed_eval_batches(strategy, split, recipe, batch_size):
-    """`pipeline.eval_batches` over the replicas of a strategy; `batch_size` is over all of them."""
-    replicas = strategy.num_replicas_in_sync
-    per_replica = -(-batch_size // replicas)
-
-    def of_host(context):
-        return eval_batches(
-            split,
-            recipe.image_size,
-            per_replica,
-            recipe.crop,
-            context.input_pipeline_id,
-            context.num_input_pipelines,
-            replicas // context.num_input_pipelines,
-        )
-
-    return strategy.distribute_datasets_from_function(of_host)
 
 
 def _distributed_train_batches(strategy, split, recipe, step, use_cache):

@@ -1,8 +1,9 @@
 """What a training run leaves in its folder, and the model that weights of any kind stand for."""
 
 import os
+import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -49,6 +50,27 @@ class RunConfig(NamedTuple):
             return cls(**{**fields, "recipe": recipe, "label_names": None if names is None else tuple(names)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not the configuration of a training run: {error}") from error
+
+    @classmethod
+    def wait_for(cls, model_dir, seconds, timeout=None):
+        """Reads the configuration as soon as a run has written it.
+
+        Args:
+            model_dir: The run's folder.
+            seconds: Between two looks.
+            timeout: Seconds after which to give up; None: never.
+
+        Raises:
+            FileNotFoundError: If it did not come in time.
+        """
+        start = time.monotonic()
+        while True:
+            try:
+                return cls.read(model_dir)
+            except FileNotFoundError:
+                if timeout is not None and time.monotonic() - start > timeout:
+                    raise
+                time.sleep(seconds)
 
     def build_model(self, **kwargs):
         """The run's model, at its image size; keyword arguments go to `mixnet_tf.build_model`."""
@@ -98,7 +120,6 @@ class Opened(NamedTuple):
     model: keras.Model
     source: str  # the file or checkpoint that it came from
     config: RunConfig | None  # None where it is not from a run's folder
-    metadata: Mapping[str, Any] | None = None
 
 
 def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=None, image_size=None):
@@ -148,15 +169,19 @@ def _open_run(model_dir):
     checkpoint = tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
     if checkpoint is None:
         raise FileNotFoundError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
-    return Opened(open_checkpoint(config, checkpoint), checkpoint, config)
-
-
-def open_checkpoint(config, checkpoint):
-    """The run's model in float32 with softmax and a checkpoint's averages."""
     model = config.build_model()
+    restore_averages(model, checkpoint)
+    return Opened(model, checkpoint, config)
+
+
+def restore_averages(model, checkpoint):
+    """Reads the averages of a training checkpoint into the run's model.
+
+    Raises:
+        tf.errors.OpError: If the checkpoint is gone or damaged.
+    """
     variables = [variable.value for variable in model.weights]
-    tf.train.Checkpoint(averages=variables).restore(checkpoint).expect_partial().assert_existing_objects_matched()
-    return model
+    tf.train.Checkpoint(averages=variables).read(checkpoint).expect_partial().assert_existing_objects_matched()
 
 
 def load_keras_file(path):
