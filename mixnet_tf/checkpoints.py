@@ -10,6 +10,8 @@ import tensorflow as tf
 from mixnet_tf import layers
 from mixnet_tf.endpoints import parts
 
+# What TensorFlow raises where a checkpoint is damaged or gone.
+UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 _EMA = "/ExponentialMovingAverage"
 _SLOT = re.compile(r"/RMSProp(_1)?$")
 _SCOPE = re.compile(r"stem|head|blocks_([0-9]+)")
@@ -92,7 +94,7 @@ def checkpoint_prefix(path):
 def _readable(prefix):
     try:
         yield
-    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{prefix} cannot be read as a TensorFlow checkpoint: {error}") from error
 
 

@@ -73,9 +73,8 @@ def test_the_l2_term_is_the_references_in_all_ten_steps(golden, ten_steps):
 def _small_trainer(strategy=None, jit_compile=False, dropout=0.0, **fields):
     """Two blocks, one of them with mixed kernels, squeeze-and-excitation and a residual."""
     blocks = ["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3.5_a1.1_p1.1_s11_e3_i8_o8_se0.5_sw"]
-    recipe = Recipe(
-        train_batch_size=8, base_learning_rate=0.3, warmup_epochs=0.0, learning_rate_schedule="constant", **fields
-    )
+    recipe = Recipe(train_batch_size=8, base_learning_rate=0.3, warmup_epochs=0.0, learning_rate_schedule="constant")
+    recipe = recipe._replace(**fields)
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
         model = mixnet_tf.build_model(
@@ -205,7 +204,7 @@ def test_a_dataset_loop_is_the_same_as_single_steps():
 
 
 def test_the_first_loss_that_is_not_finite_is_told_by_its_step():
-    trainer = _small_trainer(weight_decay=1e30)  # the first update breaks every weight
+    trainer = _small_trainer(base_learning_rate=1e36)  # the first update breaks every weight
     assert trainer.is_finite()
     metrics = trainer.train_steps(iter(_dataset(4)), tf.constant(4))
     assert int(metrics["first_bad_step"]) == 1
