@@ -59,7 +59,7 @@ def load_timm_weights(model, path, skip_head=False):
     """
     path = os.fspath(path)
     if not path.endswith((".safetensors", ".npz")):
-        raise ValueError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, tf_mixnet_m or tf_mixnet_l.")
+        raise ValueError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no file {path}.")
     arrays, metadata = _read_npz(path) if path.endswith(".npz") else _read_safetensors(path)
@@ -82,9 +82,9 @@ def load_timm_weights(model, path, skip_head=False):
 
 def _read_npz(path):
     try:
-        with np.load(path) as file:
-            return dict(file), {}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            return dict(arrays), {}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as a .npz file: {error}") from error
 
 
