@@ -1,12 +1,13 @@
 """timm's ports of the official weights, tf_mixnet_s, m and l, to the variables of our models."""
 
-import json
 import os
 import re
 import zipfile
 
 import numpy as np
+import tensorflow as tf
 
+from mixnet_tf.files import is_remote, local_copy, read_json
 from mixnet_tf.matching import listing, match, rank
 
 _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
@@ -60,9 +61,10 @@ def load_timm_weights(model, path, skip_head=False):
     path = os.fspath(path)
     if not path.endswith((".safetensors", ".npz")):
         raise ValueError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
-    if not os.path.isfile(path):
+    if not tf.io.gfile.exists(path):
         raise FileNotFoundError(f"There is no file {path}.")
-    arrays, metadata = _read_npz(path) if path.endswith(".npz") else _read_safetensors(path)
+    with local_copy(path) as local:
+        arrays, metadata = _read_npz(local) if path.endswith(".npz") else _read_safetensors(local)
     _check_architecture(path, metadata)
     arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
     parsed = {name: key for name in arrays if (key := _parse(name)) is not None}
@@ -103,11 +105,10 @@ def _read_safetensors(path):
 def _check_architecture(path, metadata):
     named = metadata.get("architecture")
     config = os.path.join(os.path.dirname(path), "config.json")
-    if named is None and os.path.isfile(config):
-        with open(config, encoding="utf-8") as file:
-            named = json.load(file).get("architecture")
+    if named is None and tf.io.gfile.exists(config):
+        named = read_json(config).get("architecture")
     if named is None:
-        found = _ARCHITECTURE.findall(os.path.abspath(path))
+        found = _ARCHITECTURE.findall(path if is_remote(path) else os.path.abspath(path))
         named = found[-1] if found else None
     if named is not None and not re.fullmatch(r"tf_mixnet_[sml](\..*)?", named):
         raise ValueError(

@@ -1,14 +1,13 @@
 """Saved weights of any kind into a built model."""
 
-import contextlib
 import os
-import tempfile
 import warnings
 
 import keras
 import tensorflow as tf
 
 from mixnet_tf.checkpoints import checkpoint_prefix, load_official_checkpoint
+from mixnet_tf.files import local_copy
 from mixnet_tf.pretrained import imagenet_weights
 from mixnet_tf.timm import load_timm_weights
 
@@ -31,27 +30,26 @@ def load_weights(model, weights, skip_head=False):
     if not isinstance(weights, str | os.PathLike):
         raise ValueError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
     path = imagenet_weights(model, skip_head) if weights == "imagenet" else os.fspath(weights)
-    if not path.endswith((".keras", ".h5", ".safetensors", ".npz")):
-        load_official_checkpoint(model, checkpoint_prefix(path), skip_head=skip_head)
-        return
-    if path.endswith(".h5") and not path.endswith(".weights.h5"):
+    if path.endswith((".safetensors", ".npz")):
+        load_timm_weights(model, path, skip_head)
+    elif path.endswith((".keras", ".weights.h5")):
+        _load_keras_file(model, path, skip_head)
+    elif path.endswith(".h5"):
         raise ValueError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
+    else:
+        load_official_checkpoint(model, checkpoint_prefix(path), skip_head=skip_head)
+
+
+def _load_keras_file(model, path, skip_head):
     if not tf.io.gfile.exists(path):
         raise FileNotFoundError(f"weights: there is no file {path}.")
-    with local_copy(path) as local:
-        if path.endswith((".safetensors", ".npz")):
-            load_timm_weights(model, local, skip_head)
-        else:
-            _load_keras_file(model, path, local, skip_head)
-
-
-def _load_keras_file(model, path, local, skip_head):
     skipped = [layer for layer in model.layers if layer.name == "head_dense"] if skip_head else []
     try:
-        if path.endswith(".keras"):
-            _copy_weights(keras.models.load_model(local, compile=False), model, skipped)
-        else:
-            _read_weights_file(model, local, skipped)
+        with local_copy(path) as local:
+            if path.endswith(".keras"):
+                _copy_weights(keras.models.load_model(local, compile=False), model, skipped)
+            else:
+                _read_weights_file(model, local, skipped)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} does not fit model {model.name!r}: {reason}") from error
@@ -86,15 +84,3 @@ def _copy_weights(source, target, skipped):
         pairs += zip(layer.weights, have, strict=True)
     for variable, value in pairs:
         variable.assign(value)
-
-
-@contextlib.contextmanager
-def local_copy(path):
-    """A local file with the contents of `path`, which `tf.io.gfile` reads: HDF5 and zip need to seek."""
-    if os.path.exists(path):
-        yield path
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            local = os.path.join(folder, os.path.basename(path))
-            tf.io.gfile.copy(path, local)
-            yield local

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 
 import mixnet_tf
@@ -218,3 +219,14 @@ def test_a_damaged_safetensors_file_is_refused_by_its_name(model, tmp_path, cont
 def test_pytorch_is_not_imported(model):
     load_timm_weights(model, GOLDEN / "tf_mixnet_s.npz")
     assert "torch" not in sys.modules
+
+
+def test_files_are_read_from_any_file_system_of_tensorflow(model):
+    for folder, readable in (("tf_mixnet_s.in1k", True), ("mixnet_s.ft_in1k", False)):
+        remote = f"ram://{folder}/model.npz"
+        tf.io.gfile.copy(GOLDEN / "tf_mixnet_s.npz", remote, overwrite=True)
+        if readable:
+            load_timm_weights(model, remote)
+            assert_golden(model)
+        else:
+            assert_refused(model, remote, "is timm's mixnet_s;")
