@@ -2,6 +2,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import importlib.util
 import io
 import os
 import pathlib
@@ -14,7 +15,9 @@ import threading
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
+from absl import flags
 
 import mixnet_tf
 from mixnet_tf import pretrained
@@ -72,14 +75,14 @@ def know(monkeypatch, archive, model_name="mixnet-s"):
 
 @pytest.fixture(scope="session")
 def released_archive(tmp_path_factory):
-    """mixnet-s.tar.gz as published, but with values of our own: each variable filled with its place."""
+    """mixnet-s.tar.gz as published, but each variable filled with its place: from 2, no initial value."""
     folder = tmp_path_factory.mktemp("archive")
     inside = folder / "mixnet-s"
     inside.mkdir()
     arrays = {}
     for place, row in enumerate(tiny.listing("mixnet-s")["variables"]):
         arrays[row["name"]] = np.full(row["shape"], -1, "float32")
-        arrays[row["name"] + "/ExponentialMovingAverage"] = np.full(row["shape"], place, "float32")
+        arrays[row["name"] + "/ExponentialMovingAverage"] = np.full(row["shape"], place + 2, "float32")
     tiny.write_checkpoint(inside / "model.ckpt", {**arrays, "global_step": np.int64(437_898)})
     (inside / "checkpoint").write_text('model_checkpoint_path: "/published/elsewhere/model.ckpt"\n')
     with tarfile.open(folder / "mixnet-s.tar.gz", "w:gz", compresslevel=1) as tar:
@@ -88,7 +91,7 @@ def released_archive(tmp_path_factory):
 
 
 def places(model):
-    return [int(weight.numpy().flat[0]) for layer in model.layers for weight in layer.weights]
+    return [int(weight.numpy().flat[0]) - 2 for layer in model.layers for weight in layer.weights]
 
 
 def test_every_variant_has_a_published_archive():
@@ -147,7 +150,7 @@ import sys
 from mixnet_tf import MixNetS, pretrained
 pretrained.ARCHIVES["mixnet-s"] = pretrained.Archive({len(content)}, {hashlib.sha256(content).hexdigest()!r})
 model = MixNetS(weights="imagenet")
-print([int(w.numpy().flat[0]) for layer in model.layers for w in layer.weights])
+print([int(w.numpy().flat[0]) - 2 for layer in model.layers for w in layer.weights])
 """
     root = pathlib.Path(__file__).parent.parent
     running = [
@@ -400,3 +403,93 @@ def test_without_the_index_the_error_says_where_to_place_it(cache, monkeypatch):
     monkeypatch.setattr(decode.__globals__["file_utils"], "get_file", get_file)
     with pytest.raises(ConnectionError, match=f"URL fetch failure\nPlace imagenet_class_index.json in {cache.parent}"):
         mixnet_tf.decode_predictions(np.zeros((1, 1000)))
+
+
+@pytest.fixture(scope="module")
+def script():
+    path = pathlib.Path(__file__).parent.parent / "benchmarks" / "verify_weights.py"
+    spec = importlib.util.spec_from_file_location("verify_weights", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+JPEG = tf.io.encode_jpeg(tf.cast(tiny.images(300, 260, 3), tf.uint8)).numpy()
+
+
+def answering(script, off=0.0):
+    """A stand-in for MixNet-S that gives the published probabilities, the first `off` per cent too high."""
+    row = np.zeros((1, 1000), "float32")
+    for number, _, percent in script.ANSWER:
+        row[0, number] = percent / 100
+    row[0, script.ANSWER[0][0]] += off / 100
+
+    def model(images):
+        assert images.shape == (1, 224, 224, 3)
+        return tf.constant(row)
+
+    return model
+
+
+@pytest.mark.parametrize("off", [0.0, 0.9, -0.9])
+def test_the_published_answer_is_met_within_a_point(script, off, capsys):
+    script.verify_answer(answering(script, off), JPEG)
+    assert f"giant panda: {94.39 + off:.2f}%, published 94.39%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("off", [1.1, -1.1, np.nan])
+def test_another_answer_is_an_error_that_names_the_class(script, off):
+    with pytest.raises(ValueError, match=r"\['giant panda'\] are further than 1.0 per cent"):
+        script.verify_answer(answering(script, off), JPEG)
+
+
+def test_verification_downloads_converts_and_compares(script, served, cache, released_archive, monkeypatch, capsys):
+    folder, asked = served
+    (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
+    (folder / "panda.jpg").write_bytes(JPEG)
+    know(monkeypatch, released_archive)
+    monkeypatch.setattr(script, "VARIANTS", ["mixnet-s"])
+    monkeypatch.setattr(script, "PHOTOGRAPH", f"{os.environ[pretrained.MIRROR]}/panda.jpg")
+    monkeypatch.setattr(script, "PHOTOGRAPH_SIZE", len(JPEG))
+    cache.mkdir(parents=True)
+    (cache / "mixnet-s.weights.h5").write_bytes(b"an older conversion, which would hide what the archive holds")
+    flags.FLAGS.mark_as_parsed()
+    with pytest.raises(ValueError, match="further than"):  # the values are ours, so the answer is another one
+        script.main()
+    said = capsys.readouterr()
+    assert "mixnet-s: all 347 variables were read." in said.out
+    assert hashlib.sha256(released_archive.read_bytes()).hexdigest() in said.err
+    assert asked == ["/mixnet-s.tar.gz", "/panda.jpg"]
+
+    compared = []
+    monkeypatch.setattr(script, "verify_answer", lambda *arguments: compared.append(arguments))
+    assert script.main() == 0
+    [(model, image_bytes)] = compared
+    assert places(model) == list(range(347)) and image_bytes == JPEG
+    assert asked == ["/mixnet-s.tar.gz", "/panda.jpg", "/panda.jpg"]  # the archive is cached by now
+
+
+def test_verification_names_a_variable_that_was_not_read(script, cache, monkeypatch):
+    model = mixnet_tf.MixNetS()  # a fresh one: its gammas are still 1
+    for weight in model.weights:
+        if weight.name != "gamma":
+            weight.assign(np.full(weight.shape, 2, "float32"))
+    model.save_weights(cache.parent.parent.parent / "m.weights.h5")
+    monkeypatch.setattr(script, "converted_weights", lambda _: str(cache.parent.parent.parent / "m.weights.h5"))
+    with pytest.raises(ValueError, match="variable stem_bn/gamma was not read"):
+        script.verify_conversion("mixnet-s")
+
+
+def test_a_photograph_of_another_size_is_refused(script, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    with pytest.raises(ValueError, match=f"has {len(JPEG)} bytes, but the published one 116068"):
+        script.photograph(str(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["file", "network"])
+def test_a_photograph_that_cannot_be_had_says_how_to_give_it(script, tmp_path, monkeypatch, given):
+    with serving(".") as (url, _):
+        pass
+    monkeypatch.setattr(script, "PHOTOGRAPH", f"{url}/panda.jpg")
+    with pytest.raises(ConnectionError, match="could not be read.* Give it as --photograph=FILE"):
+        script.photograph(str(tmp_path / "none.jpg") if given else None)
