@@ -4,7 +4,6 @@ Downloads the three archives where they are not cached, converts them anew, and 
 answer: MixNet-S on a photograph of a panda, in the reference's notebook.
 """
 
-import urllib.error
 import urllib.request
 
 import numpy as np
@@ -67,7 +66,7 @@ def photograph(path=None):
             request = urllib.request.Request(PHOTOGRAPH, headers={"User-Agent": "mixnet_tf-verify-weights/1"})
             with urllib.request.urlopen(request, timeout=60) as response:
                 content = response.read()
-    except (urllib.error.URLError, OSError, tf.errors.OpError) as error:
+    except (OSError, tf.errors.OpError) as error:
         raise ConnectionError(
             f"{path or PHOTOGRAPH} could not be read: {error}. Give it as --photograph=FILE."
         ) from error

@@ -123,7 +123,12 @@ def converted_weights(model_name):
 def _convert(model_name, checkpoint, path):
     from mixnet_tf.model import build_model  # which itself comes here for weights="imagenet"
 
-    model = build_model(model_name)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # the cached file is for every policy to come
+    try:
+        model = build_model(model_name)
+    finally:
+        keras.config.set_dtype_policy(policy)
     load_official_checkpoint(model, checkpoint)
     model.save_weights(path)
 

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from absl import flags
 import mixnet_tf
 from mixnet_tf import pretrained
 from mixnet_tf.pretrained import Archive
+from mixnet_tf.weights import load_weights
 
 URLS = {
     "mixnet-s": "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet/mixnet-s.tar.gz",
@@ -335,6 +337,32 @@ def test_a_file_placed_by_hand_is_checked_and_read_without_a_server(cache, relea
     placed.write_bytes(released_archive.read_bytes())
     know(monkeypatch, released_archive)
     assert pretrained.converted_weights("mixnet-s") == str(cache / "mixnet-s.weights.h5")
+
+
+def test_the_converted_file_is_float32_under_any_policy(cache, released_archive, monkeypatch):
+    cache.mkdir(parents=True)
+    (cache / "mixnet-s.tar.gz").symlink_to(released_archive)
+    know(monkeypatch, released_archive)
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        path = pretrained.converted_weights("mixnet-s")
+        assert keras.config.dtype_policy().name == "bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with h5py.File(path) as file:
+        found = []
+        file.visititems(lambda name, item: found.append(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    assert len(found) == 347 and set(found) == {np.dtype("float32")}
+
+
+def test_imagenet_weights_go_into_a_new_head_where_the_old_one_is_skipped(served, cache, released_archive, monkeypatch):
+    (served[0] / "mixnet-s.tar.gz").symlink_to(released_archive)
+    know(monkeypatch, released_archive)
+    model = mixnet_tf.MixNetS(classes=10)
+    head = [weight.numpy() for weight in model.get_layer("head_dense").weights]
+    load_weights(model, "imagenet", skip_head=True)
+    assert places(model)[:-2] == list(range(345))
+    np.testing.assert_equal([weight.numpy() for weight in model.get_layer("head_dense").weights], head)
 
 
 def test_imagenet_weights_with_another_head_are_refused_before_any_download(served):
