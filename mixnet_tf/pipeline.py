@@ -33,7 +33,7 @@ def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=
 
     def epoch_examples(epoch):
         seed = tf.random.experimental.stateless_fold_in(tf.constant((recipe.seed, shard)), epoch)
-        files_seed, order_seed = tf.unstack(tf.cast(seed, tf.int64))
+        files_seed, order_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2)[:, 0])
         examples = split.read(files_seed, shard, num_shards) if cached is None else cached
         examples = examples.shuffle(min(_SHUFFLE_BUFFER, size), order_seed, reshuffle_each_iteration=False)
         # Hosts' files may differ in number of records; every host gives the same number of images.
