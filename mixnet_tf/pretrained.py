@@ -1,31 +1,25 @@
-"""Google's published ImageNet weights: download, safe extraction, conversion, and the names of the classes."""
+"""Google's published ImageNet weights: downloaded, checked and converted once."""
 
-import gzip
 import hashlib
 import os
 import pathlib
-import shutil
 import sys
-import tarfile
 import tempfile
-import zlib
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
+from mixnet_tf.archives import extract
 from mixnet_tf.checkpoints import load_official_checkpoint
 from mixnet_tf.config import unroll
 from mixnet_tf.endpoints import parts
+from mixnet_tf.imagenet import CLASSES, keras_models
 from mixnet_tf.layers import MixConv
 from mixnet_tf.variants import VARIANTS, get_model_params
 
 # Source: tensorflow/tpu, models/official/mnasnet/mixnet/README.md.
 BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet"
 MIRROR = "MIXNET_TF_WEIGHTS_URL"
-CLASSES = 1000  # ILSVRC 2012
-# Raw and averaged float32 weights of MixNet-L take 59 MB.
-_MAX_EXTRACTED = 500 * 10**6  # bytes
 
 
 class Archive(NamedTuple):
@@ -43,8 +37,8 @@ ARCHIVES = {
 
 
 def cache_folder():
-    """Where the published weights are kept: models/mixnet_tf in Keras' own folder."""
-    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / "mixnet_tf"
+    """Where the published weights are kept, in Keras' own folder."""
+    return keras_models() / "mixnet_tf"
 
 
 def imagenet_weights(model, skip_head=False):
@@ -166,81 +160,3 @@ def check(path, model_name):
                 f"{path} is not the published archive of {model_name}: expected {expected} {unit}, "
                 f"received {received}. Delete it if it is still there, and try again."
             )
-
-
-class _Bounded:
-    """A stream that raises once more than `limit` bytes were read: no archive fills the disk or the memory."""
-
-    def __init__(self, file, limit):
-        self._file, self._left = file, limit
-
-    def read(self, size):
-        data = self._file.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise ValueError("it unpacks to more bytes than any MixNet has")
-        return data
-
-
-def extract(archive, folder):
-    """Unpacks a `.tar.gz` of plain files, and returns the folder in it that holds a checkpoint.
-
-    Raises:
-        ValueError: For a damaged archive, one with links, special files or paths outside `folder`, one that
-            unpacks to more than any MixNet, or one without a checkpoint; `folder` is then of no use.
-    """
-    folder = pathlib.Path(folder)
-    try:
-        with gzip.open(archive) as unzipped, tarfile.open(fileobj=_Bounded(unzipped, _MAX_EXTRACTED), mode="r|") as tar:
-            for member in tar:
-                _extract_member(tar, member, folder)
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
-        raise ValueError(f"{archive} cannot be unpacked: {error}. Delete it, and try again.") from error
-    states = list(folder.rglob("checkpoint"))
-    if len(states) != 1:
-        raise ValueError(f"{archive} holds {len(states)} files named `checkpoint`, expected one beside model.ckpt.*.")
-    return states[0].parent
-
-
-def _extract_member(tar, member, folder):
-    place = pathlib.PurePosixPath(member.name)
-    if place.is_absolute() or ".." in place.parts or "\\" in member.name or ":" in member.name:
-        raise ValueError(f"{member.name!r} leads outside of the archive's own folder")
-    if member.isdir():
-        return
-    if not member.isreg():
-        raise ValueError(f"{member.name!r} is neither a plain file nor a folder")
-    target = folder / place
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "xb") as file:  # x: no name stands twice
-        shutil.copyfileobj(tar.extractfile(member), file)
-
-
-def decode_predictions(preds, top=5):
-    """The most probable ImageNet classes, by Keras' own index of their names.
-
-    Keras downloads the index, imagenet_class_index.json, into its cache at the first call.
-
-    Args:
-        preds: (batch, 1000) probabilities or logits.
-        top: How many classes of each image.
-
-    Returns:
-        For each image a list of (WordNet id, name, value), the largest value first.
-
-    Raises:
-        ConnectionError: If the index is not cached and cannot be had.
-        ValueError: For another shape, or a `top` that is not from 1 to 1000.
-    """
-    preds = np.asarray(keras.ops.convert_to_numpy(preds), "float32")
-    if preds.ndim != 2 or preds.shape[1] != CLASSES:
-        raise ValueError(f"decode_predictions: expected (batch, {CLASSES}) predictions, received shape {preds.shape}.")
-    if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= CLASSES:
-        raise ValueError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
-    try:
-        return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
-    except Exception as error:  # get_file raises plain Exceptions
-        raise ConnectionError(
-            f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "
-            f"{cache_folder().parent}, or name the classes by their numbers."
-        ) from error
