@@ -1,0 +1,45 @@
+"""Runs the scripts as a person would, in this process, or in one of their own."""
+
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+
+from absl import flags
+
+ROOT = pathlib.Path(__file__).parent.parent
+_BEFORE = set(flags.FLAGS)
+
+
+def run(capfd, script, *arguments):
+    """Runs a script in this process; (exit code, standard output, standard error)."""
+    for name in set(flags.FLAGS) - _BEFORE - {"pdb_post_mortem"}:
+        if flags.FLAGS.find_module_defining_flag(name, "").startswith(("absl", "tensorflow")):
+            continue
+        delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+    argv, path = sys.argv, list(sys.path)
+    sys.argv = [str(ROOT / script), *map(str, arguments)]
+    capfd.readouterr()
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = 0 if end.code is None else end.code
+    finally:
+        sys.argv, sys.path[:] = argv, path
+    return (code, *capfd.readouterr())
+
+
+def process(script, *arguments, cwd=None, **environment):
+    """Runs a script as a process of its own; a `subprocess.CompletedProcess`."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )

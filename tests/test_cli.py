@@ -1,0 +1,161 @@
+"""The scripts as a person uses them."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_run
+from cli import process, run
+
+from mixnet_tf.saved import load_keras_file
+
+_QUICK = ("--train_batch_size=4", "--train_epochs=1", "--image_size=32", "--warmup_epochs=0", "--eval_batch_size=8")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny_network():
+    from mixnet_tf.variants import VARIANTS
+
+    tiny_run.register()
+    yield
+    del VARIANTS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def data(data_dir, imagenet_shards, image_folder):
+    """The folder of each kind of dataset, and how many images it holds to evaluate on."""
+    return {"digits": (data_dir, 360), "tfrecord": (imagenet_shards, 5), "folder": (image_folder, 2)}
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """The model folders that the tests of training leave, by dataset."""
+    return {}
+
+
+@pytest.mark.parametrize("dataset", ["folder", "tfrecord"])
+def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factory, capfd):
+    folder, num_eval = data[dataset]
+    model_dir = tmp_path_factory.mktemp(dataset)
+    where = (f"--dataset={dataset}", f"--data_dir={folder}")
+    code, out, err = run(capfd, "train.py", "--model_name=tiny", *where, f"--model_dir={model_dir}", *_QUICK)
+    assert code == 0, err
+    assert f"evaluation of {num_eval} images" in out and "images/s" in out and "ETA" in out
+    report = model_dir / "eval.json"
+    code, out, err = run(
+        capfd, "eval.py", f"--model_dir={model_dir}", f"--data_dir={folder}", f"--output_json={report}"
+    )
+    assert code == 0, err
+    measured = json.loads(report.read_text())
+    assert measured["num_images"] == num_eval and set(measured) == {"top_1_accuracy", "top_5_accuracy", "num_images"}
+    code, out, err = run(
+        capfd, "export_tflite.py", f"--model_dir={model_dir}", f"--data_dir={folder}", f"--output_dir={model_dir}/out",
+        "--latency_runs=0",
+    )  # fmt: skip
+    assert code == 0, err
+    assert (model_dir / "out" / "tiny_32_fp32.tflite").stat().st_size > 0
+
+
+def test_the_flags_given_replace_the_fields_of_the_recipe(data, tmp_path, capfd):
+    arguments = ("--model_name=tiny", "--dataset=folder", f"--data_dir={data['folder'][0]}", f"--model_dir={tmp_path}")
+    code, _, err = run(capfd, "train.py", *arguments, *_QUICK, "--weight_decay=0.125", "--noflip")
+    assert code == 0, err
+    recipe = json.loads((tmp_path / "config.json").read_text())["recipe"]
+    assert (recipe["weight_decay"], recipe["flip"], recipe["crop"], recipe["label_smoothing"]) == (
+        0.125,
+        False,
+        True,
+        0.1,
+    )
+
+
+def test_eval_prints_the_classes_of_images_by_name(data, photographs, tmp_path, capfd):
+    from mixnet_tf.model import build_model
+
+    build_model("tiny", classes=2, input_shape=(32, 32, 3)).save(tmp_path / "x.keras")
+    (tmp_path / "labels.txt").write_text("temple\nflower\n")
+    images = ",".join(photographs.values())
+    arguments = (f"--weights={tmp_path}/x.keras", f"--image={images}", f"--labels={tmp_path}/labels.txt")
+    code, out, err = run(capfd, "eval.py", *arguments)
+    assert code == 0, err
+    assert out.count("temple") == out.count("%  flower") == 2
+    percentages = [float(word.rstrip("%")) for word in out.split() if word.endswith("%")]
+    np.testing.assert_allclose(sum(percentages), 200, atol=0.1)
+
+
+_BAD = [
+    ("train.py", ["--train_batch_size=0"], "train_batch_size"),
+    ("train.py", ["--learning_rate_schedule=linear"], "learning_rate_schedule"),
+    ("train.py", ["--label_smoothing=1.5"], "label_smoothing"),
+    ("train.py", ["--model_name=mixnet-xl"], "mixnet-xl"),
+    ("train.py", ["--no_such_flag=1"], "no_such_flag"),
+    ("train.py", ["stray"], "Unknown arguments ['stray']"),
+    ("train.py", ["--dataset=no_such_dataset"], "Unknown dataset 'no_such_dataset'"),
+    ("train.py", ["--dataset=folder", "--data_dir=/no/such/folder"], "there is no folder /no/such/folder"),
+    ("train.py", ["--dataset=tfrecord", "--data_dir=/no/such/folder"], "no files train-*"),
+    ("train.py", ["--weights=/no/such/checkpoint"], "No checkpoint at /no/such/checkpoint"),
+    ("train.py", ["--tpu=nowhere", "--strategy=mirrored"], "goes with strategy auto or tpu"),
+    ("train.py", ["--strategy=multi_worker"], "TF_CONFIG"),
+    ("eval.py", [], "either weights or model_dir"),
+    ("eval.py", ["--model_dir=/no/such/run"], "holds no training run"),
+    ("eval.py", ["--weights=/no/such.keras"], "there is no file /no/such.keras"),
+    ("eval.py", ["--weights={keras}", "--image=/no/such.jpg"], "there is no file /no/such.jpg"),
+    ("eval.py", ["--weights={keras}", "--image={text}"], "not a readable JPEG"),
+    ("eval.py", ["--weights={text}.keras"], "not a readable .keras file"),
+    ("eval.py", ["--weights={keras}"], "has 3 classes, but the dataset 'digits' has 10"),
+    ("eval.py", ["--weights={keras}", "--image={text}", "--labels={text}"], "names 1 classes"),
+    ("eval.py", ["--watch"], "--watch needs the --model_dir"),
+    ("eval.py", ["--eval_batch_size=0", "--weights={keras}"], "eval_batch_size"),
+    ("export_tflite.py", ["--output_dir={tmp}/o"], "either weights or model_dir"),
+    ("export_tflite.py", ["--output_dir={tmp}/o", "--model_dir=/no/such/run"], "holds no training run"),
+    ("export_tflite.py", ["--weights={keras}"], "output_dir"),
+    ("export_tflite.py", ["--output_dir={tmp}/o", "--weights={keras}", "--formats=fp8"], "fp8"),
+    ("export_tflite.py", ["--output_dir={tmp}/o", "--weights={keras}"], "3 classes"),
+]
+
+
+def test_every_script_has_bad_cases():
+    assert {script for script, _, _ in _BAD} == {"train.py", "eval.py", "export_tflite.py"}
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """Files that the cases of bad input name."""
+    from mixnet_tf.model import build_model
+
+    tmp = tmp_path_factory.mktemp("bad")
+    build_model("tiny", classes=3, input_shape=(32, 32, 3)).save(tmp / "x.keras")
+    for name in ("a.jpg", "a.jpg.keras"):
+        (tmp / name).write_text("text")
+    return {"tmp": tmp, "keras": tmp / "x.keras", "text": tmp / "a.jpg"}
+
+
+@pytest.mark.parametrize("script, arguments, message", _BAD)
+def test_bad_input_is_one_clear_line_and_writes_nothing(script, arguments, message, names, data_dir, tmp_path, capfd):
+    arguments = [argument.format(**names) for argument in arguments]
+    if script == "train.py":
+        arguments.append(f"--model_dir={tmp_path}/run")
+    if not any(argument.startswith("--data_dir") for argument in arguments):
+        arguments.append(f"--data_dir={data_dir}")
+    code, _, err = run(capfd, script, *arguments)
+    assert code not in (0, None)
+    assert message in err and "Traceback" not in err
+    assert not (tmp_path / "run").exists() and not (names["tmp"] / "o").exists()
+
+
+def test_train_and_eval_are_processes_of_their_own(data, tmp_path):
+    folder, _ = data["folder"]
+    where = ("--dataset=folder", f"--data_dir={folder}", f"--model_dir={tmp_path}")
+    done = process("tests/tiny_run.py", "train.py", "--model_name=tiny", *where, *_QUICK)
+    assert done.returncode == 0, done.stderr
+    done = process("eval.py", f"--data_dir={folder}", f"--model_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "num_images 2" in done.stdout
+    assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 2)
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_a_bad_flag_ends_a_process_without_a_traceback(script, tmp_path):
+    done = process(script, "--model_dir=/no/such", "--momentum=1", "--eval_batch_size=0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "eval_batch_size" in done.stderr + done.stdout
