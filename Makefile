@@ -4,9 +4,9 @@ PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
 DEPENDENCIES := tensorflow-datasets absl-py numpy tensorboard importlib_resources
-EXTRAS := pytest ruff scikit-learn ai-edge-litert
+EXTRAS := pytest ruff scikit-learn ai-edge-litert safetensors
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test soak lint bench verify-weights clean
 
 demo: .venv/installed
 	$(BIN)/python train.py --model_dir=runs/demo
@@ -22,6 +22,10 @@ soak: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# For whoever has the network: the published weights against the one published answer.
+verify-weights: .venv/installed
+	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

@@ -49,13 +49,15 @@ def _report(metrics):
 
 
 def _classify(opened, crop):
-    names = opened.config.label_names if opened.config else None
+    classes = opened.model.output_shape[-1]
     if _LABELS.value is not None:
-        names = read_labels(_LABELS.value, opened.model.output_shape[-1])
+        names = read_labels(_LABELS.value, classes)
+    else:
+        names = (opened.config.label_names if opened.config else None) or label_names(classes)
     for path in _IMAGE.value:
         print(path)
         for number, probability in classify(opened.model, path, crop):
-            print(f"  {probability:7.2%}  {names[number] if names else number}")
+            print(f"  {probability:7.2%}  {names[number]}")
     return 0
 
 

@@ -28,6 +28,7 @@ setup(
     extras_require={
         "demo": ["scikit-learn"],
         "export": ["ai-edge-litert"],
-        "test": ["pytest", "ruff", "scikit-learn", "ai-edge-litert"],
+        "timm": ["safetensors"],
+        "test": ["pytest", "ruff", "scikit-learn", "ai-edge-litert", "safetensors"],
     },
 )
