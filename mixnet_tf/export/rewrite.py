@@ -13,12 +13,28 @@ from mixnet_tf.export.kernels import depthwise_conv2d
 from mixnet_tf.export.maps import Maps, concat, edges_of
 
 LARGE_KERNELS = ("split", "keep")
-OUTPUTS = ("probabilities", "logits")
 # Keras activations that treat each channel alike, so that they may stand before a concatenation.
 _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "linear", "sigmoid", "tanh")
 
 
-class InferenceFunction(tf.Module):
+class AsWritten(tf.Module):
+    """A Keras model as a function of images, unchanged.
+
+    Args:
+        model: A `keras.Model` from (batch, height, width, 3) to (batch, classes).
+    """
+
+    def __init__(self, model):
+        super().__init__(name="as_written")
+        self._model = model
+        self._variables = [variable.value for variable in model.variables]  # where a SavedModel looks for them
+
+    def __call__(self, images):
+        """(batch, height, width, 3) to (batch, classes)."""
+        return self._model(images, training=False)
+
+
+class InferenceFunction(AsWritten):
     """What a Keras MixNet computes in inference, as constants and plain TensorFlow ops.
 
     Batch normalization is folded into each group's kernel, activations stand right behind their convolution, and
@@ -28,31 +44,22 @@ class InferenceFunction(tf.Module):
     Args:
         model: A float32 `keras.Model` that contains a MixNet's layers.
         large_kernels: "split": depthwise kernels of over 25 taps become sums of smaller ones. "keep": they stay.
-        output: "probabilities": the model's output. "logits": the input of the activation layer that it ends in.
 
     Attributes:
         foreign: Names of the layers that are not MixNet's.
 
     Raises:
-        ValueError: For an unknown option, a model with several inputs or outputs, or logits of a model that does not
-            end in an activation layer. At the call, for a layer that the model uses twice.
+        ValueError: For an unknown option, or a model with several inputs or outputs. At the call, for a layer that the
+            model uses twice.
     """
 
-    def __init__(self, model, large_kernels="split", output="probabilities"):
-        super().__init__(name="mixnet")
-        for name, value, allowed in (("large_kernels", large_kernels, LARGE_KERNELS), ("output", output, OUTPUTS)):
-            if value not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}; received {value!r}.")
+    def __init__(self, model, large_kernels="split"):
+        super().__init__(model)
+        if large_kernels not in LARGE_KERNELS:
+            raise ValueError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ValueError(f"{model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not one.")
-        self._model = model
-        self._variables = [variable.value for variable in model.variables]  # of layers that are called as they are
         self._split = large_kernels == "split"
-        self._left_out = None
-        if output == "logits":
-            self._left_out = last_layer(model)
-            if not isinstance(self._left_out, keras.layers.Activation):
-                raise ValueError(f"{model.name!r} does not end in an activation layer, so its logits cannot be told.")
         self.foreign = [step.name for step in _steps(model) if _is_foreign(step)]
 
     def __call__(self, images):
@@ -69,8 +76,6 @@ class InferenceFunction(tf.Module):
         return values[id(model.outputs[0])]
 
     def _apply(self, step, inputs):
-        if step is self._left_out:
-            return inputs[0]
         folds = isinstance(inputs[0], _Convolution) and inputs[0].takes_more
         if isinstance(step, keras.Sequential) or hasattr(step, "operations"):
             return self._run(step, inputs)
@@ -245,15 +250,6 @@ def _steps(model):
             yield from _steps(step)
         elif not isinstance(step, keras.layers.InputLayer):
             yield step
-
-
-def last_layer(model):
-    """The operation that a model's only output comes from."""
-    if isinstance(model, keras.Sequential):
-        last = model.layers[-1]
-    else:
-        last = next(step for step in model.operations if _single(step, "output") is model.outputs[0])
-    return last_layer(last) if isinstance(last, keras.Model) else last
 
 
 def _is_foreign(step):
