@@ -25,6 +25,7 @@ def depthwise_conv2d(inputs, kernel, stride, rate, bias, split=True):
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), channels).
     """
+    kernel = _within_reach(kernel, rate, inputs.shape[1:3])
     size = kernel.shape[0]
     if rate != 1 or not split or size * size <= MAX_TAPS:
         return _depthwise(inputs, kernel, stride, (rate, rate)) + bias
@@ -35,6 +36,18 @@ def depthwise_conv2d(inputs, kernel, stride, rate, bias, split=True):
         # A depthwise op without a bias is not delegated; the converter gives one of zeros to the others.
         total = tile + bias if total is None else total + tile
     return total
+
+
+def _within_reach(kernel, rate, image_size):
+    """The middle of a kernel, without the taps that meet nothing but padding wherever they stand.
+
+    XNNPACK cannot prepare an int8 convolution all of whose taps do.
+    """
+    if None in image_size:
+        return kernel
+    radius = kernel.shape[0] // 2
+    reach = min(radius, (max(image_size) - 1) // rate)
+    return kernel[radius - reach : radius + reach + 1, radius - reach : radius + reach + 1]
 
 
 def _depthwise(inputs, kernel, stride, rates):
