@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mixnet_tf.export import quantize
-from mixnet_tf.export.export import Options, export_model
+from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images, imagenet_labels, read_labels
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.saved import open_model
@@ -51,7 +51,7 @@ def export_command(settings, options):
 
     Args:
         settings: `Settings`.
-        options: `mixnet_tf.export.export.Options`; the crop is the recipe's.
+        options: An `export.Options`; its crop is the recipe's.
 
     Returns:
         The report of `export_model`.

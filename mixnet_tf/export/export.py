@@ -157,7 +157,9 @@ def _saved_model(target, path, images, options):
     aside = path + ".partial"
     _remove_folder(aside)
     write_serving_model(target, aside, options.output, options.crop)
-    size = sum(tf.io.gfile.stat(os.path.join(at, name)).length for at, _, names in tf.io.gfile.walk(aside) for name in names)
+    size = sum(
+        tf.io.gfile.stat(os.path.join(at, name)).length for at, _, names in tf.io.gfile.walk(aside) for name in names
+    )
     row = {"file": os.path.basename(path), "bytes": size, "outputs": predict_saved_model(aside, images, options.output)}
 
     def publish(good):

@@ -85,10 +85,12 @@ def read_labels(path):
             values = json.loads(text)
             names = values if isinstance(values, list) else [values[str(i)] for i in range(len(values))]
         except (json.JSONDecodeError, KeyError) as error:
-            raise ValueError(f"labels: {path} is not a JSON list, nor an object keyed '0', '1', ...: {error}") from error
+            raise ValueError(f"labels: {path} is no JSON list, nor an object keyed '0', '1', ...: {error}") from error
     names = [str(name).strip() for name in names]
     if not names or "" in names or any("\n" in name for name in names):
-        raise ValueError(f"labels: {path} holds {len(names)} names, some of them empty or of two lines; expected one a class.")
+        raise ValueError(
+            f"labels: {path} holds {len(names)} names, some of them empty or of two lines; expected one a class."
+        )
     return tuple(names)
 
 

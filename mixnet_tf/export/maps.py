@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import tensorflow as tf
 
 _MOST_TO_CONCAT = 5  # XNNPACK takes a CONCATENATION of up to 5 tensors
@@ -15,10 +16,12 @@ class Maps:
         emit: A function from the edges wanted (a set of channel indices) to a list of tensors that stand side by side
             and have an edge at each of them. It is called once, when someone first needs the values, so that a
             convolution can be emitted in the groups that its consumer takes.
+        units: (channels,), what a 1 in each channel's tensor stands for; None: 1.
     """
 
-    def __init__(self, channels, emit):
+    def __init__(self, channels, emit, units=None):
         self.channels = channels
+        self.units = np.ones(channels) if units is None else units
         self._emit = emit
         self._tensors = None  # (first channel, end) -> tensor, the pieces and whatever was made of them
         self._edges = None
@@ -70,6 +73,23 @@ class Maps:
     def whole(self):
         """One tensor."""
         return self.groups([0, self.channels])[0]
+
+    @property
+    def is_plain(self):
+        """Whether every unit is 1."""
+        return bool(np.all(self.units == 1))
+
+    def plain(self):
+        """In units of 1."""
+        if self.is_plain:
+            return self
+
+        def emit(edges):
+            tensors = self.pieces(edges)
+            bounds = itertools.pairwise(self.edges)
+            return [x * self.units[a:b].astype(np.float32) for x, (a, b) in zip(tensors, bounds, strict=True)]
+
+        return Maps(self.channels, emit)
 
 
 def edges_of(sizes):

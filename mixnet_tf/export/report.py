@@ -57,7 +57,9 @@ def judge(format_name, row, largest=1.0):
     if not math.isfinite(row["max_difference"]):
         failures.append("some outputs are not finite numbers")
     if format_name in ("fp32", "saved_model") and row["max_difference"] > _MOST_DIFFERENCE * largest:
-        failures.append(f"outputs differ from Keras' by up to {row['max_difference']:.2g}, more than {_MOST_DIFFERENCE:g}")
+        failures.append(
+            f"outputs differ from Keras' by up to {row['max_difference']:.2g}, more than {_MOST_DIFFERENCE:g}"
+        )
     least = _LEAST_AGREEMENT[format_name]
     if least is not None and row["top_1_agreement"] < least:
         failures.append(f"top-1 is Keras' for {row['top_1_agreement']:.2%} of the images, less than {least:.1%}")
@@ -86,7 +88,18 @@ def structure(content):
 
 def table(rows):
     """The rows of a report as text, a line each."""
-    header = ("file", "MB", "partitions", "Flex", "largest diff", "same top-1", "top-1 before", "after", "ms 1 thread", "2")
+    header = (
+        "file",
+        "MB",
+        "partitions",
+        "Flex",
+        "largest diff",
+        "same top-1",
+        "top-1 before",
+        "after",
+        "ms 1 thread",
+        "2",
+    )
     lines = [header]
     for row in rows:
         latency = row.get("latency_ms", {})
@@ -108,10 +121,8 @@ def table(rows):
             )
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    )
+    padded = ([cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("  ".join(cells) for cells in padded)
 
 
 def _shown(value, form):

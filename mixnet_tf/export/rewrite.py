@@ -1,16 +1,17 @@
 """A Keras MixNet to the function that a phone runs: the same numbers from fewer, faster ops."""
 
-import bisect
 import functools
-import itertools
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from mixnet_tf import layers
-from mixnet_tf.export.kernels import depthwise_conv2d
-from mixnet_tf.export.maps import Maps, concat, edges_of
+from mixnet_tf.export.convolutions import (
+    Convolution,
+    Depthwise,
+    value_of,
+)
+from mixnet_tf.export.maps import Maps
 
 LARGE_KERNELS = ("split", "keep")
 # Keras activations that treat each channel alike, so that they may stand before a concatenation.
@@ -44,6 +45,8 @@ class InferenceFunction(AsWritten):
     Args:
         model: A float32 `keras.Model` that contains a MixNet's layers.
         large_kernels: "split": depthwise kernels of over 25 taps become sums of smaller ones. "keep": they stay.
+        units: Dict from the name of a batch normalization to (channels,), the units to compute its output in, as
+            `equalize.channel_units` gives them; None: 1.
 
     Attributes:
         foreign: Names of the layers that are not MixNet's.
@@ -53,18 +56,21 @@ class InferenceFunction(AsWritten):
             model uses twice.
     """
 
-    def __init__(self, model, large_kernels="split"):
+    def __init__(self, model, large_kernels="split", units=None):
         super().__init__(model)
+        self._units = dict(units or {})
         if large_kernels not in LARGE_KERNELS:
             raise ValueError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise ValueError(f"{model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not one.")
+            raise ValueError(
+                f"{model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not one."
+            )
         self._split = large_kernels == "split"
         self.foreign = [step.name for step in _steps(model) if _is_foreign(step)]
 
     def __call__(self, images):
         """(batch, height, width, 3) to (batch, classes), both float32."""
-        return self._run(self._model, [Maps.of(images)]).whole()
+        return self._run(self._model, [Maps.of(images)]).plain().whole()
 
     def _run(self, model, inputs):
         if isinstance(model, keras.Sequential):
@@ -76,154 +82,45 @@ class InferenceFunction(AsWritten):
         return values[id(model.outputs[0])]
 
     def _apply(self, step, inputs):
-        folds = isinstance(inputs[0], _Convolution) and inputs[0].takes_more
+        folds = isinstance(inputs[0], Convolution) and inputs[0].takes_more
         if isinstance(step, keras.Sequential) or hasattr(step, "operations"):
             return self._run(step, inputs)
         if isinstance(step, layers.GroupedConv2D):
-            return _Convolution(inputs[0], [_value(kernel) for kernel in step.kernels])
+            return Convolution(inputs[0], [value_of(kernel) for kernel in step.kernels])
         if isinstance(step, keras.layers.Conv2D) and _is_plain(step):
-            return _Convolution(inputs[0], [_value(step.kernel)], stride=step.strides[0])
+            return Convolution(inputs[0], [value_of(step.kernel)], stride=step.strides[0])
         if isinstance(step, layers.MixConv):
-            kernels = [_value(kernel) for kernel in step.kernels]
-            rates = [(k - 1) // (kernel.shape[0] - 1) if k > 1 else 1 for k, kernel in zip(step.kernel_size, kernels, strict=True)]
-            return _Depthwise(inputs[0], kernels, step.strides[0], rates, self._split)
+            kernels = [value_of(kernel) for kernel in step.kernels]
+            rates = [
+                (k - 1) // (kernel.shape[0] - 1) if k > 1 else 1
+                for k, kernel in zip(step.kernel_size, kernels, strict=True)
+            ]
+            return Depthwise(inputs[0], kernels, step.strides[0], rates, self._split)
         if isinstance(step, layers.BatchNormalization) and folds:
-            return inputs[0].normalized(step)
+            return inputs[0].normalized(step).in_units(self._units.get(step.name))
         if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:
-            return inputs[0].activated(step.activation) if folds else _each(step.activation, *inputs)
+            return inputs[0].activated(step.activation) if folds else convolutions.elementwise(step.activation, *inputs)
         if isinstance(step, layers.SqueezeExcite):
-            return _squeeze_excite(step, *inputs)
+            return convolutions.squeeze_excite(step, *inputs)
         if type(step) is keras.layers.Add and len({value.channels for value in inputs}) == 1:
-            return _add(inputs)
+            return convolutions.add(inputs)
+        if type(step) is keras.layers.GlobalAveragePooling2D and not step.keepdims:
+            return convolutions.pool(*inputs)
+        if type(step) is keras.layers.Dense and step.activation is keras.activations.linear and step.use_bias:
+            return convolutions.dense(step, *inputs)
         return _call(step, inputs)
-
-
-class _Convolution(Maps):
-    """A convolution in channel groups that later layers may still be folded into; emitted when it is read."""
-
-    def __init__(self, source, kernels, stride=1, *, scale=1.0, offset=0.0, activation=None):
-        self._source, self._kernels, self._stride = source, kernels, stride
-        self._scale, self._offset, self._activation = scale, offset, activation
-        super().__init__(sum(self._widths()), self._emit_groups)
-
-    def _widths(self):
-        return [kernel.shape[-1] for kernel in self._kernels]
-
-    def _replaced(self, **changes):
-        now = {"scale": self._scale, "offset": self._offset, "activation": self._activation}
-        return type(self)(self._source, self._kernels, self._stride, **{**now, **changes})
-
-    @property
-    def takes_more(self):
-        """Whether no activation follows yet."""
-        return self._activation is None
-
-    def normalized(self, layer):
-        """With a batch normalization folded in."""
-        mean, variance, gamma, beta = (
-            _value(value).astype(np.float64) for value in (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
-        )
-        scale = gamma / np.sqrt(variance + layer.epsilon)
-        return self._replaced(scale=self._scale * scale, offset=(self._offset - mean) * scale + beta)
-
-    def activated(self, function):
-        """With an elementwise activation behind it."""
-        return self._replaced(activation=function)
-
-    def _emit_groups(self, edges):
-        own = edges_of(self._widths())
-        inputs = self._source.groups(edges_of([kernel.shape[2] for kernel in self._kernels]))
-        tensors = []
-        for start, end in itertools.pairwise(sorted({*own, *edges})):
-            group = bisect.bisect_right(own, start) - 1
-            kernel = self._kernels[group][..., start - own[group] : end - own[group]] * self._vector("_scale", start, end)
-            strides = (self._stride, self._stride)
-            tensor = tf.nn.conv2d(inputs[group], kernel.astype(np.float32), strides, "SAME")
-            tensors.append(self._finished(tensor + self._bias(start, end)))
-        return tensors
-
-    def _vector(self, name, start, end):
-        return np.broadcast_to(getattr(self, name), (self.channels,))[start:end]
-
-    def _bias(self, start, end):
-        return self._vector("_offset", start, end).astype(np.float32)
-
-    def _finished(self, tensor):
-        return tensor if self._activation is None else self._activation(tensor)
-
-
-class _Depthwise(_Convolution):
-    """The same for a depthwise convolution: its pieces are those of its input and of its groups."""
-
-    def __init__(self, source, kernels, stride, rates, split, **folded):
-        self._rates, self._split = rates, split
-        super().__init__(source, kernels, stride, **folded)
-
-    def _widths(self):
-        return [kernel.shape[2] for kernel in self._kernels]
-
-    def _replaced(self, **changes):
-        now = {"scale": self._scale, "offset": self._offset, "activation": self._activation}
-        return _Depthwise(self._source, self._kernels, self._stride, self._rates, self._split, **{**now, **changes})
-
-    def _emit_groups(self, edges):
-        own = edges_of(self._widths())
-        tensors = []
-        inputs = self._source.pieces({*own, *edges})
-        for x, (start, end) in zip(inputs, itertools.pairwise(self._source.edges), strict=True):
-            group = bisect.bisect_right(own, start) - 1
-            kernel = self._kernels[group][:, :, start - own[group] : end - own[group]]
-            kernel = (kernel * self._vector("_scale", start, end)[:, None]).astype(np.float32)
-            tensor = depthwise_conv2d(
-                x, kernel, self._stride, self._rates[group], self._bias(start, end), self._split
-            )
-            tensors.append(self._finished(tensor))
-        return tensors
-
-
-def _each(function, value):
-    """An elementwise function of the pieces."""
-    return Maps(value.channels, lambda edges: [function(tensor) for tensor in value.pieces(edges)])
-
-
-def _squeeze_excite(layer, value):
-    """The gate is computed from all channels and applied to the pieces."""
-    reduce, expand = layer.reduce, layer.expand
-
-    def emit(edges):
-        pieces = value.pieces(edges)
-        means = concat([tf.reduce_mean(tensor, (1, 2), keepdims=True) for tensor in pieces])
-        squeezed = reduce.activation(tf.nn.conv2d(means, _value(reduce.kernel), 1, "SAME") + _value(reduce.bias))
-        gated = []
-        for tensor, (start, end) in zip(pieces, itertools.pairwise(value.edges), strict=True):
-            gate = tf.nn.conv2d(squeezed, _value(expand.kernel)[..., start:end], 1, "SAME")
-            gated.append(tensor * tf.sigmoid(gate + _value(expand.bias)[start:end]))
-        return gated
-
-    return Maps(value.channels, emit)
-
-
-def _add(values):
-    """A sum in the pieces of the value that is there already, the block's input."""
-
-    def emit(edges):
-        there = next((value for value in values if value.is_emitted), values[0])
-        edges = sorted({*edges, *there.edges})
-        return [functools.reduce(tf.add, tensors) for tensors in zip(*(v.groups(edges) for v in values), strict=True)]
-
-    return Maps(values[0].channels, emit)
 
 
 def _call(step, values):
     """An operation as Keras computes it."""
     function = keras.Function(_inputs(step), _single(step, "output"))
-    return Maps.of(function([value.whole() for value in values]))
+    return Maps.of(function([value.plain().whole() for value in values]))
 
 
-def _value(variable):
-    """A variable's value as numpy, also while a graph is traced."""
-    with tf.init_scope():
-        return variable.numpy()
+def _rates(layer):
+    """Dilation of each group: how far its taps reach, over how many they are."""
+    taps = [kernel.shape[0] for kernel in layer.kernels]
+    return [(size - 1) // (n - 1) if n > 1 else 1 for size, n in zip(layer.kernel_size, taps, strict=True)]
 
 
 def _is_plain(conv):

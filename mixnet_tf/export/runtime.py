@@ -47,6 +47,7 @@ def predict(content, images, num_threads=1):
         content: A TFLite model's bytes.
         images: (images, height, width, 3), float32 in [0, 255]. A model with integer inputs gets them quantized as
             its input says.
+        num_threads: Threads of the delegate.
 
     Returns:
         (images, classes), float32.
@@ -89,7 +90,11 @@ def operations(content):
     names = [node["op_name"] for node in interpreter(content)._get_ops_details()]
     counts = collections.Counter(names)
     partitions = counts.pop("DELEGATE", 0)
-    return dict(counts.most_common()), partitions, sum(n for name, n in counts.items() if name.startswith(("Flex", "CUSTOM")))
+    return (
+        dict(counts.most_common()),
+        partitions,
+        sum(n for name, n in counts.items() if name.startswith(("Flex", "CUSTOM"))),
+    )
 
 
 def is_fully_delegated(content):
