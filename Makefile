@@ -3,7 +3,7 @@
 PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
-DEPENDENCIES := tensorflow-datasets absl-py numpy tensorboard
+DEPENDENCIES := tensorflow-datasets absl-py numpy tensorboard importlib_resources
 EXTRAS := pytest ruff scikit-learn ai-edge-litert
 
 .PHONY: demo test soak lint bench clean

@@ -23,6 +23,7 @@ setup(
         "absl-py",
         "numpy",
         "tensorboard",  # TensorFlow 2.21 no longer brings it
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not declare it
     ],
     extras_require={
         "demo": ["scikit-learn"],

@@ -4,8 +4,8 @@ import keras
 
 if keras.config.backend() != "tensorflow":
     raise ImportError(
-        f"mixnet_tf needs Keras' TensorFlow backend, but it is {keras.config.backend()!r}; set KERAS_BACKEND=tensorflow "
-        "in the environment, before keras is imported."
+        f"mixnet_tf needs Keras' TensorFlow backend, but it is {keras.config.backend()!r}; "
+        "set KERAS_BACKEND=tensorflow in the environment, before keras is imported."
     )
 
 from mixnet_tf.checkpoints import load_official_checkpoint

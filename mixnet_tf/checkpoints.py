@@ -1,5 +1,6 @@
 """Official TensorFlow 1 checkpoints to the variables of our models."""
 
+import contextlib
 import os
 import re
 
@@ -41,11 +42,10 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
     Source: mixnet/mixnet_builder.py, mnasnet_main.py:_scaffold_fn; `golden/names` in our tests.
     """
     prefix = checkpoint_prefix(path)
-    try:
-        reader = tf.train.load_checkpoint(prefix)
+    with _readable(prefix):
+        # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
         shapes = reader.get_variable_to_shape_map()
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{prefix} cannot be read as a TensorFlow checkpoint: {error}") from error
     names = _model_variables(shapes, use_ema, prefix)
     targets = _expected(model)
     with_dense = any(key[1] == "dense" for key in targets)
@@ -61,7 +61,8 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
             problems.append(f"misshapen: {names[key]} is {have}, the model's is {want}{hint}")
     if problems:
         raise ValueError(f"{prefix} does not fit model {model.name!r}; nothing was loaded.\n" + _listing(problems))
-    values = {key: reader.get_tensor(name) for key, name in names.items()}
+    with _readable(prefix):
+        values = {key: reader.get_tensor(name) for key, name in names.items()}
     for key, variable in targets.items():
         variable.assign(values[key])
 
@@ -85,6 +86,14 @@ def checkpoint_prefix(path):
     if not tf.io.gfile.exists(prefix + ".index"):
         raise FileNotFoundError(f"No checkpoint at {prefix}: {prefix}.index does not exist.")
     return prefix
+
+
+@contextlib.contextmanager
+def _readable(prefix):
+    try:
+        yield
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(f"{prefix} cannot be read as a TensorFlow checkpoint: {error}") from error
 
 
 def _model_variables(shapes, use_ema, prefix):

@@ -175,7 +175,7 @@ def _encode_block_string(block):
         f"o{block.output_filters}",
     ]
     if block.se_ratio is not None:
-        options.append(f"se{block.se_ratio:g}")
+        options.append(f"se{block.se_ratio}")
     if not block.id_skip:
         options.append("noskip")
     if block.swish:

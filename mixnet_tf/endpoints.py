@@ -90,7 +90,7 @@ def features_model(model, names=None):
     Example:
         >>> import mixnet_tf
         >>> features = mixnet_tf.features_model(mixnet_tf.MixNetS(input_shape=(64, 64, 3)))
-        >>> features.output_shape["reduction_5"]
+        >>> features.compute_output_shape((None, 64, 64, 3))["reduction_5"]
         (None, 2, 2, 200)
     """
     available = endpoints(model)
@@ -119,17 +119,16 @@ def multiply_adds(model, image_size=None):
     Example:
         >>> import mixnet_tf
         >>> mixnet_tf.multiply_adds(mixnet_tf.MixNetS()) / 1e6
-        239.206912
+        239.17336
     """
     height, width = model.input_shape[1:3]
     if image_size is not None:
         height = width = image_size
-    counted = [layer for group in parts(model).values() for layer in group if layer.weights]
-    probe = keras.Model(model.inputs, [layer.output for layer in counted])
-    shapes = probe.compute_output_shape((1, height or 224, width or 224, 3))
+    size = (height or 224, width or 224)
     total = 0
-    for layer, shape in zip(counted, shapes, strict=True):
+    for layer in [layer for group in parts(model).values() for layer in group]:
+        size = [-(-n // stride) for n, stride in zip(size, getattr(layer, "strides", (1, 1)), strict=True)]
         products = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)  # kernels, not vectors
         slides = not isinstance(layer, layers.SqueezeExcite | keras.layers.Dense)
-        total += products * (math.prod(shape[1:3]) if slides else 1)
+        total += products * (math.prod(size) if slides else 1)
     return total

@@ -227,8 +227,9 @@ class SqueezeExcite(keras.layers.Layer):
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalization, trained through TensorFlow's fused op.
 
-    Each replica normalises with its own batch. The moving variance follows the unbiased one, N / (N - 1),
-    as the reference's does, and over replicas the moving statistics take the mean of all.
+    Each replica normalises with its own batch or, with `synchronized`, with those of all. The moving
+    variance follows the unbiased one, N / (N - 1), as the reference's does, and over replicas the
+    moving statistics take the mean of all.
 
     Input and output: (batch, height, width, channels).
     """
@@ -239,19 +240,38 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None):
         train = bool(training) and self.trainable
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
-            None if train else tf.convert_to_tensor(self.moving_mean),
-            None if train else tf.convert_to_tensor(self.moving_variance),
-            epsilon=self.epsilon,
-            is_training=train,
-        )
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        if train and self.synchronized:
+            outputs, mean, variance = _synchronized_batch_norm(inputs, gamma, beta, self.epsilon)
+        else:
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                inputs,
+                gamma,
+                beta,
+                None if train else tf.convert_to_tensor(self.moving_mean),
+                None if train else tf.convert_to_tensor(self.moving_variance),
+                epsilon=self.epsilon,
+                is_training=train,
+            )
         if train:
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(self.momentum * moving + (1 - self.momentum) * batch)
         return outputs
+
+
+def _synchronized_batch_norm(inputs, gamma, beta, epsilon):
+    """As the fused op in training, with the moments of the batches of all replicas."""
+    replicas = tf.distribute.get_replica_context()
+
+    def mean_over_all(values):
+        return replicas.all_reduce(tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, axis=(0, 1, 2)))
+
+    x = tf.cast(inputs, tf.float32)
+    mean = mean_over_all(x)
+    variance = mean_over_all(tf.square(x - mean))  # a second pass: E[x^2] - mean^2 cancels
+    outputs = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+    count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]) * replicas.num_replicas_in_sync, tf.float32)
+    return tf.cast(outputs, inputs.dtype), mean, variance * count / tf.maximum(count - 1, 1)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)

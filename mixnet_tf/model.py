@@ -3,7 +3,7 @@
 import keras
 
 from mixnet_tf import layers
-from mixnet_tf.config import GlobalParams, MixnetDecoder, round_filters, unroll
+from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder, round_filters, unroll
 from mixnet_tf.variants import get_model_params, override_global_params
 from mixnet_tf.weights import load_weights
 
@@ -74,9 +74,12 @@ def build_model(
     _check_data_format()
     stages, params = _stages_and_params(model_name, blocks_args, override_params)
     params = params._replace(num_classes=_resolve_classes(classes, override_params, params))
+    for flag, value in (("include_top", include_top), ("include_preprocessing", include_preprocessing)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{flag}: expected True or False, received {value!r}.")
     if include_top and pooling is not None:
         raise ValueError(f"pooling={pooling!r} goes with include_top=False; the classifier pools by itself.")
-    if pooling not in _POOLINGS:
+    if pooling not in list(_POOLINGS):
         raise ValueError(f"pooling: expected None, 'avg' or 'max'; received {pooling!r}.")
     inputs = _input(input_tensor, input_shape)
 
@@ -117,8 +120,9 @@ def build_model(
     elif pooling is not None:
         x = _POOLINGS[pooling](name="head_pool")(x)
 
-    source = inputs if input_tensor is None else keras.utils.get_source_inputs(inputs)
-    model = keras.Model(source, x, name=name or model_name or "mixnet")
+    sources = keras.utils.get_source_inputs(inputs)
+    # Not a list of one, which Keras would warn about at each call with a plain tensor.
+    model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name or model_name or "mixnet")
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -182,7 +186,7 @@ def _stages_and_params(model_name, blocks_args, override_params):
         return get_model_params(model_name, override_params)
     if isinstance(blocks_args, str) or not blocks_args:
         raise ValueError(f"blocks_args: expected a list with at least one block string, received {blocks_args!r}.")
-    stages = [block if not isinstance(block, str) else MixnetDecoder.decode([block])[0] for block in blocks_args]
+    stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
     own_stem = GlobalParams(stem_size=stages[0].input_filters)
     return stages, override_global_params(own_stem, override_params)
 
@@ -199,6 +203,8 @@ def _resolve_classes(classes, override_params, params):
 
 
 def _input(input_tensor, input_shape):
+    if input_shape is not None and not isinstance(input_shape, tuple | list):
+        raise ValueError(f"input_shape: expected (height, width, 3) in pixels, received {input_shape!r}.")
     if input_tensor is not None:
         if not keras.backend.is_keras_tensor(input_tensor):
             raise ValueError(f"input_tensor: expected a Keras tensor, such as keras.Input gives; got {input_tensor!r}.")

@@ -1,5 +1,7 @@
 """The released networks, MixNet-S, M and L, as block strings and parameters."""
 
+import math
+
 from mixnet_tf.config import GlobalParams, MixnetDecoder
 
 _MIXNET_S = (
@@ -54,7 +56,7 @@ _ALLOWED = {
 
 
 def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_count(value):

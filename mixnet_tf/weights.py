@@ -1,13 +1,13 @@
 """Saved weights of any kind into a built model."""
 
-import contextlib
 import os
-import tempfile
+import warnings
 
 import keras
 import tensorflow as tf
 
 from mixnet_tf.checkpoints import checkpoint_prefix, load_official_checkpoint
+from mixnet_tf.files import local_copy
 
 
 def load_weights(model, weights, skip_head=False):
@@ -23,11 +23,15 @@ def load_weights(model, weights, skip_head=False):
         FileNotFoundError: If there is nothing at `weights`.
         ValueError: If it is of another kind or does not fit the model.
     """
+    if not isinstance(weights, str | os.PathLike):
+        raise ValueError(f"weights: expected the path of a file, a folder or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
-    if path.endswith((".keras", ".h5")):
+    if path.endswith((".keras", ".weights.h5")):
         if not tf.io.gfile.exists(path):
             raise FileNotFoundError(f"weights: there is no file {path}.")
         _load_keras_file(model, path, skip_head)
+    elif path.endswith(".h5"):
+        raise ValueError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
     else:
         load_official_checkpoint(model, checkpoint_prefix(path), skip_head=skip_head)
 
@@ -39,10 +43,23 @@ def _load_keras_file(model, path, skip_head):
             if path.endswith(".keras"):
                 _copy_weights(keras.models.load_model(local, compile=False), model, skipped)
             else:
-                model.load_weights(local, objects_to_skip=skipped)
+                _read_weights_file(model, local, skipped)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} does not fit model {model.name!r}: {reason}") from error
+
+
+def _read_weights_file(model, path, skipped):
+    """Nothing stays assigned unless everything fits: Keras assigns what it can before it raises."""
+    before = [weight.numpy() for weight in model.weights]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # one for each layer, beside the error
+            model.load_weights(path, objects_to_skip=skipped)
+    except Exception:
+        for weight, value in zip(model.weights, before, strict=True):
+            weight.assign(value)
+        raise
 
 
 def _copy_weights(source, target, skipped):
@@ -61,15 +78,3 @@ def _copy_weights(source, target, skipped):
         pairs += zip(layer.weights, have, strict=True)
     for variable, value in pairs:
         variable.assign(value)
-
-
-@contextlib.contextmanager
-def local_copy(path):
-    """A local file with the contents of `path`, which `tf.io.gfile` reads: HDF5 and zip need to seek."""
-    if os.path.exists(path):
-        yield path
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            local = os.path.join(folder, os.path.basename(path))
-            tf.io.gfile.copy(path, local)
-            yield local

@@ -1,0 +1,68 @@
+"""The whole state of a training run in checkpoints, of which the last good one always stays."""
+
+import os
+
+import tensorflow as tf
+
+from mixnet_tf.distribution import is_chief
+from mixnet_tf.saved import CHECKPOINTS
+
+_KEEP = 3
+
+
+class Checkpointer:
+    """Saves and restores a `Trainer`: raw weights, averages, optimizer with its step, dropout seeds.
+
+    Args:
+        trainer: A `Trainer`.
+        model_dir: The run's folder; the checkpoints are in its `checkpoints`.
+    """
+
+    def __init__(self, trainer, model_dir):
+        self._trainer = trainer
+        self._checkpoint = tf.train.Checkpoint(
+            raw=[variable.value for variable in trainer.model.variables],
+            averages=[variable.value for variable in trainer.ema_model.weights],
+            optimizer=[variable.value for variable in trainer.optimizer.variables],
+        )
+        self._folder = own_folder = os.path.join(model_dir, CHECKPOINTS)
+        if not is_chief(trainer.strategy):  # every worker has to save; the chief's is the one that counts
+            own_folder = os.path.join(model_dir, f".worker-{trainer.strategy.cluster_resolver.task_id}")
+        self._manager = tf.train.CheckpointManager(self._checkpoint, own_folder, max_to_keep=_KEEP)
+        self.saved_step = None  # of the newest checkpoint written or restored here
+
+    def save(self):
+        """Writes a checkpoint of the present step.
+
+        Raises:
+            FloatingPointError: If a weight is not finite; nothing is written then.
+        """
+        if not self._trainer.is_finite():
+            raise FloatingPointError(f"A weight is not finite at step {self._trainer.step}; no checkpoint was written.")
+        self._manager.save(checkpoint_number=self._trainer.step)
+        self.saved_step = self._trainer.step
+
+    def restore(self):
+        """Restores the newest checkpoint that can be read; says which ones cannot.
+
+        Returns:
+            Its path, or None if there is none.
+
+        Raises:
+            ValueError: If there are checkpoints but none can be read.
+        """
+        state = tf.train.get_checkpoint_state(self._folder)
+        paths = list(state.all_model_checkpoint_paths) if state else []
+        broken = []
+        for path in reversed(paths):
+            try:
+                self._checkpoint.read(path).assert_consumed()
+            except (tf.errors.OpError, ValueError, AssertionError) as error:
+                broken.append(path)
+                print(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).", flush=True)
+            else:
+                self.saved_step = self._trainer.step
+                return path
+        if broken:
+            raise ValueError(f"None of the checkpoints {broken} can be read; start anew in another model_dir.")
+        return None

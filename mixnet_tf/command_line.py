@@ -1,0 +1,64 @@
+"""What the three scripts share: the recipe's flags, and errors as one clear line."""
+
+import sys
+
+import tensorflow as tf
+from absl import app, flags
+
+from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
+from mixnet_tf.saved import open_model
+from mixnet_tf.variants import VARIANTS
+
+_BAD_INPUT = 2
+
+
+def run(main):
+    """Runs a script's `main`, which takes no arguments and returns an exit code; a bad input is one line."""
+
+    def guarded(argv):
+        if len(argv) > 1:
+            return _fail(f"Unknown arguments {argv[1:]}; every option is a flag, such as --model_dir=DIR.")
+        try:
+            return main()
+        except (ValueError, OSError, FloatingPointError, tf.errors.OpError) as error:
+            return _fail(str(error).strip() or type(error).__name__)
+
+    app.run(guarded)
+
+
+def _fail(message):
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return _BAD_INPUT
+
+
+def define_recipe_flags():
+    """A flag for each field of `Recipe`, without a value of its own: the recipe gives it."""
+    flags.DEFINE_enum("recipe", None, list(RECIPES), "Settings to start from; by default the dataset's own.")
+    for name, (text, accepts, expected) in FIELDS.items():
+        default = getattr(Recipe(), name)
+        define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+        define.get(type(default), flags.DEFINE_string)(name, None, text)
+        flags.register_validator(name, lambda v, ok=accepts: v is None or ok(v), f"expected {expected}")
+
+
+def recipe_from_flags(dataset):
+    """The dataset's recipe, or the one named, with the flags given in place of its fields."""
+    values = flags.FLAGS
+    recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
+    given = {name: values[name].value for name in FIELDS if values[name].value is not None}
+    return recipe._replace(**given)
+
+
+def define_model_flags():
+    """The flags that say which model to evaluate or export."""
+    flags.DEFINE_string("model_dir", None, "A training run: its best model, else its final one, else its newest.")
+    flags.DEFINE_string("weights", None, "A .keras file, a .weights.h5 file or an official checkpoint.")
+    flags.DEFINE_enum("model_name", None, list(VARIANTS), "The network, where --weights holds weights alone.")
+    flags.DEFINE_integer("num_label_classes", None, "Its number of classes; by default 1000.", lower_bound=1)
+    flags.DEFINE_integer("image_size", None, "Its height and width of input, pixels; by default 224.", lower_bound=1)
+
+
+def open_model_from_flags():
+    """The `saved.Opened` that the model flags say; raises what `saved.open_model` raises."""
+    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size")
+    return open_model(**{name: flags.FLAGS[name].value for name in names})

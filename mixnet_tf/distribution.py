@@ -1,0 +1,69 @@
+"""A `tf.distribute` strategy by name."""
+
+import json
+import os
+
+import tensorflow as tf
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+
+
+def make_strategy(name="auto", tpu=None):
+    """The strategy that a flag names.
+
+    Args:
+        name: "one_device"; "mirrored": every GPU of this machine, or every logical CPU without one;
+            "multi_worker": every worker of TF_CONFIG; "tpu"; or "auto": "tpu" where `tpu` is given,
+            "multi_worker" where TF_CONFIG names more than one worker, "mirrored" where this machine
+            has more than one GPU, else "one_device".
+        tpu: Name or address of a TPU; "local" for this machine's.
+
+    Raises:
+        ValueError: For an unknown name, or one whose devices are not there.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"strategy: expected one of {STRATEGIES}, received {name!r}.")
+    if tpu is not None and name not in ("auto", "tpu"):
+        raise ValueError(f"tpu={tpu!r} goes with strategy auto or tpu, not {name!r}.")
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "auto":
+        name = "tpu" if tpu else "multi_worker" if _workers() > 1 else "mirrored" if len(gpus) > 1 else "one_device"
+    if name == "tpu":
+        return _tpu_strategy(tpu or "local")
+    if name == "multi_worker":
+        if _workers() < 1:
+            raise ValueError("strategy=multi_worker needs TF_CONFIG in the environment; it names no workers.")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy([d.name for d in gpus or tf.config.list_logical_devices("CPU")])
+    return tf.distribute.get_strategy()
+
+
+def is_chief(strategy):
+    """Whether this process is the one that writes the run's files."""
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return True
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
+def _workers():
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        return sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise ValueError(f"TF_CONFIG is not the JSON of a cluster: {os.environ['TF_CONFIG']!r}.") from error
+
+
+def _tpu_strategy(tpu):
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        if tpu != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"No TPU {tpu!r} can be reached: {reason}. Is tensorflow-tpu installed?") from error

@@ -1,0 +1,18 @@
+"""A second copy of a model whose weights and statistics follow the first as a moving average."""
+
+import tensorflow as tf
+
+
+def moving_average_decay(limit, num_updates):
+    """The decay after `num_updates` updates: at first smaller, so that the start is forgotten soon.
+
+    Source: tf.compat.v1.train.ExponentialMovingAverage, `num_updates`.
+    """
+    count = tf.cast(num_updates, tf.float32)
+    return tf.minimum(tf.constant(limit, tf.float32), (1 + count) / (10 + count))
+
+
+def update_moving_average(averages, values, decay):
+    """Moves each variable of `averages` a share 1 - decay towards that of `values`."""
+    for average, value in zip(averages, values, strict=True):
+        average.assign_sub((1 - decay) * (average - tf.cast(value, average.dtype)))

@@ -1,0 +1,100 @@
+"""Accuracy of a classifier over every image of a split."""
+
+import tensorflow as tf
+
+from mixnet_tf.pipeline import eval_batches
+from mixnet_tf.preprocessing import preprocess_for_eval
+
+_SUM = tf.distribute.ReduceOp.SUM
+
+
+def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_compile=False):
+    """A function that measures a model's accuracy over a split, compiled once.
+
+    Args:
+        model: A Keras model from images of a fixed size to logits or probabilities.
+        split: A `data.Split`.
+        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        batch_size: Images per step over all replicas.
+        strategy: A `tf.distribute.Strategy`; None for the current one.
+        jit_compile: Whether XLA compiles the step of each replica.
+
+    Returns:
+        A function of no arguments that gives a dict of "top_1_accuracy", "top_5_accuracy" (floats from
+        0 to 1) and "num_images". Every image of the split counts once, on any number of hosts.
+
+    Raises:
+        ValueError: If the model has other classes than the split.
+    """
+    classes = model.output_shape[-1]
+    if classes != split.num_classes:
+        raise ValueError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
+
+    @tf.function(jit_compile=jit_compile)
+    def replica_step(images, labels, mask):
+        scores = tf.cast(model(images, training=False), tf.float32)
+        top_1 = tf.cast(tf.argmax(scores, axis=-1, output_type=tf.int32) == labels, tf.float32)
+        top_5 = tf.cast(tf.math.in_top_k(labels, scores, min(5, scores.shape[-1])), tf.float32)
+        return tf.stack([tf.reduce_sum(hits * mask) for hits in (top_1, top_5, tf.ones_like(mask))])
+
+    @tf.function
+    def step(images, labels, mask):
+        return strategy.reduce(_SUM, strategy.run(replica_step, args=(images, labels, mask)), axis=None)
+
+    batches = _distributed_batches(strategy, split, model.input_shape[1], crop, batch_size)
+
+    def evaluate():
+        top_1 = top_5 = count = 0.0  # Python's floats: float32 would lose images past 2^24
+        for batch in batches:
+            hits = step(*batch).numpy().tolist()
+            top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]
+        return {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "num_images": int(count)}
+
+    return evaluate
+
+
+def _distributed_batches(strategy, split, image_size, crop, batch_size):
+    replicas = strategy.num_replicas_in_sync
+
+    def of_host(context):
+        hosts = context.num_input_pipelines
+        return eval_batches(
+            split,
+            image_size,
+            -(-batch_size // replicas),
+            crop,
+            shard=context.input_pipeline_id,
+            num_shards=hosts,
+            multiple=replicas // hosts,
+        )
+
+    return strategy.distribute_datasets_from_function(of_host)
+
+
+def classify(model, path, crop=True, top=5):
+    """The most probable classes of an image file.
+
+    Args:
+        model: A Keras model from one image size to probabilities.
+        path: A JPEG, PNG, GIF or BMP file.
+        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        top: How many classes.
+
+    Returns:
+        A list of (class, probability), the most probable first.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not an image.
+    """
+    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        raise FileNotFoundError(f"image: there is no file {path}.")
+    try:
+        image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"image: {path} is not a readable JPEG, PNG, GIF or BMP file.") from error
+    probabilities, classes = tf.math.top_k(
+        model(image[tf.newaxis], training=False)[0], min(top, model.output_shape[-1])
+    )
+    return list(zip(classes.numpy().tolist(), probabilities.numpy().tolist(), strict=True))

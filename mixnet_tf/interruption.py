@@ -1,0 +1,28 @@
+"""Signals that ask a run to stop."""
+
+import os
+import signal
+
+RESTART_ME = 75  # EX_TEMPFAIL of sysexits.h: saved, start the same command again
+
+
+class Interruption:
+    """Within its `with` block SIGTERM and SIGINT set `requested`; a second one leaves at once."""
+
+    def __init__(self):
+        self.requested = False
+
+    def __enter__(self):
+        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, frame):
+        del frame
+        if self.requested:
+            os._exit(128 + number)
+        self.requested = True
+        print(f"{signal.Signals(number).name}: saving; a second signal leaves at once.", flush=True)

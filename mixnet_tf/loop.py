@@ -1,0 +1,174 @@
+"""A training run from start, or from where it was, to its final model."""
+
+import contextlib
+import os
+import random
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from mixnet_tf.checkpointing import Checkpointer
+from mixnet_tf.data import load_split
+from mixnet_tf.distribution import is_chief, make_strategy
+from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.interruption import RESTART_ME, Interruption
+from mixnet_tf.pipeline import train_batches
+from mixnet_tf.progress import Progress
+from mixnet_tf.recipe import validate
+from mixnet_tf.saved import CONFIG, FINAL, RunConfig, inference_model, save_model
+from mixnet_tf.training import Trainer
+from mixnet_tf.weights import load_weights
+
+
+class Settings(NamedTuple):
+    """How a run is carried out; unlike the recipe, nothing here changes what it computes."""
+
+    model_dir: str
+    data_dir: str
+    train_split: str | None = None
+    eval_split: str | None = None
+    num_train_images: int | None = None
+    num_eval_images: int | None = None
+    eval_batch_size: int = 64
+    strategy: str = "auto"
+    tpu: str | None = None
+    steps_per_loop: int = 10
+    checkpoint_steps: int | None = None  # None: once per epoch, but after 10 to 2,500 steps
+    use_cache: bool = False
+    jit_compile: bool = False
+    deterministic: bool = False
+    allow_config_change: bool = False
+
+
+def train(model_name, dataset, recipe, settings, weights=None):
+    """Trains a network, goes on where an interrupted run of the same configuration was, and evaluates it.
+
+    Leaves in `settings.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the
+    end final.keras: the averages in float32, ending in softmax.
+
+    Args:
+        model_name: "mixnet-s", "mixnet-m" or "mixnet-l".
+        dataset: What `data.load_split` takes.
+        recipe: A `Recipe`.
+        settings: `Settings`.
+        weights: What `weights.load_weights` takes, to start from; None for random ones.
+
+    Returns:
+        The exit code: 0, or 75 where a signal stopped the run after it was saved.
+
+    Raises:
+        ValueError: For bad arguments, before anything is written.
+        FloatingPointError: If the loss is not finite.
+    """
+    validate(recipe)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
+    strategy = make_strategy(settings.strategy, settings.tpu)
+    train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
+    eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
+    if eval_split.num_classes != train_split.num_classes:
+        raise ValueError(
+            f"Split {eval_split.name!r} has {eval_split.num_classes} classes, {train_split.name!r} has "
+            f"{train_split.num_classes}."
+        )
+    config = RunConfig(
+        model_name,
+        train_split.num_classes,
+        dataset,
+        train_split.num_examples,
+        recipe,
+        train_split.label_names,
+        None if weights is None else os.fspath(weights),
+    )
+    _check_config(config, settings)
+
+    total_steps = recipe.train_steps(train_split.num_examples)
+    steps_per_epoch = recipe.steps_per_epoch(train_split.num_examples)
+    with strategy.scope(), _dtype_policy(recipe.precision):
+        model = config.build_model(classifier_activation=None)
+        if weights is not None:
+            load_weights(model, weights)
+        trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, settings.jit_compile)
+    evaluate = build_evaluator(
+        trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
+    )
+    chief = is_chief(strategy)
+    if chief:
+        config.write(settings.model_dir)
+    checkpointer = Checkpointer(trainer, settings.model_dir)
+    restored = checkpointer.restore()
+    if restored is not None:
+        print(f"Going on from {restored}.", flush=True)
+
+    progress = Progress(settings.model_dir if chief else None, trainer.step, total_steps, recipe.train_batch_size)
+    checkpoint_steps = settings.checkpoint_steps or min(2500, max(10, round(steps_per_epoch)))
+    with Interruption() as interruption:
+        batches = iter(_distributed_train_batches(strategy, train_split, recipe, trainer.step, settings.use_cache))
+        while trainer.step < total_steps and not trainer.any_host(interruption.requested):
+            to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
+            steps = min(settings.steps_per_loop, to_checkpoint, total_steps - trainer.step)
+            metrics = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
+            _check_finite(int(metrics.pop("first_bad_step")), trainer)
+            progress.train(trainer.step, metrics)
+            if trainer.step % checkpoint_steps == 0:
+                checkpointer.save()
+        if trainer.step != checkpointer.saved_step:
+            checkpointer.save()
+        if trainer.step < total_steps:
+            print(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.", flush=True)
+            return RESTART_ME
+
+    progress.evaluation(total_steps, evaluate())
+    if chief:
+        final = inference_model(config, trainer.ema_model.get_weights())
+        save_model(final, os.path.join(settings.model_dir, FINAL))
+        print(f"Wrote {os.path.join(settings.model_dir, FINAL)}.", flush=True)
+    return 0
+
+
+def _distributed_train_batches(strategy, split, recipe, step, use_cache):
+    def of_host(context):
+        hosts = context.num_input_pipelines
+        batch_size = context.get_per_replica_batch_size(recipe.train_batch_size)
+        first_image = step * recipe.train_batch_size // hosts
+        return train_batches(split, recipe, batch_size, first_image, context.input_pipeline_id, hosts, use_cache)
+
+    return strategy.distribute_datasets_from_function(of_host)
+
+
+def _check_config(config, settings):
+    path = os.path.join(settings.model_dir, CONFIG)
+    if settings.allow_config_change or not tf.io.gfile.exists(settings.model_dir):
+        return
+    try:
+        there = RunConfig.read(settings.model_dir)
+    except FileNotFoundError:
+        return
+    differences = there.differences(config)
+    if differences:
+        listing = "\n".join(f"  {line}" for line in differences)
+        raise ValueError(
+            f"{path} is of another configuration; name another model_dir, or go on with --allow_config_change.\n"
+            f"{listing}"
+        )
+
+
+def _check_finite(first_bad_step, trainer):
+    if first_bad_step >= 0:
+        raise FloatingPointError(
+            f"The loss is not finite at step {first_bad_step}, learning rate "
+            f"{float(trainer.learning_rate(first_bad_step)):.3g}; the last checkpoint is from before. "
+            f"A smaller --base_learning_rate may help."
+        )
+
+
+@contextlib.contextmanager
+def _dtype_policy(precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,156 @@
+"""The loss, the learning rate and the optimizer of the official recipe."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+
+def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
+    """The learning rate as a function of the step.
+
+    Args:
+        recipe: A `Recipe`; the peak is its base rate times its batch size over 256.
+        steps_per_epoch: A float, as in the reference.
+        total_steps: Where the cosine ends; only that schedule needs it.
+
+    Returns:
+        A Keras schedule: called with the step, counted before its increment, it gives a float32 scalar.
+
+    Raises:
+        ValueError: For an unknown schedule, or a cosine without an end.
+
+    Source: mnasnet_utils.py:build_learning_rate. The decay counts from step 0, so the rate drops
+    as the warm-up ends; the cosine, which the reference does without, starts where the warm-up ends.
+    """
+    peak = recipe.base_learning_rate * recipe.train_batch_size / 256
+    warmup_steps = int(recipe.warmup_epochs * steps_per_epoch)
+    schedule = recipe.learning_rate_schedule
+    if schedule == "exponential":
+        decay_steps = tf.constant(recipe.decay_epochs * steps_per_epoch, tf.float32)
+
+        def decayed(step):
+            return peak * tf.pow(tf.constant(recipe.decay_factor, tf.float32), tf.floor(step / decay_steps))
+    elif schedule == "cosine":
+        if total_steps is None:
+            raise ValueError("The cosine schedule needs total_steps, the step at which it reaches 0.")
+
+        def decayed(step):
+            progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+            return peak * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
+    elif schedule == "constant":
+
+        def decayed(step):
+            return tf.fill(tf.shape(step), tf.constant(peak, tf.float32))
+    else:
+        raise ValueError(f"Unknown learning_rate_schedule {schedule!r}; expected exponential, cosine or constant.")
+
+    def learning_rate(step):
+        step = tf.cast(step, tf.float32)
+        if warmup_steps == 0:
+            return decayed(step)
+        return tf.where(step < warmup_steps, peak * step / warmup_steps, decayed(step))
+
+    return _Schedule(learning_rate)
+
+
+class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A function of the step in the form that Keras' optimizers take."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, step):
+        return self._function(step)
+
+
+@keras.saving.register_keras_serializable("mixnet_tf")
+class RMSProp(keras.optimizers.Optimizer):
+    """TensorFlow 1's RMSProp, which Keras' differs from.
+
+    The mean square starts at one, epsilon is inside the root, and the learning rate inside the momentum:
+    ms = decay ms + (1 - decay) g^2; mom = momentum mom + lr g / sqrt(ms + epsilon); w -= mom.
+
+    Args:
+        learning_rate: A float or a Keras schedule.
+        decay: Decay of the mean square.
+        momentum: Decay of the momentum.
+        epsilon: Added inside the root.
+
+    Source: tf.compat.v1.train.RMSPropOptimizer.
+    """
+
+    def __init__(self, learning_rate=0.001, decay=0.9, momentum=0.9, epsilon=1e-3, name="rmsprop", **kwargs):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.decay = decay
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._mean_squares = self._slots(variables, "mean_square", "ones")
+        self._momentums = self._slots(variables, "momentum", "zeros")
+
+    def _slots(self, variables, name, initializer):
+        return [self.add_variable_from_reference(v, name=name, initializer=initializer) for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        mean_square, momentum = self._mean_squares[index], self._momentums[index]
+        rate = tf.cast(learning_rate, gradient.dtype)
+        self.assign(mean_square, self.decay * mean_square + (1 - self.decay) * tf.square(gradient))
+        self.assign(momentum, self.momentum * momentum + rate * gradient * tf.math.rsqrt(mean_square + self.epsilon))
+        self.assign_sub(variable, momentum)
+
+    def get_config(self):
+        return {**super().get_config(), "decay": self.decay, "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def build_optimizer(recipe, learning_rate):
+    """The recipe's optimizer.
+
+    Source: mnasnet_utils.py:build_optimizer.
+    """
+    return RMSProp(learning_rate, recipe.rmsprop_decay, recipe.momentum, recipe.rmsprop_epsilon)
+
+
+def smoothed_cross_entropy(logits, labels, label_smoothing):
+    """Cross-entropy of each example against a target of which a share is spread over all classes.
+
+    Args:
+        logits: float32 (batch, classes).
+        labels: int32 (batch,).
+        label_smoothing: The share.
+
+    Returns:
+        float32 (batch,).
+    """
+    classes = logits.shape[-1]
+    target = tf.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
+
+
+def decayed_variables(model):
+    """The trainables that the L2 term covers: all but batch normalization's scales and offsets.
+
+    Source: mnasnet_main.py:mnasnet_model_fn, which leaves out names with "batch_normalization".
+    """
+    spared = set()
+    for layer in _layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            spared |= {id(layer.gamma), id(layer.beta)}
+    return [variable for variable in model.trainable_variables if id(variable) not in spared]
+
+
+def _layers(model):
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+
+
+def l2_loss(variables):
+    """Half the sum of all squares, float32 scalar."""
+    return tf.add_n([tf.nn.l2_loss(variable) for variable in variables])

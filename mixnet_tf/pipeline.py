@@ -1,0 +1,98 @@
+"""Splits to batches: order, augmentation and padding, all of them functions of the position in training."""
+
+import tensorflow as tf
+
+from mixnet_tf.preprocessing import preprocess_for_eval, preprocess_for_train
+
+_SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet
+
+
+def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=1, use_cache=False):
+    """An endless dataset of training batches.
+
+    The epoch and the place in it follow from `first_image`; the order and the augmentation of an
+    epoch from the recipe's seed. So a run that starts at an image sees what one that came there would.
+
+    Args:
+        split: A `data.Split`.
+        recipe: The `Recipe`.
+        batch_size: Images in a batch of this pipeline.
+        first_image: Images that this share of the data has given before.
+        shard: Which of the `num_shards` shares of the split, one for each host.
+        num_shards: Number of shares.
+        use_cache: Whether to keep the encoded images in memory after the first epoch.
+
+    Returns:
+        A dataset of (float32 (batch, size, size, 3) in [0, 255], int32 (batch,)).
+    """
+    size = split.num_examples // num_shards
+    if size == 0:
+        raise ValueError(f"Split {split.name!r} has {split.num_examples} images, fewer than {num_shards} hosts.")
+    first_epoch, offset = divmod(first_image, size)
+    cached = split.read(None, shard, num_shards).cache() if use_cache else None
+
+    def epoch_examples(epoch):
+        seed = tf.random.experimental.stateless_fold_in(tf.constant((recipe.seed, shard)), epoch)
+        files_seed, order_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2)[:, 0])
+        examples = split.read(files_seed, shard, num_shards) if cached is None else cached
+        examples = examples.shuffle(min(_SHUFFLE_BUFFER, size), order_seed, reshuffle_each_iteration=False)
+        # Hosts' files may differ in number of records; every host gives the same number of images.
+        examples = examples.repeat().take(size).enumerate()
+        examples = examples.skip(tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0))
+        return examples.map(lambda place, example: (example, tf.random.experimental.stateless_fold_in(seed, place)))
+
+    def decode(example, seed):
+        image = preprocess_for_train(example["image"], recipe.image_size, seed, recipe.crop, recipe.flip)
+        return image, tf.cast(example["label"], tf.int32)
+
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    batches = (
+        epochs.flat_map(epoch_examples)
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches.with_options(_options())
+
+
+def eval_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1, multiple=1):
+    """A dataset of every image of a share once, in batches of one shape.
+
+    Args:
+        split: A `data.Split`.
+        image_size: Pixels.
+        batch_size: Images in a batch; the last batches are padded.
+        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        shard: Which of the `num_shards` shares of the split, one for each host.
+        num_shards: Number of shares; each gives the same number of batches.
+        multiple: What that number is a multiple of: the replicas that a host feeds.
+
+    Returns:
+        A dataset of (float32 (batch, size, size, 3), int32 (batch,), float32 (batch,)), the last 1
+        for an image and 0 for padding.
+    """
+
+    def decode(example):
+        image = preprocess_for_eval(example["image"], image_size, crop)
+        return image, tf.cast(example["label"], tf.int32), tf.constant(1.0)
+
+    largest_share = split.share(0, num_shards)
+    round_of_batches = batch_size * multiple
+    padded_size = -(-largest_share // round_of_batches) * round_of_batches
+    nothing = (tf.zeros((image_size, image_size, 3)), tf.constant(0), tf.constant(0.0))
+    padding = tf.data.Dataset.from_tensors(nothing).repeat(padded_size - split.share(shard, num_shards))
+    batches = (
+        split.read(None, shard, num_shards)
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .concatenate(padding)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches.with_options(_options())
+
+
+def _options():
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options

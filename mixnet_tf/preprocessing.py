@@ -1,0 +1,103 @@
+"""Encoded images to float32 (size, size, 3), RGB in [0, 255], as the reference does it."""
+
+import tensorflow as tf
+
+_CROP_PADDING = 32  # pixels; source: preprocessing.py:CROP_PADDING
+_AREA_RANGE = (0.08, 1.0)  # share of the image
+_ASPECT_RATIO_RANGE = (3 / 4, 4 / 3)
+_MIN_OBJECT_COVERED = 0.1
+_MAX_ATTEMPTS = 10
+
+
+def preprocess_for_eval(image_bytes, image_size, crop=True):
+    """The centre of an image, resized.
+
+    Args:
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
+        image_size: Pixels.
+        crop: Whether to take the centre square of image_size / (image_size + 32) of the shorter
+            side, as the reference does. If not, the whole image is resized.
+
+    Returns:
+        float32 (image_size, image_size, 3), RGB in [0, 255].
+
+    Source: preprocessing.py:preprocess_for_eval.
+    """
+
+    def window(shape):
+        return _center_window(shape, image_size) if crop else _whole_window(shape)
+
+    return _decode_and_resize(image_bytes, window, image_size)
+
+
+def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True):
+    """A random area of an image, resized and perhaps flipped.
+
+    Args:
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
+        image_size: Pixels.
+        seed: Two ints or an int tensor (2,); equal seeds give equal results.
+        crop: Whether to crop at random. If not, the whole image is resized.
+        flip: Whether to flip left to right with probability 1/2.
+
+    Returns:
+        float32 (image_size, image_size, 3), RGB in [0, 255].
+
+    Source: preprocessing.py:preprocess_for_train.
+    """
+    seed = tf.convert_to_tensor(seed)
+
+    def window(shape):
+        return _random_window(shape, image_size, seed) if crop else _whole_window(shape)
+
+    image = _decode_and_resize(image_bytes, window, image_size)
+    if flip:
+        image = tf.image.stateless_random_flip_left_right(image, tf.random.experimental.stateless_fold_in(seed, 1))
+    return image
+
+
+def _decode_and_resize(image_bytes, window, image_size):
+    """Decodes the `window` (offset y, offset x, height, width) of an image, and resizes it."""
+
+    def from_jpeg():  # decodes no more than the window
+        return tf.io.decode_and_crop_jpeg(image_bytes, window(tf.io.extract_jpeg_shape(image_bytes)), channels=3)
+
+    def from_other():
+        image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+        y, x, height, width = tf.unstack(window(tf.shape(image)))
+        return image[y : y + height, x : x + width]
+
+    image = tf.cond(tf.io.is_jpeg(image_bytes), from_jpeg, from_other)
+    # The op behind tf.compat.v1.image.resize: no half-pixel centres, no antialias. It takes uint8 and
+    # gives float32; the function around it would return a uint8 image of the right size untouched.
+    resized = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=(image_size, image_size))
+    return tf.ensure_shape(resized[0], (image_size, image_size, 3))
+
+
+def _whole_window(shape):
+    return tf.stack([0, 0, shape[0], shape[1]])
+
+
+def _center_window(shape, image_size):
+    height, width = shape[0], shape[1]
+    # In float32, as the reference: float64 gives another side at some sizes.
+    share = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
+    side = tf.cast(share * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
+    return tf.stack([((height - side) + 1) // 2, ((width - side) + 1) // 2, side, side])
+
+
+def _random_window(shape, image_size, seed):
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=seed,
+        min_object_covered=_MIN_OBJECT_COVERED,
+        aspect_ratio_range=_ASPECT_RATIO_RANGE,
+        area_range=_AREA_RANGE,
+        max_attempts=_MAX_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    sampled = tf.stack([begin[0], begin[1], size[0], size[1]])
+    # The whole image means that no attempt succeeded.
+    whole = tf.reduce_all(size[:2] == shape[:2])
+    return tf.where(whole, _center_window(shape, image_size), sampled)

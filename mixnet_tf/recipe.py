@@ -1,0 +1,123 @@
+"""Training settings: the official ImageNet recipe and the others, frozen."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Recipe(NamedTuple):
+    """Everything that decides what a training run computes; the defaults are the official ImageNet recipe.
+
+    Source: mnasnet_main.py, mnasnet_utils.py:build_learning_rate, build_optimizer.
+    """
+
+    train_batch_size: int = 1024
+    train_epochs: float = 350.0
+    image_size: int = 224
+    base_learning_rate: float = 0.016
+    learning_rate_schedule: str = "exponential"
+    warmup_epochs: float = 5.0
+    decay_factor: float = 0.97
+    decay_epochs: float = 2.4
+    rmsprop_decay: float = 0.9
+    momentum: float = 0.9
+    rmsprop_epsilon: float = 1e-3
+    weight_decay: float = 1e-5
+    label_smoothing: float = 0.1
+    moving_average_decay: float = 0.9999
+    crop: bool = True
+    flip: bool = True
+    precision: str = "float32"
+    sync_batch_norm: bool = False
+    seed: int = 0
+    model_overrides: Mapping[str, Any] | None = None
+
+    def train_steps(self, num_images):
+        """Steps of the whole run over `num_images` images."""
+        return max(1, int(self.train_epochs * self.steps_per_epoch(num_images)))
+
+    def steps_per_epoch(self, num_images):
+        """Steps of one pass over `num_images` images, a float as in the reference."""
+        return num_images / self.train_batch_size
+
+
+SCHEDULES = ("exponential", "cosine", "constant")
+PRECISIONS = ("float32", "bfloat16")
+
+# field: (help text of its flag, test of a value, what the test expects)
+FIELDS = {
+    "train_batch_size": (
+        "Images per step over all replicas; the peak learning rate scales with it.",
+        lambda v: v >= 1,
+        "a whole number from 1",
+    ),
+    "train_epochs": ("Passes over the training images.", lambda v: v > 0, "a number above 0"),
+    "image_size": ("Height and width of the model's input, pixels.", lambda v: v >= 1, "a whole number from 1"),
+    "base_learning_rate": ("Peak learning rate per 256 images of a batch.", lambda v: v >= 0, "a number from 0"),
+    "learning_rate_schedule": (
+        "Shape of the learning rate after its warm-up.",
+        lambda v: v in SCHEDULES,
+        f"one of {SCHEDULES}",
+    ),
+    "warmup_epochs": ("Epochs of linear warm-up from 0.", lambda v: v >= 0, "a number from 0"),
+    "decay_factor": ("exponential: factor of each drop.", lambda v: 0 < v <= 1, "a number above 0, up to 1"),
+    "decay_epochs": ("exponential: epochs between two drops.", lambda v: v > 0, "a number above 0"),
+    "rmsprop_decay": ("Decay of RMSProp's mean square.", lambda v: 0 <= v < 1, "a number from 0 to below 1"),
+    "momentum": ("Momentum of the optimizer.", lambda v: 0 <= v < 1, "a number from 0 to below 1"),
+    "rmsprop_epsilon": ("Added to the mean square inside the root.", lambda v: v > 0, "a number above 0"),
+    "weight_decay": ("Factor of the L2 term of the loss.", lambda v: v >= 0, "a number from 0"),
+    "label_smoothing": (
+        "Share of the target spread evenly over all classes.",
+        lambda v: 0 <= v < 1,
+        "a number from 0 to below 1",
+    ),
+    "moving_average_decay": (
+        "Decay of the average of weights and statistics; 0: none is kept.",
+        lambda v: 0 <= v < 1,
+        "a number from 0 to below 1",
+    ),
+    "crop": (
+        "Whether to crop: a random area in training, the centre in evaluation. If not, the whole image is resized.",
+        lambda v: isinstance(v, bool),
+        "true or false",
+    ),
+    "flip": ("Whether to flip half of the training images left to right.", lambda v: isinstance(v, bool), "a bool"),
+    "precision": (
+        "bfloat16: float32 variables, bfloat16 arithmetic, float32 logits.",
+        lambda v: v in PRECISIONS,
+        f"one of {PRECISIONS}",
+    ),
+    "sync_batch_norm": (
+        "Whether batch normalization takes its moments over all replicas.",
+        lambda v: isinstance(v, bool),
+        "true or false",
+    ),
+    "seed": ("Seed of initial weights, order of images, augmentation and dropout.", lambda v: v >= 0, "from 0"),
+}
+
+RECIPES = {
+    "imagenet": Recipe(),
+    "digits": Recipe(
+        train_batch_size=32,
+        train_epochs=14.0,
+        image_size=48,
+        base_learning_rate=0.032,
+        learning_rate_schedule="cosine",
+        warmup_epochs=1.0,
+        crop=False,
+        flip=False,
+        model_overrides={"batch_norm_momentum": 0.9},
+    ),
+}
+
+
+def recipe_for(dataset):
+    """The recipe that a dataset is trained with unless another one is named."""
+    return RECIPES["digits" if dataset == "digits" else "imagenet"]
+
+
+def validate(recipe):
+    """Raises a ValueError that names the first field of `recipe` out of its range."""
+    for field, (_, accepts, expected) in FIELDS.items():
+        value = getattr(recipe, field)
+        if not accepts(value):
+            raise ValueError(f"{field}: expected {expected}, received {value!r}.")

@@ -1,0 +1,204 @@
+"""What a training run leaves in its folder, and the model that weights of any kind stand for."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from mixnet_tf.files import local_copy, published, publishing, read_json, write_json
+from mixnet_tf.model import build_model
+from mixnet_tf.recipe import Recipe
+from mixnet_tf.weights import load_weights
+
+CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "checkpoints"
+
+
+class RunConfig(NamedTuple):
+    """What a run trains: enough to build its model again, and to see whether another run is the same."""
+
+    model_name: str
+    num_label_classes: int
+    dataset: str
+    num_train_images: int
+    recipe: Recipe
+    label_names: tuple[str, ...] | None = None
+    weights: str | None = None  # what the run started from
+
+    def write(self, model_dir):
+        """Writes `model_dir`/config.json."""
+        write_json(os.path.join(model_dir, CONFIG), {**self._asdict(), "recipe": _plain(self.recipe._asdict())})
+
+    @classmethod
+    def read(cls, model_dir):
+        """Reads `model_dir`/config.json.
+
+        Raises:
+            FileNotFoundError: If `model_dir` is no training run's folder.
+            ValueError: If the file is not what `write` writes.
+        """
+        path = os.path.join(model_dir, CONFIG)
+        try:
+            fields = read_json(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
+        try:
+            names = fields["label_names"]
+            recipe = Recipe(**fields["recipe"])
+            return cls(**{**fields, "recipe": recipe, "label_names": None if names is None else tuple(names)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not the configuration of a training run: {error}") from error
+
+    @classmethod
+    def wait_for(cls, model_dir, seconds, timeout=None):
+        """Reads the configuration as soon as a run has written it.
+
+        Args:
+            model_dir: The run's folder.
+            seconds: Between two looks.
+            timeout: Seconds after which to give up; None: never.
+
+        Raises:
+            FileNotFoundError: If it did not come in time.
+        """
+        start = time.monotonic()
+        while True:
+            try:
+                return cls.read(model_dir)
+            except FileNotFoundError:
+                if timeout is not None and time.monotonic() - start > timeout:
+                    raise
+                time.sleep(seconds)
+
+    def build_model(self, **kwargs):
+        """The run's model, at its image size; keyword arguments go to `mixnet_tf.build_model`."""
+        size = self.recipe.image_size
+        overrides = self.recipe.model_overrides
+        return build_model(
+            self.model_name, overrides, classes=self.num_label_classes, input_shape=(size, size, 3), **kwargs
+        )
+
+    def differences(self, other):
+        """Lines that name each field in which `other` differs."""
+        lines = []
+        for name, ours, theirs in _compared(self, other):
+            if ours != theirs:
+                lines.append(f"{name}: {ours!r} there, {theirs!r} now")
+        return lines
+
+
+def _plain(value):
+    return {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
+
+
+def _compared(one, other):
+    for field in RunConfig._fields:
+        if field != "recipe":
+            yield field, getattr(one, field), getattr(other, field)
+    for field in Recipe._fields:
+        yield field, getattr(one.recipe, field), getattr(other.recipe, field)
+
+
+def save_model(model, path):
+    """Writes a `.keras` file; an older one at `path` stays whole until the new one is."""
+    with publishing(path) as local:
+        model.save(local)
+
+
+def inference_model(config, weights):
+    """The run's model in float32, ending in softmax, with the given arrays as its weights."""
+    model = config.build_model()
+    model.set_weights(weights)
+    return model
+
+
+class Opened(NamedTuple):
+    """A model to evaluate or export, and what is known about it."""
+
+    model: keras.Model
+    source: str  # the file or checkpoint that it came from
+    config: RunConfig | None  # None where it is not from a run's folder
+
+
+def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=None, image_size=None):
+    """The float32 model that weights, or the best of a training run, stand for.
+
+    Args:
+        weights: A `.keras` file, which is a whole model; or a `.weights.h5` file or an official
+            checkpoint, of the network that the next arguments describe.
+        model_dir: A training run's folder: its best.keras, else final.keras, else the averages of its
+            newest checkpoint. Give `weights` or `model_dir`, not both.
+        model_name: "mixnet-s", "mixnet-m" or "mixnet-l".
+        num_label_classes: Number of classes; None for 1000.
+        image_size: Pixels; None for 224.
+
+    Returns:
+        An `Opened`; its model has a fixed input shape and ends in softmax.
+
+    Raises:
+        FileNotFoundError: If there is nothing to open.
+        ValueError: If what is there does not fit, or the arguments do not.
+    """
+    if (weights is None) == (model_dir is None):
+        raise ValueError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
+    if model_dir is not None:
+        return _open_run(os.fspath(model_dir))
+    weights = os.fspath(weights)
+    if weights.endswith(".keras"):
+        described = {"model_name": model_name, "num_label_classes": num_label_classes, "image_size": image_size}
+        given = [name for name, value in described.items() if value is not None]
+        if given:
+            raise ValueError(f"{weights} is a whole model; leave out {given}.")
+        return Opened(load_keras_file(weights), weights, None)
+    if model_name is None:
+        raise ValueError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
+    size = 224 if image_size is None else image_size
+    model = build_model(model_name, classes=num_label_classes, input_shape=(size, size, 3))
+    load_weights(model, weights)
+    return Opened(model, weights, None)
+
+
+def _open_run(model_dir):
+    config = RunConfig.read(model_dir)
+    for name in (BEST, FINAL):
+        path = published(os.path.join(model_dir, name))
+        if path is not None:
+            return Opened(load_keras_file(path), path, config)
+    checkpoint = tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
+    if checkpoint is None:
+        raise FileNotFoundError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
+    model = config.build_model()
+    restore_averages(model, checkpoint)
+    return Opened(model, checkpoint, config)
+
+
+def restore_averages(model, checkpoint):
+    """Reads the averages of a training checkpoint into the run's model.
+
+    Raises:
+        tf.errors.OpError: If the checkpoint is gone or damaged.
+    """
+    variables = [variable.value for variable in model.weights]
+    tf.train.Checkpoint(averages=variables).read(checkpoint).expect_partial().assert_existing_objects_matched()
+
+
+def load_keras_file(path):
+    """A MixNet with its classifier out of a `.keras` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a Keras file of an image classifier.
+    """
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(f"weights: there is no file {path}.")
+    try:
+        with local_copy(path) as local:
+            model = keras.models.load_model(local, compile=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
+    shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
+    if not all(isinstance(shape, tuple) for shape in shapes) or [len(shape) for shape in shapes] != [4, 2]:
+        raise ValueError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}.")
+    return model

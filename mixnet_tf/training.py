@@ -1,0 +1,162 @@
+"""One training step of the official recipe, under any `tf.distribute` strategy."""
+
+import keras
+import tensorflow as tf
+
+from mixnet_tf.ema import moving_average_decay, update_moving_average
+from mixnet_tf.optim import (
+    build_learning_rate,
+    build_optimizer,
+    decayed_variables,
+    l2_loss,
+    smoothed_cross_entropy,
+)
+
+_SUM = tf.distribute.ReduceOp.SUM
+
+
+class Trainer:
+    """Trains a model by a recipe, and keeps the moving average of its weights and statistics.
+
+    Args:
+        model: A Keras model from images to logits, built inside `strategy.scope()`.
+        recipe: A `Recipe`.
+        steps_per_epoch: A float, as in the reference.
+        strategy: A `tf.distribute.Strategy`; None for the current one.
+        total_steps: Steps of the whole run; only the cosine schedule needs it.
+        jit_compile: Whether XLA compiles the step of each replica. A TPU always does; on a CPU the
+            depthwise convolutions are then ten times slower.
+
+    Attributes:
+        model: The raw weights.
+        ema_model: The averaged ones; the same object as `model` where the recipe keeps no average.
+        optimizer: Its `iterations` is the step.
+
+    Raises:
+        ValueError: If the model ends in an activation, or the batch does not divide over the replicas.
+
+    Source: mnasnet_main.py:mnasnet_model_fn.
+    """
+
+    def __init__(self, model, recipe, steps_per_epoch, strategy=None, total_steps=None, jit_compile=False):
+        self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
+        self.recipe = recipe
+        self.model = model
+        replicas = self.strategy.num_replicas_in_sync
+        if recipe.train_batch_size % replicas:
+            raise ValueError(f"train_batch_size={recipe.train_batch_size} does not divide over {replicas} replicas.")
+        last = getattr(model.layers[-1], "activation", keras.activations.linear)
+        if last is not keras.activations.linear:
+            raise ValueError(
+                f"The model ends in {last.__name__}; training takes logits: build it with classifier_activation=None."
+            )
+        if recipe.sync_batch_norm:
+            for layer in model.layers:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.synchronized = True
+        self._decayed = decayed_variables(model)
+        with self.strategy.scope():
+            self.learning_rate = build_learning_rate(recipe, steps_per_epoch, total_steps)
+            self.optimizer = build_optimizer(recipe, self.learning_rate)
+            self.optimizer.build(model.trainable_variables)
+            if recipe.moving_average_decay > 0:
+                self.ema_model = keras.models.clone_model(model)
+                self.ema_model.set_weights(model.get_weights())
+            else:
+                self.ema_model = model
+        self._replica_step = tf.function(self._step_of_replica, jit_compile=jit_compile)
+
+    @property
+    def step(self):
+        """Steps taken, a Python int."""
+        return int(self.optimizer.iterations.numpy())
+
+    def is_finite(self):
+        """Whether every weight, average and slot is a finite number."""
+        variables = [*self.model.weights, *self.ema_model.weights, *self.optimizer.variables]
+        return bool(_all_finite([v.value for v in variables if v.dtype == "float32"]))
+
+    def any_host(self, flag):
+        """Whether the bool `flag` is true on some host; every host has to ask at the same step."""
+        value = tf.constant(float(flag))
+        per_replica = self.strategy.run(lambda: tf.identity(value))
+        return bool(self.strategy.reduce(_SUM, per_replica, axis=None) > 0)
+
+    def train_step(self, images, labels):
+        """One step on a global batch.
+
+        Args:
+            images: What the model takes, (train_batch_size, height, width, 3).
+            labels: int32 (train_batch_size,), from 0.
+
+        Returns:
+            A dict of float32 scalars over all replicas: "loss" (with L2), "cross_entropy",
+            "top_1_accuracy", and the "learning_rate" of this step.
+        """
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels, tf.int32)
+        share = len(labels) // self.strategy.num_replicas_in_sync
+
+        def of_replica(tensor):
+            def value(context):
+                return tensor[context.replica_id_in_sync_group * share :][:share]
+
+            return self.strategy.experimental_distribute_values_from_function(value)
+
+        return self._train_step(of_replica(images), of_replica(labels))
+
+    @tf.function
+    def _train_step(self, images, labels):
+        return self._run(images, labels)
+
+    @tf.function
+    def train_steps(self, batches, steps):
+        """Steps on the next batches of an iterator.
+
+        Args:
+            batches: An iterator of the strategy's distributed dataset of (images, labels).
+            steps: Scalar int32 tensor.
+
+        Returns:
+            The dict of `train_step` averaged over the steps, except "learning_rate", the last step's;
+            and "first_bad_step": how many steps had been taken before the first whose loss was not
+            finite, or -1.
+        """
+        totals = {name: tf.constant(0.0) for name in ("loss", "cross_entropy", "top_1_accuracy")}
+        rate = tf.constant(0.0)
+        first_bad_step = tf.constant(-1, tf.int64)
+        for _ in tf.range(steps):
+            step = tf.cast(self.optimizer.iterations.value, tf.int64)
+            metrics = self._run(*next(batches))
+            bad = tf.logical_not(tf.math.is_finite(metrics["loss"]))
+            first_bad_step = tf.where(bad & (first_bad_step < 0), step, first_bad_step)
+            rate = metrics["learning_rate"]
+            totals = {name: total + metrics[name] for name, total in totals.items()}
+        averages = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
+        return {**averages, "learning_rate": rate, "first_bad_step": first_bad_step}
+
+    def _run(self, images, labels):
+        rate = self.learning_rate(self.optimizer.iterations.value)
+        per_replica = self.strategy.run(self._replica_step, args=(images, labels))
+        summed = {name: self.strategy.reduce(_SUM, value, axis=None) for name, value in per_replica.items()}
+        return {**summed, "learning_rate": rate}
+
+    def _step_of_replica(self, images, labels):
+        """The order is the reference's: loss, statistics, RMSProp, step, average."""
+        replicas = self.strategy.num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            logits = tf.cast(self.model(images, training=True), tf.float32)
+            losses = smoothed_cross_entropy(logits, labels, self.recipe.label_smoothing)
+            # Gradients and metrics are summed over replicas; L2 is to count once.
+            cross_entropy = tf.reduce_mean(losses) / replicas
+            loss = cross_entropy + self.recipe.weight_decay * l2_loss(self._decayed) / replicas
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        if self.ema_model is not self.model:
+            decay = moving_average_decay(self.recipe.moving_average_decay, self.optimizer.iterations)
+            update_moving_average(self.ema_model.weights, self.model.weights, decay)
+        hits = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
+        return {"loss": loss, "cross_entropy": cross_entropy, "top_1_accuracy": tf.reduce_mean(hits) / replicas}
+
+
+def _all_finite(variables):
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in variables])

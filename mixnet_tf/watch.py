@@ -1,0 +1,66 @@
+"""Evaluates the checkpoints of a run as they come, and keeps the best model."""
+
+import os
+import time
+
+import tensorflow as tf
+
+from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.files import published, read_json, write_json
+from mixnet_tf.saved import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
+
+BEST_METRICS = "best.json"
+
+
+def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=print):
+    """Evaluates each new checkpoint of a run until its last step.
+
+    Leaves the best model as `model_dir`/best.keras, with its measurements in best.json.
+
+    Args:
+        model_dir: The run's folder; training may just have begun.
+        split: The `data.Split` to evaluate on.
+        batch_size: Images per step.
+        seconds: Between two looks.
+        timeout: Seconds without a new checkpoint after which to give up; None: never.
+        report: Called with the dict of each evaluation: "step" and what `build_evaluator` measures.
+
+    Returns:
+        The dict of the last evaluation.
+
+    Raises:
+        TimeoutError: If no new checkpoint came in time.
+    """
+    config = RunConfig.wait_for(model_dir, seconds, timeout)
+    model = config.build_model()
+    evaluate = build_evaluator(model, split, config.recipe.crop, batch_size)
+    total_steps = config.recipe.train_steps(config.num_train_images)
+    folder = os.path.join(model_dir, CHECKPOINTS)
+    seen, last_news = None, time.monotonic()
+    while True:
+        checkpoint = tf.train.latest_checkpoint(folder)
+        if checkpoint in (None, seen):
+            if timeout is not None and time.monotonic() - last_news > timeout:
+                raise TimeoutError(f"No new checkpoint in {folder} for {timeout:.0f} s; the last one was {seen}.")
+            time.sleep(seconds)
+            continue
+        seen, last_news = checkpoint, time.monotonic()
+        try:
+            restore_averages(model, checkpoint)
+        except tf.errors.OpError as error:  # training keeps the newest few: this one may be gone by now
+            report({"skipped": checkpoint, "reason": str(error).strip().splitlines()[0]})
+            continue
+        metrics = {"step": int(checkpoint.rsplit("-", 1)[1]), **evaluate()}
+        report(metrics)
+        archive_best(model, metrics, model_dir)
+        if metrics["step"] >= total_steps:
+            return metrics
+
+
+def archive_best(model, metrics, model_dir):
+    """Keeps the model as `model_dir`/best.keras if it has the highest top-1 so far, else leaves what is there."""
+    path = os.path.join(model_dir, BEST_METRICS)
+    best = read_json(path)["top_1_accuracy"] if published(path) else -1.0
+    if metrics["top_1_accuracy"] > best:
+        save_model(model, os.path.join(model_dir, BEST))
+        write_json(path, metrics)

@@ -1,0 +1,63 @@
+"""Two logical CPUs, so that every test process can also run as two replicas."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pathlib
+
+import pytest
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """The two photographs that ship inside scikit-learn, by name: paths of JPEG files."""
+    sklearn_datasets = pytest.importorskip("sklearn.datasets")
+    folder = pathlib.Path(sklearn_datasets.__file__).parent / "images"
+    return {name: str(folder / name) for name in ("china.jpg", "flower.jpg")}
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where digits is prepared, once for all tests."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def imagenet_shards(tmp_path_factory, photographs):
+    """A folder of ImageNet-named TFRecord shards: 2 x 6 train and 5 validation records, labels from 1."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    for split, shards, per_shard in (("train", 2, 6), ("validation", 1, 5)):
+        for shard in range(shards):
+            with tf.io.TFRecordWriter(str(folder / f"{split}-{shard:05d}-of-{shards:05d}")) as writer:
+                for place in range(per_shard):
+                    name = "flower.jpg" if (shard + place) % 2 else "china.jpg"
+                    label = 1000 if name == "flower.jpg" else 1
+                    writer.write(_example(photographs[name], label))
+    return str(folder)
+
+
+def _example(path, label):
+    features = {
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[pathlib.Path(path).read_bytes()])),
+        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory, photographs):
+    """A folder root/split/class/file of JPEGs, two classes: 4 to train, 2 to validate."""
+    root = tmp_path_factory.mktemp("folder")
+    for split, copies in (("train", 2), ("validation", 1)):
+        for name, path in photographs.items():
+            (root / split / name.removesuffix(".jpg")).mkdir(parents=True)
+            for copy in range(copies):
+                target = root / split / name.removesuffix(".jpg") / f"{copy}.jpg"
+                target.write_bytes(pathlib.Path(path).read_bytes())
+    return str(root)

@@ -1,0 +1,89 @@
+"""Datasets by name: what they hold and how they are read."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mixnet_tf.data import load_split
+
+
+def _read(split, **kwargs):
+    return list(split.read(**kwargs).as_numpy_iterator())
+
+
+def test_digits_is_scikit_learns_in_the_stated_split(data_dir):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.RandomState(0).permutation(1797)
+    train, held_out = load_split("digits", data_dir, True), load_split("digits", data_dir, False)
+    assert (train.num_examples, held_out.num_examples, train.num_classes) == (1437, 360, 10)
+    assert train.label_names == tuple("0123456789")
+    for split, indices in ((train, order[:1437]), (held_out, order[1437:])):
+        expected = {
+            (np.round(digits.images[i] * 255 / 16).astype("uint8").tobytes(), digits.target[i]) for i in indices
+        }
+        read = {(tf.io.decode_png(e["image"]).numpy().tobytes(), e["label"]) for e in _read(split)}
+        assert read == expected
+
+
+def test_tfrecord_labels_count_from_one_in_the_file_and_from_zero_here(imagenet_shards, photographs):
+    split = load_split("tfrecord", imagenet_shards, True)
+    assert (split.num_examples, split.num_classes, split.name) == (12, 1000, "train")
+    labels = {tf.io.read_file(path).numpy(): label for path, label in zip(photographs.values(), (0, 999), strict=True)}
+    examples = _read(split)
+    assert [labels[e["image"]] for e in examples] == [e["label"] for e in examples]
+    assert len({e["id"] for e in examples}) == 12
+
+
+def test_imagenets_own_shards_are_not_counted(tmp_path):
+    for shard in range(128):
+        (tmp_path / f"validation-{shard:05d}-of-00128").touch()
+    assert load_split("tfrecord", tmp_path, False).num_examples == 50000
+
+
+def test_folder_reads_the_layout_of_tfds(image_folder, photographs):
+    train, validation = load_split("folder", image_folder, True), load_split("folder", image_folder, False)
+    assert (train.num_examples, validation.num_examples) == (4, 2)
+    assert train.label_names == ("china", "flower")
+    contents = {tf.io.read_file(photographs[f"{name}.jpg"]).numpy(): i for i, name in enumerate(train.label_names)}
+    assert sorted((contents[e["image"]], e["label"]) for e in _read(train)) == [(0, 0), (0, 0), (1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("dataset", ["digits", "tfrecord", "folder"])
+@pytest.mark.parametrize("shuffle_seed", [None, 5])
+def test_shares_are_disjoint_and_whole(dataset, shuffle_seed, data_dir, imagenet_shards, image_folder):
+    folder = {"digits": data_dir, "tfrecord": imagenet_shards, "folder": image_folder}[dataset]
+    split = load_split(dataset, folder, True)
+    shares = [_read(split, shuffle_seed=shuffle_seed, shard=i, num_shards=2) for i in range(2)]
+    assert [len(share) for share in shares] == [split.share(i, 2) for i in range(2)]
+    ids = [e["id"] for share in shares for e in share]
+    assert len(set(ids)) == len(ids) == split.num_examples
+
+
+def test_the_seed_decides_the_order_of_files(imagenet_shards):
+    split = load_split("tfrecord", imagenet_shards, True)
+    orders = {tuple(e["id"] for e in _read(split, shuffle_seed=seed)) for seed in range(8)}
+    assert len(orders) == 2
+    assert len({tuple(e["id"] for e in _read(split, shuffle_seed=3)) for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize(
+    "dataset, kwargs, message",
+    [
+        ("no_such_dataset", {}, "Unknown dataset 'no_such_dataset'"),
+        ("digits", {"split": "dev"}, r"no split dev; it has \['train', 'test'\]|no split dev"),
+        ("digits", {"num_images": 3}, "num_images goes with"),
+        ("tfrecord", {}, r"no files train-\*"),
+        ("folder", {"data_dir": "/no/such/folder"}, "there is no folder"),
+    ],
+)
+def test_what_is_not_there_is_named(dataset, kwargs, message, data_dir):
+    arguments = {"data_dir": data_dir, **kwargs}
+    with pytest.raises(ValueError, match=message):
+        load_split(dataset, arguments.pop("data_dir"), True, **arguments)
+
+
+def test_imagenet_without_its_archives_says_where_they_go(tmp_path):
+    with pytest.raises(ValueError, match="manual"):
+        load_split("imagenet2012", tmp_path, True)

@@ -1,0 +1,313 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from mixnet_tf import layers
+from mixnet_tf.layers import BatchNormalization, Dropout, GroupedConv2D, MixConv, SqueezeExcite, split_channels
+
+
+def conv_oracle(x, kernel, stride=1, rate=1, depthwise=False):
+    """TensorFlow's SAME convolution in float64, tap by tap."""
+    taps, _, *_ = kernel.shape
+    reach = (taps - 1) * rate + 1
+    rows, columns = (-(-n // stride) for n in x.shape[1:3])
+    pads = []
+    for size, out in zip(x.shape[1:3], (rows, columns), strict=True):
+        total = max((out - 1) * stride + reach - size, 0)
+        pads.append((total // 2, total - total // 2))
+    x = np.pad(x.astype("float64"), [(0, 0), *pads, (0, 0)])
+    result = 0
+    for i in range(taps):
+        for j in range(taps):
+            top, left = i * rate, j * rate
+            seen = x[:, top : top + (rows - 1) * stride + 1 : stride, left : left + (columns - 1) * stride + 1 : stride]
+            result = result + (seen * kernel[i, j, :, 0] if depthwise else seen @ kernel[i, j])
+    return result
+
+
+def random(*shape, seed=1):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def assert_close(ours, oracle, tolerance=1e-5):
+    """Within a float32 sum's rounding of the largest value."""
+    np.testing.assert_allclose(ours, oracle, rtol=0, atol=tolerance * np.abs(oracle).max())
+
+
+@pytest.mark.parametrize(
+    "channels, groups, sizes",
+    [(12, 1, [12]), (12, 3, [4, 4, 4]), (13, 3, [5, 4, 4]), (5, 4, [2, 1, 1, 1]), (4, 4, [1, 1, 1, 1])],
+)
+def test_the_remainder_of_a_channel_split_goes_to_group_0(channels, groups, sizes):
+    assert split_channels(channels, groups) == sizes
+
+
+def test_more_groups_than_channels_is_an_error():
+    with pytest.raises(ValueError, match="2 channels cannot be split into 3 groups"):
+        split_channels(2, 3)
+
+
+@pytest.mark.parametrize("channels", [12, 13])  # 13: no released variant has a remainder
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_mixconv_is_its_groups_side_by_side(channels, size, strides):
+    layer = MixConv([3, 5, 7], strides)
+    x = random(2, *size, channels)
+    ours = layer(x)
+    expected, start = [], 0
+    for kernel in layer.kernels:
+        group = x[..., start : start + kernel.shape[2]]
+        expected.append(conv_oracle(group, kernel.numpy(), strides[0], depthwise=True))
+        start += kernel.shape[2]
+    assert start == channels
+    assert [k.shape[0] for k in layer.kernels] == [3, 5, 7]
+    assert_close(ours, np.concatenate(expected, -1))
+    assert layer.compute_output_shape(x.shape) == tuple(ours.shape)
+
+
+def test_a_dilated_mixconv_spreads_kernels_of_3():
+    layer = MixConv([3, 5, 9], dilated=True)
+    x = random(1, 11, 10, 8)
+    ours = layer(x)
+    assert [tuple(k.shape[:2]) for k in layer.kernels] == [(3, 3)] * 3
+    groups = zip((x[..., :4], x[..., 4:6], x[..., 6:]), layer.kernels, (1, 2, 4), strict=True)
+    assert_close(ours, np.concatenate([conv_oracle(g, k.numpy(), 1, r, True) for g, k, r in groups], -1))
+
+
+def test_dilation_has_no_effect_at_stride_2():
+    layer = MixConv([5], strides=2, dilated=True)
+    x = random(1, 9, 9, 4)
+    ours = layer(x)
+    assert layer.kernels[0].shape == (5, 5, 4, 1)
+    assert_close(ours, conv_oracle(x, layer.kernels[0].numpy(), 2, depthwise=True))
+
+
+@pytest.mark.parametrize(
+    "channels, filters, kernel_size", [(12, 8, [1, 1]), (13, 9, [1, 3]), (7, 5, [3]), (8, 10, 1), (11, 12, [1, 3, 5])]
+)
+def test_a_grouped_convolution_splits_inputs_and_filters(channels, filters, kernel_size):
+    layer = GroupedConv2D(filters, kernel_size)
+    x = random(2, 5, 6, channels)
+    ours = layer(x)
+    expected, start = [], 0
+    for kernel in layer.kernels:
+        expected.append(conv_oracle(x[..., start : start + kernel.shape[2]], kernel.numpy()))
+        start += kernel.shape[2]
+    groups = len(layer.kernels)
+    assert [k.shape[2] for k in layer.kernels] == [channels // groups + channels % groups] + [channels // groups] * (
+        groups - 1
+    )
+    assert_close(ours, np.concatenate(expected, -1))
+    assert layer.compute_output_shape(x.shape) == tuple(ours.shape) == (2, 5, 6, filters)
+
+
+@pytest.mark.parametrize("channels, op", [(12, "Split"), (13, "SplitV")])
+def test_equal_groups_are_split_by_count(channels, op):
+    layer = MixConv([3, 5])
+    layer.build((None, 4, 4, channels))
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec((1, 4, 4, channels))).graph
+    assert [o.type for o in graph.get_operations() if o.type.startswith("Split")] == [op]
+
+
+def test_one_group_is_neither_split_nor_joined():
+    layer = GroupedConv2D(4, [1])
+    layer.build((None, 4, 4, 4))
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec((1, 4, 4, 4))).graph
+    assert {o.type for o in graph.get_operations()} & {"Split", "SplitV", "ConcatV2"} == set()
+
+
+@pytest.mark.parametrize("kernel_size", [[], [2], [3, 4], [0], [-1], [1.0], 2, "3"])
+@pytest.mark.parametrize("make", [MixConv, lambda k: GroupedConv2D(8, k)], ids=["MixConv", "GroupedConv2D"])
+def test_a_kernel_size_that_is_not_odd_is_refused(make, kernel_size):
+    with pytest.raises(ValueError, match="expected odd positive ints"):
+        make(kernel_size)
+
+
+@pytest.mark.parametrize("strides", [(1, 2), 0, (1,), (2, 2, 2), -1])
+def test_strides_that_depthwise_ops_do_not_take_are_refused(strides):
+    with pytest.raises(ValueError, match="strides: expected two equal positive ints"):
+        MixConv([3], strides)
+
+
+@pytest.mark.parametrize("filters", [0, -1, 2.0, None])
+def test_filters_that_are_no_count_are_refused(filters):
+    with pytest.raises(ValueError, match="filters: expected a whole number from 1"):
+        GroupedConv2D(filters, 1)
+
+
+def test_a_dilated_kernel_of_1_is_refused():
+    with pytest.raises(ValueError, match="dilated MixConv needs kernel sizes from 3"):
+        MixConv([1, 3], dilated=True)
+
+
+@pytest.mark.parametrize("layer, channels", [(MixConv([3, 5, 7]), 2), (GroupedConv2D(8, [1] * 3), 2)])
+def test_groups_without_channels_are_refused_at_build(layer, channels):
+    with pytest.raises(ValueError, match="2 channels cannot be split into 3 groups"):
+        layer.build((None, 8, 8, channels))
+
+
+def test_groups_without_filters_are_refused_at_build():
+    with pytest.raises(ValueError, match="2 channels cannot be split into 3 groups"):
+        GroupedConv2D(2, [1, 1, 1]).build((None, 8, 8, 9))
+
+
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+def test_squeeze_and_excitation_gates_channels_by_their_means(activation):
+    layer = SqueezeExcite(3, activation)
+    x = random(2, 5, 4, 6)
+    layer.build(x.shape)
+    tiny.randomise(layer)
+    means = x.astype("float64").mean((1, 2))
+    hidden = means @ layer.reduce.kernel.numpy()[0, 0] + layer.reduce.bias.numpy()
+    hidden = np.maximum(hidden, 0) if activation == "relu" else hidden / (1 + np.exp(-hidden))
+    gate = 1 / (1 + np.exp(-(hidden @ layer.expand.kernel.numpy()[0, 0] + layer.expand.bias.numpy())))
+    assert_close(layer(x), x * gate[:, None, None, :])
+
+
+@pytest.fixture
+def batch_norm():
+    layer = BatchNormalization(momentum=0.9, epsilon=1e-2)  # neither is Keras' default
+    layer.build((None, 4, 3, 5))
+    tiny.randomise(layer)
+    return layer
+
+
+BN_INPUT = random(2, 4, 3, 5) * 3 + 1
+
+
+def normalised(x, mean, variance, layer):
+    return (x - mean) / np.sqrt(variance + 1e-2) * layer.gamma.numpy() + layer.beta.numpy()
+
+
+def test_batch_norm_infers_with_its_moving_statistics(batch_norm):
+    before = tiny.values(batch_norm)
+    oracle = normalised(BN_INPUT, batch_norm.moving_mean.numpy(), batch_norm.moving_variance.numpy(), batch_norm)
+    assert_close(batch_norm(BN_INPUT, training=False), oracle)
+    assert all((a == b).all() for a, b in zip(before, tiny.values(batch_norm), strict=True))
+
+
+def test_batch_norm_trains_with_the_batch_and_follows_its_unbiased_variance(batch_norm):
+    mean, variance = (f(BN_INPUT.astype("float64"), axis=(0, 1, 2)) for f in (np.mean, np.var))
+    count = 2 * 4 * 3
+    moving_mean = 0.9 * batch_norm.moving_mean.numpy() + 0.1 * mean
+    moving_variance = 0.9 * batch_norm.moving_variance.numpy() + 0.1 * variance * count / (count - 1)
+    assert_close(batch_norm(BN_INPUT, training=True), normalised(BN_INPUT, mean, variance, batch_norm))
+    assert_close(batch_norm.moving_mean.numpy(), moving_mean)
+    assert_close(batch_norm.moving_variance.numpy(), moving_variance, 1e-6)  # the biased one is 0.4% away
+
+
+def test_a_frozen_batch_norm_infers_even_in_training(batch_norm):
+    batch_norm.trainable = False
+    before = tiny.values(batch_norm)
+    np.testing.assert_array_equal(batch_norm(BN_INPUT, training=True), batch_norm(BN_INPUT, training=False))
+    assert all((a == b).all() for a, b in zip(before, tiny.values(batch_norm), strict=True))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_in_bfloat16_keeps_float32_statistics(training):
+    narrow, wide = (BatchNormalization(epsilon=1e-3, dtype=d) for d in ("mixed_bfloat16", "float32"))
+    for layer in (narrow, wide):
+        layer.build(BN_INPUT.shape)
+        tiny.randomise(layer)
+    x = tf.cast(BN_INPUT, tf.bfloat16)
+    ours = narrow(x, training=training)
+    assert ours.dtype == tf.bfloat16
+    assert {w.dtype for w in narrow.weights} == {"float32"}
+    # bfloat16 has 8 bits of mantissa; the statistics are summed in float32.
+    assert_close(tf.cast(ours, tf.float32), wide(tf.cast(x, tf.float32), training=training).numpy(), 2**-8)
+    for a, b in zip(tiny.values(narrow), tiny.values(wide), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_the_gradient_of_batch_norm_flows_through_the_batch_statistics(batch_norm):
+    x = tf.constant(BN_INPUT)
+    weighting = random(*BN_INPUT.shape, seed=5)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(batch_norm(x, training=True) * weighting)
+    # Whatever the weighting, the output does not change when a channel moves or grows as a whole.
+    gradient = tape.gradient(loss, x).numpy()
+    centred = BN_INPUT - BN_INPUT.mean((0, 1, 2))
+    assert np.abs(gradient).max() > 0.1
+    np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose((gradient * centred).sum((0, 1, 2)), 0, atol=1e-2)  # epsilon's share
+
+
+def test_dropout_scales_what_it_keeps_and_draws_anew_on_each_call():
+    layer = Dropout(0.25, seed=3)
+    x = tf.ones((100, 100))
+    first, second = layer(x, training=True).numpy(), layer(x, training=True).numpy()
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert abs((first == 0).mean() - 0.25) < 0.02  # 4.6 standard deviations of 10,000 draws
+    assert 0.3 < (first != second).mean() < 0.45  # 2 * 0.25 * 0.75 for independent masks
+
+
+def test_dropout_is_the_identity_in_inference_and_at_rate_0():
+    x = tf.ones((8, 8))
+    np.testing.assert_array_equal(Dropout(0.5)(x, training=False), x)
+    np.testing.assert_array_equal(Dropout(0.0)(x, training=True), x)
+
+
+def test_the_masks_of_dropout_follow_from_a_seed_state_that_can_be_restored():
+    layer = Dropout(0.5, seed=3)
+    state = layer.seed_generator.state
+    assert any(v is state for v in layer.variables)
+    before = state.numpy()
+    mask = layer(tf.ones((8, 8)), training=True).numpy()
+    assert (state.numpy() != before).any()
+    state.assign(before)
+    np.testing.assert_array_equal(layer(tf.ones((8, 8)), training=True), mask)
+
+
+def test_preprocessing_subtracts_the_mean_and_divides_by_the_deviation():
+    x = tiny.images(2, 3, 4, 3)
+    mean, stddev = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
+    assert_close(layers.Preprocessing()(x), (x - mean) / stddev, 1e-6)
+
+
+# Each with no argument at its default.
+EXAMPLES = {
+    "Preprocessing": lambda **kwargs: layers.Preprocessing(**kwargs),
+    "GroupedConv2D": lambda **kwargs: GroupedConv2D(9, (1, 3), **kwargs),
+    "MixConv": lambda **kwargs: MixConv((3, 5), (1, 1), dilated=True, **kwargs),
+    "SqueezeExcite": lambda **kwargs: SqueezeExcite(2, "swish", **kwargs),
+    "BatchNormalization": lambda **kwargs: BatchNormalization(momentum=0.9, epsilon=1e-2, **kwargs),
+    "Dropout": lambda **kwargs: Dropout(0.3, seed=1, **kwargs),
+}
+
+
+def test_every_layer_has_an_example():
+    ours = {k for k, v in vars(layers).items() if isinstance(v, type) and issubclass(v, keras.layers.Layer)}
+    assert ours == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_a_layer_survives_its_config_as_plain_json(name, dtype):
+    layer = EXAMPLES[name](dtype=dtype)
+    text = json.dumps(keras.saving.serialize_keras_object(layer))
+    again = keras.saving.deserialize_keras_object(json.loads(text))
+    assert type(again) is type(layer)
+    assert again.get_config() == layer.get_config()
+    assert json.loads(text)["registered_name"] == f"mixnet_tf>{name}"
+    shape = (2, 6, 6, 3)
+    pair, takes_training = (layer, again), name in ("BatchNormalization", "Dropout")
+    for each in pair:
+        each.build(shape)
+        tiny.randomise(each)
+    x = random(*shape)
+    for training in (False, True):
+        ours, theirs = (tf.cast(each(x, training=training) if takes_training else each(x), tf.float32) for each in pair)
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_equal(tiny.values(layer), tiny.values(again))
+
+
+def test_every_convolution_has_an_initializer_of_its_own():
+    layer = GroupedConv2D(64, [1, 1])
+    layer.build((None, 4, 4, 64))
+    first, second = (kernel.numpy() for kernel in layer.kernels)
+    assert first.shape == second.shape and (first != second).all()

@@ -1,0 +1,138 @@
+"""The recipe's pieces against TensorFlow 1's own, and figures computed by hand."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny import build_tiny, released
+
+from mixnet_tf import optim
+from mixnet_tf.ema import moving_average_decay, update_moving_average
+from mixnet_tf.optim import build_learning_rate, decayed_variables, l2_loss, smoothed_cross_entropy
+from mixnet_tf.recipe import Recipe
+
+_IMAGENET_STEPS_PER_EPOCH = 1281167 / 1024
+
+
+@pytest.mark.parametrize(
+    "step, rate",
+    [(0, 0.0), (1, 1.023e-5), (6254, 0.0639898), (6255, 0.0602176), (100000, 0.0234233), (437897, 7.7283e-4)],
+)
+def test_imagenet_rate_at_known_steps(step, rate):
+    ours = build_learning_rate(Recipe(), _IMAGENET_STEPS_PER_EPOCH)(step)
+    np.testing.assert_allclose(ours, rate, rtol=2e-4)  # the known rates have four to six digits
+
+
+def test_exponential_rate_is_tensorflow_1s():
+    recipe = Recipe(train_batch_size=256, base_learning_rate=0.064, warmup_epochs=0.0)
+    ours = build_learning_rate(recipe, 1.7)
+    for step in range(0, 200):
+        theirs = tf.compat.v1.train.exponential_decay(0.064, step, 2.4 * 1.7, 0.97, staircase=True)
+        np.testing.assert_allclose(ours(step), theirs(), rtol=1e-6)
+
+
+def test_cosine_goes_from_the_peak_at_the_end_of_warm_up_to_zero():
+    recipe = Recipe(train_batch_size=256, base_learning_rate=0.5, warmup_epochs=2.0, learning_rate_schedule="cosine")
+    rate = build_learning_rate(recipe, 10.0, total_steps=120)
+    np.testing.assert_allclose([rate(s) for s in (0, 10, 20, 70, 120, 130)], [0, 0.25, 0.5, 0.25, 0, 0], atol=1e-6)
+
+
+def test_constant_rate_stays_at_the_peak_after_warm_up():
+    recipe = Recipe(train_batch_size=512, base_learning_rate=0.5, warmup_epochs=1.0, learning_rate_schedule="constant")
+    rate = build_learning_rate(recipe, 4.0)
+    np.testing.assert_allclose([rate(s) for s in (0, 1, 4, 999)], [0, 0.25, 1, 1])
+
+
+def test_schedules_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="Unknown learning_rate_schedule 'linear'"):
+        build_learning_rate(Recipe(learning_rate_schedule="linear"), 1.0)
+    with pytest.raises(ValueError, match="needs total_steps"):
+        build_learning_rate(Recipe(learning_rate_schedule="cosine"), 1.0)
+
+
+def test_rmsprop_is_tensorflow_1s_over_sixty_steps():
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(5, 3)).astype("float32")
+    gradients = (rng.normal(size=(60, 5, 3)) * np.logspace(-4, 1, 60)[:, None, None]).astype("float32")
+    rates = np.linspace(0, 0.1, 60).astype("float32")
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session() as session:
+        theirs = tf.compat.v1.get_variable("w", initializer=start)
+        rate, gradient = tf.compat.v1.placeholder("float32", ()), tf.compat.v1.placeholder("float32", (5, 3))
+        optimizer = tf.compat.v1.train.RMSPropOptimizer(rate, decay=0.9, momentum=0.9, epsilon=1e-3)
+        update = optimizer.apply_gradients([(gradient, theirs)])
+        session.run(tf.compat.v1.global_variables_initializer())
+        expected = []
+        for g, r in zip(gradients, rates, strict=True):
+            session.run(update, {rate: r, gradient: g})
+            expected.append(session.run(theirs))
+    ours = keras.Variable(start)
+    optimizer = optim.RMSProp(0.0)
+    for step, (g, r) in enumerate(zip(gradients, rates, strict=True)):
+        optimizer.learning_rate = r
+        optimizer.apply([tf.constant(g)], [ours])
+        np.testing.assert_allclose(ours, expected[step], rtol=2e-5, atol=1e-6)  # float32 rounding, accumulated
+
+
+def test_rmsprop_mean_square_starts_at_one():
+    variable = keras.Variable([0.0])
+    optimizer = optim.RMSProp(1.0)
+    optimizer.apply([tf.constant([2.0])], [variable])
+    np.testing.assert_allclose(variable, [-2 / np.sqrt(0.9 + 0.1 * 4 + 1e-3)], rtol=1e-6)
+
+
+def test_rmsprop_round_trips_through_its_config():
+    config = optim.RMSProp(0.5, 0.8, 0.7, 1e-2).get_config()
+    again = optim.RMSProp.from_config(config)
+    assert (again.decay, again.momentum, again.epsilon) == (0.8, 0.7, 1e-2)
+
+
+def test_moving_average_is_tensorflow_1s_over_sixty_steps():
+    values = np.random.default_rng(1).normal(size=(61, 4)).astype("float32")
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session() as session:
+        variable = tf.compat.v1.get_variable("v", initializer=values[0])
+        step = tf.compat.v1.placeholder("int64", ())
+        average = tf.compat.v1.train.ExponentialMovingAverage(0.9999, num_updates=step)
+        update = average.apply([variable])
+        session.run(tf.compat.v1.global_variables_initializer())
+        expected = []
+        for n in range(1, 61):
+            variable.load(values[n], session)
+            session.run(update, {step: n})
+            expected.append(session.run(average.average(variable)))
+    ours = keras.Variable(values[0])
+    for n in range(1, 61):
+        update_moving_average([ours], [tf.constant(values[n])], moving_average_decay(0.9999, n))
+        np.testing.assert_allclose(ours, expected[n - 1], rtol=1e-5, atol=1e-6)
+
+
+def test_first_decay_is_two_elevenths_and_the_limit_holds():
+    np.testing.assert_allclose(moving_average_decay(0.9999, 1), 2 / 11, rtol=1e-6)
+    np.testing.assert_allclose(moving_average_decay(0.9999, 10**6), 0.9999, rtol=1e-6)
+
+
+def test_l2_covers_every_trainable_but_batch_normalizations():
+    model = released("mixnet-s")
+    decayed = decayed_variables(model)
+    assert len(decayed) == 151
+    spared = {id(v) for v in model.trainable_variables} - {id(v) for v in decayed}
+    assert {v.name for v in model.trainable_variables if id(v) in spared} == {"gamma", "beta"}
+
+
+def test_l2_reaches_into_a_model_inside_a_model():
+    inner = build_tiny(include_top=False, pooling="avg")
+    outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.Dense(3)])
+    assert len(decayed_variables(outer)) == len(decayed_variables(inner)) + 2
+
+
+def test_l2_is_half_the_sum_of_squares():
+    np.testing.assert_allclose(l2_loss([tf.constant([3.0]), tf.constant([[1.0, 2.0]])]), 7.0)
+
+
+def test_smoothed_cross_entropy_is_tensorflow_1s():
+    rng = np.random.default_rng(2)
+    logits, labels = rng.normal(size=(6, 10)).astype("float32") * 3, rng.integers(0, 10, 6)
+    theirs = tf.compat.v1.losses.softmax_cross_entropy(np.eye(10)[labels], logits, label_smoothing=0.1)
+    ours = tf.reduce_mean(smoothed_cross_entropy(tf.constant(logits), tf.constant(labels), 0.1))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)

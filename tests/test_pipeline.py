@@ -1,0 +1,111 @@
+"""Batches as functions of the position in training."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mixnet_tf.data import Split, load_split
+from mixnet_tf.pipeline import eval_batches, train_batches
+from mixnet_tf.recipe import Recipe
+
+_RECIPE = Recipe(image_size=8, crop=False, flip=False)
+
+
+@pytest.fixture(scope="module")
+def numbered():
+    """23 images of one grey each, and their number as label."""
+    images = [tf.io.encode_png(tf.fill((8, 8, 3), tf.cast(i, tf.uint8))).numpy() for i in range(23)]
+
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        del shuffle_seed
+        ids = [str(i) for i in range(23)]
+        examples = tf.data.Dataset.from_tensor_slices(
+            {"image": images, "label": np.arange(23, dtype="int64"), "id": ids}
+        )
+        return examples.shard(num_shards, shard)
+
+    return Split("numbered", "train", 23, None, 23, read)
+
+
+def _labels(batches, count):
+    return np.concatenate([labels.numpy() for _, labels in batches.take(count)]).tolist()
+
+
+def test_every_epoch_holds_every_image_once_in_an_order_of_its_own(numbered):
+    labels = _labels(train_batches(numbered, _RECIPE, 23), 3)
+    epochs = [labels[i : i + 23] for i in (0, 23, 46)]
+    assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_batch_may_span_two_epochs(numbered):
+    labels = _labels(train_batches(numbered, _RECIPE, 10), 7)
+    assert sorted(labels[:23]) == sorted(labels[23:46]) == list(range(23))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9])
+@pytest.mark.parametrize("use_cache", [False, True])
+def test_a_run_that_starts_later_sees_what_an_unbroken_one_would(numbered, steps, use_cache):
+    recipe = _RECIPE._replace(flip=True, crop=True, image_size=6)
+    unbroken = list(train_batches(numbered, recipe, 10, use_cache=use_cache).take(12))[steps:]
+    resumed = list(train_batches(numbered, recipe, 10, first_image=10 * steps, use_cache=use_cache).take(12 - steps))
+    for (images, labels), (images_again, labels_again) in zip(unbroken, resumed, strict=True):
+        np.testing.assert_array_equal(labels, labels_again)
+        np.testing.assert_array_equal(images, images_again)
+
+
+def test_another_seed_gives_another_order(numbered):
+    orders = {tuple(_labels(train_batches(numbered, _RECIPE._replace(seed=s), 23), 1)) for s in range(3)}
+    assert len(orders) == 3
+
+
+def test_labels_stay_with_their_images(numbered):
+    for images, labels in train_batches(numbered, _RECIPE, 5).take(10):
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
+
+
+def test_augmentation_differs_between_images_and_epochs(photographs):
+    image = tf.io.read_file(photographs["china.jpg"]).numpy()
+
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        return tf.data.Dataset.from_tensors({"image": image, "label": np.int64(0), "id": "0"}).repeat(2)
+
+    split = Split("same", "train", 2, None, 1, read)
+    recipe = Recipe(image_size=16)
+    views = [images.numpy().tobytes() for images, _ in train_batches(split, recipe, 1).take(6)]
+    assert len({hashlib.sha256(view).hexdigest() for view in views}) == 6
+
+
+def test_hosts_give_as_many_images_each_and_no_image_twice(numbered):
+    shares = [_labels(train_batches(numbered, _RECIPE, 11, shard=i, num_shards=2), 1) for i in range(2)]
+    assert len(set(shares[0] + shares[1])) == 22
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [4, 23, 30])
+def test_eval_counts_every_image_once_on_any_number_of_hosts(numbered, num_shards, batch_size):
+    seen, batch_counts = [], []
+    for shard in range(num_shards):
+        batches = list(eval_batches(numbered, 8, batch_size, False, shard, num_shards, multiple=2))
+        batch_counts.append(len(batches))
+        for images, labels, mask in batches:
+            assert images.shape == (batch_size, 8, 8, 3)
+            np.testing.assert_array_equal((images[:, 0, 0, 0] * mask), tf.cast(labels, tf.float32) * mask)
+            seen += labels[mask == 1].numpy().tolist()
+    assert sorted(seen) == list(range(23))
+    assert len(set(batch_counts)) == 1 and batch_counts[0] % 2 == 0
+
+
+def test_more_hosts_than_images_is_an_error(numbered):
+    with pytest.raises(ValueError, match="fewer than 24 hosts"):
+        train_batches(numbered, _RECIPE, 1, num_shards=24)
+
+
+def test_digits_train_without_crop_or_flip(data_dir):
+    split = load_split("digits", data_dir, True)
+    images, labels = next(iter(train_batches(split, _RECIPE._replace(image_size=8), 1437)))
+    whole = {(tf.io.decode_png(e["image"], 3).numpy().astype("float32").tobytes(), e["label"]) for e in split.read()
+             .as_numpy_iterator()}  # fmt: skip
+    assert {(i.tobytes(), n) for i, n in zip(images.numpy(), labels.numpy(), strict=True)} == whole

@@ -1,0 +1,72 @@
+"""What several tests need: golden data, models small enough to test with, values that hide no mistake."""
+
+import functools
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+import mixnet_tf
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+VARIANTS = ("mixnet-s", "mixnet-m", "mixnet-l")
+# Both split channels unevenly, which no released variant does.
+TINY = {
+    "tiny-s": ("mixnet-s", {"depth_multiplier": 0.13, "depth_divisor": 1, "num_classes": 10, "feature_size": 24}),
+    "tiny-m": ("mixnet-m", {"depth_multiplier": 0.11, "depth_divisor": 1, "num_classes": 7, "feature_size": 20}),
+}
+
+
+def build_tiny(golden="tiny-s", **kwargs):
+    """A tiny model that gives logits; `kwargs` are those of `build_model`."""
+    model_name, overrides = TINY[golden]
+    overrides = {**overrides, "num_classes": kwargs.get("classes", overrides["num_classes"])}
+    return mixnet_tf.build_model(model_name, overrides, **{"classifier_activation": None, **kwargs})
+
+
+@functools.cache
+def released(model_name):
+    """A full-size model at 224 px, built once per process; a test may give its weights any values."""
+    return mixnet_tf.build_model(model_name, input_shape=(224, 224, 3))
+
+
+@functools.cache
+def listing(model_name):
+    """The reference's variables, in the order of their creation, and endpoints for 2 images of 224 px."""
+    return json.loads((GOLDEN / "names" / f"{model_name}.json").read_text())
+
+
+def randomise(model, seed=0):
+    """Gives every weight of a model random values; a fresh BN hides swaps."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        low, high = (0.5, 1.5) if weight.name in ("gamma", "moving_variance") else (-0.5, 0.5)
+        weight.assign(rng.uniform(low, high, weight.shape))
+
+
+def values(model):
+    """Copies of a model's weights."""
+    return [weight.numpy() for weight in model.weights]
+
+
+def images(*shape, seed=0):
+    """Random float32 images in [0, 255]."""
+    return np.random.default_rng(seed).uniform(0, 255, shape).astype("float32")
+
+
+def read_checkpoint(prefix):
+    """A checkpoint's arrays by name."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def write_checkpoint(prefix, arrays):
+    """Writes a TensorFlow 1 checkpoint of arrays by name, and returns its prefix."""
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=list(arrays),
+        shape_and_slices=[""] * len(arrays),
+        tensors=[tf.constant(array) for array in arrays.values()],
+    )
+    return str(prefix)
