@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
-from mixnet_tf.export.images import dataset_images, folder_images, imagenet_labels, read_labels
+from mixnet_tf.export.images import dataset_images, folder_images, imagenet_labels
+from mixnet_tf.labels import read_labels
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.saved import open_model
 
@@ -61,7 +62,6 @@ def export_command(settings, options):
     """
     settings.check()
     options.check()
-    names = None if settings.labels is None else read_labels(settings.labels)
     opened = open_model(
         settings.weights, settings.model_dir, settings.model_name, settings.num_label_classes, settings.image_size
     )
@@ -74,6 +74,7 @@ def export_command(settings, options):
     if size is None:
         raise ValueError(f"{opened.source} takes images of any size; the export needs a model of a fixed one.")
     crop = config.recipe.crop if config is not None else recipe_for(dataset or "imagenet2012").crop
+    names = None if settings.labels is None else read_labels(settings.labels, classes)
     if names is None and config is not None:
         names = config.label_names
     if names is None and dataset in _IMAGENET:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 
 import tensorflow as tf
 
@@ -55,7 +56,10 @@ def to_tflite(function, image_size, batch_size=1, output_name="probabilities", c
         if configure is not None:
             configure(converter)
         try:
-            return converter.convert()
+            with warnings.catch_warnings():
+                # The converter calibrates with TensorFlow's own interpreter.
+                warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+                return converter.convert()
         except Exception as error:
             needed = [line for line in str(error).splitlines() if "op" in line.lower()][:1] or [str(error)[:200]]
             raise ValueError(f"TFLite's builtin ops do not cover the model: {needed[0].strip()}") from error

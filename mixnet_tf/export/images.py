@@ -1,6 +1,5 @@
-"""The images that an export is calibrated and verified on, and the names of their classes."""
+"""The images that an export is calibrated and verified on, and ImageNet's names."""
 
-import json
 import os
 from typing import NamedTuple
 
@@ -65,33 +64,6 @@ def folder_images(folder, image_size, crop, count):
         except tf.errors.OpError as error:
             raise ValueError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
     return Images(np.stack(images), None, None, f"{len(images)} images of {folder}")
-
-
-def read_labels(path):
-    """Class names from a file: a line each, or JSON keyed "0", "1", ... or in a list.
-
-    Raises:
-        ValueError: If it cannot be read, is empty, or does not number its classes from 0.
-    """
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            text = file.read()
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise ValueError(f"labels: {path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not text.lstrip().startswith(("{", "[")):
-        names = text.splitlines()
-    else:
-        try:
-            values = json.loads(text)
-            names = values if isinstance(values, list) else [values[str(i)] for i in range(len(values))]
-        except (json.JSONDecodeError, KeyError) as error:
-            raise ValueError(f"labels: {path} is no JSON list, nor an object keyed '0', '1', ...: {error}") from error
-    names = [str(name).strip() for name in names]
-    if not names or "" in names or any("\n" in name for name in names):
-        raise ValueError(
-            f"labels: {path} holds {len(names)} names, some of them empty or of two lines; expected one a class."
-        )
-    return tuple(names)
 
 
 def imagenet_labels():

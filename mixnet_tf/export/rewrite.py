@@ -6,11 +6,8 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf import layers
-from mixnet_tf.export.convolutions import (
-    Convolution,
-    Depthwise,
-    value_of,
-)
+from mixnet_tf.export import convolutions
+from mixnet_tf.export.convolutions import Convolution, Depthwise, value_of
 from mixnet_tf.export.maps import Maps
 
 LARGE_KERNELS = ("split", "keep")
@@ -62,9 +59,7 @@ class InferenceFunction(AsWritten):
         if large_kernels not in LARGE_KERNELS:
             raise ValueError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise ValueError(
-                f"{model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not one."
-            )
+            raise ValueError(f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs, not one.")
         self._split = large_kernels == "split"
         self.foreign = [step.name for step in _steps(model) if _is_foreign(step)]
 
@@ -77,8 +72,14 @@ class InferenceFunction(AsWritten):
             return functools.reduce(lambda value, layer: self._apply(layer, [value]), model.layers, inputs[0])
         values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
         for step in model.operations:
-            if not isinstance(step, keras.layers.InputLayer):
-                values[id(_single(step, "output"))] = self._apply(step, [values[id(t)] for t in _inputs(step)])
+            if isinstance(step, keras.layers.InputLayer):
+                continue
+            inputs = [values.get(id(tensor)) for tensor in _inputs(step)]
+            if None in inputs:  # `input` and `output` are those of a layer's first call
+                raise ValueError(
+                    f"Layer {step.name!r} or one before it is used more than once; the export takes one use."
+                )
+            values[id(step.output)] = self._apply(step, inputs)
         return values[id(model.outputs[0])]
 
     def _apply(self, step, inputs):
@@ -91,11 +92,7 @@ class InferenceFunction(AsWritten):
             return Convolution(inputs[0], [value_of(step.kernel)], stride=step.strides[0])
         if isinstance(step, layers.MixConv):
             kernels = [value_of(kernel) for kernel in step.kernels]
-            rates = [
-                (k - 1) // (kernel.shape[0] - 1) if k > 1 else 1
-                for k, kernel in zip(step.kernel_size, kernels, strict=True)
-            ]
-            return Depthwise(inputs[0], kernels, step.strides[0], rates, self._split)
+            return Depthwise(inputs[0], kernels, step.strides[0], _rates(step), self._split)
         if isinstance(step, layers.BatchNormalization) and folds:
             return inputs[0].normalized(step).in_units(self._units.get(step.name))
         if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:
@@ -113,7 +110,7 @@ class InferenceFunction(AsWritten):
 
 def _call(step, values):
     """An operation as Keras computes it."""
-    function = keras.Function(_inputs(step), _single(step, "output"))
+    function = keras.Function(_inputs(step), step.output)
     return Maps.of(function([value.plain().whole() for value in values]))
 
 
@@ -129,15 +126,8 @@ def _is_plain(conv):
     return linear and options == ("same", (1, 1), 1, False, "channels_last")
 
 
-def _single(step, what):
-    try:
-        return getattr(step, what)
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"Layer {step.name!r} is used more than once; the export takes each layer once.") from error
-
-
 def _inputs(step):
-    return keras.tree.flatten(_single(step, "input"))
+    return keras.tree.flatten(step.input)
 
 
 def _steps(model):

@@ -33,7 +33,7 @@ def target_model(model, output="probabilities"):
     if output == "logits":
         if not ends_in_activation:
             raise ValueError(f"Model {model.name!r} does not end in an activation layer; its logits cannot be told.")
-        model = keras.Model(model.inputs, last.input, name=model.name)
+        model = keras.Model(model.input, last.input, name=model.name)
     return model
 
 
