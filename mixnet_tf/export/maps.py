@@ -17,10 +17,14 @@ class Maps:
             and have an edge at each of them. It is called once, when someone first needs the values, so that a
             convolution can be emitted in the groups that its consumer takes.
         units: (channels,), what a 1 in each channel's tensor stands for; None: 1.
+
+    Attributes:
+        scope: Name of the ops that emit it, by which the quantizer chooses them.
     """
 
     def __init__(self, channels, emit, units=None):
         self.channels = channels
+        self.scope = "maps"
         self.units = np.ones(channels) if units is None else units
         self._emit = emit
         self._tensors = None  # (first channel, end) -> tensor, the pieces and whatever was made of them
@@ -34,7 +38,8 @@ class Maps:
     def emitted(self, edges=()):
         """Itself, emitted with these edges and cut at those it lacks."""
         if self._tensors is None:
-            tensors = self._emit(set(edges))
+            with tf.name_scope(f"{self.scope}/"):  # the slash: not inside another's
+                tensors = self._emit(set(edges))
             self._edges = edges_of([tensor.shape[-1] for tensor in tensors])
             self._tensors = dict(zip(itertools.pairwise(self._edges), tensors, strict=True))
         lacking = set(edges) - set(self._edges)

@@ -79,7 +79,9 @@ class InferenceFunction(AsWritten):
                 raise ValueError(
                     f"Layer {step.name!r} or one before it is used more than once; the export takes one use."
                 )
-            values[id(step.output)] = self._apply(step, inputs)
+            values[id(step.output)] = value = self._apply(step, inputs)
+            if value not in inputs:
+                value.scope = step.name
         return values[id(model.outputs[0])]
 
     def _apply(self, step, inputs):
