@@ -1,6 +1,5 @@
 """An inference function to a TFLite model or a SavedModel."""
 
-import os
 import tempfile
 import warnings
 
@@ -32,34 +31,43 @@ def write_saved_model(function, folder, image_size, batch_size, output_name, **s
     tf.saved_model.save(module, folder, {"serving_default": serving_default, **signatures})
 
 
-def to_tflite(function, image_size, batch_size=1, output_name="probabilities", configure=None):
-    """Converts a function of images to a TFLite model of builtin ops.
-
-    Args:
-        function: As in `write_saved_model`.
-        image_size: Pixels.
-        batch_size: Images; None for any number.
-        output_name: Name of the output in the signature.
-        configure: A function that sets options of the `tf.lite.TFLiteConverter`, or None.
+def to_tflite(function, image_size, batch_size=1, output_name="probabilities"):
+    """A function of images as a float32 TFLite model; the arguments are those of `write_saved_model`.
 
     Returns:
         The model's bytes.
 
     Raises:
-        ValueError: If TFLite has no builtin op for something the function computes, naming it.
+        ValueError: As `convert`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "saved_model")
-        write_saved_model(function, path, image_size, batch_size, output_name)
-        converter = tf.lite.TFLiteConverter.from_saved_model(path)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if configure is not None:
-            configure(converter)
-        try:
-            with warnings.catch_warnings():
-                # The converter calibrates with TensorFlow's own interpreter.
-                warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
-                return converter.convert()
-        except Exception as error:
-            needed = [line for line in str(error).splitlines() if "op" in line.lower()][:1] or [str(error)[:200]]
-            raise ValueError(f"TFLite's builtin ops do not cover the model: {needed[0].strip()}") from error
+        write_saved_model(function, folder, image_size, batch_size, output_name)
+        return convert(folder)
+
+
+def convert(folder, configure=None):
+    """Converts a SavedModel to a TFLite model of builtin ops.
+
+    Args:
+        folder: What `write_saved_model` wrote.
+        configure: A function that sets options of the `tf.lite.TFLiteConverter`, or None for float32.
+
+    Returns:
+        The model's bytes.
+
+    Raises:
+        ValueError: If TFLite has no builtin op for something the model computes, with the converter's reason.
+    """
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if configure is not None:
+        configure(converter)
+    try:
+        with warnings.catch_warnings():
+            # The converter calibrates with TensorFlow's own interpreter.
+            warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+            return converter.convert()
+    except Exception as error:  # the converter raises an Exception of its own, not a public one
+        lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]
+        reason = "; ".join(lines) or str(error).strip().splitlines()[0]
+        raise ValueError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error

@@ -23,10 +23,12 @@ def channel_units(model, images):
         images: (images, size, size, 3), float32 in [0, 255].
 
     Returns:
-        Dict from the name of a batch normalization to float64 (channels,), all above 0.
+        Dict from the name of a batch normalization to float64 (channels,), all above 0; empty if the layers lie deeper.
 
     Source: cross-layer equalization, arXiv:1906.04721, section 4.1, by measured ranges; the way through swish is ours.
     """
+    if not any(isinstance(layer, layers.BatchNormalization) for layer in model.layers):
+        return {}
     normalizations, sums = {}, {}  # name -> layer; name of a projection's normalization -> the addition behind it
     chain_of, chain = {}, None
     for name, part in parts(model).items():
@@ -43,7 +45,7 @@ def channel_units(model, images):
                 sums[project] = added[0]
     outputs = {name: layer.output for name, layer in normalizations.items()}
     outputs |= {f"{name} added": layer.output for name, layer in sums.items()}
-    probe = keras.Model(model.inputs, outputs)
+    probe = keras.Model(model.input, outputs)
     ranges = {}
     for start in range(0, len(images), _BATCH):
         for name, maps in probe.predict_on_batch(images[start : start + _BATCH]).items():

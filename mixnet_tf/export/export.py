@@ -2,13 +2,15 @@
 
 import json
 import os
+import tempfile
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.export import quantize, report, runtime
-from mixnet_tf.export.convert import INPUT_NAME, to_tflite
+from mixnet_tf.export.convert import INPUT_NAME, convert, to_tflite, write_saved_model
+from mixnet_tf.export.equalize import channel_units
 from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
 from mixnet_tf.export.rewrite import LARGE_KERNELS, AsWritten, InferenceFunction
 from mixnet_tf.export.serving import predict_saved_model, write_serving_model
@@ -16,6 +18,7 @@ from mixnet_tf.export.target import OUTPUTS, target_model
 
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
 _KERAS_BATCH = 32  # images
+_UNIT_IMAGES = 64  # calibration images that the channels' ranges are taken from
 
 
 class Options(NamedTuple):
@@ -87,20 +90,23 @@ def export_model(model, output_dir, images, labels=None, *, calibration_images=N
     largest = 1.0 if options.output == "probabilities" else float(np.abs(expected).max())
     stem = f"{model.name.replace('-', '_')}_{size}"
     rows, contents = [], {}
-    for format_name in options.formats:
-        print(f"{format_name}: converting ...", flush=True)
-        if format_name == "saved_model":
-            row, publish = _saved_model(target, os.path.join(output_dir, f"{stem}_saved_model"), images, options)
-        else:
-            content = _tflite(function, size, format_name, calibration_images, label_names, model.name, options)
-            contents[format_name] = content
-            row, publish = _tflite_row(os.path.join(output_dir, f"{stem}_{format_name}.tflite"), content, images)
-        actual = row.pop("outputs")
-        row = {"format": format_name, **row, **report.compare(expected, actual, labels)}
-        row["failures"], row["warnings"] = report.judge(format_name, row, largest)
-        row["written"] = not row["failures"] or options.allow_accuracy_drop
-        publish(row["written"])
-        rows.append(row)
+    with tempfile.TemporaryDirectory() as scratch:
+        graphs = _Graphs(target, options, calibration_images, scratch)
+        for format_name in options.formats:
+            print(f"{format_name}: converting ...", flush=True)
+            if format_name == "saved_model":
+                row, publish = _saved_model(target, os.path.join(output_dir, f"{stem}_saved_model"), images, options)
+            else:
+                content = graphs.convert(format_name)
+                content = _described(content, size, format_name, label_names, model.name, options)
+                contents[format_name] = content
+                row, publish = _tflite_row(os.path.join(output_dir, f"{stem}_{format_name}.tflite"), content, images)
+            actual = row.pop("outputs")
+            row = {"format": format_name, **row, **report.compare(expected, actual, labels)}
+            row["failures"], row["warnings"] = report.judge(format_name, row, largest)
+            row["written"] = not row["failures"] or options.allow_accuracy_drop
+            publish(row["written"])
+            rows.append(row)
     _add_latencies(rows, contents, target, size, options)
 
     result = {
@@ -126,9 +132,26 @@ def export_model(model, output_dir, images, labels=None, *, calibration_images=N
     return result
 
 
-def _tflite(function, size, format_name, calibration_images, label_names, model_name, options):
-    configure = quantize.configure(format_name, calibration_images)
-    content = to_tflite(function, size, options.batch_size or None, options.output, configure)
+class _Graphs:
+    """The rewritten network as SavedModels to convert, each traced once."""
+
+    def __init__(self, target, options, calibration_images, scratch):
+        self._target, self._options, self._images = target, options, calibration_images
+        self._scratch, self._folders = scratch, {}
+
+    def convert(self, format_name):
+        """The network as a TFLite model of a format."""
+        is_int8 = format_name in quantize.NEEDS_CALIBRATION
+        if is_int8 not in self._folders:
+            units = channel_units(self._target, self._images[:_UNIT_IMAGES]) if is_int8 else None
+            function = InferenceFunction(self._target, self._options.large_kernels, units)
+            folder = self._folders[is_int8] = os.path.join(self._scratch, f"int8_{is_int8}")
+            size, batch = self._target.input_shape[1], self._options.batch_size or None
+            write_saved_model(function, folder, size, batch, self._options.output)
+        return convert(self._folders[is_int8], quantize.configure(format_name, self._images))
+
+
+def _described(content, size, format_name, label_names, model_name, options):
     return with_metadata(
         content,
         name=model_name,
