@@ -11,8 +11,10 @@ if keras.config.backend() != "tensorflow":
 from mixnet_tf.checkpoints import load_official_checkpoint
 from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder
 from mixnet_tf.endpoints import endpoints, features_model, multiply_adds
+from mixnet_tf.imagenet import decode_predictions
 from mixnet_tf.layers import GroupedConv2D, MixConv
 from mixnet_tf.model import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
+from mixnet_tf.timm import load_timm_weights
 from mixnet_tf.variants import get_model_params
 
 __version__ = "0.1.0"
@@ -27,10 +29,12 @@ __all__ = [
     "MixNetS",
     "MixnetDecoder",
     "build_model",
+    "decode_predictions",
     "endpoints",
     "features_model",
     "get_model_params",
     "load_official_checkpoint",
+    "load_timm_weights",
     "multiply_adds",
     "preprocess_input",
 ]

@@ -4,6 +4,7 @@ import os
 
 import tensorflow as tf
 
+from mixnet_tf.checkpoints import UNREADABLE
 from mixnet_tf.distribution import is_chief
 from mixnet_tf.saved import CHECKPOINTS
 
@@ -56,8 +57,8 @@ class Checkpointer:
         broken = []
         for path in reversed(paths):
             try:
-                self._checkpoint.read(path).assert_consumed()
-            except (tf.errors.OpError, ValueError, AssertionError) as error:
+                self._checkpoint.read(path).expect_partial().assert_existing_objects_matched()
+            except (*UNREADABLE, AssertionError) as error:
                 broken.append(path)
                 print(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).", flush=True)
             else:

@@ -4,12 +4,12 @@ import contextlib
 import os
 import re
 
-import keras
 import tensorflow as tf
 
-from mixnet_tf import layers
-from mixnet_tf.endpoints import parts
+from mixnet_tf.matching import listing, match, rank
 
+# What TensorFlow raises where a checkpoint is damaged or gone.
+UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 _EMA = "/ExponentialMovingAverage"
 _SLOT = re.compile(r"/RMSProp(_1)?$")
 _SCOPE = re.compile(r"stem|head|blocks_([0-9]+)")
@@ -47,24 +47,11 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
         reader = tf.compat.v1.train.NewCheckpointReader(prefix)
         shapes = reader.get_variable_to_shape_map()
     names = _model_variables(shapes, use_ema, prefix)
-    targets = _expected(model)
-    with_dense = any(key[1] == "dense" for key in targets)
-    if skip_head or not with_dense:
-        names = {key: name for key, name in names.items() if key[1] != "dense"}
-        targets = {key: variable for key, variable in targets.items() if key[1] != "dense"}
-    problems = [f"missing: {'/'.join(map(str, key))}" for key in targets if key not in names]
-    problems += [f"left over: {name}" for key, name in names.items() if key not in targets]
-    for key in targets.keys() & names.keys():
-        have, want = tuple(shapes[names[key]]), tuple(targets[key].shape)
-        if have != want:
-            hint = " (another number of classes; skip_head=True leaves the head as it is)" if key[1] == "dense" else ""
-            problems.append(f"misshapen: {names[key]} is {have}, the model's is {want}{hint}")
-    if problems:
-        raise ValueError(f"{prefix} does not fit model {model.name!r}; nothing was loaded.\n" + _listing(problems))
+    pairs = match(model, names, shapes, prefix, skip_head)
     with _readable(prefix):
-        values = {key: reader.get_tensor(name) for key, name in names.items()}
-    for key, variable in targets.items():
-        variable.assign(values[key])
+        values = [reader.get_tensor(name) for _, name in pairs]
+    for (variable, _), value in zip(pairs, values, strict=True):
+        variable.assign(value)
 
 
 def checkpoint_prefix(path):
@@ -92,7 +79,7 @@ def checkpoint_prefix(path):
 def _readable(prefix):
     try:
         yield
-    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{prefix} cannot be read as a TensorFlow checkpoint: {error}") from error
 
 
@@ -101,28 +88,19 @@ def _model_variables(shapes, use_ema, prefix):
     raw = {name for name in shapes if name != "global_step" and not _SLOT.search(name) and not name.endswith(_EMA)}
     orphans = [name for name in shapes if name.endswith(_EMA) and name.removesuffix(_EMA) not in raw]
     if orphans:
-        raise ValueError(f"{prefix} has averages of variables that it lacks:\n" + _listing(orphans))
+        raise ValueError(f"{prefix} has averages of variables that it lacks:\n" + listing(orphans))
     if use_ema:
         lacking = [name for name in raw if name + _EMA not in shapes]
         if lacking:
             raise ValueError(
                 f"{prefix} has no moving average for {len(lacking)} of {len(raw)} variables; "
-                f"use_ema=False reads the raw weights.\n" + _listing(lacking)
+                f"use_ema=False reads the raw weights.\n" + listing(lacking)
             )
     parsed = {name: _parse(name) for name in raw}
     foreign = [name for name, key in parsed.items() if key is None]
     if foreign:
-        raise ValueError(f"{prefix} has variables that are not MixNet's:\n" + _listing(foreign))
-    counters = {}
-    for scope, kind, counter, _ in parsed.values():
-        counters.setdefault((scope, kind), set()).add(counter)
-    names = {}
-    for name, (scope, kind, counter, variable) in parsed.items():
-        key = (scope, kind, sorted(counters[scope, kind]).index(counter), variable)
-        if key in names:
-            raise ValueError(f"{prefix} holds the same variable twice: {names[key]} and {name}.")
-        names[key] = name
-    return {key: name + _EMA if use_ema else name for key, name in names.items()}
+        raise ValueError(f"{prefix} has variables that are not MixNet's:\n" + listing(foreign))
+    return {key: name + _EMA if use_ema else name for key, name in rank(parsed, prefix).items()}
 
 
 def _parse(name):
@@ -137,39 +115,3 @@ def _parse(name):
         if match:
             return scope.replace("blocks_", "block_"), kind, int(match[1] or 0), match[2]
     return None
-
-
-def _expected(model):
-    """The model's variables by the same keys: a layer's rank is its place among its kind in the part."""
-    variables = {}
-    for part, part_layers in parts(model).items():
-        ranks = {}
-
-        def add(kind, names, values, part=part, ranks=ranks):
-            rank = ranks[kind] = ranks.get(kind, -1) + 1
-            variables.update({(part, kind, rank, name): v for name, v in zip(names, values, strict=True)})
-
-        for layer in part_layers:
-            if isinstance(layer, layers.GroupedConv2D):
-                for kernel in layer.kernels:
-                    add("conv", ["kernel"], [kernel])
-            elif isinstance(layer, layers.MixConv):
-                for kernel in layer.kernels:
-                    add("depthwise", ["depthwise_kernel"], [kernel])
-            elif isinstance(layer, layers.SqueezeExcite):
-                for conv in (layer.reduce, layer.expand):
-                    add("se", ["kernel", "bias"], [conv.kernel, conv.bias])
-            elif isinstance(layer, keras.layers.BatchNormalization):
-                values = [layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance]
-                add("bn", ["gamma", "beta", "moving_mean", "moving_variance"], values)
-            elif isinstance(layer, keras.layers.Conv2D):
-                add("conv", ["kernel"], [layer.kernel])
-            elif isinstance(layer, keras.layers.Dense):
-                add("dense", ["kernel", "bias"], [layer.kernel, layer.bias])
-    return variables
-
-
-def _listing(lines, most=20):
-    lines = sorted(lines)
-    more = [f"... and {len(lines) - most} more"] if len(lines) > most else []
-    return "\n".join(f"  {line}" for line in lines[:most] + more)

@@ -39,7 +39,7 @@ def _publish_remotely(local, path):
         raise OSError(f"{target} was not written whole; {path} is as it was.")
     old = published(path)
     with tf.io.gfile.GFile(path + _POINTER, "w") as pointer:
-        pointer.write(os.path.basename(target))
+        pointer.write(os.path.basename(target) + "\n")
     if old is not None and old != target:
         tf.io.gfile.remove(old)
 
@@ -48,7 +48,8 @@ def published(path):
     """Where the file `path` is: there, or where its pointer says; None if nowhere."""
     if tf.io.gfile.exists(path + _POINTER):
         with tf.io.gfile.GFile(path + _POINTER) as pointer:
-            path = os.path.join(os.path.dirname(path), pointer.read())
+            name = pointer.read().split()[-1]  # ram:// does not truncate the file that it opens to write
+        path = os.path.join(os.path.dirname(path), name)
     return path if tf.io.gfile.exists(path) else None
 
 

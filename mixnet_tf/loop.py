@@ -64,7 +64,6 @@ def train(model_name, dataset, recipe, settings, weights=None):
     validate(recipe)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
     strategy = make_strategy(settings.strategy, settings.tpu)
     train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
     eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
@@ -86,6 +85,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
 
     total_steps = recipe.train_steps(train_split.num_examples)
     steps_per_epoch = recipe.steps_per_epoch(train_split.num_examples)
+    random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
     with strategy.scope(), _dtype_policy(recipe.precision):
         model = config.build_model(classifier_activation=None)
         if weights is not None:

@@ -46,8 +46,9 @@ def build_model(
             has as many filters as its first block takes, unless `stem_size` is overridden.
         include_top: Whether to end in dropout and a classifier over `classes`. If not, the model
             ends after the head's convolution.
-        weights: None for random ones, or what `mixnet_tf.weights.load_weights` takes: a `.keras`
-            or `.weights.h5` file, or an official checkpoint.
+        weights: None for random ones, or what `mixnet_tf.weights.load_weights` takes: "imagenet" for
+            Google's published ones, a `.keras` or `.weights.h5` file, an official checkpoint, or a
+            `.safetensors` or `.npz` file of timm's tf_mixnet.
         input_tensor: A Keras tensor to build on, in place of a new input.
         input_shape: (height, width, 3), None where any size will do; None for (None, None, 3).
         pooling: Without the top: None, "avg" or "max" over space.

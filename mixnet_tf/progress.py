@@ -1,5 +1,6 @@
 """What a run says while it works: a line on the screen, metrics.jsonl and TensorBoard's scalars."""
 
+import contextlib
 import json
 import os
 import time
@@ -14,7 +15,7 @@ class Progress:
 
     Args:
         model_dir: The run's folder; None to write no file, as on workers other than the chief.
-        first_step: The step that the run starts or goes on from; later rows of the file are dropped.
+        first_step: The step that the run starts or goes on from.
         total_steps: Steps of the whole run.
         batch_size: Images per step.
     """
@@ -26,7 +27,9 @@ class Progress:
         self._writer = None
         if model_dir is not None:
             self._path = os.path.join(model_dir, METRICS)
-            _drop_rows_after(self._path, first_step)
+            tf.io.gfile.makedirs(model_dir)
+            with tf.io.gfile.GFile(self._path, "a") as file:
+                file.write("\n")  # ends a row that a killed run left half-written
             self._writer = tf.summary.create_file_writer(os.path.join(model_dir, "tensorboard"))
 
     def train(self, step, metrics):
@@ -65,19 +68,20 @@ class Progress:
 
 
 def read_metrics(model_dir):
-    """The rows of a run's metrics.jsonl; a last one that is half-written is left out."""
+    """The rows of a run's metrics.jsonl by step, for each step and kind the last that was written.
+
+    A run that goes on from a checkpoint writes rows anew, and one that was killed may leave half a row.
+    """
     path = os.path.join(model_dir, METRICS)
     if not tf.io.gfile.exists(path):
         return []
+    rows = {}
     with tf.io.gfile.GFile(path) as file:
-        lines = file.read().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
-
-
-def _drop_rows_after(path, step):
-    rows = read_metrics(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+        for line in file.read().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):  # half a row
+                row = json.loads(line)
+                rows[row["step"], row["kind"]] = row
+    return [rows[key] for key in sorted(rows)]
 
 
 def _duration(seconds):

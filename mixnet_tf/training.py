@@ -123,9 +123,9 @@ class Trainer:
         """
         totals = {name: tf.constant(0.0) for name in ("loss", "cross_entropy", "top_1_accuracy")}
         rate = tf.constant(0.0)
-        first_bad_step = tf.constant(-1, tf.int64)
+        first_bad_step = tf.constant(-1, self.optimizer.iterations.dtype)
         for _ in tf.range(steps):
-            step = tf.cast(self.optimizer.iterations.value, tf.int64)
+            step = tf.identity(self.optimizer.iterations.value)  # read now: the step increments it
             metrics = self._run(*next(batches))
             bad = tf.logical_not(tf.math.is_finite(metrics["loss"]))
             first_bad_step = tf.where(bad & (first_bad_step < 0), step, first_bad_step)

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from mixnet_tf.checkpoints import checkpoint_prefix, load_official_checkpoint
 from mixnet_tf.files import local_copy
+from mixnet_tf.pretrained import imagenet_weights
+from mixnet_tf.timm import load_timm_weights
 
 
 def load_weights(model, weights, skip_head=False):
@@ -15,20 +17,22 @@ def load_weights(model, weights, skip_head=False):
 
     Args:
         model: A MixNet.
-        weights: A `.keras` or `.weights.h5` file of the same architecture, or an official checkpoint
-            (a folder or prefix; its moving averages are read).
+        weights: "imagenet" for Google's published ones, downloaded at first; a `.keras` or `.weights.h5` file
+            of the same architecture; an official checkpoint (a folder or prefix; its moving averages are
+            read); or a `.safetensors` or `.npz` file of timm's tf_mixnet.
         skip_head: Whether to leave the model's dense layer as it is, for other classes.
 
     Raises:
+        ConnectionError: If "imagenet" cannot be downloaded; it says how to place the file by hand.
         FileNotFoundError: If there is nothing at `weights`.
         ValueError: If it is of another kind or does not fit the model.
     """
     if not isinstance(weights, str | os.PathLike):
-        raise ValueError(f"weights: expected the path of a file, a folder or a checkpoint; received {weights!r}.")
-    path = os.fspath(weights)
-    if path.endswith((".keras", ".weights.h5")):
-        if not tf.io.gfile.exists(path):
-            raise FileNotFoundError(f"weights: there is no file {path}.")
+        raise ValueError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
+    path = imagenet_weights(model, skip_head) if weights == "imagenet" else os.fspath(weights)
+    if path.endswith((".safetensors", ".npz")):
+        load_timm_weights(model, path, skip_head)
+    elif path.endswith((".keras", ".weights.h5")):
         _load_keras_file(model, path, skip_head)
     elif path.endswith(".h5"):
         raise ValueError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
@@ -37,6 +41,8 @@ def load_weights(model, weights, skip_head=False):
 
 
 def _load_keras_file(model, path, skip_head):
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(f"weights: there is no file {path}.")
     skipped = [layer for layer in model.layers if layer.name == "head_dense"] if skip_head else []
     try:
         with local_copy(path) as local:

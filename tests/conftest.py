@@ -61,3 +61,31 @@ def image_folder(tmp_path_factory, photographs):
                 target = root / split / name.removesuffix(".jpg") / f"{copy}.jpg"
                 target.write_bytes(pathlib.Path(path).read_bytes())
     return str(root)
+
+
+@pytest.fixture
+def weights_cache(tmp_path, monkeypatch):
+    """Where a test's own Keras home keeps published weights: no test sees, or leaves, a person's files."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("MIXNET_TF_WEIGHTS_URL", raising=False)
+    return tmp_path / "keras" / "models" / "mixnet_tf"
+
+
+@pytest.fixture
+def mirrored(weights_cache, tmp_path, monkeypatch):
+    """A folder that stands for the published weights, and a list of what was asked of it."""
+    from mirror import serving  # not at the top: it imports TensorFlow's users before the two CPUs are set
+
+    folder = tmp_path / "mirrored"
+    folder.mkdir()
+    with serving(folder) as (url, asked):
+        monkeypatch.setenv("MIXNET_TF_WEIGHTS_URL", url)
+        yield folder, asked
+
+
+@pytest.fixture(scope="session")
+def released_archive(tmp_path_factory):
+    """mixnet-s.tar.gz as published, with values of our own."""
+    from mirror import write_released_archive
+
+    return write_released_archive(tmp_path_factory.mktemp("archive"))

@@ -1,0 +1,102 @@
+"""Meets Google's published weights, which needs the network: `make verify-weights`.
+
+Downloads the three archives where they are not cached, converts them anew, and checks the one published
+answer: MixNet-S on a photograph of a panda, in the reference's notebook.
+"""
+
+import urllib.request
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from mixnet_tf import command_line
+from mixnet_tf.model import build_model
+from mixnet_tf.preprocessing import preprocess_for_eval
+from mixnet_tf.pretrained import cache_folder, converted_weights
+from mixnet_tf.variants import VARIANTS
+
+PHOTOGRAPH = "https://upload.wikimedia.org/wikipedia/commons/f/fe/Giant_Panda_in_Beijing_Zoo_1.JPG"
+PHOTOGRAPH_SIZE = 116_068  # bytes
+# Class of ImageNet, its name, and the reference's probability in per cent.
+ANSWER = (
+    (388, "giant panda", 94.39),
+    (362, "badger", 0.18),
+    (387, "lesser panda", 0.11),
+    (348, "ram", 0.09),
+    (296, "ice bear", 0.07),
+)
+TOLERANCE = 1.0  # per cent; decoders of JPEG differ
+
+_PHOTOGRAPH = flags.DEFINE_string("photograph", None, f"A file of {PHOTOGRAPH}; the default is to download it.")
+
+
+def verify_conversion(model_name):
+    """Converts the published archive of a network anew, and returns the model with its weights.
+
+    Raises:
+        ConnectionError: If the archive cannot be had.
+        ValueError: If it is not what is known of it, does not fit, or leaves a variable as it was.
+    """
+    (cache_folder() / f"{model_name}.weights.h5").unlink(missing_ok=True)
+    path = converted_weights(model_name)
+    model = build_model(model_name, input_shape=(224, 224, 3))
+    before = [weight.numpy() for weight in model.weights]
+    model.load_weights(path)
+    for weight, initial in zip(model.weights, before, strict=True):
+        if np.array_equal(weight.numpy(), initial) or not np.isfinite(weight.numpy()).all():
+            raise ValueError(f"{path}: variable {weight.path} was not read, or is not finite.")
+    print(f"{model_name}: all {len(before)} variables were read.")
+    return model
+
+
+def photograph(path=None):
+    """The bytes of the panda's photograph, from a file or from where it is published.
+
+    Raises:
+        ConnectionError: If it cannot be had.
+        ValueError: If it has another size than the published one.
+    """
+    try:
+        if path is not None:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                content = file.read()
+        else:
+            # The host refuses Python's own name for itself.
+            request = urllib.request.Request(PHOTOGRAPH, headers={"User-Agent": "mixnet_tf-verify-weights/1"})
+            with urllib.request.urlopen(request, timeout=60) as response:
+                content = response.read()
+    except (OSError, tf.errors.OpError) as error:
+        raise ConnectionError(
+            f"{path or PHOTOGRAPH} could not be read: {error}. Give it as --photograph=FILE."
+        ) from error
+    if len(content) != PHOTOGRAPH_SIZE:
+        raise ValueError(f"The photograph has {len(content)} bytes, but the published one {PHOTOGRAPH_SIZE}.")
+    return content
+
+
+def verify_answer(model, image_bytes):
+    """Compares a MixNet-S's probabilities with the published ones.
+
+    Raises:
+        ValueError: If one is further than `TOLERANCE` away.
+    """
+    probabilities = 100 * model(preprocess_for_eval(image_bytes, 224)[None]).numpy()[0]
+    wrong = []
+    for number, name, expected in ANSWER:
+        print(f"{name}: {probabilities[number]:.2f}%, published {expected:.2f}%")
+        if not abs(probabilities[number] - expected) <= TOLERANCE:  # so that NaN is wrong
+            wrong.append(name)
+    if wrong:
+        raise ValueError(f"The probabilities of {wrong} are further than {TOLERANCE} per cent from the published ones.")
+
+
+def main():
+    models = {model_name: verify_conversion(model_name) for model_name in VARIANTS}
+    verify_answer(models["mixnet-s"], photograph(_PHOTOGRAPH.value))
+    print("The published weights give the published answer.")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,58 @@
+"""Archives from elsewhere, unpacked without trust."""
+
+import gzip
+import pathlib
+import shutil
+import tarfile
+import zlib
+
+# Raw and averaged float32 weights of MixNet-L take 59 MB.
+MAX_UNPACKED = 500 * 10**6  # bytes
+
+
+class _Bounded:
+    """A stream that raises once more than `limit` bytes were read: no archive fills the disk or the memory."""
+
+    def __init__(self, file, limit):
+        self._file, self._left = file, limit
+
+    def read(self, size):
+        data = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError("it unpacks to more bytes than any MixNet has")
+        return data
+
+
+def extract(archive, folder):
+    """Unpacks a `.tar.gz` of plain files, and returns the folder in it that holds a checkpoint.
+
+    Raises:
+        ValueError: For a damaged archive, one with links, special files or paths outside `folder`, one that
+            unpacks to more than any MixNet, or one without a checkpoint; `folder` is then of no use.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        with gzip.open(archive) as unzipped, tarfile.open(fileobj=_Bounded(unzipped, MAX_UNPACKED), mode="r|") as tar:
+            for member in tar:
+                _extract_member(tar, member, folder)
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
+        raise ValueError(f"{archive} cannot be unpacked: {error}. Delete it, and try again.") from error
+    states = list(folder.rglob("checkpoint"))
+    if len(states) != 1:
+        raise ValueError(f"{archive} holds {len(states)} files named `checkpoint`, expected one beside model.ckpt.*.")
+    return states[0].parent
+
+
+def _extract_member(tar, member, folder):
+    place = pathlib.PurePosixPath(member.name)
+    if place.is_absolute() or ".." in place.parts or "\\" in member.name or ":" in member.name:
+        raise ValueError(f"{member.name!r} leads outside of the archive's own folder")
+    if member.isdir():
+        return
+    if not member.isreg():
+        raise ValueError(f"{member.name!r} is neither a plain file nor a folder")
+    target = folder / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target, "xb") as file:  # x: no name stands twice
+        shutil.copyfileobj(tar.extractfile(member), file)

@@ -1,0 +1,44 @@
+"""The classes of ImageNet by their names."""
+
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+CLASSES = 1000  # ILSVRC 2012
+
+
+def keras_models():
+    """The folder where Keras keeps what it downloads for its models."""
+    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def decode_predictions(preds, top=5):
+    """The most probable ImageNet classes, by Keras' own index of their names.
+
+    Keras downloads the index, imagenet_class_index.json, into its cache at the first call.
+
+    Args:
+        preds: (batch, 1000) probabilities or logits.
+        top: How many classes of each image.
+
+    Returns:
+        For each image a list of (WordNet id, name, value), the largest value first.
+
+    Raises:
+        ConnectionError: If the index is not cached and cannot be had.
+        ValueError: For another shape, or a `top` that is not from 1 to 1000.
+    """
+    preds = np.asarray(keras.ops.convert_to_numpy(preds), "float32")
+    if preds.ndim != 2 or preds.shape[1] != CLASSES:
+        raise ValueError(f"decode_predictions: expected (batch, {CLASSES}) predictions, received shape {preds.shape}.")
+    if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= CLASSES:
+        raise ValueError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
+    try:
+        return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
+    except Exception as error:  # get_file raises plain Exceptions
+        raise ConnectionError(
+            f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "
+            f"{keras_models()}, or name the classes by their numbers."
+        ) from error

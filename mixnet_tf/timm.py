@@ -1,0 +1,140 @@
+"""timm's ports of the official weights, tf_mixnet_s, m and l, to the variables of our models."""
+
+import os
+import re
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.files import is_remote, local_copy, read_json
+from mixnet_tf.matching import listing, match, rank
+
+_ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
+_BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_CONV = {"weight": "kernel", "bias": "bias"}
+# Names outside the blocks: (part, kind, counter) and what the variables are called.
+_OUTSIDE = {
+    "conv_stem": (("stem", "conv", 0), {"weight": "kernel"}),
+    "bn1": (("stem", "bn", 0), _BN),
+    "conv_head": (("head", "conv", 0), {"weight": "kernel"}),
+    "bn2": (("head", "bn", 0), _BN),
+    "classifier": (("head", "dense", 0), _CONV),
+}
+_BLOCK = re.compile(r"blocks\.([0-9]+)\.([0-9]+)\.(.+)\.([a-z_]+)")
+# Names inside a block: the kind, the counter as a function of what the pattern found, the variables.
+_INSIDE = (
+    (re.compile(r"conv_pw(?:\.([0-9]+))?"), "conv", lambda group: (0, int(group or 0)), {"weight": "kernel"}),
+    (re.compile(r"conv_pwl(?:\.([0-9]+))?"), "conv", lambda group: (1, int(group or 0)), {"weight": "kernel"}),
+    (re.compile(r"conv_dw(?:\.([0-9]+))?"), "depthwise", lambda group: int(group or 0), {"weight": "depthwise_kernel"}),
+    (re.compile(r"se\.conv_(reduce|expand)"), "se", ("reduce", "expand").index, _CONV),
+    (re.compile(r"bn([123])"), "bn", int, _BN),
+)
+# PyTorch's axes in the order of ours: OIHW to HWIO, depthwise C1HW to HWC1, dense OI to IO.
+_AXES = {"kernel": (2, 3, 1, 0), "depthwise_kernel": (2, 3, 0, 1)}
+
+
+def load_timm_weights(model, path, skip_head=False):
+    """Reads a file of timm's `tf_mixnet_s`, `tf_mixnet_m` or `tf_mixnet_l` into a model.
+
+    They are Google's weights in PyTorch's layout. timm's other mixnets (`mixnet_s`, `mixnet_xl`, ...) were trained
+    by timm with symmetric padding and a batch normalization epsilon of 1e-5; the shapes of some are the same,
+    so only a name can tell: the `architecture` of the file's metadata or of a `config.json` beside it, else
+    the last such name in the path. A file that names none is taken for a tf_mixnet.
+
+    Nothing is assigned unless everything fits. PyTorch is not needed.
+
+    Args:
+        model: A MixNet of the same architecture. Without its top it takes no classifier.
+        path: A `.safetensors` file (needs the package `safetensors`, extra `timm`), or a `.npz` file
+            of timm's `state_dict` by its names.
+        skip_head: Whether to leave the model's dense layer as it is, for other classes.
+
+    Raises:
+        FileNotFoundError: If there is no file at `path`.
+        ImportError: For a `.safetensors` file without the package `safetensors`.
+        ValueError: For another kind of file, one of timm's other mixnets, or a variable that is
+            missing, left over or of another shape, naming it.
+
+    Source: timm 1.0.31, models/efficientnet.py:tf_mixnet_s, models/_efficientnet_blocks.py.
+    """
+    path = os.fspath(path)
+    if not path.endswith((".safetensors", ".npz")):
+        raise ValueError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(f"There is no file {path}.")
+    with local_copy(path) as local:
+        arrays, metadata = _read_npz(local) if path.endswith(".npz") else _read_safetensors(local)
+    _check_architecture(path, metadata)
+    arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
+    parsed = {name: key for name in arrays if (key := _parse(name)) is not None}
+    foreign = [name for name in arrays if name not in parsed]
+    if foreign:
+        raise ValueError(f"{path} has variables that are not a timm mixnet's:\n" + listing(foreign))
+    blocks = sorted({key[0] for key in parsed.values() if isinstance(key[0], tuple)})
+    parsed = {
+        name: (f"block_{blocks.index(part)}" if isinstance(part, tuple) else part, *rest)
+        for name, (part, *rest) in parsed.items()
+    }
+    arrays = {name: _our_layout(array, parsed[name][3]) for name, array in arrays.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    for variable, name in match(model, rank(parsed, path), shapes, path, skip_head):
+        variable.assign(arrays[name])
+
+
+def _read_npz(path):
+    try:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            return dict(arrays), {}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as a .npz file: {error}") from error
+
+
+def _read_safetensors(path):
+    try:
+        import safetensors  # an optional dependency, for this format alone
+    except ImportError as error:
+        raise ImportError(f"Reading {path} needs safetensors: pip install 'mixnet_tf[timm]'.") from error
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read as a .safetensors file: {error}") from error
+
+
+def _check_architecture(path, metadata):
+    named = metadata.get("architecture")
+    config = os.path.join(os.path.dirname(path), "config.json")
+    if named is None and tf.io.gfile.exists(config):
+        named = read_json(config).get("architecture")
+    if named is None:
+        found = _ARCHITECTURE.findall(path if is_remote(path) else os.path.abspath(path))
+        named = found[-1] if found else None
+    if named is not None and not re.fullmatch(r"tf_mixnet_[sml](\..*)?", named):
+        raise ValueError(
+            f"{path} is timm's {named}; only tf_mixnet_s, tf_mixnet_m and tf_mixnet_l hold the official weights. "
+            "timm's other mixnets pad symmetrically and normalise with epsilon 1e-5, so they would answer wrongly here."
+        )
+
+
+def _parse(name):
+    """(part, kind, counter, variable), a block's part as its (stage, place) in timm; None if unknown."""
+    owner, _, variable = name.rpartition(".")
+    if owner in _OUTSIDE:
+        key, names = _OUTSIDE[owner]
+        return (*key, names[variable]) if variable in names else None
+    block = _BLOCK.fullmatch(name)
+    if block is None:
+        return None
+    stage, place, owner, variable = block.groups()
+    for pattern, kind, counter, names in _INSIDE:
+        found = pattern.fullmatch(owner)
+        if found and variable in names:
+            return (int(stage), int(place)), kind, counter(found[1]), names[variable]
+    return None
+
+
+def _our_layout(array, variable):
+    if array.ndim == 2:
+        return array.T
+    return array.transpose(_AXES[variable]) if array.ndim == 4 and variable in _AXES else array

@@ -1,0 +1,73 @@
+"""A local server in place of Google's, and archives like the published ones."""
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+
+import numpy as np
+import tiny
+
+from mixnet_tf import pretrained
+
+
+@contextlib.contextmanager
+def serving(folder, handler=http.server.SimpleHTTPRequestHandler):
+    """The URL of a local server over a folder, and the paths that it was asked for."""
+    asked = []
+
+    class Handler(handler):
+        def log_message(self, form, *args):
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def know(monkeypatch, archive, model_name="mixnet-s"):
+    """Makes the contents of a file what is known of the published archive."""
+    content = archive.read_bytes()
+    monkeypatch.setitem(
+        pretrained.ARCHIVES, model_name, pretrained.Archive(len(content), hashlib.sha256(content).hexdigest())
+    )
+
+
+def make_archive(path, files=(), members=()):
+    """Writes a .tar.gz of files by name and of further members, and returns its path."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in dict(files).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        for member in members:
+            tar.addfile(member)
+    return path
+
+
+def write_released_archive(folder):
+    """mixnet-s.tar.gz as published, but each variable filled with its place: from 2, no initial value."""
+    inside = folder / "mixnet-s"
+    inside.mkdir()
+    arrays = {}
+    for place, row in enumerate(tiny.listing("mixnet-s")["variables"]):
+        arrays[row["name"]] = np.full(row["shape"], -1, "float32")
+        arrays[row["name"] + "/ExponentialMovingAverage"] = np.full(row["shape"], place + 2, "float32")
+    tiny.write_checkpoint(inside / "model.ckpt", {**arrays, "global_step": np.int64(437_898)})
+    (inside / "checkpoint").write_text('model_checkpoint_path: "/published/elsewhere/model.ckpt"\n')
+    with tarfile.open(folder / "mixnet-s.tar.gz", "w:gz", compresslevel=1) as tar:
+        tar.add(inside, "mixnet-s")
+    return folder / "mixnet-s.tar.gz"
+
+
+def places(model):
+    """The places of the variables that a model's weights, in the order of computation, came from."""
+    return [int(weight.numpy().flat[0]) - 2 for layer in model.layers for weight in layer.weights]

@@ -1,0 +1,218 @@
+"""Whole runs of a tiny network: what they leave, and how they go on after an interruption."""
+
+import errno
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_run
+from tiny import values
+
+from mixnet_tf import checkpointing, loop, watch
+from mixnet_tf.data import load_split
+from mixnet_tf.loop import Settings, train
+from mixnet_tf.progress import Progress, read_metrics
+from mixnet_tf.recipe import RECIPES
+from mixnet_tf.saved import load_keras_file, open_model
+
+_RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)
+_STEPS = 22  # int(4 * 1437 / 256)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny_network():
+    from mixnet_tf.variants import VARIANTS
+
+    tiny_run.register()
+    yield
+    del VARIANTS["tiny"]
+
+
+def _train(model_dir, data_dir, recipe=_RECIPE, **settings):
+    settings = {"steps_per_loop": 3, "checkpoint_steps": 7, **settings}
+    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, data_dir):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert _train(folder, data_dir) == 0
+    return folder
+
+
+def test_a_run_leaves_its_model_configuration_metrics_and_checkpoints(unbroken):
+    assert {"config.json", "final.keras", "metrics.jsonl", "checkpoints", "tensorboard"} <= set(os.listdir(unbroken))
+    rows = read_metrics(unbroken)
+    trained = [row for row in rows if row["kind"] == "train"]
+    assert [row["step"] for row in trained] == [3, 6, 7, 10, 13, 14, 17, 20, 21, 22]
+    assert {"loss", "cross_entropy", "learning_rate", "top_1_accuracy", "images_per_second"} <= set(trained[0])
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    [evaluation] = [row for row in rows if row["kind"] == "eval"]
+    assert evaluation["step"] == _STEPS and evaluation["num_images"] == 360
+    assert os.listdir(unbroken / "tensorboard")
+
+
+def test_the_final_model_is_the_averages_in_float32_with_softmax(unbroken):
+    model = load_keras_file(str(unbroken / "final.keras"))
+    checkpoint = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(unbroken / "checkpoints")))
+    for i, value in enumerate(values(model)):
+        np.testing.assert_array_equal(value, checkpoint.get_tensor(f"averages/{i}/.ATTRIBUTES/VARIABLE_VALUE"))
+    probabilities = model(np.zeros((1, 16, 16, 3), "float32"))
+    assert probabilities.dtype == tf.float32
+    np.testing.assert_allclose(tf.reduce_sum(probabilities), 1, rtol=1e-6)
+
+
+def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_dir):
+    before = values(load_keras_file(str(unbroken / "final.keras")))
+    assert _train(unbroken, data_dir) == 0
+    for value, again in zip(before, values(load_keras_file(str(unbroken / "final.keras"))), strict=True):
+        np.testing.assert_array_equal(value, again)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_run(
+    signal_number, unbroken, tmp_path, data_dir, monkeypatch
+):
+    report = Progress.train
+
+    def report_and_signal(self, step, metrics):
+        report(self, step, metrics)
+        if step == 10:  # in the middle of an epoch, and of two checkpoints
+            os.kill(os.getpid(), signal_number)
+
+    monkeypatch.setattr(Progress, "train", report_and_signal)
+    assert _train(tmp_path, data_dir) == 75
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("-10")
+    monkeypatch.undo()
+    assert _train(tmp_path, data_dir) == 0
+    resumed, whole = (load_keras_file(str(folder / "final.keras")) for folder in (tmp_path, unbroken))
+    for value, other in zip(values(resumed), values(whole), strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)  # bit-equal only with --deterministic
+    assert [row["step"] for row in read_metrics(tmp_path)][-1] == _STEPS
+
+
+def test_another_configuration_is_refused_and_shown(unbroken, data_dir):
+    with pytest.raises(ValueError, match="weight_decay: 1e-05 there, 0.5 now"):
+        _train(unbroken, data_dir, _RECIPE._replace(weight_decay=0.5))
+
+
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_path, data_dir, capsys):
+    _copy(unbroken, tmp_path)
+    newest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
+    data_file = newest + ".data-00000-of-00001"
+    with open(data_file, "r+b") as file:
+        file.truncate(1000)
+    assert _train(tmp_path, data_dir) == 0
+    printed = capsys.readouterr().out
+    assert f"{newest} cannot be read" in printed and "Going on from" in printed
+
+
+def test_checkpoints_of_which_none_can_be_read_are_an_error_and_stay(unbroken, tmp_path, data_dir):
+    _copy(unbroken, tmp_path)
+    folder = tmp_path / "checkpoints"
+    for name in os.listdir(folder):
+        if ".data" in name:
+            (folder / name).write_bytes(b"")
+    files = sorted(os.listdir(folder))
+    with pytest.raises(ValueError, match="None of the checkpoints"):
+        _train(tmp_path, data_dir)
+    assert sorted(os.listdir(folder)) == files
+
+
+def test_a_full_disk_leaves_the_previous_state_intact(unbroken, tmp_path, data_dir, monkeypatch):
+    _copy(unbroken, tmp_path)
+    before = (tmp_path / "final.keras").read_bytes()
+
+    def full(model, path):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr("keras.Model.save", full)
+    with pytest.raises(OSError, match="No space left"):
+        _train(tmp_path, data_dir)
+    assert (tmp_path / "final.keras").read_bytes() == before
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".writing")]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tmp_path, data_dir):
+    with pytest.raises(FloatingPointError, match=r"not finite at step \d+, learning rate"):
+        _train(tmp_path, data_dir, _RECIPE._replace(base_learning_rate=1e30, warmup_epochs=0.0), checkpoint_steps=1)
+    checkpoint = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
+    if checkpoint is not None:
+        assert all(np.isfinite(v).all() for v in values(_restored(tmp_path)))
+
+
+def test_watch_evaluates_to_the_last_step_and_keeps_the_best(unbroken, data_dir):
+    rows = []
+    last = watch.watch(str(unbroken), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
+    assert last["step"] == _STEPS and rows[-1] == last
+    opened = open_model(model_dir=unbroken)
+    assert opened.source.endswith("best.keras")
+    os.remove(unbroken / "best.keras")
+    os.remove(unbroken / "best.json")
+
+
+def test_watch_survives_a_checkpoint_deleted_under_it(unbroken, tmp_path, data_dir, monkeypatch):
+    _copy(unbroken, tmp_path)
+    newest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
+    named = iter([newest.replace("-22", "-7"), newest])
+    monkeypatch.setattr(tf.train, "latest_checkpoint", lambda folder: next(named))
+    rows = []
+    watch.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
+    assert "skipped" in rows[0] and rows[1]["step"] == _STEPS
+
+
+def test_watch_gives_up_in_time(unbroken, tmp_path, data_dir):
+    (tmp_path / "config.json").write_bytes((unbroken / "config.json").read_bytes())
+    with pytest.raises(TimeoutError, match="No new checkpoint"):
+        watch.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, timeout=0.05)
+
+
+def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
+    model = load_keras_file(str(unbroken / "final.keras"))
+    for accuracy, best in ((0.5, 0.5), (0.4, 0.5), (0.6, 0.6)):
+        watch.archive_best(model, {"step": 1, "top_1_accuracy": accuracy}, str(tmp_path))
+        assert watch.read_json(str(tmp_path / "best.json"))["top_1_accuracy"] == best
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
+    class Trainer:
+        step = 3
+
+        def is_finite(self):
+            return False
+
+    broken = checkpointing.Checkpointer.__new__(checkpointing.Checkpointer)
+    broken._trainer = Trainer()
+    with pytest.raises(FloatingPointError, match="not finite at step 3"):
+        broken.save()
+
+
+def test_a_bad_recipe_is_refused_before_anything_is_written(tmp_path, data_dir):
+    with pytest.raises(ValueError, match="train_batch_size"):
+        _train(tmp_path / "new", data_dir, _RECIPE._replace(train_batch_size=0))
+    assert not (tmp_path / "new").exists()
+
+
+def test_every_setting_is_a_flag_of_the_script():
+    script = (tiny_run.ROOT / "train.py").read_text()
+    assert all(f'"{name}"' in script for name in loop.Settings._fields)
+
+
+def _copy(source, target):
+    tf.io.gfile.makedirs(str(target / "checkpoints"))
+    for name in ("config.json", "final.keras", "metrics.jsonl"):
+        (target / name).write_bytes((source / name).read_bytes())
+    for name in os.listdir(source / "checkpoints"):
+        data = (source / "checkpoints" / name).read_bytes()
+        if name == "checkpoint":
+            data = data.replace(str(source).encode(), str(target).encode())
+        (target / "checkpoints" / name).write_bytes(data)
+
+
+def _restored(model_dir):
+    return open_model(model_dir=model_dir).model

@@ -1,0 +1,239 @@
+import hashlib
+import http.server
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tiny
+from mirror import know, make_archive, places, serving
+
+import mixnet_tf
+from mixnet_tf import pretrained
+from mixnet_tf.pretrained import Archive
+from mixnet_tf.weights import load_weights
+
+pytestmark = pytest.mark.usefixtures("weights_cache")
+
+URLS = {
+    "mixnet-s": "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet/mixnet-s.tar.gz",
+    "mixnet-m": "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet/mixnet-m.tar.gz",
+    "mixnet-l": "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet/mixnet-l.tar.gz",
+}
+
+
+def test_every_variant_has_a_published_archive():
+    assert set(pretrained.ARCHIVES) == set(URLS) == set(tiny.VARIANTS)
+
+
+@pytest.mark.parametrize("model_name", URLS)
+def test_the_archives_are_googles(model_name, tmp_path, monkeypatch):
+    asked = []
+
+    def get_file(origin, **_):
+        asked.append(origin)
+        raise Exception("no network here")
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    with pytest.raises(ConnectionError):
+        pretrained.download(model_name, tmp_path)
+    assert asked == [URLS[model_name]]
+
+
+def test_what_is_known_of_the_archives_is_pinned():
+    assert pretrained.ARCHIVES == {
+        "mixnet-s": (30_633_801, None),
+        "mixnet-m": (None, None),
+        "mixnet-l": (54_302_843, "feb487ed76e46c4a19604172b4227a84db6bfd9449b022e310606525b2bb221f"),
+    }
+
+
+def test_imagenet_weights_are_downloaded_once_and_their_averages_read(
+    mirrored, weights_cache, released_archive, monkeypatch, capsys
+):
+    folder, asked = mirrored
+    (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
+    know(monkeypatch, released_archive)
+    expected = list(range(len(tiny.listing("mixnet-s")["variables"])))
+
+    model = mixnet_tf.MixNetS(weights="imagenet")
+    assert places(model) == expected
+    digest = hashlib.sha256(released_archive.read_bytes()).hexdigest()
+    assert f"{released_archive.stat().st_size} bytes, sha256 {digest}" in capsys.readouterr().err
+    assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.weights.h5"]
+    assert asked == ["/mixnet-s.tar.gz"]
+
+    os.remove(weights_cache / "mixnet-s.tar.gz")  # the second call reads the converted file alone
+    headless = mixnet_tf.MixNetS(weights="imagenet", include_top=False)
+    assert places(headless) == expected[:-2]
+    assert asked == ["/mixnet-s.tar.gz"]
+
+
+def test_two_processes_at_once_both_read_whole_weights(mirrored, weights_cache, released_archive, tmp_path):
+    folder, _ = mirrored
+    (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
+    content = released_archive.read_bytes()
+    program = f"""
+import sys
+from mixnet_tf import MixNetS, pretrained
+pretrained.ARCHIVES["mixnet-s"] = pretrained.Archive({len(content)}, {hashlib.sha256(content).hexdigest()!r})
+model = MixNetS(weights="imagenet")
+print([int(w.numpy().flat[0]) - 2 for layer in model.layers for w in layer.weights])
+"""
+    root = pathlib.Path(__file__).parent.parent
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    expected = str(list(range(len(tiny.listing("mixnet-s")["variables"]))))
+    for process in running:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert out.strip().splitlines()[-1] == expected
+    assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.weights.h5"]
+
+
+def assert_nothing_stays(weights_cache):
+    assert not weights_cache.exists() or list(weights_cache.iterdir()) == []
+
+
+@pytest.fixture
+def small_archive(tmp_path):
+    """An archive of the right layout with a checkpoint of something else."""
+    return make_archive(tmp_path / "small.tar.gz", {"mixnet-s/checkpoint": b"", "mixnet-s/model.ckpt.index": b""})
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["known size", "unknown size"])
+def test_a_truncated_archive_is_refused_and_not_kept(mirrored, weights_cache, released_archive, monkeypatch, sized):
+    folder, _ = mirrored
+    content = released_archive.read_bytes()
+    (folder / "mixnet-s.tar.gz").write_bytes(content[: len(content) // 2])
+    monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content) if sized else None))
+    message = "expected .* bytes, received" if sized else "cannot be unpacked"
+    with pytest.raises(ValueError, match=message):
+        pretrained.converted_weights("mixnet-s")
+    assert_nothing_stays(weights_cache)
+
+
+def test_a_download_that_breaks_off_is_refused_and_not_kept(tmp_path, weights_cache, released_archive, monkeypatch):
+    class BreaksOff(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            content = released_archive.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[:1000])
+
+    with serving(tmp_path, BreaksOff) as (url, _):
+        monkeypatch.setenv(pretrained.MIRROR, url)
+        with pytest.raises(ConnectionError, match=re.escape(str(weights_cache / "mixnet-s.tar.gz"))):
+            pretrained.converted_weights("mixnet-s")
+    assert_nothing_stays(weights_cache)
+
+
+def test_a_wrong_checksum_is_refused_with_both(mirrored, weights_cache, small_archive, monkeypatch):
+    folder, _ = mirrored
+    content = small_archive.read_bytes()
+    (folder / "mixnet-s.tar.gz").write_bytes(content)
+    monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content), "0" * 64))
+    digest = hashlib.sha256(content).hexdigest()
+    with pytest.raises(ValueError, match=f"not the published archive of mixnet-s: expected {'0' * 64}.*{digest}"):
+        pretrained.converted_weights("mixnet-s")
+    assert_nothing_stays(weights_cache)
+
+
+def test_a_checkpoint_of_something_else_is_refused_and_not_kept(mirrored, weights_cache, small_archive, monkeypatch):
+    (mirrored[0] / "mixnet-s.tar.gz").write_bytes(small_archive.read_bytes())
+    know(monkeypatch, small_archive)
+    with pytest.raises((ValueError, FileNotFoundError), match="checkpoint"):
+        pretrained.converted_weights("mixnet-s")
+    assert_nothing_stays(weights_cache)
+
+
+def test_without_a_server_the_error_says_where_to_place_the_file(weights_cache, monkeypatch):
+    with serving(".") as (url, _):
+        pass  # now nobody listens there
+    monkeypatch.setenv(pretrained.MIRROR, url + "/")
+    with pytest.raises(ConnectionError) as error:
+        pretrained.converted_weights("mixnet-s")
+    assert f"{url}/mixnet-s.tar.gz could not be downloaded" in str(error.value)
+    assert f"place it as {weights_cache / 'mixnet-s.tar.gz'}" in str(error.value)
+    assert pretrained.MIRROR in str(error.value)
+    assert_nothing_stays(weights_cache)
+
+
+def test_a_mirror_without_the_file_is_the_same_error(mirrored, weights_cache):
+    with pytest.raises(ConnectionError, match="404"):
+        pretrained.converted_weights("mixnet-m")
+    assert_nothing_stays(weights_cache)
+
+
+def test_a_file_placed_by_hand_is_checked_and_read_without_a_server(weights_cache, released_archive, monkeypatch):
+    with serving(".") as (url, _):
+        pass
+    monkeypatch.setenv(pretrained.MIRROR, url)
+    weights_cache.mkdir(parents=True)
+    placed = weights_cache / "mixnet-s.tar.gz"
+    placed.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=re.escape(f"{placed} is not the published archive")):
+        pretrained.converted_weights("mixnet-s")
+    assert placed.read_bytes() == b"something else"  # a person's file is not ours to delete
+    placed.write_bytes(released_archive.read_bytes())
+    know(monkeypatch, released_archive)
+    assert pretrained.converted_weights("mixnet-s") == str(weights_cache / "mixnet-s.weights.h5")
+
+
+def test_the_converted_file_is_float32_under_any_policy(weights_cache, released_archive, monkeypatch):
+    weights_cache.mkdir(parents=True)
+    (weights_cache / "mixnet-s.tar.gz").symlink_to(released_archive)
+    know(monkeypatch, released_archive)
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        path = pretrained.converted_weights("mixnet-s")
+        assert keras.config.dtype_policy().name == "bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with h5py.File(path) as file:
+        found = []
+        file.visititems(lambda name, item: found.append(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    assert len(found) == 347 and set(found) == {np.dtype("float32")}
+
+
+def test_imagenet_weights_go_into_a_new_head_where_the_old_one_is_skipped(
+    mirrored, weights_cache, released_archive, monkeypatch
+):
+    (mirrored[0] / "mixnet-s.tar.gz").symlink_to(released_archive)
+    know(monkeypatch, released_archive)
+    model = mixnet_tf.MixNetS(classes=10)
+    head = [weight.numpy() for weight in model.get_layer("head_dense").weights]
+    load_weights(model, "imagenet", skip_head=True)
+    assert places(model)[:-2] == list(range(345))
+    np.testing.assert_equal([weight.numpy() for weight in model.get_layer("head_dense").weights], head)
+
+
+def test_imagenet_weights_with_another_head_are_refused_before_any_download(mirrored):
+    with pytest.raises(ValueError, match="needs classes=1000, received 10; build with include_top=False"):
+        mixnet_tf.MixNetS(weights="imagenet", classes=10)
+    assert mirrored[1] == []
+
+
+def test_imagenet_weights_of_another_architecture_are_refused_before_any_download(mirrored):
+    with pytest.raises(ValueError, match="none of .*'mixnet-s', 'mixnet-m', 'mixnet-l'"):
+        tiny.build_tiny(weights="imagenet")
+    assert mirrored[1] == []
+
+
+@pytest.mark.parametrize("model_name", tiny.VARIANTS)
+def test_a_released_network_is_known_by_its_kernels_and_widths(model_name):
+    assert pretrained.variant_of(tiny.released(model_name)) == model_name

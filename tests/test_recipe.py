@@ -1,0 +1,60 @@
+"""Recipes: the official figures, and a rule for every field."""
+
+import pytest
+
+from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for, validate
+
+
+def test_every_field_has_a_rule_and_a_help_text():
+    assert set(FIELDS) | {"model_overrides"} == set(Recipe._fields)
+    assert all(text.endswith(".") for text, _, _ in FIELDS.values())
+
+
+def test_the_default_is_the_official_imagenet_recipe():
+    recipe = Recipe()
+    assert recipe.train_steps(1281167) == 437898
+    assert recipe.steps_per_epoch(1281167) == 1281167 / 1024
+    assert recipe.base_learning_rate * recipe.train_batch_size / 256 == 0.064
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_valid(name):
+    validate(RECIPES[name])
+
+
+def test_the_dataset_decides_the_recipe():
+    assert recipe_for("digits") is RECIPES["digits"]
+    assert recipe_for("imagenet2012") == recipe_for("tfrecord") == Recipe()
+
+
+_BAD = {
+    "train_batch_size": 0,
+    "train_epochs": 0.0,
+    "image_size": 0,
+    "base_learning_rate": -0.1,
+    "learning_rate_schedule": "linear",
+    "warmup_epochs": -1.0,
+    "decay_factor": 0.0,
+    "decay_epochs": 0.0,
+    "rmsprop_decay": 1.0,
+    "momentum": 1.0,
+    "rmsprop_epsilon": 0.0,
+    "weight_decay": -1e-5,
+    "label_smoothing": 1.0,
+    "moving_average_decay": 1.0,
+    "crop": "yes",
+    "flip": 1,
+    "precision": "float16",
+    "sync_batch_norm": None,
+    "seed": -1,
+}
+
+
+def test_every_rule_has_a_value_that_breaks_it():
+    assert set(_BAD) == set(FIELDS)
+
+
+@pytest.mark.parametrize("field", _BAD)
+def test_a_value_out_of_range_is_refused_by_name(field):
+    with pytest.raises(ValueError, match=f"{field}: expected .*received"):
+        validate(Recipe()._replace(**{field: _BAD[field]}))

@@ -1,0 +1,118 @@
+"""What a run leaves behind, and what weights of any kind open as."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from tiny import build_tiny, images, randomise, values
+
+from mixnet_tf.model import build_model
+from mixnet_tf.recipe import RECIPES, Recipe
+from mixnet_tf.saved import RunConfig, load_keras_file, open_model, save_model
+
+_TINY = {"depth_multiplier": 0.13, "depth_divisor": 1, "feature_size": 24}
+_CONFIG = RunConfig(
+    "mixnet-s", 5, "digits", 100, Recipe(image_size=32, model_overrides=_TINY), ("a", "b", "c", "d", "e")
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A tiny classifier with random weights, as a .keras file of a run's folder."""
+    model = _CONFIG.build_model()
+    randomise(model)
+    folder = tmp_path_factory.mktemp("run")
+    _CONFIG.write(folder)
+    save_model(model, str(folder / "final.keras"))
+    return model, folder
+
+
+def test_a_config_reads_back_as_it_was_written(tmp_path):
+    for recipe in RECIPES.values():
+        config = _CONFIG._replace(recipe=recipe)
+        config.write(tmp_path)
+        assert RunConfig.read(tmp_path) == config
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no training run"):
+        RunConfig.read(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model": 1}))
+    with pytest.raises(ValueError, match="not the configuration of a training run"):
+        RunConfig.read(tmp_path)
+
+
+def test_waiting_for_a_config_ends(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        RunConfig.wait_for(tmp_path, seconds=0.01, timeout=0.05)
+
+
+def test_differences_name_the_fields_of_run_and_recipe():
+    other = _CONFIG._replace(dataset="folder", recipe=_CONFIG.recipe._replace(weight_decay=0.5))
+    assert _CONFIG.differences(other) == ["dataset: 'digits' there, 'folder' now", "weight_decay: 1e-05 there, 0.5 now"]
+    assert _CONFIG.differences(_CONFIG) == []
+
+
+def test_a_run_opens_as_its_best_model_else_its_final_one(saved, tmp_path):
+    model, folder = saved
+    opened = open_model(model_dir=folder)
+    assert opened.source.endswith("final.keras") and opened.config == _CONFIG
+    x = images(2, 32, 32, 3)
+    np.testing.assert_array_equal(opened.model(x), model(x))
+    for name in ("config.json", "final.keras"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    best = _CONFIG.build_model()
+    save_model(best, str(tmp_path / "best.keras"))
+    opened = open_model(model_dir=tmp_path)
+    assert opened.source.endswith("best.keras")
+    np.testing.assert_array_equal(opened.model(x), best(x))
+
+
+def test_a_keras_file_opens_alone_and_a_weights_file_with_its_network(saved, tmp_path):
+    model, folder = saved
+    opened = open_model(weights=folder / "final.keras")
+    assert opened.config is None
+    for ours, theirs in zip(values(opened.model), values(model), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    full = build_model("mixnet-s", classes=3, input_shape=(32, 32, 3))
+    full.save_weights(tmp_path / "x.weights.h5")
+    opened = open_model(weights=tmp_path / "x.weights.h5", model_name="mixnet-s", num_label_classes=3, image_size=32)
+    np.testing.assert_array_equal(opened.model.get_weights()[0], full.get_weights()[0])
+    assert opened.model.input_shape == (None, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({}, "either weights or model_dir"),
+        ({"weights": "a.keras", "model_dir": "b"}, "either weights or model_dir"),
+        ({"weights": "a.keras", "image_size": 32}, r"leave out \['image_size'\]"),
+        ({"weights": "a.weights.h5"}, "say of which network"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        open_model(**arguments)
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        load_keras_file(str(tmp_path / "no.keras"))
+    (tmp_path / "text.keras").write_text("text")
+    with pytest.raises(ValueError, match="not a readable .keras file"):
+        load_keras_file(str(tmp_path / "text.keras"))
+    save_model(build_tiny(include_top=False), str(tmp_path / "features.keras"))
+    with pytest.raises(ValueError, match="not an image classifier"):
+        load_keras_file(str(tmp_path / "features.keras"))
+
+
+def test_a_model_saved_to_another_file_system_opens_there(saved, tmp_path):
+    model, _ = saved
+    folder = f"ram://{tmp_path.name}"
+    _CONFIG.write(folder)
+    save_model(model, f"{folder}/final.keras")
+    opened = open_model(model_dir=folder)
+    x = images(1, 32, 32, 3)
+    np.testing.assert_array_equal(opened.model(x), model(x))
+    assert isinstance(opened.model, keras.Model)

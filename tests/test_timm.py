@@ -1,0 +1,232 @@
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+import mixnet_tf
+from mixnet_tf import load_timm_weights
+from mixnet_tf.weights import load_weights
+
+# timm 1.0.31's tf_mixnet_s with a quarter of the channels, 32 features and 10 classes; random weights.
+GOLDEN = tiny.GOLDEN / "timm-tiny"
+OVERRIDES = {"depth_multiplier": 0.25, "depth_divisor": 4, "feature_size": 32}
+
+
+def build(classes=10, **kwargs):
+    arguments = {"classifier_activation": None, "include_preprocessing": False, **kwargs}
+    return mixnet_tf.build_model("mixnet-s", OVERRIDES, classes=classes, **arguments)
+
+
+@pytest.fixture(scope="module")
+def built():
+    return build()
+
+
+@pytest.fixture
+def model(built):
+    tiny.randomise(built)
+    return built
+
+
+@pytest.fixture
+def arrays():
+    with np.load(GOLDEN / "tf_mixnet_s.npz") as file:
+        return dict(file)
+
+
+def assert_golden(model):
+    golden = np.load(GOLDEN / "golden.npz")
+    largest = np.abs(golden["logits"]).max()
+    # 1e-5 of the largest logit: PyTorch's kernels sum in another order.
+    np.testing.assert_allclose(model(golden["x"]), golden["logits"], rtol=0, atol=1e-5 * largest)
+
+
+def test_the_logits_are_timms(model):
+    load_timm_weights(model, GOLDEN / "tf_mixnet_s.npz")
+    assert_golden(model)
+
+
+def test_a_safetensors_file_gives_the_same(model, arrays, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors.save_file(arrays, tmp_path / "tf_mixnet_s.safetensors", metadata={"format": "pt"})
+    load_weights(model, tmp_path / "tf_mixnet_s.safetensors")
+    assert_golden(model)
+
+
+def test_the_resolver_takes_timms_files(model):
+    load_weights(model, GOLDEN / "tf_mixnet_s.npz")
+    assert_golden(model)
+
+
+def test_without_safetensors_the_package_to_install_is_named(model, tmp_path, monkeypatch):
+    (tmp_path / "m.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'mixnet_tf[timm]'")):
+        load_timm_weights(model, tmp_path / "m.safetensors")
+
+
+def assert_refused(model, path, message, error=ValueError, **kwargs):
+    before = tiny.values(model)
+    with pytest.raises(error, match=message):
+        load_timm_weights(model, path, **kwargs)
+    for ours, theirs in zip(tiny.values(model), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def save(folder, arrays, name="weights.npz"):
+    np.savez(folder / name, **arrays)
+    return folder / name
+
+
+OTHERS = ["mixnet_s", "mixnet_m", "mixnet_l", "mixnet_xl", "mixnet_xxl"]
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "mixnet_xl_ra-aac3c00c", "mixnet_s.ft_in1k", "timm_mixnet_l"])
+def test_timms_other_mixnets_are_refused_by_the_files_name(model, arrays, tmp_path, name):
+    path = save(tmp_path, arrays, f"{name}.npz")
+    assert_refused(model, path, "is timm's mixnet_x?x?[sml]?; only .*pad symmetrically and normalise with epsilon")
+
+
+def test_timms_other_mixnets_are_refused_by_the_folders_name(model, arrays, tmp_path):
+    folder = tmp_path / "models--timm--mixnet_s.ft_in1k" / "snapshots" / "4e2b"
+    folder.mkdir(parents=True)
+    assert_refused(model, save(folder, arrays, "model.npz"), "is timm's mixnet_s;")
+
+
+@pytest.mark.parametrize("architecture", OTHERS + ["resnet50", "tf_mixnet_xl"])
+def test_the_config_beside_the_file_tells_more_than_a_name(model, arrays, tmp_path, architecture):
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture}))
+    assert_refused(model, save(tmp_path, arrays, "tf_mixnet_s.npz"), f"is timm's {architecture};")
+
+
+def test_the_metadata_of_a_safetensors_file_tells_most(model, arrays, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "tf_mixnet_s.safetensors"
+    safetensors.save_file(arrays, path, metadata={"architecture": "mixnet_s"})
+    assert_refused(model, path, "is timm's mixnet_s;")
+
+
+@pytest.mark.parametrize("name", ["tf_mixnet_s.in1k", "tf_mixnet_s-89d3354b", "weights", "my_tf_mixnet_s_v2"])
+def test_files_of_tf_mixnet_and_files_without_a_name_are_read(model, arrays, tmp_path, name):
+    load_timm_weights(model, save(tmp_path, arrays, f"{name}.npz"))
+    assert_golden(model)
+
+
+def test_the_last_name_in_the_path_counts(model, arrays, tmp_path):
+    folder = tmp_path / "instead_of_mixnet_s"
+    folder.mkdir()
+    load_timm_weights(model, save(folder, arrays, "tf_mixnet_s.npz"))
+    assert_golden(model)
+
+
+KINDS = (
+    "conv_stem.weight",
+    "bn1.running_var",
+    "blocks.1.0.conv_pw.1.weight",
+    "blocks.2.0.conv_dw.2.weight",
+    "blocks.2.0.se.conv_reduce.bias",
+    "blocks.0.0.conv_pw.weight",
+    "blocks.5.2.bn3.bias",
+    "classifier.weight",
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_missing_variable_is_named(model, arrays, tmp_path, name):
+    del arrays[name]
+    assert_refused(model, save(tmp_path, arrays), "nothing was loaded(.|\n)*missing: ")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_misshapen_variable_is_named(model, arrays, tmp_path, name):
+    arrays[name] = np.zeros((arrays[name].shape[0] + 1, *arrays[name].shape[1:]), "float32")
+    assert_refused(model, save(tmp_path, arrays), f"misshapen: {re.escape(name)} is ")
+
+
+@pytest.mark.parametrize("name", ["blocks.0.0.bn3.weight", "blocks.6.0.conv_dw.weight", "blocks.1.0.conv_pwl.2.weight"])
+def test_a_variable_left_over_is_named(model, arrays, tmp_path, name):
+    arrays[name] = np.zeros(3, "float32")
+    assert_refused(model, save(tmp_path, arrays), f"left over: {re.escape(name)}")
+
+
+@pytest.mark.parametrize(
+    "name", ["fc.weight", "blocks.0.0.conv_pw.bias", "blocks.0.0.bn4.weight", "blocks.0.conv.weight"]
+)
+def test_a_foreign_variable_is_named(model, arrays, tmp_path, name):
+    arrays[name] = np.zeros(3, "float32")
+    assert_refused(model, save(tmp_path, arrays), f"not a timm mixnet's:\n  {re.escape(name)}")
+
+
+def test_two_names_of_one_variable_are_named(model, arrays, tmp_path):
+    arrays["conv_stem2.weight"] = arrays.pop("conv_stem.weight")
+    arrays["blocks.1.0.conv_dw.0.weight"] = arrays["blocks.1.0.conv_dw.weight"]
+    del arrays["conv_stem2.weight"]
+    assert_refused(model, save(tmp_path, arrays), "the same variable twice: blocks.1.0.conv_dw")
+
+
+def test_blocks_are_ordered_as_numbers(arrays, tmp_path):
+    strings = ["r12_k3_a1_p1_s11_e1_i4_o4"]
+    model = mixnet_tf.build_model(blocks_args=strings, override_params={"feature_size": 8}, classes=2)
+    tiny.randomise(model)
+    block = {n.removeprefix("blocks.0.0."): a for n, a in arrays.items() if n.startswith("blocks.0.0.")}
+    made = {f"blocks.0.{i}.{n}": np.full_like(a, i) for i in range(12) for n, a in block.items()}
+    made |= {n: a for n, a in arrays.items() if n.startswith(("conv_stem", "bn1"))}
+    made |= {"conv_head.weight": np.zeros((8, 4, 1, 1)), "classifier.weight": np.zeros((2, 8))}
+    made |= {"classifier.bias": np.zeros(2)}
+    made |= {f"bn2.{n}": np.zeros(8) for n in ("weight", "bias", "running_mean", "running_var")}
+    load_timm_weights(model, save(tmp_path, made))
+    kernels = [model.get_layer(f"block_{i}_mixconv").kernels[0].numpy() for i in range(12)]
+    assert [kernel.flat[0] for kernel in kernels] == list(range(12))
+
+
+def test_skip_head_reads_all_but_the_classifier(model):
+    other = build(classes=3)
+    tiny.randomise(other, seed=9)
+    head = [w.numpy() for w in other.get_layer("head_dense").weights]
+    assert_refused(other, GOLDEN / "tf_mixnet_s.npz", "classifier.*skip_head=True")
+    load_timm_weights(other, GOLDEN / "tf_mixnet_s.npz", skip_head=True)
+    np.testing.assert_equal([w.numpy() for w in other.get_layer("head_dense").weights], head)
+    load_timm_weights(model, GOLDEN / "tf_mixnet_s.npz")
+    np.testing.assert_equal(tiny.values(other)[:-2], tiny.values(model)[:-2])
+
+
+def test_a_file_that_is_not_there_is_named(model, tmp_path):
+    assert_refused(model, tmp_path / "none.npz", "There is no file .*none.npz", FileNotFoundError)
+
+
+@pytest.mark.parametrize("name", ["m.pth", "m.bin", "m"])
+def test_another_kind_of_file_is_refused(model, tmp_path, name):
+    assert_refused(model, tmp_path / name, "expected a .safetensors or .npz file")
+
+
+@pytest.mark.parametrize("name, content", [("m.npz", b"text"), ("m.npz", b"PK\x03\x04rest"), ("m.npz", b"")])
+def test_a_damaged_file_is_refused_by_its_name(model, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert_refused(model, tmp_path / name, "m.npz cannot be read as a .npz file")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff" * 64])
+def test_a_damaged_safetensors_file_is_refused_by_its_name(model, tmp_path, content):
+    pytest.importorskip("safetensors")
+    (tmp_path / "m.safetensors").write_bytes(content)
+    assert_refused(model, tmp_path / "m.safetensors", "m.safetensors cannot be read as a .safetensors file")
+
+
+def test_pytorch_is_not_imported(model):
+    load_timm_weights(model, GOLDEN / "tf_mixnet_s.npz")
+    assert "torch" not in sys.modules
+
+
+def test_files_are_read_from_any_file_system_of_tensorflow(model):
+    for folder, readable in (("tf_mixnet_s.in1k", True), ("mixnet_s.ft_in1k", False)):
+        remote = f"ram://{folder}/model.npz"
+        tf.io.gfile.copy(GOLDEN / "tf_mixnet_s.npz", remote, overwrite=True)
+        if readable:
+            load_timm_weights(model, remote)
+            assert_golden(model)
+        else:
+            assert_refused(model, remote, "is timm's mixnet_s;")

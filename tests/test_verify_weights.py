@@ -1,0 +1,106 @@
+import hashlib
+import importlib.util
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from absl import flags
+from mirror import know, places, serving
+
+import mixnet_tf
+from mixnet_tf import pretrained
+
+
+@pytest.fixture(scope="module")
+def script():
+    path = pathlib.Path(__file__).parent.parent / "benchmarks" / "verify_weights.py"
+    spec = importlib.util.spec_from_file_location("verify_weights", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+JPEG = tf.io.encode_jpeg(tf.cast(tiny.images(300, 260, 3), tf.uint8)).numpy()
+
+
+def answering(script, off=0.0):
+    """A stand-in for MixNet-S that gives the published probabilities, the first `off` per cent too high."""
+    row = np.zeros((1, 1000), "float32")
+    for number, _, percent in script.ANSWER:
+        row[0, number] = percent / 100
+    row[0, script.ANSWER[0][0]] += off / 100
+
+    def model(images):
+        assert images.shape == (1, 224, 224, 3)
+        return tf.constant(row)
+
+    return model
+
+
+@pytest.mark.parametrize("off", [0.0, 0.9, -0.9])
+def test_the_published_answer_is_met_within_a_point(script, off, capsys):
+    script.verify_answer(answering(script, off), JPEG)
+    assert f"giant panda: {94.39 + off:.2f}%, published 94.39%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("off", [1.1, -1.1, np.nan])
+def test_another_answer_is_an_error_that_names_the_class(script, off):
+    with pytest.raises(ValueError, match=r"\['giant panda'\] are further than 1.0 per cent"):
+        script.verify_answer(answering(script, off), JPEG)
+
+
+def test_verification_downloads_converts_and_compares(
+    script, mirrored, weights_cache, released_archive, monkeypatch, capsys
+):
+    folder, asked = mirrored
+    (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
+    (folder / "panda.jpg").write_bytes(JPEG)
+    know(monkeypatch, released_archive)
+    monkeypatch.setattr(script, "VARIANTS", ["mixnet-s"])
+    monkeypatch.setattr(script, "PHOTOGRAPH", f"{os.environ[pretrained.MIRROR]}/panda.jpg")
+    monkeypatch.setattr(script, "PHOTOGRAPH_SIZE", len(JPEG))
+    weights_cache.mkdir(parents=True)
+    (weights_cache / "mixnet-s.weights.h5").write_bytes(b"an older conversion, which would hide what the archive holds")
+    flags.FLAGS.mark_as_parsed()
+    with pytest.raises(ValueError, match="further than"):  # the values are ours, so the answer is another one
+        script.main()
+    said = capsys.readouterr()
+    assert "mixnet-s: all 347 variables were read." in said.out
+    assert hashlib.sha256(released_archive.read_bytes()).hexdigest() in said.err
+    assert asked == ["/mixnet-s.tar.gz", "/panda.jpg"]
+
+    compared = []
+    monkeypatch.setattr(script, "verify_answer", lambda *arguments: compared.append(arguments))
+    assert script.main() == 0
+    [(model, image_bytes)] = compared
+    assert places(model) == list(range(347)) and image_bytes == JPEG
+    assert asked == ["/mixnet-s.tar.gz", "/panda.jpg", "/panda.jpg"]  # the archive is cached by now
+
+
+def test_verification_names_a_variable_that_was_not_read(script, weights_cache, tmp_path, monkeypatch):
+    model = mixnet_tf.MixNetS()  # a fresh one: its gammas are still 1
+    for weight in model.weights:
+        if weight.name != "gamma":
+            weight.assign(np.full(weight.shape, 2, "float32"))
+    model.save_weights(tmp_path / "m.weights.h5")
+    monkeypatch.setattr(script, "converted_weights", lambda _: str(tmp_path / "m.weights.h5"))
+    with pytest.raises(ValueError, match="variable stem_bn/gamma was not read"):
+        script.verify_conversion("mixnet-s")
+
+
+def test_a_photograph_of_another_size_is_refused(script, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    with pytest.raises(ValueError, match=f"has {len(JPEG)} bytes, but the published one 116068"):
+        script.photograph(str(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["file", "network"])
+def test_a_photograph_that_cannot_be_had_says_how_to_give_it(script, tmp_path, monkeypatch, given):
+    with serving(".") as (url, _):
+        pass
+    monkeypatch.setattr(script, "PHOTOGRAPH", f"{url}/panda.jpg")
+    with pytest.raises(ConnectionError, match="could not be read.* Give it as --photograph=FILE"):
+        script.photograph(str(tmp_path / "none.jpg") if given else None)

@@ -1,0 +1,23 @@
+"""train.py with one more network, small enough to train in a test: `python tests/tiny_run.py --model_name=tiny ...`."""
+
+import pathlib
+import runpy
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+BLOCKS = ("r1_k3_a1_p1_s22_e1_i8_o8", "r2_k3.5_a1.1_p1.1_s11_e3_i8_o8_se0.5_sw")
+
+
+def register():
+    """Adds the network "tiny" to the released ones."""
+    from mixnet_tf.config import GlobalParams
+    from mixnet_tf.variants import VARIANTS
+
+    VARIANTS["tiny"] = (BLOCKS, GlobalParams(stem_size=8, feature_size=16))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    register()
+    script = sys.argv.pop(1)
+    runpy.run_path(str(ROOT / script), run_name="__main__")
