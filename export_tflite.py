@@ -27,6 +27,7 @@ flags.DEFINE_string("labels", None, "Class names: a line each, or JSON keyed by 
 flags.DEFINE_integer("batch_size", 1, "Images in a batch of the TFLite files; 0 for any number.", lower_bound=0)
 flags.DEFINE_enum("output", "probabilities", OUTPUTS, "What the files compute.")
 flags.DEFINE_enum("large_kernels", "split", LARGE_KERNELS, "Depthwise kernels of over 25 taps: as sums of small ones.")
+flags.DEFINE_integer("int8_float_parts", 0, "int8: parts kept float, those that lose most by int8.", lower_bound=0)
 flags.DEFINE_string("author", None, "Author of the model, for the files' metadata.")
 flags.DEFINE_bool("allow_accuracy_drop", False, "Write files that fail their gate, too.")
 flags.DEFINE_integer("latency_runs", 20, "Invocations of each model to time; 0 for none.", lower_bound=0)

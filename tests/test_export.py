@@ -147,8 +147,7 @@ def test_litert_compiled_model_agrees_with_keras(exported, trained, digits, name
     assert np.mean(tops == expected) >= (1 if name == "fp32" else 0.95)
 
 
-@pytest.mark.parametrize("name", ["fp32", "fp16", "int8", "int8_full"])
-def test_mediapipe_classifies_with_the_file_alone(exported, trained, digits, name):
+def test_mediapipe_classifies_with_each_file_alone(exported, trained, digits, tmp_path):
     pytest.importorskip("mediapipe")
     # In a process of its own: MediaPipe brings a runtime of its own.
     client = """
@@ -156,22 +155,26 @@ import sys
 import mediapipe
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
-options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]), max_results=1)
-with vision.ImageClassifier.create_from_options(options) as classifier:
-    for image in np.load(sys.argv[2]):
-        picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
-        print("top", classifier.classify(picture).classifications[0].categories[0].category_name)
+for path in sys.argv[2:]:
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=path), max_results=1)
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        for image in np.load(sys.argv[1]):
+            picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+            print("top", path, classifier.classify(picture).classifications[0].categories[0].category_name)
 """
     images = np.round(digits[False].images[:20]).astype(np.uint8)
-    path = exported[0] / row(exported, name)["file"]
-    np.save(exported[0].parent / "images.npy", images)
-    command = [sys.executable, "-c", client, str(path), str(exported[0].parent / "images.npy")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    np.save(tmp_path / "images.npy", images)
+    paths = {name: str(exported[0] / row(exported, name)["file"]) for name in ("fp32", "fp16", "int8", "int8_full")}
+    command = [sys.executable, "-c", client, str(tmp_path / "images.npy"), *paths.values()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
-    tops = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("top ")]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("top ")]
     names = digits[False].label_names
     expected = [names[top] for top in trained.predict(images.astype(np.float32), verbose=0).argmax(-1)]
-    assert np.mean([a == b for a, b in zip(tops, expected, strict=True)]) >= (0.95 if "int8" in name else 1)
+    for name, path in paths.items():
+        tops = [label for _, at, label in lines if at == path]
+        agreement = np.mean([a == b for a, b in zip(tops, expected, strict=True)])
+        assert agreement >= (0.95 if "int8" in name else 1), name
 
 
 def test_the_saved_model_serves_floats_and_encoded_images(exported, trained, digits):
@@ -191,6 +194,23 @@ def test_a_file_of_any_batch_takes_any_batch(trained, tmp_path, digits):
     loaded = runtime.interpreter((tmp_path / result["files"][0]["file"]).read_bytes(), batch_size=5)
     assert list(loaded.get_output_details()[0]["shape"]) == [5, 10]
     assert list(loaded.get_signature_list()["serving_default"]["outputs"]) == ["logits"]
+
+
+def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_path, digits, capsys):
+    pytest.importorskip("litert_quantizer")
+    options = Options(formats=("int8",), int8_float_parts=1, latency_runs=0)
+    images, labels = digits[False].images[:40], digits[False].labels[:40]
+    [found] = export_model(
+        trained, str(tmp_path), images, labels, calibration_images=digits[True].images[:20], options=options
+    )["files"]
+    errors = [
+        float(line.split("error ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines() if "alone" in line
+    ]
+    assert len(errors) == 6 and errors == sorted(errors, reverse=True)
+    content = (tmp_path / found["file"]).read_bytes()
+    details = runtime.interpreter(content).get_tensor_details()
+    kinds = {np.dtype(detail["dtype"]).name for detail in details if len(detail["shape"]) == 4}
+    assert {"int8", "float32"} <= kinds and found["accuracy_drop"] <= 1 / 40
 
 
 def test_a_failed_gate_leaves_no_file_and_says_so(trained, tmp_path, digits, monkeypatch):

@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.endpoints import parts
 from mixnet_tf.export import quantize, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME, convert, to_tflite, write_saved_model
 from mixnet_tf.export.equalize import channel_units
 from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
 from mixnet_tf.export.rewrite import LARGE_KERNELS, AsWritten, InferenceFunction
+from mixnet_tf.export.selective import quantize_selectively
 from mixnet_tf.export.serving import predict_saved_model, write_serving_model
 from mixnet_tf.export.target import OUTPUTS, target_model
 
@@ -27,6 +29,7 @@ class Options(NamedTuple):
     formats: tuple[str, ...] = ("fp32",)
     batch_size: int = 1  # images; 0 for any number
     large_kernels: str = "split"
+    int8_float_parts: int = 0  # of the int8 file: parts of the network that stay float, those with the largest error
     output: str = "probabilities"
     crop: bool = True  # whether the SavedModel's image_bytes are cropped as in `preprocess_for_eval`
     author: str | None = None
@@ -45,7 +48,7 @@ class Options(NamedTuple):
         for name, allowed in (("large_kernels", LARGE_KERNELS), ("output", OUTPUTS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}; received {getattr(self, name)!r}.")
-        for name in ("batch_size", "latency_runs"):
+        for name in ("batch_size", "latency_runs", "int8_float_parts"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected a whole number from 0; received {getattr(self, name)!r}.")
         return self
@@ -148,7 +151,16 @@ class _Graphs:
             folder = self._folders[is_int8] = os.path.join(self._scratch, f"int8_{is_int8}")
             size, batch = self._target.input_shape[1], self._options.batch_size or None
             write_saved_model(function, folder, size, batch, self._options.output)
+        if format_name == "int8" and self._options.int8_float_parts:
+            return self._selectively(self._folders[is_int8])
         return convert(self._folders[is_int8], quantize.configure(format_name, self._images))
+
+    def _selectively(self, folder):
+        number = self._options.int8_float_parts
+        content, errors = quantize_selectively(convert(folder), self._images, list(parts(self._target)), number)
+        for place, (part, error) in enumerate(errors.items()):
+            print(f"int8: {part:<10} alone: mean squared error {error:.1e}{', stays float' if place < number else ''}")
+        return content
 
 
 def _described(content, size, format_name, label_names, model_name, options):
