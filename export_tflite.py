@@ -7,15 +7,10 @@ from mixnet_tf.export.command import Settings, export_command
 from mixnet_tf.export.export import FORMATS, Options
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
-from mixnet_tf.variants import VARIANTS
 
 _FORMATS = flags.DEFINE_list("formats", ["fp32"], f"Some of {', '.join(FORMATS)}; int8_full has uint8 inputs, outputs.")
 
-flags.DEFINE_string("model_dir", None, "A training run's folder; its best model is exported.")
-flags.DEFINE_string("weights", None, "In place of model_dir: a .keras file, .weights.h5 or an official checkpoint.")
-flags.DEFINE_enum("model_name", None, list(VARIANTS), "The network of weights that do not say.")
-flags.DEFINE_integer("num_label_classes", None, "Classes of weights that do not say.", lower_bound=1)
-flags.DEFINE_integer("image_size", None, "Pixels, for weights that do not say.", lower_bound=1)
+command_line.define_model_flags()
 flags.DEFINE_string("output_dir", None, "Where the files go.", required=True)
 flags.DEFINE_string("dataset", None, "Images to verify and calibrate with, as in train.py; by default the run's.")
 flags.DEFINE_string("data_dir", "data", "Where the dataset is or, for tensorflow_datasets, is prepared.")
@@ -38,7 +33,9 @@ def main():
     settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
     given = {name: flags.FLAGS[name].value for name in Options._fields if name in flags.FLAGS and name != "formats"}
     options = Options(formats=tuple(_FORMATS.value), **given)
-    export_command(settings, options)
+    settings.check()
+    options.check()
+    export_command(command_line.open_model_from_flags(), settings, options)
     return 0
 
 

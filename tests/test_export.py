@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,8 +15,10 @@ import tiny
 
 from mixnet_tf import build_model, layers
 from mixnet_tf.export import report, runtime
+from mixnet_tf.export.command import Settings, export_command
 from mixnet_tf.export.export import Options, export_model
-from mixnet_tf.export.images import dataset_images
+from mixnet_tf.export.images import dataset_images, folder_images
+from mixnet_tf.saved import Opened
 
 SIZE = 32  # pixels
 BLOCKS = [
@@ -278,3 +281,81 @@ def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path):
     done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "out" / f"mixnet_t_{SIZE}_fp32.tflite").exists() and "top-1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--formats=fp8"], "formats: expected some of"),
+        (["--weights=missing.keras", "--dataset=digits"], "no file missing.keras"),
+    ],
+)
+def test_bad_flags_are_one_line_and_no_zero(flags, message):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--output_dir=never", *flags], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0 and message in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr and not pathlib.Path("never").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Settings("never", images="nowhere"), "no folder nowhere"),
+        (Settings("never", images=".", dataset="digits"), "not both"),
+        (Settings("never"), "give --dataset=NAME or --images=FOLDER"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(trained, settings, message):
+    with pytest.raises(ValueError, match=message):
+        export_command(Opened(trained, "model.keras", None), settings, Options())
+
+
+def test_a_folder_without_readable_images_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ValueError, match="holds no images"):
+        folder_images(str(tmp_path), SIZE, True, None)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="broken.jpg cannot be read as an image"):
+        folder_images(str(tmp_path), SIZE, True, None)
+
+
+def test_images_of_a_folder_are_verified_and_calibrated_with(trained, tmp_path, photographs):
+    for name, path in photographs.items():
+        (tmp_path / name).write_bytes(pathlib.Path(path).read_bytes())
+    settings = Settings(str(tmp_path / "out"), images=str(tmp_path))
+    # Photographs are nothing that the classifier knows; the gate is not what is asked here.
+    options = Options(formats=("int8",), latency_runs=0, allow_accuracy_drop=True)
+    [found] = export_command(Opened(trained, "model.keras", None), settings, options)["files"]
+    assert found["num_images"] == 2 and "top_1_accuracy" not in found and found["written"]
+
+
+def test_the_documented_client_needs_nothing_of_ours(exported):
+    text = (SCRIPT.parent / "docs" / "DEPLOYMENT.md").read_text()
+    client = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    assert "mixnet_tf" not in client and "Interpreter(" in client
+    client = client.replace("mixnet_s_48", f"mixnet_t_{SIZE}").replace("48", str(SIZE))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", client], cwd=exported[0], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    names = (exported[0] / "labels.txt").read_text().splitlines()
+    assert len(lines) == 5 and {name for _, name in lines} <= set(names)
+    assert [float(p) for p, _ in lines] == sorted((float(p) for p, _ in lines), reverse=True)
+
+
+@pytest.mark.soak
+def test_every_format_of_a_full_size_network_is_written(tmp_path, photographs):
+    keras.utils.set_random_seed(0)
+    model = build_model("mixnet-s", input_shape=(224, 224, 3))
+    images = np.stack(
+        [tf.image.resize(tf.io.decode_jpeg(tf.io.read_file(path)), (224, 224)).numpy() for path in photographs.values()]
+    )
+    # Untrained, so int8 is asked for and not judged.
+    options = Options(formats=FORMATS, allow_accuracy_drop=True, latency_runs=0)
+    found = export_model(model, str(tmp_path), images, calibration_images=images, options=options)["files"]
+    by_format = {each["format"]: each for each in found}
+    assert by_format["fp32"]["max_difference"] < 1e-5 and by_format["fp32"]["delegate_partitions"] == 1
+    assert by_format["int8"]["delegate_partitions"] == 1
+    assert by_format["int8"]["bytes"] < 0.4 * by_format["fp32"]["bytes"]
+    assert all((tmp_path / each["file"]).exists() for each in found)

@@ -7,25 +7,20 @@ import tensorflow as tf
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images, imagenet_labels
+from mixnet_tf.export.target import target_model
 from mixnet_tf.labels import read_labels
 from mixnet_tf.recipe import recipe_for
-from mixnet_tf.saved import open_model
 
 _IMAGENET = ("imagenet2012", "tfrecord")
 
 
 class Settings(NamedTuple):
-    """What to export and with what; the fields are the flags of `export_tflite.py`."""
+    """What a model is exported with; the fields are flags of `export_tflite.py`."""
 
     output_dir: str
-    model_dir: str | None = None
-    weights: str | None = None
-    model_name: str | None = None
-    num_label_classes: int | None = None
-    image_size: int | None = None
-    dataset: str | None = None
+    dataset: str | None = None  # None: the run's
     data_dir: str = "data"
-    images: str | None = None
+    images: str | None = None  # a folder in place of a dataset
     num_images: int = 1000
     calibration_images: int = 300
     labels: str | None = None
@@ -34,23 +29,20 @@ class Settings(NamedTuple):
         """Itself.
 
         Raises:
-            ValueError: For settings that contradict each other.
+            ValueError: For settings that contradict each other, or a folder that is not there.
         """
-        if (self.model_dir is None) == (self.weights is None):
-            raise ValueError("Give either --model_dir or --weights.")
         if self.dataset is not None and self.images is not None:
             raise ValueError("Give --dataset or --images, not both.")
-        if self.model_dir is None and self.dataset is None and self.images is None:
-            raise ValueError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
         if self.images is not None and not tf.io.gfile.isdir(self.images):
             raise ValueError(f"--images: there is no folder {self.images}.")
         return self
 
 
-def export_command(settings, options):
-    """Opens the model, gathers images and labels, and exports.
+def export_command(opened, settings, options):
+    """Gathers images and labels for a model, and exports it.
 
     Args:
+        opened: A `mixnet_tf.saved.Opened`.
         settings: `Settings`.
         options: An `export.Options`; its crop is the recipe's.
 
@@ -62,18 +54,15 @@ def export_command(settings, options):
     """
     settings.check()
     options.check()
-    opened = open_model(
-        settings.weights, settings.model_dir, settings.model_name, settings.num_label_classes, settings.image_size
-    )
     model, config = opened.model, opened.config
-    print(f"Exporting {opened.source}.")
     dataset = settings.dataset
     if dataset is None and settings.images is None:
+        if config is None:
+            raise ValueError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
         dataset = config.dataset
-    size, classes = model.input_shape[1], model.output_shape[-1]
-    if size is None:
-        raise ValueError(f"{opened.source} takes images of any size; the export needs a model of a fixed one.")
-    crop = config.recipe.crop if config is not None else recipe_for(dataset or "imagenet2012").crop
+    size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
+    print(f"Exporting {opened.source}.")
+    crop = config.recipe.crop if config is not None else recipe_for(dataset or "imagenet").crop
     names = None if settings.labels is None else read_labels(settings.labels, classes)
     if names is None and config is not None:
         names = config.label_names
