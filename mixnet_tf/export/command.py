@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
-from mixnet_tf.export.images import dataset_images, folder_images, imagenet_labels
+from mixnet_tf.export.images import dataset_images, folder_images
 from mixnet_tf.export.target import target_model
+from mixnet_tf.imagenet import imagenet_labels
 from mixnet_tf.labels import read_labels
 from mixnet_tf.recipe import recipe_for
 

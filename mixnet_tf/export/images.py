@@ -3,7 +3,6 @@
 import os
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,7 +10,6 @@ from mixnet_tf.data import load_split
 from mixnet_tf.preprocessing import preprocess_for_eval
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-_IMAGENET_CLASSES = 1000
 
 
 class Images(NamedTuple):
@@ -64,19 +62,3 @@ def folder_images(folder, image_size, crop, count):
         except tf.errors.OpError as error:
             raise ValueError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
     return Images(np.stack(images), None, None, f"{len(images)} images of {folder}")
-
-
-def imagenet_labels():
-    """The names of ImageNet's 1000 classes from Keras' own index, which it downloads once.
-
-    Raises:
-        ValueError: If it cannot be had.
-    """
-    scores = np.eye(_IMAGENET_CLASSES, dtype=np.float32)
-    try:
-        decoded = keras.applications.imagenet_utils.decode_predictions(scores, top=1)
-    except Exception as error:
-        raise ValueError(
-            f"ImageNet's class names cannot be downloaded ({str(error).splitlines()[0]}); give them with --labels=FILE."
-        ) from error
-    return tuple(name for [(_, name, _)] in decoded)
