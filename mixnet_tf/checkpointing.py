@@ -25,7 +25,7 @@ class Checkpointer:
             raw=[variable.value for variable in trainer.model.variables],
             averages=[variable.value for variable in trainer.ema_model.weights],
             # By name: one optimizer's slots are never read as another's.
-            optimizer={trainer.optimizer.name: [variable.value for variable in trainer.optimizer.variables]},
+            optimizer={trainer.recipe.optimizer: [variable.value for variable in trainer.optimizer.variables]},
         )
         self._folder = own_folder = os.path.join(model_dir, CHECKPOINTS)
         if not is_chief(trainer.strategy):  # every worker has to save; the chief's is the one that counts
