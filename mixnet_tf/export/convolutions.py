@@ -79,7 +79,7 @@ class Convolution(Maps):
 
     def _finished(self, tensor, start, end):
         if self._activation is keras.activations.silu and not self.is_plain:
-            # As a convolution of one tap: XNNPACK's int8 product with a vector takes many times as long.
+            # As a convolution of one tap: in int8 it has a scale per channel, where a vector has one for all.
             units = self.units[start:end].astype(np.float32).reshape(1, 1, -1, 1)
             return tensor * tf.sigmoid(tf.nn.depthwise_conv2d(tensor, units, (1, 1, 1, 1), "SAME"))
         return tensor if self._activation is None else self._activation(tensor)
