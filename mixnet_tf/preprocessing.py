@@ -80,14 +80,38 @@ def _whole_window(shape):
 
 
 def center_window(shape, image_size):
-    height, width = shape[0], shape[1]
+    """The centre square that the reference crops to evaluate.
+
+    Args:
+        shape: int32 (height, width, ...) of the image, pixels.
+        image_size: Pixels that the crop is resized to.
+
+    Returns:
+        int32 (4,): offset y, offset x, height and width, pixels.
+
+    Source: preprocessing.py:_decode_and_center_crop.
+    """
+    height_and_width = shape[:2]
     # In float32, as the reference: float64 gives another side at some sizes.
     share = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
-    side = tf.cast(share * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
-    return tf.stack([((height - side) + 1) // 2, ((width - side) + 1) // 2, side, side])
+    shorter = tf.cast(tf.reduce_min(height_and_width, keepdims=True), tf.float32)
+    side = tf.cast(share * shorter, tf.int32)
+    return tf.concat([((height_and_width - side) + 1) // 2, side, side], axis=0)
 
 
 def random_window(shape, image_size, seed):
+    """A window of random area and aspect ratio, or the centre square where no attempt succeeds.
+
+    Args:
+        shape: int32 (height, width, 3) of the image, pixels.
+        image_size: Pixels that the crop is resized to.
+        seed: int (2,).
+
+    Returns:
+        int32 (4,): offset y, offset x, height and width, pixels.
+
+    Source: preprocessing.py:_decode_and_random_crop.
+    """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
@@ -98,7 +122,6 @@ def random_window(shape, image_size, seed):
         max_attempts=_MAX_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
     )
-    sampled = tf.stack([begin[0], begin[1], size[0], size[1]])
     # The whole image means that no attempt succeeded.
     whole = tf.reduce_all(size[:2] == shape[:2])
-    return tf.where(whole, center_window(shape, image_size), sampled)
+    return tf.where(whole, center_window(shape, image_size), tf.concat([begin[:2], size[:2]], axis=0))

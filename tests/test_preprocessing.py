@@ -38,6 +38,13 @@ def test_an_image_of_the_right_size_keeps_its_values_as_floats():
     np.testing.assert_array_equal(image, pixels)
 
 
+@pytest.mark.parametrize("height, width, size", [(375, 500, 224), (33, 40, 57), (1, 7, 5), (224, 224, 224)])
+def test_the_resize_gives_the_bits_of_the_references_op_on_bytes(height, width, size):
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), "uint8")
+    expected = tf.raw_ops.ResizeBilinear(images=pixels[None], size=(size, size))[0]
+    np.testing.assert_array_equal(preprocess_for_eval(_png(pixels), size, crop=False), expected)
+
+
 def test_values_between_pixels_are_not_rounded():
     image = preprocess_for_eval(_png([[[0, 0, 0], [1, 1, 1]]]), 4, crop=False)
     assert image[0, :, 0].numpy().tolist() == [0, 0.5, 1, 1]
