@@ -46,7 +46,12 @@ def train_examples(split, recipe, first_image=0, shard=0, num_shards=1, use_cach
     epoch from the recipe's seed. So a run that starts at an image sees what one that came there would.
 
     Args:
-        split, recipe, first_image, shard, num_shards, use_cache: As for `train_batches`.
+        split: A `data.Split`.
+        recipe: Its seed decides the order and the augmentation.
+        first_image: Images that this share of the data has given before.
+        shard: Which of the `num_shards` shares of the split, one for each host.
+        num_shards: Number of shares.
+        use_cache: Whether to keep the encoded images in memory after the first epoch.
 
     Returns:
         A dataset of (example of the split, int32 (2,) seed of its augmentation).

@@ -32,7 +32,7 @@ def _truncated(image):
 
 
 @pytest.fixture(
-    params=[_truncated, lambda image: b"no image", lambda image: b"", lambda image: image[:2] + bytes(300) + image[302:]],
+    params=[_truncated, lambda _: b"no image", lambda _: b"", lambda image: image[:2] + bytes(300) + image[302:]],
     ids=["truncated", "text", "empty", "header"],
 )
 def damaged_shards(request, imagenet_shards, tmp_path):
