@@ -4,14 +4,14 @@ PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
 DEPENDENCIES := tensorflow-datasets absl-py numpy tensorboard importlib_resources
-EXTRAS := pytest ruff scikit-learn ai-edge-litert
+EXTRAS := pytest ruff scikit-learn ai-edge-litert safetensors mediapipe litert-quantizer
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test soak lint bench verify-weights clean
 
 demo: .venv/installed
 	$(BIN)/python train.py --model_dir=runs/demo
 	$(BIN)/python eval.py --model_dir=runs/demo
-	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export
+	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -22,6 +22,14 @@ soak: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/bench_depthwise.py
+	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l
+
+# For whoever has the network: the published weights against the one published answer.
+verify-weights: .venv/installed
+	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

@@ -6,6 +6,7 @@ from mixnet_tf import command_line
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import build_evaluator, classify
 from mixnet_tf.files import write_json
+from mixnet_tf.imagenet import CLASSES, imagenet_labels
 from mixnet_tf.labels import read_labels
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.saved import RunConfig
@@ -49,14 +50,25 @@ def _report(metrics):
 
 
 def _classify(opened, crop):
-    names = opened.config.label_names if opened.config else None
+    classes = opened.model.output_shape[-1]
     if _LABELS.value is not None:
-        names = read_labels(_LABELS.value, opened.model.output_shape[-1])
+        names = read_labels(_LABELS.value, classes)
+    else:
+        names = (opened.config.label_names if opened.config else None) or _names(classes)
     for path in _IMAGE.value:
         print(path)
         for number, probability in classify(opened.model, path, crop):
-            print(f"  {probability:7.2%}  {names[number] if names else number}")
+            print(f"  {probability:7.2%}  {names[number]}")
     return 0
+
+
+def _names(classes):
+    if classes == CLASSES:
+        try:
+            return imagenet_labels()
+        except ConnectionError:
+            print("ImageNet's names cannot be had here; the classes are shown by number.", flush=True)
+    return range(classes)
 
 
 def _watch():

@@ -27,7 +27,8 @@ setup(
     ],
     extras_require={
         "demo": ["scikit-learn"],
-        "export": ["ai-edge-litert"],
-        "test": ["pytest", "ruff", "scikit-learn", "ai-edge-litert"],
+        "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
+        "timm": ["safetensors"],
+        "test": ["pytest", "ruff", "scikit-learn", "ai-edge-litert", "safetensors", "mediapipe", "litert-quantizer"],
     },
 )

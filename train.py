@@ -11,7 +11,7 @@ from mixnet_tf.variants import VARIANTS
 
 _MODEL_NAME = flags.DEFINE_enum("model_name", "mixnet-s", list(VARIANTS), "The network.")
 _DATASET = flags.DEFINE_string("dataset", "digits", "digits, tfrecord, folder, or any name of tensorflow_datasets.")
-_WEIGHTS = flags.DEFINE_string("weights", None, "Start from these: .keras, .weights.h5 or an official checkpoint.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
 
 flags.DEFINE_string("model_dir", "runs/train", "Where the run is kept; the same command goes on from there.")
 flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")

@@ -9,6 +9,7 @@ from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.saved import open_model
 from mixnet_tf.variants import VARIANTS
 
+WEIGHTS_HELP = "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, or imagenet."
 _BAD_INPUT = 2
 
 
@@ -20,7 +21,7 @@ def run(main):
             return _fail(f"Unknown arguments {argv[1:]}; every option is a flag, such as --model_dir=DIR.")
         try:
             return main()
-        except (ValueError, OSError, FloatingPointError, tf.errors.OpError) as error:
+        except (ValueError, OSError, ImportError, FloatingPointError, tf.errors.OpError) as error:
             return _fail(str(error).strip() or type(error).__name__)
 
     app.run(guarded)
@@ -52,7 +53,7 @@ def recipe_from_flags(dataset):
 def define_model_flags():
     """The flags that say which model to evaluate or export."""
     flags.DEFINE_string("model_dir", None, "A training run: its best model, else its final one, else its newest.")
-    flags.DEFINE_string("weights", None, "A .keras file, a .weights.h5 file or an official checkpoint.")
+    flags.DEFINE_string("weights", None, WEIGHTS_HELP)
     flags.DEFINE_enum("model_name", None, list(VARIANTS), "The network, where --weights holds weights alone.")
     flags.DEFINE_integer("num_label_classes", None, "Its number of classes; by default 1000.", lower_bound=1)
     flags.DEFINE_integer("image_size", None, "Its height and width of input, pixels; by default 224.", lower_bound=1)

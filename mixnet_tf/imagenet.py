@@ -40,5 +40,14 @@ def decode_predictions(preds, top=5):
     except Exception as error:  # get_file raises plain Exceptions
         raise ConnectionError(
             f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "
-            f"{keras_models()}, or name the classes by their numbers."
+            f"{keras_models()}, or give the names with --labels=FILE where a script asks for them."
         ) from error
+
+
+def imagenet_labels():
+    """The names of ImageNet's 1000 classes, in their order, as `decode_predictions` gives them.
+
+    Raises:
+        ConnectionError: If Keras' index is not cached and cannot be had.
+    """
+    return tuple(name for [(_, name, _)] in decode_predictions(np.eye(CLASSES), top=1))

@@ -126,8 +126,8 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
     """The float32 model that weights, or the best of a training run, stand for.
 
     Args:
-        weights: A `.keras` file, which is a whole model; or a `.weights.h5` file or an official
-            checkpoint, of the network that the next arguments describe.
+        weights: A `.keras` file, which is a whole model; or anything else that `weights.load_weights`
+            takes, of the network that the next arguments describe.
         model_dir: A training run's folder: its best.keras, else final.keras, else the averages of its
             newest checkpoint. Give `weights` or `model_dir`, not both.
         model_name: "mixnet-s", "mixnet-m" or "mixnet-l".

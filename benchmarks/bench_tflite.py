@@ -1,0 +1,76 @@
+"""MixNet in LiteRT, as written and as exported, beside other networks converted the same way.
+
+python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l --json=FILE
+"""
+
+import json
+import tempfile
+
+import keras
+import numpy as np
+from absl import app, flags
+
+from mixnet_tf import build_model
+from mixnet_tf.export import quantize, runtime
+from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
+from mixnet_tf.export.equalize import channel_units
+from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+
+_MODELS = flags.DEFINE_list("models", ["mixnet-s", "mixnet-m", "mixnet-l"], "MixNets.")
+_OTHERS = flags.DEFINE_list("others", ["EfficientNetB0", "MobileNetV2", "MobileNetV3Large"], "Of keras.applications.")
+_FORMATS = flags.DEFINE_list("formats", list(quantize.TFLITE_FORMATS), "Formats of the exported network.")
+_RUNS = flags.DEFINE_integer("runs", 40, "Rounds; in each every model runs once.", lower_bound=1)
+_THREADS = flags.DEFINE_integer("threads", 1, "Threads.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("image_size", 224, "Pixels.", lower_bound=32)
+_JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
+
+
+def _mixnet(name, scratch):
+    size = _SIZE.value
+    model = build_model(name, input_shape=(size, size, 3))
+    images = np.random.default_rng(0).uniform(0, 255, (8, size, size, 3)).astype(np.float32)
+    contents = {
+        f"{name} as written": to_tflite(AsWritten(model), size),
+        f"{name} rewritten": to_tflite(InferenceFunction(model, "keep"), size),
+    }
+    for is_int8 in (False, True):
+        formats = [f for f in _FORMATS.value if (f in quantize.NEEDS_CALIBRATION) == is_int8]
+        if formats:
+            folder = f"{scratch}/{name}_{is_int8}"
+            units = channel_units(model, images) if is_int8 else None
+            write_saved_model(InferenceFunction(model, "split", units), folder, size, 1, "probabilities")
+            for form in formats:
+                contents[f"{name} split {form}"] = convert(folder, quantize.configure(form, images))
+    return contents
+
+
+def main(_):
+    """Converts, times in turns, prints a table."""
+    contents = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in _MODELS.value:
+            contents |= _mixnet(name, scratch)
+    for name in _OTHERS.value:
+        other = getattr(keras.applications, name)(weights=None, input_shape=(_SIZE.value, _SIZE.value, 3))
+        contents[name] = to_tflite(AsWritten(other), _SIZE.value)
+    medians = runtime.latencies(contents, _THREADS.value, _RUNS.value)
+    rows = []
+    for name, content in contents.items():
+        base = medians.get(f"{name.split()[0]} as written")
+        row = {"model": name, "ms": medians[name], "bytes": len(content), "partitions": runtime.operations(content)[1]}
+        row["to_as_written"] = None if base is None else medians[name] / base
+        rows.append(row)
+    print(f"{_SIZE.value} px, {_THREADS.value} thread(s), median of {_RUNS.value} rounds in turns, random weights")
+    print(f"{runtime.RUNTIME}; {runtime.machine()}")
+    for row in rows:
+        ratio = "" if row["to_as_written"] is None else f"{row['to_as_written']:.2f}"
+        print(
+            f"{row['model']:<28} {row['ms']:7.2f} ms  {ratio:>5}  {row['bytes'] / 1e6:6.2f} MB  {row['partitions']:>3}"
+        )
+    if _JSON.value is not None:
+        with open(_JSON.value, "w") as file:
+            json.dump({"runtime": runtime.RUNTIME, "machine": runtime.machine(), "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""A Keras MixNet to files for phones and servers."""

@@ -1,0 +1,73 @@
+"""An inference function to a TFLite model or a SavedModel."""
+
+import tempfile
+import warnings
+
+import tensorflow as tf
+
+INPUT_NAME = "image"
+
+
+def write_saved_model(function, folder, image_size, batch_size, output_name, **signatures):
+    """Writes a SavedModel whose `serving_default` maps float images to one output.
+
+    Args:
+        function: (batch, image_size, image_size, 3) to (batch, classes). A `tf.Module`, if it holds variables.
+        folder: Where to write.
+        image_size: Pixels.
+        batch_size: Images; None for any number.
+        output_name: Name of the output in the signature.
+        **signatures: Further signatures by name: concrete functions.
+    """
+    module = tf.Module()
+    module.function = function
+    spec = tf.TensorSpec((batch_size, image_size, image_size, 3), tf.float32, name=INPUT_NAME)
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def serving_default(image):
+        return {output_name: function(image)}
+
+    module.serving_default = serving_default
+    tf.saved_model.save(module, folder, {"serving_default": serving_default, **signatures})
+
+
+def to_tflite(function, image_size, batch_size=1, output_name="probabilities"):
+    """A function of images as a float32 TFLite model; the arguments are those of `write_saved_model`.
+
+    Returns:
+        The model's bytes.
+
+    Raises:
+        ValueError: As `convert`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(function, folder, image_size, batch_size, output_name)
+        return convert(folder)
+
+
+def convert(folder, configure=None):
+    """Converts a SavedModel to a TFLite model of builtin ops.
+
+    Args:
+        folder: What `write_saved_model` wrote.
+        configure: A function that sets options of the `tf.lite.TFLiteConverter`, or None for float32.
+
+    Returns:
+        The model's bytes.
+
+    Raises:
+        ValueError: If TFLite has no builtin op for something the model computes, with the converter's reason.
+    """
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if configure is not None:
+        configure(converter)
+    try:
+        with warnings.catch_warnings():
+            # The converter calibrates with TensorFlow's own interpreter.
+            warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+            return converter.convert()
+    except Exception as error:  # the converter raises an Exception of its own, not a public one
+        lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]
+        reason = "; ".join(lines) or str(error).strip().splitlines()[0]
+        raise ValueError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error

@@ -1,0 +1,64 @@
+"""The images that an export is calibrated and verified on, and ImageNet's names."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.data import load_split
+from mixnet_tf.preprocessing import preprocess_for_eval
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+
+class Images(NamedTuple):
+    """Images as the evaluation prepares them."""
+
+    images: np.ndarray  # (images, size, size, 3), float32 in [0, 255]
+    labels: np.ndarray | None  # (images,), int; None: not known
+    label_names: tuple[str, ...] | None
+    source: str  # in words
+
+
+def dataset_images(dataset, data_dir, image_size, crop, count, train):
+    """The first images of a split of a dataset.
+
+    Args:
+        dataset: As `mixnet_tf.data.load_split` takes it.
+        data_dir: Likewise.
+        image_size: Pixels.
+        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        count: Images at most; None for all.
+        train: Whether to take the split to train on, the one to calibrate with.
+
+    Raises:
+        ValueError: For what `load_split` refuses.
+    """
+    split = load_split(dataset, data_dir, train)
+    examples = split.read().take(-1 if count is None else count)
+    examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
+    images, labels = zip(*examples.as_numpy_iterator(), strict=True)
+    source = f"{len(images)} images of {dataset}, split {split.name}"
+    return Images(np.stack(images), np.array(labels), split.label_names, source)
+
+
+def folder_images(folder, image_size, crop, count):
+    """The first images in a folder, by name; their classes are not known.
+
+    Raises:
+        ValueError: If there is no such folder, no image in it, or one that cannot be read, naming it.
+    """
+    if not tf.io.gfile.isdir(folder):
+        raise ValueError(f"There is no folder {folder}.")
+    names = sorted(name for name in tf.io.gfile.listdir(folder) if name.lower().endswith(_EXTENSIONS))[:count]
+    if not names:
+        raise ValueError(f"{folder} holds no images; expected files that end in one of {_EXTENSIONS}.")
+    images = []
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            images.append(preprocess_for_eval(tf.io.read_file(path), image_size, crop).numpy())
+        except tf.errors.OpError as error:
+            raise ValueError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
+    return Images(np.stack(images), None, None, f"{len(images)} images of {folder}")

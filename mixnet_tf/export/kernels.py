@@ -1,0 +1,113 @@
+"""A large depthwise kernel as a sum of small dilated ones."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+# XNNPACK has depthwise micro-kernels of 3, 4, 9 and 25 taps; anything larger runs as a grouped convolution, some
+# ten times slower per tap. The costs are relative to 9 taps, addition included: benchmarks/bench_depthwise.py.
+_COST_OF_TAPS = {4: 0.55, 9: 1.0, 25: 2.8}
+MAX_TAPS = max(_COST_OF_TAPS)
+
+
+def depthwise_conv2d(inputs, kernel, stride, rate, bias, split=True):
+    """Depthwise convolution plus bias, SAME padding, as the sum of `cheapest_tiles` if the kernel is large.
+
+    Args:
+        inputs: (batch, height, width, channels), float32.
+        kernel: numpy (k, k, channels, 1), float32.
+        stride: Pixels, rows and columns alike.
+        rate: Dilation, pixels. A dilated kernel is never split.
+        bias: numpy (channels,), float32.
+        split: Whether to split kernels of more than `MAX_TAPS` taps.
+
+    Returns:
+        (batch, ceil(height / stride), ceil(width / stride), channels).
+    """
+    kernel = _within_reach(kernel, rate, inputs.shape[1:3])
+    size = kernel.shape[0]
+    if rate != 1 or not split or size * size <= MAX_TAPS:
+        return _depthwise(inputs, kernel, stride, (rate, rate)) + bias
+    total = None
+    for rows, columns in cheapest_tiles(size, stride):
+        taps = kernel[np.ix_(*(np.array(comb) + size // 2 for comb in (rows, columns)))]
+        tile = _depthwise(inputs, taps, stride, (_step(rows), _step(columns)))
+        # A depthwise op without a bias is not delegated; the converter gives one of zeros to the others.
+        total = tile + bias if total is None else total + tile
+    return total
+
+
+def _within_reach(kernel, rate, image_size):
+    """The middle of a kernel, without the taps that meet nothing but padding wherever they stand.
+
+    XNNPACK cannot prepare an int8 convolution all of whose taps do.
+    """
+    if None in image_size:
+        return kernel
+    radius = kernel.shape[0] // 2
+    reach = min(radius, (max(image_size) - 1) // rate)
+    return kernel[radius - reach : radius + reach + 1, radius - reach : radius + reach + 1]
+
+
+def _depthwise(inputs, kernel, stride, rates):
+    if rates == (1, 1) or stride == 1:
+        return tf.nn.depthwise_conv2d(inputs, kernel, (1, stride, stride, 1), "SAME", dilations=rates)
+    # LiteRT computes what TensorFlow only lets one write: a stride and a dilation at once.
+    return tf.raw_ops.DepthwiseConv2dNative(
+        input=inputs, filter=kernel, strides=(1, stride, stride, 1), padding="SAME", dilations=(1, *rates, 1)
+    )
+
+
+@functools.cache
+def cheapest_tiles(size, stride):
+    """The cheapest exact cover of a square kernel by tiles that SAME padding centres where they belong.
+
+    A tile is a comb of rows times a comb of columns: offsets from the kernel's centre with one distance between
+    neighbours and symmetric about the centre, such as (-3, -1, 1, 3), so that a dilated convolution computes it.
+
+    Args:
+        size: Rows and columns of the kernel, odd.
+        stride: Pixels.
+
+    Returns:
+        A tuple of (rows, columns), each a tuple of offsets in pixels, together covering each tap once.
+    """
+    # At stride 2 SAME pads an even image one pixel less before than after, save for a single row, which it cannot.
+    shortest = 1 if stride == 1 else 2
+
+    @functools.cache
+    def cover(rows, columns):
+        best = (float("inf"), ())
+        combs = _comb(rows), _comb(columns)
+        if None not in combs and min(map(len, combs)) >= shortest and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
+            taps = len(combs[0]) * len(combs[1])
+            best = (next(cost for most, cost in _COST_OF_TAPS.items() if taps <= most), (combs,))
+        halves = [((a, columns), (b, columns)) for a, b in _bipartitions(rows)]
+        halves += [((rows, a), (rows, b)) for a, b in _bipartitions(columns)]
+        for first, second in halves:
+            (cost_1, tiles_1), (cost_2, tiles_2) = cover(*first), cover(*second)
+            if cost_1 + cost_2 < best[0] - 1e-9:
+                best = (cost_1 + cost_2, tiles_1 + tiles_2)
+        return best
+
+    magnitudes = tuple(range(size // 2 + 1))
+    return cover(magnitudes, magnitudes)[1]
+
+
+def _comb(magnitudes):
+    """The offsets of these distances from the centre if they are evenly spaced, else None."""
+    offsets = tuple(sorted({sign * m for m in magnitudes for sign in (-1, 1)}))
+    steps = {b - a for a, b in zip(offsets, offsets[1:], strict=False)}
+    return offsets if len(steps) <= 1 else None
+
+
+def _bipartitions(magnitudes):
+    first, *rest = magnitudes
+    for mask in range(2 ** len(rest) - 1):
+        a = (first, *(m for i, m in enumerate(rest) if mask >> i & 1))
+        yield a, tuple(m for m in magnitudes if m not in a)
+
+
+def _step(comb):
+    return comb[1] - comb[0] if len(comb) > 1 else 1

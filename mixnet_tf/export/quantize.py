@@ -1,0 +1,48 @@
+"""Number formats of a TFLite model: what the converter is told for each."""
+
+import numpy as np
+import tensorflow as tf
+
+TFLITE_FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full")
+NEEDS_CALIBRATION = ("int8", "int8_full")
+
+
+def configure(format_name, calibration_images=None):
+    """A function that sets a converter's options for a format.
+
+    Args:
+        format_name: "fp32"; "fp16": half-precision weights; "dynamic": int8 weights, float activations; "int8": int8
+            weights and activations, float input and output; "int8_full": uint8 input and output as well.
+        calibration_images: (images, height, width, 3), float32 in [0, 255], for the int8 formats.
+
+    Raises:
+        ValueError: For an unknown format, or int8 without calibration images.
+    """
+    if format_name not in TFLITE_FORMATS:
+        raise ValueError(f"Unknown format {format_name!r}; expected one of {TFLITE_FORMATS}.")
+    if format_name in NEEDS_CALIBRATION and (calibration_images is None or not len(calibration_images)):
+        raise ValueError(f"Format {format_name!r} needs calibration images; give a dataset or a folder of images.")
+
+    def set_options(converter):
+        if format_name != "fp32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if format_name == "fp16":
+            converter.target_spec.supported_types = [tf.float16]
+        if format_name in NEEDS_CALIBRATION:
+            converter.representative_dataset = representative_dataset(calibration_images)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if format_name == "int8_full":
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+
+    return set_options
+
+
+def representative_dataset(images):
+    """The images one by one, after a black and a white one, as the converter's calibration reads them."""
+    extremes = np.stack([np.zeros_like(images[0]), np.full_like(images[0], 255.0)])
+
+    def batches():
+        for image in np.concatenate([extremes, images]):
+            yield {"image": image[np.newaxis]}
+
+    return batches

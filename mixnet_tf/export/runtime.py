@@ -1,0 +1,133 @@
+"""TFLite models run on this machine: predictions, delegation, latency."""
+
+import collections
+import importlib.metadata
+import os
+import platform
+import time
+import warnings
+
+import numpy as np
+
+try:
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.interpreter import Interpreter
+
+    RUNTIME = "ai-edge-litert " + importlib.metadata.version("ai-edge-litert")
+except ImportError:
+    import tensorflow as tf
+
+    CompiledModel = None
+    Interpreter = tf.lite.Interpreter
+    RUNTIME = f"tf.lite of TensorFlow {tf.__version__}"
+
+
+def interpreter(content, num_threads=1, batch_size=None):
+    """An interpreter that is ready to be invoked.
+
+    Args:
+        content: A TFLite model's bytes.
+        num_threads: Threads of the delegate.
+        batch_size: Images, for a model of any number of them; None: as it is.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LiteRT.*|.*tf.lite.*")  # where only TensorFlow's own is installed
+        loaded = Interpreter(model_content=content, num_threads=num_threads)
+    if batch_size is not None:
+        detail = loaded.get_input_details()[0]
+        loaded.resize_tensor_input(detail["index"], [batch_size, *detail["shape"][1:]])
+    loaded.allocate_tensors()
+    return loaded
+
+
+def predict(content, images, num_threads=1):
+    """A model's outputs for images, as floats.
+
+    Args:
+        content: A TFLite model's bytes.
+        images: (images, height, width, 3), float32 in [0, 255]. A model with integer inputs gets them quantized as
+            its input says.
+        num_threads: Threads of the delegate.
+
+    Returns:
+        (images, classes), float32.
+    """
+    loaded = interpreter(content, num_threads)
+    source, target = loaded.get_input_details()[0], loaded.get_output_details()[0]
+    batch = source["shape"][0]
+    outputs = []
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        padded = np.concatenate([chunk, np.zeros((batch - len(chunk), *chunk.shape[1:]), chunk.dtype)])  # the last one
+        loaded.set_tensor(source["index"], quantized(padded, source))
+        loaded.invoke()
+        outputs.append(dequantized(loaded.get_tensor(target["index"]), target)[: len(chunk)])
+    return np.concatenate(outputs)
+
+
+def quantized(values, detail):
+    """Floats as a tensor's details ask for them."""
+    scale, zero_point = detail["quantization"]
+    if detail["dtype"] == np.float32:
+        return values.astype(np.float32)
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+
+
+def dequantized(values, detail):
+    """A tensor's values as floats."""
+    scale, zero_point = detail["quantization"]
+    return values if detail["dtype"] == np.float32 else ((values.astype(np.float32) - zero_point) * scale)
+
+
+def operations(content):
+    """How often each op stands in a model, and in how many partitions the CPU's delegate takes them.
+
+    Returns:
+        (dict from op name to count, partitions, custom or Flex ops).
+    """
+    # The interpreter offers no public list of its nodes; the delegate's partitions are nodes of their own.
+    names = [node["op_name"] for node in interpreter(content)._get_ops_details()]
+    counts = collections.Counter(names)
+    partitions = counts.pop("DELEGATE", 0)
+    return (
+        dict(counts.most_common()),
+        partitions,
+        sum(n for name, n in counts.items() if name.startswith(("Flex", "CUSTOM"))),
+    )
+
+
+def is_fully_delegated(content):
+    """Whether LiteRT's CompiledModel leaves no op to the slow built-in kernels; None where it is not installed."""
+    return None if CompiledModel is None else CompiledModel.from_buffer(content).is_fully_accelerated()
+
+
+def latencies(contents, num_threads, runs):
+    """Median milliseconds of one invocation, the models taking turns.
+
+    Args:
+        contents: Dict from a name to a TFLite model's bytes.
+        num_threads: Threads of each.
+        runs: Rounds; each round invokes each model once.
+    """
+    loaded = {name: interpreter(content, num_threads) for name, content in contents.items()}
+    times = {name: [] for name in loaded}
+    for model in loaded.values():
+        for _ in range(3):
+            model.invoke()
+    for _ in range(runs):
+        for name, model in loaded.items():
+            start = time.perf_counter()
+            model.invoke()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def machine():
+    """Processor and number of cores, in words."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores"

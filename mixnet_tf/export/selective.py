@@ -1,0 +1,87 @@
+"""Int8 but for the parts of a network that lose most by it, found by measuring each."""
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+import warnings
+
+import numpy as np
+
+from mixnet_tf.export import runtime
+
+_PROBES = 8  # images that the error is measured on
+_CALIBRATION = 100  # images; the calibration keeps every tensor's range
+
+
+def quantize_selectively(content, images, parts, num_float, input_name="image"):
+    """Quantizes a float32 TFLite model to int8, and leaves the parts with the largest error in float32.
+
+    Each part is quantized alone and the error of the model's output measured; that is what it would cost.
+
+    Args:
+        content: The float32 model's bytes; its tensors' names begin with the parts' layers, as the rewrite names them.
+        images: (images, size, size, 3), float32 in [0, 255], to calibrate and measure with.
+        parts: Names such as "stem", "block_0", "head".
+        num_float: How many parts stay float.
+        input_name: Of the signature's input.
+
+    Returns:
+        (the model's bytes with float input and output, dict from each part to its mean squared error, the worst
+        first: the first `num_float` are float).
+
+    Raises:
+        ValueError: If `litert-quantizer` is not installed, or there are fewer parts.
+    """
+    try:
+        from litert_quantizer import quantizer, recipe
+    except ImportError as error:
+        raise ValueError(
+            "int8_float_parts needs the package litert-quantizer: pip install litert-quantizer."
+        ) from error
+    if not 0 <= num_float <= len(parts):
+        raise ValueError(f"int8_float_parts: expected a number from 0 to {len(parts)}; received {num_float}.")
+    [whole] = recipe.static_wi8_ai8()
+    float_ends = [{**_kept_float(whole, ".*"), "operation": end} for end in ("INPUT", "OUTPUT")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "float.tflite")
+        with open(path, "wb") as file:
+            file.write(content)
+        data = {"serving_default": [{input_name: image[np.newaxis]} for image in images[:_CALIBRATION]]}
+        with _quiet():
+            ranges = quantizer.Quantizer(path, [whole]).calibrate(data)
+
+        def quantized(entries):
+            with _quiet():
+                return bytes(quantizer.Quantizer(path, [*entries, *float_ends]).quantize(ranges).quantized_model)
+
+        probes = images[:_PROBES]
+        expected = runtime.predict(content, probes)
+        errors = {}
+        for part in parts:
+            alone = quantized([{**whole, "regex": _scope(part)}])
+            errors[part] = float(np.square(runtime.predict(alone, probes) - expected).mean())
+        errors = dict(sorted(errors.items(), key=lambda item: -item[1]))
+        kept = [_kept_float(whole, _scope(part)) for part in list(errors)[:num_float]]
+        return quantized([whole, *kept]), errors
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the quantizer's progress bars, and its warning that it keeps all tensors."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _scope(part):
+    return f".*(^|/|;){re.escape(part)}_.*"
+
+
+def _kept_float(whole, scope):
+    return {**whole, "regex": scope, "algorithm_key": "no_quantize"}

@@ -1,0 +1,46 @@
+"""A SavedModel for TF Serving: float images, or encoded ones as the reference's server takes them."""
+
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.export.convert import write_saved_model
+from mixnet_tf.export.rewrite import AsWritten
+from mixnet_tf.preprocessing import preprocess_for_eval
+
+_BATCH = 32  # images
+
+
+def write_serving_model(model, folder, output_name="probabilities", crop=True):
+    """Writes a SavedModel with two signatures, both for any number of images.
+
+    `serving_default` takes `image`, float32 (batch, size, size, 3) in [0, 255]; `image_bytes` takes `image_bytes`,
+    strings (batch,) of JPEG or PNG, and prepares them as the evaluation does.
+
+    Args:
+        model: A Keras model of a fixed square input.
+        folder: Where to write.
+        output_name: Name of the output in both signatures.
+        crop: Whether encoded images are cropped, as in `preprocess_for_eval`.
+
+    Source: mnasnet_main.py:build_image_serving_input_fn.
+    """
+    function = AsWritten(model)
+    size = model.input_shape[1]
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
+    def from_bytes(image_bytes):
+        images = tf.map_fn(
+            lambda encoded: preprocess_for_eval(encoded, size, crop),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
+        )
+        return {output_name: function(images)}
+
+    write_saved_model(function, folder, size, None, output_name, image_bytes=from_bytes)
+
+
+def predict_saved_model(folder, images, output_name="probabilities"):
+    """A SavedModel's outputs, loaded from disk, for float images: (images, classes)."""
+    serve = tf.saved_model.load(folder).signatures["serving_default"]
+    chunks = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+    return np.concatenate([serve(image=tf.constant(chunk))[output_name].numpy() for chunk in chunks])

@@ -1,0 +1,46 @@
+"""The Keras model to export: in float32, of a fixed size, up to its logits or its probabilities."""
+
+import keras
+
+OUTPUTS = ("probabilities", "logits")
+
+
+def target_model(model, output="probabilities"):
+    """A float32 Keras model that ends where the export ends.
+
+    Args:
+        model: A functional or sequential `keras.Model`; mixed precision is rebuilt in float32 with the same weights.
+        output: "probabilities": the model's output. "logits": the input of the activation layer that it ends in.
+
+    Returns:
+        A `keras.Model` of the same name.
+
+    Raises:
+        ValueError: For an unknown output, probabilities of a model that ends in logits, logits of a model that does
+            not end in an activation layer, or a model without one square image of a fixed size as its input.
+    """
+    if output not in OUTPUTS:
+        raise ValueError(f"output: expected one of {OUTPUTS}; received {output!r}.")
+    shape = model.input_shape
+    if len(model.inputs) != 1 or len(shape) != 4 or None in shape[1:] or shape[1] != shape[2] or shape[3] != 3:
+        raise ValueError(f"The export needs a fixed square RGB input; model {model.name!r} takes {shape}.")
+    if any(layer.compute_dtype != "float32" for layer in model.layers):
+        model = _in_float32(model)
+    last = getattr(model, "operations", model.layers)[-1]
+    ends_in_activation = isinstance(last, keras.layers.Activation)
+    if output == "probabilities" and ends_in_activation and last.activation is keras.activations.linear:
+        raise ValueError(f"Model {model.name!r} ends in logits; export output='logits', or give it a softmax.")
+    if output == "logits":
+        if not ends_in_activation:
+            raise ValueError(f"Model {model.name!r} does not end in an activation layer; its logits cannot be told.")
+        model = keras.Model(model.input, last.input, name=model.name)
+    return model
+
+
+def _in_float32(model):
+    def clone(layer):
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    rebuilt = keras.models.clone_model(model, clone_function=clone)
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt

@@ -1,0 +1,190 @@
+"""The inference graph equals Keras, whatever the block strings, sizes and statistics."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+from mixnet_tf import build_model, layers
+from mixnet_tf.export import runtime
+from mixnet_tf.export.convert import to_tflite
+from mixnet_tf.export.equalize import channel_units
+from mixnet_tf.export.kernels import MAX_TAPS, cheapest_tiles, depthwise_conv2d
+from mixnet_tf.export.rewrite import InferenceFunction
+from mixnet_tf.export.target import target_model
+
+BLOCKS = [
+    "r1_k3_a1_p1_s11_e1_i16_o16",
+    "r1_k3.5.7_a1.1_p1.1_s22_e3_i16_o25",  # 25, 75: groups with a remainder, and edges that cross
+    "r2_k3.5.7.9_a1_p1.1_s11_e3_i25_o25_se0.5_sw",
+    "r1_k3.5.7.9.11_a1_p1_s22_e3_i25_o32_se0.5_sw",
+    "r1_k5.9_a1.1_p1.1_s11_e2_i32_o32_se0.25_sw",
+    "r2_k3.7_a1_p1_s11_e2_i32_o32_noskip_dilated",
+]
+
+
+def unlike_the_defaults(model, seed=0, decades=2.0):
+    """Statistics of real activations, scales over `decades`, logits of a spread that softmax does not flatten."""
+    rng = np.random.default_rng(seed)
+    size = model.input_shape[1] or 33
+    images = tiny.images(4, size, size, 3, seed=seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            maps = keras.Model(model.input, layer.input)(images).numpy()
+            layer.moving_mean.assign(maps.mean((0, 1, 2)))
+            layer.moving_variance.assign(maps.var((0, 1, 2)) + 1e-3)
+            layer.gamma.assign(10 ** rng.uniform(-decades / 2, decades / 2, maps.shape[-1]))
+            layer.beta.assign(layer.gamma.numpy() * rng.normal(0, 0.5, maps.shape[-1]))
+    dense = model.get_layer("head_dense")
+    logits = keras.Model(model.input, dense.output)(images).numpy()
+    dense.kernel.assign(dense.kernel / logits.std())
+    dense.bias.assign(rng.normal(0, 0.3, dense.bias.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return unlike_the_defaults(build_model(blocks_args=BLOCKS, classes=7, name="mixnet-x"))
+
+
+def run(function, images):
+    return tf.function(function, autograph=False)(images).numpy()
+
+
+@pytest.mark.parametrize("size", [32, 33, 47])
+def test_the_rewritten_network_is_keras_to_1e_5_of_probability(model, size):
+    images = tiny.images(2, size, size, 3, seed=size)
+    np.testing.assert_allclose(run(InferenceFunction(model, "keep"), images), model(images), rtol=0, atol=1e-5)
+
+
+def test_units_of_the_channels_change_no_probability(model):
+    images = tiny.images(4, 33, 33, 3)
+    units = channel_units(model, images)
+    assert all(values.max() / values.min() > 5 for values in units.values())
+    np.testing.assert_allclose(run(InferenceFunction(model, "keep", units), images), model(images), rtol=0, atol=1e-5)
+
+
+def test_in_their_units_all_channels_of_a_tensor_reach_one(model):
+    images = tiny.images(4, 33, 33, 3)
+    units = channel_units(model, images)
+    maps = keras.Model(model.input, model.get_layer("block_2_mixconv_bn").output)(images).numpy()
+    np.testing.assert_allclose((np.abs(maps) / units["block_2_mixconv_bn"]).max((0, 1, 2)), 1, rtol=1e-4)
+
+
+def test_blocks_that_are_added_up_share_their_units(model):
+    units = channel_units(model, tiny.images(2, 33, 33, 3))
+    assert units["block_2_project_bn"] is not units["block_1_project_bn"] or model.get_layer("block_2_add")
+    np.testing.assert_array_equal(units["block_3_project_bn"], units["block_2_project_bn"])
+
+
+@pytest.mark.parametrize("size", [7, 9, 11, 13])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_tiles_cover_each_tap_once_and_each_is_small(size, stride):
+    covered = np.zeros((size, size), int)
+    for rows, columns in cheapest_tiles(size, stride):
+        assert len(rows) * len(columns) <= MAX_TAPS
+        covered[np.ix_(np.array(rows) + size // 2, np.array(columns) + size // 2)] += 1
+    np.testing.assert_array_equal(covered, 1)
+
+
+@pytest.mark.parametrize("size", [3, 13, 14])
+def test_split_kernels_are_the_large_ones_to_1e_5_in_litert(size):
+    rng = np.random.default_rng(0)
+    cases = list(itertools.product([7, 9, 11], [1, 2]))
+    kernels = [rng.normal(0, 1 / k, (k, k, 4, 1)).astype(np.float32) for k, _ in cases]
+    biases = [rng.normal(size=4).astype(np.float32) for _ in cases]
+
+    class Split(tf.Module):
+        def __call__(self, images):
+            x = tf.concat([images, images[..., :1]], -1)
+            maps = (
+                depthwise_conv2d(x, kernel, stride, 1, bias)
+                for (_, stride), kernel, bias in zip(cases, kernels, biases, strict=True)
+            )
+            return tf.concat([tf.reshape(m, (1, -1)) for m in maps], -1)
+
+    images = rng.normal(size=(3, size, size, 3)).astype(np.float32)
+    x = np.concatenate([images, images[..., :1]], -1)
+    expected = [
+        tf.reshape(tf.nn.depthwise_conv2d(x, kernel, (1, stride, stride, 1), "SAME") + bias, (3, -1))
+        for (_, stride), kernel, bias in zip(cases, kernels, biases, strict=True)
+    ]
+    content = to_tflite(Split(), size)
+    np.testing.assert_allclose(runtime.predict(content, images), np.concatenate(expected, -1), rtol=0, atol=1e-5)
+    assert runtime.operations(content)[0]["DEPTHWISE_CONV_2D"] > (len(cases) if size > 3 else 0)
+
+
+def test_a_head_of_ones_own_is_called_as_it_is_and_named(model):
+    base = build_model(blocks_args=BLOCKS, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    x = keras.layers.LayerNormalization(name="my_norm")(base.output * 2.0)
+    own = keras.Model(base.input, keras.layers.Dense(3, activation="softmax", name="my_dense")(x))
+    function = InferenceFunction(own, "keep")
+    assert {"my_norm", "my_dense"} <= set(function.foreign)
+    images = tiny.images(2, 32, 32, 3)
+    np.testing.assert_allclose(run(function, images), own(images), rtol=0, atol=1e-5)
+
+
+def test_a_mixnet_inside_a_sequential_model_is_rewritten_too():
+    base = build_model(blocks_args=BLOCKS[:2], include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    own = keras.Sequential([base, keras.layers.Dense(3, activation="softmax", name="mine")])
+    function = InferenceFunction(own, "keep")
+    assert function.foreign == ["mine"]
+    images = tiny.images(2, 32, 32, 3)
+    np.testing.assert_allclose(run(function, images), own(images), rtol=0, atol=1e-5)
+    graph = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((1, 32, 32, 3))).graph
+    assert not [op for op in graph.get_operations() if op.type.startswith("FusedBatchNorm")]
+
+
+def test_a_layer_used_twice_is_an_error():
+    inputs = keras.Input((32, 32, 3))
+    twice = keras.layers.ReLU(name="twice")
+    base = build_model(blocks_args=BLOCKS[:1], input_tensor=twice(twice(inputs)), classes=3)
+    with pytest.raises(ValueError, match="used more than once"):
+        run(InferenceFunction(base, "keep"), tiny.images(1, 32, 32, 3))
+
+
+def test_a_mixed_precision_model_is_rebuilt_in_float32_with_its_weights():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = build_model(blocks_args=BLOCKS[:3], classes=3, input_shape=(32, 32, 3))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rebuilt = target_model(mixed)
+    assert {layer.compute_dtype for layer in rebuilt.layers} == {"float32"}
+    for ours, theirs in zip(rebuilt.weights, mixed.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_logits_are_what_stands_before_the_last_activation(model):
+    fixed = build_model(blocks_args=BLOCKS[:1], classes=3, input_shape=(32, 32, 3))
+    images = tiny.images(2, 32, 32, 3)
+    logits = target_model(fixed, "logits")(images)
+    np.testing.assert_allclose(tf.nn.softmax(logits), fixed(images), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "output", "message"),
+    [
+        ({}, "classes", "output: expected one of"),
+        ({"classifier_activation": None}, "probabilities", "ends in logits"),
+        ({"input_shape": (None, None, 3)}, "probabilities", "fixed square"),
+        ({"input_shape": (32, 48, 3)}, "probabilities", "fixed square"),
+        ({"include_top": False, "pooling": "avg", "classes": None}, "logits", "does not end in an activation"),
+    ],
+)
+def test_a_model_that_cannot_be_exported_is_refused_with_its_reason(kwargs, output, message):
+    made = build_model(blocks_args=BLOCKS[:1], **{"classes": 3, "input_shape": (32, 32, 3), **kwargs})
+    with pytest.raises(ValueError, match=message):
+        target_model(made, output)
+
+
+def test_only_the_layers_own_types_are_folded():
+    assert issubclass(layers.BatchNormalization, keras.layers.BatchNormalization)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="valid", name="stem_conv")(inputs)
+    own = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    images = tiny.images(1, 8, 8, 3)
+    np.testing.assert_allclose(run(InferenceFunction(own, "keep"), images), own(images), rtol=1e-5)
