@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.pipeline import eval_batches
 from mixnet_tf.preprocessing import preprocess_for_eval
 
@@ -24,7 +25,8 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
         0 to 1) and "num_images". Every image of the split counts once, on any number of hosts.
 
     Raises:
-        ValueError: If the model has other classes than the split.
+        ValueError: If the model has other classes than the split; from the function, if an image cannot
+            be decoded, with its file and place.
     """
     classes = model.output_shape[-1]
     if classes != split.num_classes:
@@ -46,9 +48,10 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
 
     def evaluate():
         top_1 = top_5 = count = 0.0  # Python's floats: float32 would lose images past 2^24
-        for batch in batches:
-            hits = step(*batch).numpy().tolist()
-            top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]
+        with naming_corrupt_images(split):
+            for batch in batches:
+                hits = step(*batch).numpy().tolist()
+                top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]
         return {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "num_images": int(count)}
 
     return evaluate

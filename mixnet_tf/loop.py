@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.checkpointing import Checkpointer
+from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
 from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.evaluation import build_evaluator
@@ -112,7 +113,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
 
     progress = Progress(settings.model_dir if chief else None, trainer.step, total_steps, recipe.train_batch_size)
     checkpoint_steps = settings.checkpoint_steps or min(2500, max(10, round(steps_per_epoch)))
-    with Interruption() as interruption:
+    with Interruption() as interruption, naming_corrupt_images(train_split):
         batches = iter(_distributed_train_batches(strategy, train_split, recipe, trainer.step, settings.use_cache))
         while trainer.step < total_steps and not trainer.any_host(interruption.requested):
             to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps

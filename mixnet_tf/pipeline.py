@@ -10,9 +10,6 @@ _SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet
 def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=1, use_cache=False):
     """An endless dataset of training batches.
 
-    The epoch and the place in it follow from `first_image`; the order and the augmentation of an
-    epoch from the recipe's seed. So a run that starts at an image sees what one that came there would.
-
     Args:
         split: A `data.Split`.
         recipe: The `Recipe`.
@@ -24,6 +21,43 @@ def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=
 
     Returns:
         A dataset of (float32 (batch, size, size, 3) in [0, 255], int32 (batch,)).
+
+    Raises:
+        ValueError: If the split has fewer images than there are shares.
+    """
+
+    def decode(example, seed):
+        image = preprocess_for_train(example["image"], recipe.image_size, seed, recipe.crop, recipe.flip)
+        return image, tf.cast(example["label"], tf.int32)
+
+    batches = (
+        train_examples(split, recipe, first_image, shard, num_shards, use_cache)
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches.with_options(_options())
+
+
+def train_examples(split, recipe, first_image=0, shard=0, num_shards=1, use_cache=False):
+    """An endless dataset of what `train_batches` decodes, in the same order.
+
+    The epoch and the place in it follow from `first_image`; the order and the augmentation of an
+    epoch from the recipe's seed. So a run that starts at an image sees what one that came there would.
+
+    Args:
+        split: A `data.Split`.
+        recipe: Its seed decides the order and the augmentation.
+        first_image: Images that this share of the data has given before.
+        shard: Which of the `num_shards` shares of the split, one for each host.
+        num_shards: Number of shares.
+        use_cache: Whether to keep the encoded images in memory after the first epoch.
+
+    Returns:
+        A dataset of (example of the split, int32 (2,) seed of its augmentation).
+
+    Raises:
+        ValueError: If the split has fewer images than there are shares.
     """
     size = split.num_examples // num_shards
     if size == 0:
@@ -41,18 +75,7 @@ def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=
         examples = examples.skip(tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0))
         return examples.map(lambda place, example: (example, tf.random.experimental.stateless_fold_in(seed, place)))
 
-    def decode(example, seed):
-        image = preprocess_for_train(example["image"], recipe.image_size, seed, recipe.crop, recipe.flip)
-        return image, tf.cast(example["label"], tf.int32)
-
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    batches = (
-        epochs.flat_map(epoch_examples)
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    return batches.with_options(_options())
+    return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_examples)
 
 
 def eval_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1, multiple=1):

@@ -25,7 +25,7 @@ def preprocess_for_eval(image_bytes, image_size, crop=True):
     """
 
     def window(shape):
-        return _center_window(shape, image_size) if crop else _whole_window(shape)
+        return center_window(shape, image_size) if crop else _whole_window(shape)
 
     return _decode_and_resize(image_bytes, window, image_size)
 
@@ -48,7 +48,7 @@ def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True):
     seed = tf.convert_to_tensor(seed)
 
     def window(shape):
-        return _random_window(shape, image_size, seed) if crop else _whole_window(shape)
+        return random_window(shape, image_size, seed) if crop else _whole_window(shape)
 
     image = _decode_and_resize(image_bytes, window, image_size)
     if flip:
@@ -68,9 +68,10 @@ def _decode_and_resize(image_bytes, window, image_size):
         return image[y : y + height, x : x + width]
 
     image = tf.cond(tf.io.is_jpeg(image_bytes), from_jpeg, from_other)
-    # The op behind tf.compat.v1.image.resize: no half-pixel centres, no antialias. It takes uint8 and
-    # gives float32; the function around it would return a uint8 image of the right size untouched.
-    resized = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=(image_size, image_size))
+    # The op behind tf.compat.v1.image.resize: no half-pixel centres, no antialias; the function around it
+    # would return a uint8 image of the right size untouched. The op takes uint8 too and gives the same
+    # values, but only its float32 code is vectorised: the cast is the cheaper way.
+    resized = tf.raw_ops.ResizeBilinear(images=tf.cast(image, tf.float32)[tf.newaxis], size=(image_size, image_size))
     return tf.ensure_shape(resized[0], (image_size, image_size, 3))
 
 
@@ -78,15 +79,39 @@ def _whole_window(shape):
     return tf.stack([0, 0, shape[0], shape[1]])
 
 
-def _center_window(shape, image_size):
-    height, width = shape[0], shape[1]
+def center_window(shape, image_size):
+    """The centre square that the reference crops to evaluate.
+
+    Args:
+        shape: int32 (height, width, ...) of the image, pixels.
+        image_size: Pixels that the crop is resized to.
+
+    Returns:
+        int32 (4,): offset y, offset x, height and width, pixels.
+
+    Source: preprocessing.py:_decode_and_center_crop.
+    """
+    height_and_width = shape[:2]
     # In float32, as the reference: float64 gives another side at some sizes.
     share = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
-    side = tf.cast(share * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
-    return tf.stack([((height - side) + 1) // 2, ((width - side) + 1) // 2, side, side])
+    shorter = tf.cast(tf.reduce_min(height_and_width, keepdims=True), tf.float32)
+    side = tf.cast(share * shorter, tf.int32)
+    return tf.concat([((height_and_width - side) + 1) // 2, side, side], axis=0)
 
 
-def _random_window(shape, image_size, seed):
+def random_window(shape, image_size, seed):
+    """A window of random area and aspect ratio, or the centre square where no attempt succeeds.
+
+    Args:
+        shape: int32 (height, width, 3) of the image, pixels.
+        image_size: Pixels that the crop is resized to.
+        seed: int (2,).
+
+    Returns:
+        int32 (4,): offset y, offset x, height and width, pixels.
+
+    Source: preprocessing.py:_decode_and_random_crop.
+    """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
@@ -97,7 +122,6 @@ def _random_window(shape, image_size, seed):
         max_attempts=_MAX_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
     )
-    sampled = tf.stack([begin[0], begin[1], size[0], size[1]])
     # The whole image means that no attempt succeeded.
     whole = tf.reduce_all(size[:2] == shape[:2])
-    return tf.where(whole, _center_window(shape, image_size), sampled)
+    return tf.where(whole, center_window(shape, image_size), tf.concat([begin[:2], size[:2]], axis=0))

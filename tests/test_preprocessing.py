@@ -38,6 +38,13 @@ def test_an_image_of_the_right_size_keeps_its_values_as_floats():
     np.testing.assert_array_equal(image, pixels)
 
 
+@pytest.mark.parametrize("height, width, size", [(375, 500, 224), (33, 40, 57), (1, 7, 5), (224, 224, 224)])
+def test_the_resize_gives_the_bits_of_the_references_op_on_bytes(height, width, size):
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), "uint8")
+    expected = tf.raw_ops.ResizeBilinear(images=pixels[None], size=(size, size))[0]
+    np.testing.assert_array_equal(preprocess_for_eval(_png(pixels), size, crop=False), expected)
+
+
 def test_values_between_pixels_are_not_rounded():
     image = preprocess_for_eval(_png([[[0, 0, 0], [1, 1, 1]]]), 4, crop=False)
     assert image[0, :, 0].numpy().tolist() == [0, 0.5, 1, 1]
@@ -48,13 +55,13 @@ def test_values_between_pixels_are_not_rounded():
 def test_centre_crop_is_computed_in_float32(height, width, size):
     side = int(np.float32(size / (size + 32)) * np.float32(min(height, width)))
     expected = [(height - side + 1) // 2, (width - side + 1) // 2, side, side]
-    assert preprocessing._center_window((height, width, 3), size).numpy().tolist() == expected
+    assert preprocessing.center_window((height, width, 3), size).numpy().tolist() == expected
 
 
 def test_float64_would_crop_otherwise_somewhere():
     sides = [(s, m) for s in range(1, 300) for m in range(30, 60) if _side(s, m, np.float32) != _side(s, m, np.float64)]
     size, shorter = sides[0]
-    assert preprocessing._center_window((shorter, shorter, 3), size).numpy()[2] == _side(size, shorter, np.float32)
+    assert preprocessing.center_window((shorter, shorter, 3), size).numpy()[2] == _side(size, shorter, np.float32)
 
 
 def _side(size, shorter, dtype):
@@ -75,7 +82,7 @@ def test_a_grey_png_becomes_rgb():
 
 def test_random_windows_keep_to_the_areas_and_aspect_ratios():
     height, width = 427, 640
-    windows = np.array([preprocessing._random_window((height, width, 3), 48, (7, i)).numpy() for i in range(200)])
+    windows = np.array([preprocessing.random_window((height, width, 3), 48, (7, i)).numpy() for i in range(200)])
     y, x, h, w = windows.T
     assert (y >= 0).all() and (x >= 0).all() and (y + h <= height).all() and (x + w <= width).all()
     area, aspect = h * w / (height * width), w / h
@@ -85,8 +92,8 @@ def test_random_windows_keep_to_the_areas_and_aspect_ratios():
 
 def test_the_whole_image_stands_for_a_failed_crop_and_becomes_the_centre_crop():
     shape = (1, 100, 3)  # no window of one row has an aspect ratio of 3/4 to 4/3 and 8% of the area
-    window = preprocessing._random_window(shape, 48, (0, 0))
-    assert window.numpy().tolist() == preprocessing._center_window(shape, 48).numpy().tolist()
+    window = preprocessing.random_window(shape, 48, (0, 0))
+    assert window.numpy().tolist() == preprocessing.center_window(shape, 48).numpy().tolist()
 
 
 def test_augmentation_is_a_function_of_the_seed(photograph):

@@ -203,6 +203,15 @@ def test_a_dataset_loop_is_the_same_as_single_steps():
     _assert_same_state(single, looped, rtol=1e-6, atol=1e-7)
 
 
+def test_after_the_first_call_nothing_is_traced_again():
+    trainer = _small_trainer()
+    batches = iter(_dataset(12))
+    for steps in (1, 3, 3, 2):  # a run's last loop is shorter
+        trainer.train_steps(batches, tf.constant(steps))
+    assert trainer.train_steps.experimental_get_tracing_count() == 1
+    assert trainer._replica_step.experimental_get_tracing_count() == 1
+
+
 def test_the_first_loss_that_is_not_finite_is_told_by_its_step():
     trainer = _small_trainer(base_learning_rate=1e36)  # the first update breaks every weight
     assert trainer.is_finite()

@@ -1,0 +1,133 @@
+"""The input pipeline on one thread, beside the bare decoding of the same crop windows of the same JPEGs.
+
+The images are 500 x 375 pixels, as most of ImageNet's: crops of scikit-learn's two photographs, encoded
+at qualities that give ImageNet's size in bytes, no two alike. A ratio of 1 would mean that everything
+but the JPEG decoder is free.
+"""
+
+import pathlib
+import statistics
+
+import numpy as np
+import sklearn.datasets
+import tensorflow as tf
+from absl import flags
+from measurement import in_turns, median_ratio, write_report
+
+from mixnet_tf import command_line
+from mixnet_tf.data import Split
+from mixnet_tf.pipeline import eval_batches, train_batches, train_examples
+from mixnet_tf.preprocessing import center_window, random_window
+from mixnet_tf.recipe import Recipe
+
+_HEIGHT, _WIDTH = 375, 500
+_QUALITIES = (95, 96, 97, 98)  # a mean of about 110 KB, ImageNet's
+_BATCH_SIZE = 32
+_FLOORS = {"eval": 0.72, "train": 0.63}
+
+_IMAGES = flags.DEFINE_integer("images", 128, "Images that a round reads.", lower_bound=_BATCH_SIZE)
+_ROUNDS = flags.DEFINE_integer("rounds", 25, "Rounds; the figures are medians over them.", lower_bound=1)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Height and width of the pipeline's output, pixels.")
+_JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
+
+
+def jpegs(count):
+    """`count` different JPEG files of 500 x 375 pixels, as bytes."""
+    folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
+    photographs = [tf.io.decode_jpeg((folder / name).read_bytes()).numpy() for name in ("china.jpg", "flower.jpg")]
+    rng = np.random.default_rng(0)
+    files = []
+    for i in range(count):
+        photograph = photographs[i % len(photographs)]
+        y, x = (rng.integers(0, n - size + 1) for n, size in zip(photograph.shape, (_HEIGHT, _WIDTH), strict=False))
+        crop = photograph[y : y + _HEIGHT, x : x + _WIDTH]
+        files.append(tf.io.encode_jpeg(crop, quality=int(rng.choice(_QUALITIES))).numpy())
+    return files
+
+
+def _split(files):
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        del shuffle_seed, shard, num_shards
+        examples = {"image": files, "label": np.arange(len(files)), "id": [str(i) for i in range(len(files))]}
+        return tf.data.Dataset.from_tensor_slices(examples)
+
+    return Split("jpegs", "train", len(files), None, len(files), read)
+
+
+def _one_thread():
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    options.autotune.enabled = False  # AUTOTUNE is then the size of the pool
+    return options
+
+
+def _bare(files, windows):
+    """Decodes, and keeps a byte of each image so that nothing is left out."""
+
+    def decode(image_bytes, window):
+        return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3)[0, 0]
+
+    images = tf.data.Dataset.from_tensor_slices((files, windows)).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    return images.batch(_BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
+
+
+def _reader(dataset):
+    dataset = dataset.with_options(_one_thread())
+
+    def prepare():
+        batches = iter(dataset)  # nothing is read before the first batch is asked for
+
+        def read():
+            for _ in batches:
+                pass
+
+        return read
+
+    return prepare
+
+
+def _contenders(files, image_size):
+    """Bare decoding and the pipeline, for eval and train, over the same images and windows."""
+    split, recipe = _split(files), Recipe(image_size=image_size)
+    count = len(files)
+    shapes = [tf.io.extract_jpeg_shape(file) for file in files]
+    centres = [center_window(shape, image_size) for shape in shapes]
+    taken = [(example["image"], seed) for example, seed in train_examples(split, recipe).take(count)]
+    order = [file.numpy() for file, _ in taken]
+    at_random = [random_window(tf.io.extract_jpeg_shape(file), image_size, seed) for file, seed in taken]
+    return {
+        "eval": (_bare(files, centres), eval_batches(split, image_size, _BATCH_SIZE)),
+        "train": (
+            _bare(order, at_random),
+            train_batches(split, recipe, _BATCH_SIZE).take(count // _BATCH_SIZE),
+        ),
+    }
+
+
+def main():
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    count = _IMAGES.value // _BATCH_SIZE * _BATCH_SIZE
+    files = jpegs(count)
+    kinds = _contenders(files, _IMAGE_SIZE.value)
+    readers = {}
+    for kind, (bare, ours) in kinds.items():
+        readers |= {f"{kind}, bare": _reader(bare), f"{kind}, pipeline": _reader(ours)}
+    seconds = in_turns(readers, _ROUNDS.value)
+    figures = {"images": count, "mean_bytes": round(statistics.mean(map(len, files))), "image_size": _IMAGE_SIZE.value}
+    for kind, floor in _FLOORS.items():
+        bare, ours = seconds[f"{kind}, bare"], seconds[f"{kind}, pipeline"]
+        figures[kind] = {
+            "bare_images_per_second": round(count / statistics.median(bare["wall"])),
+            "pipeline_images_per_second": round(count / statistics.median(ours["wall"])),
+            "ratio": round(median_ratio(bare["wall"], ours["wall"]), 3),
+            "ratio_of_cpu_time": round(median_ratio(bare["cpu"], ours["cpu"]), 3),
+            "floor": floor,
+        }
+        print(kind, figures[kind], flush=True)
+    write_report(_JSON.value, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,48 @@
+"""Which image of a split cannot be decoded: found by a scan after the failure, so that reading costs nothing more."""
+
+import contextlib
+
+import tensorflow as tf
+
+
+@contextlib.contextmanager
+def naming_corrupt_images(split):
+    """Turns the failure of the code inside to read `split` into an error that names the image.
+
+    Args:
+        split: The `data.Split` that the code inside reads.
+
+    Raises:
+        ValueError: If an image of the split cannot be decoded, with the file and place of the first one.
+        tf.errors.InvalidArgumentError: What the code inside raised, if every image can be.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        print(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded.", flush=True)
+        found = find_corrupt(split)
+        if found is None:
+            raise
+        raise ValueError(
+            f"The image {found} of split {split.name!r} of dataset {split.dataset!r} cannot be decoded: it is "
+            f"damaged, or not a JPEG, PNG, GIF or BMP file."
+        ) from error
+
+
+def find_corrupt(split):
+    """The "id" of the first example of a `data.Split` whose image cannot be decoded whole, or None."""
+
+    def place_of_decoded(place, example):
+        image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
+        with tf.control_dependencies([image]):
+            return tf.identity(place)
+
+    places = split.read().enumerate().map(place_of_decoded, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    expected = 0
+    for place in places:
+        if place != expected:
+            break
+        expected += 1
+    for example in split.read().skip(expected).take(1):
+        return example["id"].numpy().decode()
+    return None

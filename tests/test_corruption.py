@@ -1,0 +1,118 @@
+"""A damaged image stops training and evaluation, and is named."""
+
+import shutil
+
+import keras
+import pytest
+import tensorflow as tf
+import tiny_run
+
+from mixnet_tf.corruption import find_corrupt, naming_corrupt_images
+from mixnet_tf.data import Split, load_split
+from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.loop import Settings, train
+from mixnet_tf.pipeline import eval_batches, train_batches
+from mixnet_tf.recipe import Recipe
+
+
+def _break_record(source, path, place, damage):
+    """Copies a TFRecord file, the image of one record damaged; the record's checksum is right."""
+    records = [record.numpy() for record in tf.data.TFRecordDataset(source)]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for i, record in enumerate(records):
+            example = tf.train.Example.FromString(record)
+            image = example.features.feature["image/encoded"].bytes_list
+            if i == place:
+                image.value[0] = damage(image.value[0])
+            writer.write(example.SerializeToString())
+
+
+def _truncated(image):
+    return image[: len(image) // 2]
+
+
+@pytest.fixture(
+    params=[_truncated, lambda _: b"no image", lambda _: b"", lambda image: image[:2] + bytes(300) + image[302:]],
+    ids=["truncated", "text", "empty", "header"],
+)
+def damaged_shards(request, imagenet_shards, tmp_path):
+    """ImageNet-named shards of which the third record of the second train file, and the last of validation, are bad."""
+    shutil.copytree(imagenet_shards, tmp_path, dirs_exist_ok=True)
+    for name, place in (("train-00001-of-00002", 2), ("validation-00000-of-00001", 4)):
+        _break_record(f"{imagenet_shards}/{name}", tmp_path / name, place, request.param)
+    return str(tmp_path)
+
+
+def test_the_scan_names_file_and_place(damaged_shards):
+    assert find_corrupt(load_split("tfrecord", damaged_shards, True)) == f"{damaged_shards}/train-00001-of-00002__2"
+    validation = load_split("tfrecord", damaged_shards, False)
+    assert find_corrupt(validation) == f"{damaged_shards}/validation-00000-of-00001__4"
+
+
+def test_both_pipelines_stop_at_a_damaged_image(damaged_shards):
+    train_split, eval_split = (load_split("tfrecord", damaged_shards, is_train) for is_train in (True, False))
+    for split, batches in (
+        (train_split, train_batches(train_split, Recipe(image_size=8, crop=False), 12)),
+        (eval_split, eval_batches(eval_split, 8, 5, crop=False)),
+    ):
+        with pytest.raises(ValueError, match=r"The image .*-0000\d-of-0000\d__\d of split .* cannot be decoded"):
+            with naming_corrupt_images(split):
+                next(iter(batches))
+
+
+def test_a_split_without_damage_has_nothing_to_name(imagenet_shards, data_dir, image_folder):
+    for dataset, folder in (("tfrecord", imagenet_shards), ("digits", data_dir), ("folder", image_folder)):
+        assert find_corrupt(load_split(dataset, folder, True)) is None
+
+
+def test_an_error_of_another_cause_stays_as_it_is(imagenet_shards):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="another cause"):
+        with naming_corrupt_images(load_split("tfrecord", imagenet_shards, True)):
+            raise tf.errors.InvalidArgumentError(None, None, "another cause")
+
+
+def test_a_damaged_file_of_a_folder_is_named(image_folder, tmp_path):
+    shutil.copytree(image_folder, tmp_path, dirs_exist_ok=True)
+    damaged = tmp_path / "validation" / "flower" / "0.jpg"
+    damaged.write_bytes(_truncated(damaged.read_bytes()))
+    assert find_corrupt(load_split("folder", tmp_path, False)) == str(damaged)
+    assert find_corrupt(load_split("folder", tmp_path, True)) is None
+
+
+def test_a_damaged_example_of_a_tfds_dataset_is_named(data_dir):
+    split = load_split("digits", data_dir, False)
+    examples = list(split.read().as_numpy_iterator())
+    images = [example["image"] if i != 7 else b"no image" for i, example in enumerate(examples)]
+    damaged = {"image": images, **{key: [e[key] for e in examples] for key in ("label", "id")}}
+
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        return tf.data.Dataset.from_tensor_slices(damaged)
+
+    found = find_corrupt(Split("digits", "test", split.num_examples, None, 10, read))
+    assert found == examples[7]["id"].decode() and found.startswith("digits-test.tfrecord") and found.endswith("__7")
+
+
+def test_evaluation_names_the_image(damaged_shards):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Dense(1000)(keras.layers.Flatten()(inputs)))
+    evaluate = build_evaluator(model, load_split("tfrecord", damaged_shards, False), crop=False, batch_size=2)
+    with pytest.raises(ValueError, match="validation-00000-of-00001__4"):
+        evaluate()
+
+
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_training_stops_and_names_the_image(strategy, image_folder, tmp_path, monkeypatch):
+    from mixnet_tf.variants import VARIANTS
+
+    monkeypatch.setitem(VARIANTS, "tiny", None)  # so that it is gone after the test
+    tiny_run.register()
+    shutil.copytree(image_folder, tmp_path / "data")
+    damaged = tmp_path / "data" / "train" / "china" / "1.jpg"
+    damaged.write_bytes(_truncated(damaged.read_bytes()))
+    recipe = Recipe(train_batch_size=2, image_size=16, train_epochs=1.0, crop=False)
+    settings = Settings(str(tmp_path / "run"), str(tmp_path / "data"), strategy=strategy, eval_batch_size=2)
+    with pytest.raises(ValueError) as raised:
+        train("tiny", "folder", recipe, settings)
+    assert str(damaged) in str(raised.value)
+    assert isinstance(raised.value.__cause__, tf.errors.InvalidArgumentError)
+    assert not (tmp_path / "run" / "final.keras").exists()
