@@ -107,6 +107,12 @@ def test_moving_average_is_tensorflow_1s_over_sixty_steps():
         np.testing.assert_allclose(ours, expected[n - 1], rtol=1e-5, atol=1e-6)
 
 
+def test_a_whole_number_has_no_average_and_is_copied():
+    average, value = keras.Variable(3, dtype="int32"), keras.Variable(7, dtype="int32")
+    update_moving_average([average], [value], moving_average_decay(0.9999, 1))
+    assert int(average) == 7
+
+
 def test_first_decay_is_two_elevenths_and_the_limit_holds():
     np.testing.assert_allclose(moving_average_decay(0.9999, 1), 2 / 11, rtol=1e-6)
     np.testing.assert_allclose(moving_average_decay(0.9999, 10**6), 0.9999, rtol=1e-6)
