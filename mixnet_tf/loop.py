@@ -68,12 +68,12 @@ def train(model_name, dataset, recipe, settings, weights=None):
     stages_and_params(model_name, override_params=recipe.model_overrides)
     if recipe.freeze != "none" and weights is None:
         raise ValueError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
+    strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
     # A run that goes on needs the weights that it started from no more.
     starts = tf.train.latest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
     head_classes = saved_classes(weights) if weights is not None and starts else None
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = make_strategy(settings.strategy, settings.tpu)
     train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
     eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
     if eval_split.num_classes != train_split.num_classes:
