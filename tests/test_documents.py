@@ -108,3 +108,16 @@ def test_the_transfer_benchmark_measures_every_start(tmp_path, data_dir):
     ]
     assert {row["steps"] for row in rows} == {2} and all(0 <= row["top_1_accuracy"] <= 1 for row in rows)
     assert (tmp_path / "out" / "transfer.md").read_text().count("|\n") == 6
+
+
+def test_the_transfer_table_is_the_measured_one():
+    rows = json.loads((ROOT / "benchmarks" / "transfer_digits.json").read_text())["rows"]
+    document = (ROOT / "docs" / "TRANSFER.md").read_text()
+    for start in {row["start"] for row in rows}:
+        [line] = [line for line in document.splitlines() if line.startswith(f"| {start} |")]
+        cells = []
+        for steps in sorted({row["steps"] for row in rows}):
+            found = [row["top_1_accuracy"] for row in rows if (row["start"], row["steps"]) == (start, steps)]
+            assert len(found) == 3
+            cells.append(f"{sum(found) / 3:.1%} ({min(found):.1%} to {max(found):.1%})")
+        assert line == f"| {start} | {' | '.join(cells)} |"
