@@ -48,10 +48,11 @@ def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factor
     assert code == 0, err
     measured = json.loads(report.read_text())
     assert measured["num_images"] == num_eval and set(measured) == {"top_1_accuracy", "top_5_accuracy", "num_images"}
-    code, out, err = run(
-        capfd, "export_tflite.py", f"--model_dir={model_dir}", f"--data_dir={folder}", f"--output_dir={model_dir}/out",
-        "--latency_runs=0",
-    )  # fmt: skip
+    export = [f"--model_dir={model_dir}", f"--data_dir={folder}", f"--output_dir={model_dir}/out", "--latency_runs=0"]
+    if dataset == "tfrecord":  # without it, the names of ImageNet's classes would be downloaded
+        (model_dir / "labels.txt").write_text("".join(f"class {i}\n" for i in range(1000)))
+        export.append(f"--labels={model_dir}/labels.txt")
+    code, out, err = run(capfd, "export_tflite.py", *export)
     assert code == 0, err
     assert (model_dir / "out" / "tiny_32_fp32.tflite").stat().st_size > 0
 
@@ -130,7 +131,8 @@ _BAD = [
     ("export_tflite.py", ["--output_dir={tmp}/o", "--model_dir=/no/such/run"], "holds no training run"),
     ("export_tflite.py", ["--weights={keras}"], "output_dir"),
     ("export_tflite.py", ["--output_dir={tmp}/o", "--weights={keras}", "--formats=fp8"], "fp8"),
-    ("export_tflite.py", ["--output_dir={tmp}/o", "--weights={keras}"], "3 classes"),
+    ("export_tflite.py", ["--output_dir={tmp}/o", "--weights={keras}"], "give --dataset=NAME or --images=FOLDER"),
+    ("export_tflite.py", ["--output_dir={tmp}/o", "--weights={keras}", "--dataset=digits"], "3 classes"),
 ]
 
 
