@@ -21,6 +21,7 @@ setup(
         "tensorflow>=2.20",
         "tensorflow-datasets",
         "absl-py",
+        "h5py",
         "numpy",
         "tensorboard",  # TensorFlow 2.21 no longer brings it
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not declare it
@@ -29,6 +30,19 @@ setup(
         "demo": ["scikit-learn"],
         "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
         "timm": ["safetensors"],
-        "test": ["pytest", "ruff", "scikit-learn", "ai-edge-litert", "safetensors", "mediapipe", "litert-quantizer"],
+        "docs": ["matplotlib", "nbformat", "nbclient", "ipykernel"],
+        "test": [
+            "matplotlib",
+            "nbformat",
+            "nbclient",
+            "ipykernel",
+            "pytest",
+            "ruff",
+            "scikit-learn",
+            "ai-edge-litert",
+            "safetensors",
+            "mediapipe",
+            "litert-quantizer",
+        ],
     },
 )

@@ -24,7 +24,8 @@ class Checkpointer:
         self._checkpoint = tf.train.Checkpoint(
             raw=[variable.value for variable in trainer.model.variables],
             averages=[variable.value for variable in trainer.ema_model.weights],
-            optimizer=[variable.value for variable in trainer.optimizer.variables],
+            # By name: one optimizer's slots are never read as another's.
+            optimizer={trainer.recipe.optimizer: [variable.value for variable in trainer.optimizer.variables]},
         )
         self._folder = own_folder = os.path.join(model_dir, CHECKPOINTS)
         if not is_chief(trainer.strategy):  # every worker has to save; the chief's is the one that counts

@@ -54,6 +54,18 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
         variable.assign(value)
 
 
+def checkpoint_classes(prefix):
+    """Number of classes of an official checkpoint's classifier; None if it has none.
+
+    Raises:
+        ValueError: If the checkpoint cannot be read.
+    """
+    with _readable(prefix):
+        shapes = tf.compat.v1.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
+    biases = [shape for name, shape in shapes.items() if name.endswith("head/dense/bias")]
+    return biases[0][0] if biases else None
+
+
 def checkpoint_prefix(path):
     """The checkpoint that `path`, a prefix or a folder with a `checkpoint` file, means.
 

@@ -1,5 +1,6 @@
 """What the three scripts share: the recipe's flags, and errors as one clear line."""
 
+import json
 import sys
 
 import tensorflow as tf
@@ -34,6 +35,12 @@ def _fail(message):
 
 def define_recipe_flags():
     """A flag for each field of `Recipe`, without a value of its own: the recipe gives it."""
+    flags.DEFINE_string(
+        "model_overrides",
+        None,
+        "JSON object of model parameters to replace beside those that the recipe does, such as "
+        '{"dropout_rate": 0.3} or {"activation": "mish"}.',
+    )
     flags.DEFINE_enum("recipe", None, list(RECIPES), "Settings to start from; by default the dataset's own.")
     for name, (text, accepts, expected) in FIELDS.items():
         default = getattr(Recipe(), name)
@@ -47,7 +54,21 @@ def recipe_from_flags(dataset):
     values = flags.FLAGS
     recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
     given = {name: values[name].value for name in FIELDS if values[name].value is not None}
+    if values.model_overrides is not None:
+        given["model_overrides"] = {**(recipe.model_overrides or {}), **_json_object(values.model_overrides)}
     return recipe._replace(**given)
+
+
+def _json_object(text):
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"model_overrides: {text!r} is not JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f'model_overrides: expected a JSON object, such as {{"dropout_rate": 0.3}}; received {text!r}.'
+        )
+    return value
 
 
 def define_model_flags():

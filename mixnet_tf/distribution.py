@@ -25,9 +25,10 @@ def make_strategy(name="auto", tpu=None):
         raise ValueError(f"strategy: expected one of {STRATEGIES}, received {name!r}.")
     if tpu is not None and name not in ("auto", "tpu"):
         raise ValueError(f"tpu={tpu!r} goes with strategy auto or tpu, not {name!r}.")
-    gpus = tf.config.list_logical_devices("GPU")
+    # Physical devices: to list the logical ones would start the runtime, and workers must be joined before.
+    gpus = len(tf.config.list_physical_devices("GPU"))
     if name == "auto":
-        name = "tpu" if tpu else "multi_worker" if _workers() > 1 else "mirrored" if len(gpus) > 1 else "one_device"
+        name = "tpu" if tpu else "multi_worker" if _workers() > 1 else "mirrored" if gpus > 1 else "one_device"
     if name == "tpu":
         return _tpu_strategy(tpu or "local")
     if name == "multi_worker":
@@ -35,7 +36,9 @@ def make_strategy(name="auto", tpu=None):
             raise ValueError("strategy=multi_worker needs TF_CONFIG in the environment; it names no workers.")
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy([d.name for d in gpus or tf.config.list_logical_devices("CPU")])
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")]
+        )
     return tf.distribute.get_strategy()
 
 

@@ -14,12 +14,13 @@ from mixnet_tf.data import load_split
 from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.interruption import RESTART_ME, Interruption
+from mixnet_tf.model import stages_and_params
 from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
 from mixnet_tf.recipe import validate
-from mixnet_tf.saved import CONFIG, FINAL, RunConfig, inference_model, save_model
+from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
 from mixnet_tf.training import Trainer
-from mixnet_tf.weights import load_weights
+from mixnet_tf.weights import load_weights, saved_classes
 
 
 class Settings(NamedTuple):
@@ -53,7 +54,8 @@ def train(model_name, dataset, recipe, settings, weights=None):
         dataset: What `data.load_split` takes.
         recipe: A `Recipe`.
         settings: `Settings`.
-        weights: What `weights.load_weights` takes, to start from; None for random ones.
+        weights: What `weights.load_weights` takes, to start from; a classifier of other classes is left out and
+            a new one trained, as a line says. None for random ones.
 
     Returns:
         The exit code: 0, or 75 where a signal stopped the run after it was saved.
@@ -63,9 +65,15 @@ def train(model_name, dataset, recipe, settings, weights=None):
         FloatingPointError: If the loss is not finite.
     """
     validate(recipe)
+    stages_and_params(model_name, override_params=recipe.model_overrides)
+    if recipe.freeze != "none" and weights is None:
+        raise ValueError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
+    strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
+    # A run that goes on needs the weights that it started from no more.
+    starts = tf.train.latest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
+    head_classes = saved_classes(weights) if weights is not None and starts else None
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = make_strategy(settings.strategy, settings.tpu)
     train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
     eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
     if eval_split.num_classes != train_split.num_classes:
@@ -89,8 +97,8 @@ def train(model_name, dataset, recipe, settings, weights=None):
     random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
     with strategy.scope(), _dtype_policy(recipe.precision):
         model = config.build_model(classifier_activation=None)
-        if weights is not None:
-            load_weights(model, weights)
+        if weights is not None and starts:
+            _start_from(weights, model, head_classes, train_split.num_classes)
         trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, settings.jit_compile)
     evaluate = build_evaluator(
         trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
@@ -137,6 +145,20 @@ def _distributed_train_batches(strategy, split, recipe, step, use_cache):
         return train_batches(split, recipe, batch_size, first_image, context.input_pipeline_id, hosts, use_cache)
 
     return strategy.distribute_datasets_from_function(of_host)
+
+
+def _start_from(weights, model, there, here):
+    """Loads all that fits a model with `here` classes from weights with `there`, and says what that was."""
+    load_weights(model, weights, skip_head=there != here)
+    if there == here:
+        print(f"Loaded all weights of {weights}, the classifier of {here} classes included.", flush=True)
+    else:
+        theirs = "it has none" if there is None else f"there it is of {there} classes"
+        print(
+            f"Loaded all weights of {weights} but the classifier, head_dense ({theirs}): "
+            f"the new one, of {here} classes, starts from random weights.",
+            flush=True,
+        )
 
 
 def _check_config(config, settings):

@@ -73,7 +73,7 @@ def build_model(
         (None, 10)
     """
     _check_data_format()
-    stages, params = _stages_and_params(model_name, blocks_args, override_params)
+    stages, params = stages_and_params(model_name, blocks_args, override_params)
     params = params._replace(num_classes=_resolve_classes(classes, override_params, params))
     for flag, value in (("include_top", include_top), ("include_preprocessing", include_preprocessing)):
         if not isinstance(value, bool):
@@ -178,11 +178,20 @@ def _check_data_format():
         )
 
 
-def _stages_and_params(model_name, blocks_args, override_params):
+def stages_and_params(model_name, blocks_args=None, override_params=None):
+    """The stages and parameters that `build_model` builds from the same arguments, which it checks.
+
+    Returns:
+        (list of `BlockArgs`, `GlobalParams`).
+
+    Raises:
+        ValueError: For an argument out of its range, or arguments that disagree.
+    """
     if (model_name is None) == (blocks_args is None):
         raise ValueError(
             f"Give either model_name or blocks_args; received model_name={model_name!r}, blocks_args={blocks_args!r}."
         )
+    _check_activation((override_params or {}).get("activation"))
     if model_name is not None:
         return get_model_params(model_name, override_params)
     if isinstance(blocks_args, str) or not blocks_args:
@@ -190,6 +199,18 @@ def _stages_and_params(model_name, blocks_args, override_params):
     stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
     own_stem = GlobalParams(stem_size=stages[0].input_filters)
     return stages, override_global_params(own_stem, override_params)
+
+
+def _check_activation(name):
+    """Here and not with the other parameters, as only Keras knows its names."""
+    if not isinstance(name, str):
+        return
+    try:
+        keras.activations.get(name)
+    except ValueError as error:
+        raise ValueError(
+            f"override_params['activation']: expected the name of a Keras activation, such as 'mish'; got {name!r}."
+        ) from error
 
 
 def _resolve_classes(classes, override_params, params):

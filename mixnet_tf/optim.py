@@ -111,8 +111,10 @@ class RMSProp(keras.optimizers.Optimizer):
 def build_optimizer(recipe, learning_rate):
     """The recipe's optimizer.
 
-    Source: mnasnet_utils.py:build_optimizer.
+    Source: mnasnet_utils.py:build_optimizer; the reference has no "sgd".
     """
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(learning_rate, recipe.momentum, nesterov=True)
     return RMSProp(learning_rate, recipe.rmsprop_decay, recipe.momentum, recipe.rmsprop_epsilon)
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mixnet_tf.config import GlobalParams
+from mixnet_tf.variants import override_global_params
+
 
 class Recipe(NamedTuple):
     """Everything that decides what a training run computes; the defaults are the official ImageNet recipe.
@@ -18,6 +21,7 @@ class Recipe(NamedTuple):
     warmup_epochs: float = 5.0
     decay_factor: float = 0.97
     decay_epochs: float = 2.4
+    optimizer: str = "rmsprop"
     rmsprop_decay: float = 0.9
     momentum: float = 0.9
     rmsprop_epsilon: float = 1e-3
@@ -28,6 +32,8 @@ class Recipe(NamedTuple):
     flip: bool = True
     precision: str = "float32"
     sync_batch_norm: bool = False
+    adapt_batch_norm: bool = False
+    freeze: str = "none"
     seed: int = 0
     model_overrides: Mapping[str, Any] | None = None
 
@@ -39,9 +45,22 @@ class Recipe(NamedTuple):
         """Steps of one pass over `num_images` images, a float as in the reference."""
         return num_images / self.train_batch_size
 
+    def model_params(self, num_images):
+        """The model's parameters that the run replaces, as `build_model`'s `override_params`.
+
+        With `adapt_batch_norm`, moving statistics forget within a tenth of an epoch or ten steps, the longer of
+        the two, unless `model_overrides` says otherwise. Source: arXiv:1805.08974.
+        """
+        adapted = {}
+        if self.adapt_batch_norm:
+            adapted["batch_norm_momentum"] = max(1 - 10 / self.steps_per_epoch(num_images), 0.9)
+        return {**adapted, **(self.model_overrides or {})}
+
 
 SCHEDULES = ("exponential", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("rmsprop", "sgd")
+FREEZES = ("none", "bn", "backbone")
 
 # field: (help text of its flag, test of a value, what the test expects)
 FIELDS = {
@@ -61,6 +80,11 @@ FIELDS = {
     "warmup_epochs": ("Epochs of linear warm-up from 0.", lambda v: v >= 0, "a number from 0"),
     "decay_factor": ("exponential: factor of each drop.", lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "decay_epochs": ("exponential: epochs between two drops.", lambda v: v > 0, "a number above 0"),
+    "optimizer": (
+        "rmsprop: TensorFlow 1's; sgd: with Nesterov's momentum.",
+        lambda v: v in OPTIMIZERS,
+        f"one of {OPTIMIZERS}",
+    ),
     "rmsprop_decay": ("Decay of RMSProp's mean square.", lambda v: 0 <= v < 1, "a number from 0 to below 1"),
     "momentum": ("Momentum of the optimizer.", lambda v: 0 <= v < 1, "a number from 0 to below 1"),
     "rmsprop_epsilon": ("Added to the mean square inside the root.", lambda v: v > 0, "a number above 0"),
@@ -91,6 +115,16 @@ FIELDS = {
         lambda v: isinstance(v, bool),
         "true or false",
     ),
+    "adapt_batch_norm": (
+        "Whether the momentum of batch normalization is max(1 - 10 / steps per epoch, 0.9).",
+        lambda v: isinstance(v, bool),
+        "true or false",
+    ),
+    "freeze": (
+        "What stays as it was loaded. bn: batch normalization, statistics included; backbone: all but the classifier.",
+        lambda v: v in FREEZES,
+        f"one of {FREEZES}",
+    ),
     "seed": ("Seed of initial weights, order of images, augmentation and dropout.", lambda v: v >= 0, "from 0"),
 }
 
@@ -107,6 +141,28 @@ RECIPES = {
         flip=False,
         model_overrides={"batch_norm_momentum": 0.9},
     ),
+    # Source: arXiv:1805.08974, which chooses rate and weight decay for each dataset; these two are
+    # a point of its grid.
+    "transfer": Recipe(
+        train_batch_size=256,
+        train_epochs=50.0,
+        base_learning_rate=0.01,
+        learning_rate_schedule="cosine",
+        warmup_epochs=0.0,
+        optimizer="sgd",
+        label_smoothing=0.0,
+        moving_average_decay=0.0,
+        adapt_batch_norm=True,
+    ),
+    # The official optimizer and average at a tenth of the rate.
+    "finetune": Recipe(
+        train_batch_size=256,
+        train_epochs=30.0,
+        base_learning_rate=0.0016,
+        learning_rate_schedule="cosine",
+        warmup_epochs=1.0,
+        adapt_batch_norm=True,
+    ),
 }
 
 
@@ -121,3 +177,4 @@ def validate(recipe):
         value = getattr(recipe, field)
         if not accepts(value):
             raise ValueError(f"{field}: expected {expected}, received {value!r}.")
+    override_global_params(GlobalParams(), recipe.model_overrides)

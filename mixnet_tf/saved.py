@@ -75,7 +75,7 @@ class RunConfig(NamedTuple):
     def build_model(self, **kwargs):
         """The run's model, at its image size; keyword arguments go to `mixnet_tf.build_model`."""
         size = self.recipe.image_size
-        overrides = self.recipe.model_overrides
+        overrides = self.recipe.model_params(self.num_train_images)
         return build_model(
             self.model_name, overrides, classes=self.num_label_classes, input_shape=(size, size, 3), **kwargs
         )

@@ -61,10 +61,7 @@ def load_timm_weights(model, path, skip_head=False):
     path = os.fspath(path)
     if not path.endswith((".safetensors", ".npz")):
         raise ValueError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
-    if not tf.io.gfile.exists(path):
-        raise FileNotFoundError(f"There is no file {path}.")
-    with local_copy(path) as local:
-        arrays, metadata = _read_npz(local) if path.endswith(".npz") else _read_safetensors(local)
+    arrays, metadata = _read(path)
     _check_architecture(path, metadata)
     arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
     parsed = {name: key for name in arrays if (key := _parse(name)) is not None}
@@ -80,6 +77,23 @@ def load_timm_weights(model, path, skip_head=False):
     shapes = {name: array.shape for name, array in arrays.items()}
     for variable, name in match(model, rank(parsed, path), shapes, path, skip_head):
         variable.assign(arrays[name])
+
+
+def timm_classes(path):
+    """Number of classes of the classifier in a file that `load_timm_weights` takes; None if it has none.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: As `load_timm_weights`.
+    """
+    arrays, _ = _read(path)
+    return len(arrays["classifier.bias"]) if "classifier.bias" in arrays else None
+
+
+def _read(path):
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(f"There is no file {path}.")
+    with local_copy(path) as local:
+        return _read_npz(local) if path.endswith(".npz") else _read_safetensors(local)
 
 
 def _read_npz(path):

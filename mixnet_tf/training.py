@@ -33,7 +33,8 @@ class Trainer:
         optimizer: Its `iterations` is the step.
 
     Raises:
-        ValueError: If the model ends in an activation, or the batch does not divide over the replicas.
+        ValueError: If the model ends in an activation, the batch does not divide over the replicas, or
+            there is nothing left to train.
 
     Source: mnasnet_main.py:mnasnet_model_fn.
     """
@@ -54,6 +55,7 @@ class Trainer:
             for layer in model.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
+        _freeze(model, recipe.freeze)
         self._decayed = decayed_variables(model)
         with self.strategy.scope():
             self.learning_rate = build_learning_rate(recipe, steps_per_epoch, total_steps)
@@ -156,6 +158,16 @@ class Trainer:
             update_moving_average(self.ema_model.weights, self.model.weights, decay)
         hits = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
         return {"loss": loss, "cross_entropy": cross_entropy, "top_1_accuracy": tf.reduce_mean(hits) / replicas}
+
+
+def _freeze(model, part):
+    """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
+    if part == "backbone" and not any(layer.name == "head_dense" for layer in model.layers):
+        raise ValueError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
+    for layer in model.layers:
+        normalizes = isinstance(layer, keras.layers.BatchNormalization)
+        if (part == "bn" and normalizes) or (part == "backbone" and layer.name != "head_dense"):
+            layer.trainable = False
 
 
 def _all_finite(variables):

@@ -1,15 +1,21 @@
 """Saved weights of any kind into a built model."""
 
+import contextlib
 import os
 import warnings
+import zipfile
 
+import h5py
 import keras
 import tensorflow as tf
 
-from mixnet_tf.checkpoints import checkpoint_prefix, load_official_checkpoint
+from mixnet_tf.checkpoints import checkpoint_classes, checkpoint_prefix, load_official_checkpoint
 from mixnet_tf.files import local_copy
+from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.pretrained import imagenet_weights
-from mixnet_tf.timm import load_timm_weights
+from mixnet_tf.timm import load_timm_weights, timm_classes
+
+_KERAS, _TIMM = (".keras", ".weights.h5"), (".safetensors", ".npz")
 
 
 def load_weights(model, weights, skip_head=False):
@@ -27,22 +33,57 @@ def load_weights(model, weights, skip_head=False):
         FileNotFoundError: If there is nothing at `weights`.
         ValueError: If it is of another kind or does not fit the model.
     """
-    if not isinstance(weights, str | os.PathLike):
-        raise ValueError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
-    path = imagenet_weights(model, skip_head) if weights == "imagenet" else os.fspath(weights)
-    if path.endswith((".safetensors", ".npz")):
+    path = _checked(weights)
+    if path == "imagenet":
+        path = imagenet_weights(model, skip_head)
+    if path.endswith(_TIMM):
         load_timm_weights(model, path, skip_head)
-    elif path.endswith((".keras", ".weights.h5")):
+    elif path.endswith(_KERAS):
         _load_keras_file(model, path, skip_head)
-    elif path.endswith(".h5"):
-        raise ValueError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
     else:
         load_official_checkpoint(model, checkpoint_prefix(path), skip_head=skip_head)
 
 
-def _load_keras_file(model, path, skip_head):
-    if not tf.io.gfile.exists(path):
+def saved_classes(weights):
+    """Number of classes of the classifier in saved weights; None where they have none.
+
+    Args:
+        weights: What `load_weights` takes. "imagenet" is not downloaded for this.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `weights`.
+        ValueError: If it is of another kind, or cannot be read.
+    """
+    path = _checked(weights)
+    if path == "imagenet":
+        return CLASSES
+    if path.endswith(_TIMM):
+        return timm_classes(path)
+    if not path.endswith(_KERAS):
+        return checkpoint_classes(checkpoint_prefix(path))
+    try:
+        with local_copy(path) as local, contextlib.ExitStack() as stack:
+            if path.endswith(".keras"):
+                local = stack.enter_context(stack.enter_context(zipfile.ZipFile(local)).open("model.weights.h5"))
+            file = stack.enter_context(h5py.File(local, "r"))
+            bias = file.get("layers/dense/vars/1")  # Keras names by class; a MixNet has one dense layer
+            return None if bias is None else bias.shape[0]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable file of Keras 3: {error}") from error
+
+
+def _checked(weights):
+    if not isinstance(weights, str | os.PathLike):
+        raise ValueError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
+    path = os.fspath(weights)
+    if path.endswith(".h5") and not path.endswith(_KERAS):
+        raise ValueError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
+    if path.endswith(_KERAS) and not tf.io.gfile.exists(path):
         raise FileNotFoundError(f"weights: there is no file {path}.")
+    return path
+
+
+def _load_keras_file(model, path, skip_head):
     skipped = [layer for layer in model.layers if layer.name == "head_dense"] if skip_head else []
     try:
         with local_copy(path) as local:

@@ -69,6 +69,17 @@ def test_the_flags_given_replace_the_fields_of_the_recipe(data, tmp_path, capfd)
     )
 
 
+def test_model_overrides_replace_parameters_beside_the_recipes(data, tmp_path, capfd):
+    arguments = ("--model_name=tiny", f"--data_dir={data['digits'][0]}", f"--model_dir={tmp_path}", *_QUICK)
+    overrides = '{"dropout_rate": 0.3, "activation": "mish"}'
+    code, _, err = run(capfd, "train.py", *arguments, "--train_batch_size=512", f"--model_overrides={overrides}")
+    assert code == 0, err
+    model = load_keras_file(str(tmp_path / "final.keras"))
+    assert model.get_layer("head_dropout").rate == 0.3
+    assert model.get_layer("stem_bn").momentum == 0.9  # the digits recipe's own
+    assert model.get_layer("block_1_se").activation == "mish"
+
+
 def test_eval_prints_the_classes_of_images_by_name(data, photographs, tmp_path, capfd):
     from mixnet_tf.model import build_model
 
@@ -93,6 +104,15 @@ _BAD = [
     ("train.py", ["--dataset=no_such_dataset"], "Unknown dataset 'no_such_dataset'"),
     ("train.py", ["--dataset=folder", "--data_dir=/no/such/folder"], "there is no folder /no/such/folder"),
     ("train.py", ["--dataset=tfrecord", "--data_dir=/no/such/folder"], "no files train-*"),
+    ("train.py", ["--optimizer=adam"], "optimizer"),
+    ("train.py", ["--freeze=head"], "freeze"),
+    ("train.py", ["--freeze=bn"], "give the weights to start from"),
+    ("train.py", ["--model_overrides={{"], "is not JSON"),
+    ("train.py", ["--model_overrides=[1]"], "expected a JSON object"),
+    ("train.py", ['--model_overrides={{"dropout": 0.3}}'], "Unknown override_params ['dropout']"),
+    ("train.py", ['--model_overrides={{"dropout_rate": 2}}'], "a number from 0 to below 1"),
+    ("train.py", ['--model_overrides={{"activation": "swoosh"}}'], "swoosh"),
+    ("train.py", ["--weights={text}.keras"], "not a readable file of Keras 3"),
     ("train.py", ["--weights=/no/such/checkpoint"], "No checkpoint at /no/such/checkpoint"),
     ("train.py", ["--tpu=nowhere", "--strategy=mirrored"], "goes with strategy auto or tpu"),
     ("train.py", ["--strategy=multi_worker"], "TF_CONFIG"),

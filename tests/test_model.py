@@ -209,6 +209,11 @@ def test_the_activation_override_reaches_the_blocks_marked_sw_alone():
     assert model.get_layer("block_1_se").activation == "mish"
 
 
+def test_an_activation_that_keras_does_not_know_is_named():
+    with pytest.raises(ValueError, match="expected the name of a Keras activation, such as 'mish'; got 'swoosh'"):
+        build_model(blocks_args=OWN, override_params={"activation": "swoosh"})
+
+
 def test_another_backend_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(

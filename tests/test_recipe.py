@@ -36,6 +36,7 @@ _BAD = {
     "warmup_epochs": -1.0,
     "decay_factor": 0.0,
     "decay_epochs": 0.0,
+    "optimizer": "adam",
     "rmsprop_decay": 1.0,
     "momentum": 1.0,
     "rmsprop_epsilon": 0.0,
@@ -46,6 +47,8 @@ _BAD = {
     "flip": 1,
     "precision": "float16",
     "sync_batch_norm": None,
+    "adapt_batch_norm": 1,
+    "freeze": "head",
     "seed": -1,
 }
 
@@ -58,3 +61,19 @@ def test_every_rule_has_a_value_that_breaks_it():
 def test_a_value_out_of_range_is_refused_by_name(field):
     with pytest.raises(ValueError, match=f"{field}: expected .*received"):
         validate(Recipe()._replace(**{field: _BAD[field]}))
+
+
+@pytest.mark.parametrize("overrides", [{"dropout": 0.3}, {"dropout_rate": 1.0}, {"activation": 3}])
+def test_model_overrides_out_of_range_are_refused_with_the_recipe(overrides):
+    with pytest.raises(ValueError, match="override_params"):
+        validate(Recipe(model_overrides=overrides))
+
+
+def test_the_transfer_recipe_is_the_papers():
+    recipe = RECIPES["transfer"]
+    assert (recipe.optimizer, recipe.momentum, recipe.learning_rate_schedule) == ("sgd", 0.9, "cosine")
+    assert recipe.train_batch_size == 256 and recipe.warmup_epochs == 0
+    assert 1e-4 <= recipe.base_learning_rate <= 0.1
+    assert recipe.model_params(256 * 50) == {"batch_norm_momentum": 0.9}
+    assert recipe.model_params(256 * 400) == {"batch_norm_momentum": 1 - 10 / 400}
+    assert Recipe().model_params(256 * 50) == {}

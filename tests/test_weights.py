@@ -8,7 +8,7 @@ import tensorflow as tf
 import tiny
 
 import mixnet_tf
-from mixnet_tf.weights import load_weights
+from mixnet_tf.weights import load_weights, saved_classes
 
 CHECKPOINT = str(tiny.GOLDEN / "tiny-s" / "model.ckpt")
 X = tiny.images(2, 40, 40, 3)
@@ -81,6 +81,22 @@ def test_skip_head_reads_all_but_the_dense_layer(source, three_classes, files, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_classes_of_saved_weights_are_known_without_a_model(files, kind):
+    assert saved_classes(files[kind]) == 10
+
+
+@pytest.mark.parametrize("name", ["headless.keras", "headless.weights.h5"])
+def test_saved_weights_without_a_classifier_have_no_classes(headless, tmp_path, name):
+    path = tmp_path / name
+    headless.save(path) if name.endswith(".keras") else headless.save_weights(path)
+    assert saved_classes(path) is None
+
+
+def test_the_published_weights_are_of_1000_classes():
+    assert saved_classes("imagenet") == 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_of_another_class_count_are_refused_and_nothing_changes(three_classes, files, kind):
     tiny.randomise(three_classes, seed=6)
     before = tiny.values(three_classes)
@@ -145,18 +161,22 @@ def test_a_file_of_other_contents_is_refused_by_its_name(source, tmp_path, name)
     (tmp_path / name).write_text("not weights")
     with pytest.raises(ValueError, match=f"{name} does not fit model 'mixnet-s': "):
         load_weights(source, tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is not a readable file of Keras 3: "):
+        saved_classes(tmp_path / name)
 
 
 def test_a_plain_h5_file_says_which_name_is_expected(source, files, tmp_path):
     shutil.copy(files["h5"], tmp_path / "m.h5")
-    with pytest.raises(ValueError, match="m.h5 is named neither .keras nor .weights.h5"):
-        load_weights(source, tmp_path / "m.h5")
+    for read in (lambda path: load_weights(source, path), saved_classes):
+        with pytest.raises(ValueError, match="m.h5 is named neither .keras nor .weights.h5"):
+            read(tmp_path / "m.h5")
 
 
 @pytest.mark.parametrize("name", ["none.keras", "none.weights.h5", "none/model.ckpt", "none"])
 def test_weights_that_are_not_there_are_named(source, tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / name))):
-        load_weights(source, tmp_path / name)
+    for read in (lambda path: load_weights(source, path), saved_classes):
+        with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / name))):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("weights", [3, ["a"], b"m.keras", True])

@@ -1,0 +1,59 @@
+"""A run's loss and accuracy by step: python benchmarks/plot_training.py --model_dir=DIR --output=training.png.
+
+Reads metrics.jsonl, also of a run that goes on. Needs matplotlib: pip install 'mixnet_tf[docs]'.
+"""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from absl import flags
+
+from mixnet_tf import command_line
+from mixnet_tf.progress import METRICS, read_metrics
+from mixnet_tf.saved import RunConfig
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "The run's folder.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "The PNG file to write.", required=True)
+
+
+def main():
+    """Draws the picture; returns the exit code."""
+    config = RunConfig.read(_MODEL_DIR.value)
+    rows = read_metrics(_MODEL_DIR.value)
+    trained = [row for row in rows if row["kind"] == "train"]
+    evaluated = [row for row in rows if row["kind"] == "eval"]
+    if not trained:
+        raise ValueError(f"{_MODEL_DIR.value}/{METRICS} has no row of training yet.")
+
+    figure, (loss, accuracy) = plt.subplots(2, 1, figsize=(6.4, 4.8), dpi=150, sharex=True)
+    loss.plot(*_series(trained, "loss"), color="#1d4ed8", linewidth=1.2)
+    loss.set_ylabel("loss, with L2")
+    accuracy.plot(*_series(trained, "top_1_accuracy"), color="#1d4ed8", linewidth=1.2, label="training batches")
+    if evaluated:
+        accuracy.plot(*_series(evaluated, "top_1_accuracy"), "o", color="#b45309", markersize=5, label="evaluation")
+        last = evaluated[-1]
+        accuracy.annotate(
+            f"{last['top_1_accuracy']:.1%}", (last["step"], last["top_1_accuracy"]), (-4, -14),
+            textcoords="offset points", ha="right", fontsize=8, color="#b45309",
+        )  # fmt: skip
+    accuracy.set(ylabel="top-1 accuracy", xlabel=f"step, {config.recipe.train_batch_size} images each", ylim=(0, 1.05))
+    accuracy.legend(frameon=False, fontsize=8, loc="lower right")
+    loss.set_title(f"{config.model_name} on {config.dataset}, {config.recipe.image_size} px", loc="left", fontsize=10)
+    for axes in (loss, accuracy):
+        axes.grid(color="#e5e7eb", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(_OUTPUT.value)
+    plt.close(figure)
+    return 0
+
+
+def _series(rows, name):
+    return [row["step"] for row in rows], [row[name] for row in rows]
+
+
+if __name__ == "__main__":
+    command_line.run(main)

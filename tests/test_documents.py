@@ -1,0 +1,123 @@
+"""The notebook, the pictures and the files beside the code do what they say."""
+
+import ast
+import json
+import re
+
+import pytest
+from cli import ROOT, process, run
+
+import mixnet_tf
+
+
+@pytest.mark.soak
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # its kernel is Jupyter's process, not a test's
+    notebook = nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(
+        "".join(str(value) for value in output.get("data", {"": output.get("text", "")}).values())
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+    assert "mixnet_s_32_fp32.tflite" in printed
+    assert (tmp_path / "digits.keras").exists()
+
+
+def test_the_notebook_is_stored_without_outputs_and_installs_only_where_needed():
+    notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    sources = ["".join(cell["source"]) for cell in cells]
+    assert [source for source in sources if "pip" in source] == [sources[0]]
+    assert 'find_spec("mixnet_tf") is None' in sources[0]
+    for source in sources:
+        compile(source, "cell", "exec")
+
+
+def test_the_family_is_drawn_from_the_papers_figures(tmp_path, capfd):
+    pytest.importorskip("matplotlib")
+    code, _, err = run(capfd, "benchmarks/plot_family.py", f"--output={tmp_path}/family.png")
+    assert code == 0, err
+    assert (tmp_path / "family.png").read_bytes().startswith(b"\x89PNG")
+    script = (ROOT / "benchmarks" / "plot_family.py").read_text()
+    drawn = ast.literal_eval(re.search(r"^_MIXNET = (\{.*?\})", script, re.MULTILINE)[1])
+    readme = (ROOT / "README.md").read_text()
+    for name, (cost, accuracy) in drawn.items():
+        [row] = [line for line in readme.splitlines() if line.startswith(f"| `{name.lower()}`")]
+        assert f"{cost}M /" in row and f"| {accuracy} /" in row
+
+
+def test_the_curve_of_a_run_is_drawn_from_its_metrics(tmp_path, capfd):
+    pytest.importorskip("matplotlib")
+    from mixnet_tf.recipe import RECIPES
+    from mixnet_tf.saved import RunConfig
+
+    script, arguments = "benchmarks/plot_training.py", (f"--model_dir={tmp_path}", f"--output={tmp_path}/a.png")
+    RunConfig("mixnet-s", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
+    code, _, err = run(capfd, script, *arguments)
+    assert code == 2 and "no row of training yet" in err and not (tmp_path / "a.png").exists()
+    rows = [{"step": s, "kind": "train", "loss": 3 / s, "top_1_accuracy": 1 - 1 / s} for s in (1, 2, 3)]
+    rows.append({"step": 3, "kind": "eval", "top_1_accuracy": 0.6})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "ki')
+    code, _, err = run(capfd, script, *arguments)
+    assert code == 0, err
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_curve_of_no_run_is_one_clear_line(tmp_path, capfd):
+    pytest.importorskip("matplotlib")
+    code, _, err = run(capfd, "benchmarks/plot_training.py", "--model_dir=/no/such", f"--output={tmp_path}/a.png")
+    assert code == 2 and "holds no training run" in err and "Traceback" not in err
+
+
+def test_changelog_and_citation_name_the_version():
+    version = mixnet_tf.__version__
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {version}\n" in citation and "1907.09595" in citation
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("document", ["TRANSFER.md"])
+def test_the_python_of_the_docs_runs(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / document).read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    scope = {}
+    for block in blocks:
+        exec(block, scope)
+
+
+@pytest.mark.soak
+def test_the_transfer_benchmark_measures_every_start(tmp_path, data_dir):
+    program = f"import sys, runpy; sys.path.insert(0, {str(ROOT / 'tests')!r}); import tiny_run; tiny_run.register(); "
+    program += f"runpy.run_path({str(ROOT / 'benchmarks' / 'transfer_digits.py')!r}, run_name='__main__')"
+    (tmp_path / "tiny_transfer.py").write_text(program)
+    flags = ("--model_name=tiny", "--image_size=16", "--pretrain_epochs=0.1", "--epochs=0.1", "--seeds=1")
+    done = process(tmp_path / "tiny_transfer.py", *flags, f"--output={tmp_path}/out", f"--data_dir={data_dir}")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out" / "transfer.json").read_text())["rows"]
+    assert [row["start"] for row in rows] == [
+        "frozen backbone",
+        "frozen batch normalization",
+        "free backbone",
+        "from scratch",
+    ]
+    assert {row["steps"] for row in rows} == {2} and all(0 <= row["top_1_accuracy"] <= 1 for row in rows)
+    assert (tmp_path / "out" / "transfer.md").read_text().count("|\n") == 6
+
+
+def test_the_transfer_table_is_the_measured_one():
+    rows = json.loads((ROOT / "benchmarks" / "transfer_digits.json").read_text())["rows"]
+    document = (ROOT / "docs" / "TRANSFER.md").read_text()
+    for start in {row["start"] for row in rows}:
+        [line] = [line for line in document.splitlines() if line.startswith(f"| {start} |")]
+        cells = []
+        for steps in sorted({row["steps"] for row in rows}):
+            found = [row["top_1_accuracy"] for row in rows if (row["start"], row["steps"]) == (start, steps)]
+            assert len(found) == 3
+            cells.append(f"{sum(found) / 3:.1%} ({min(found):.1%} to {max(found):.1%})")
+        assert line == f"| {start} | {' | '.join(cells)} |"
