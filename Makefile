@@ -24,6 +24,8 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 bench: .venv/installed
+	$(BIN)/python benchmarks/bench_input.py
+	$(BIN)/python benchmarks/bench_train.py
 	$(BIN)/python benchmarks/bench_depthwise.py
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l
 
