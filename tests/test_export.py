@@ -329,9 +329,10 @@ def test_images_of_a_folder_are_verified_and_calibrated_with(trained, tmp_path, 
     assert found["num_images"] == 2 and "top_1_accuracy" not in found and found["written"]
 
 
-def test_the_documented_client_needs_nothing_of_ours(exported):
-    text = (SCRIPT.parent / "docs" / "DEPLOYMENT.md").read_text()
-    client = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+@pytest.mark.parametrize("document, language", [("README.md", "py"), ("docs/DEPLOYMENT.md", "python")])
+def test_the_documented_client_needs_nothing_of_ours(document, language, exported):
+    text = (SCRIPT.parent / document).read_text()
+    client = re.search(rf"```{language}\n(import numpy.*?)```", text, re.DOTALL)[1]
     assert "mixnet_tf" not in client and "Interpreter(" in client
     client = client.replace("mixnet_s_48", f"mixnet_t_{SIZE}").replace("48", str(SIZE))
     done = subprocess.run(
