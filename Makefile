@@ -11,7 +11,7 @@ EXTRAS := pytest ruff scikit-learn ai-edge-litert safetensors mediapipe litert-q
 demo: .venv/installed
 	$(BIN)/python train.py --model_dir=runs/demo
 	$(BIN)/python eval.py --model_dir=runs/demo
-	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export
+	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -66,6 +66,8 @@ def train_examples(split, recipe, first_image=0, shard=0, num_shards=1, use_cach
     cached = split.read(None, shard, num_shards).cache() if use_cache else None
 
     def epoch_examples(epoch):
+        # The seed of this function's graph alone: a global one would mix with ours, and one of 0 cannot be compared.
+        tf.compat.v1.set_random_seed(1)
         seed = tf.random.experimental.stateless_fold_in(tf.constant((recipe.seed, shard)), epoch)
         files_seed, order_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2)[:, 0])
         examples = split.read(files_seed, shard, num_shards) if cached is None else cached

@@ -75,6 +75,23 @@ def exported(trained, digits, tmp_path_factory):
     return folder, result
 
 
+def test_units_that_ruin_the_integers_are_left_out(trained, digits, tmp_path, monkeypatch, capsys):
+    def ruinous(model, images):
+        bn = [layer for layer in model.layers if layer.name == "block_1_mixconv_bn"][0]
+        units = np.ones(bn.gamma.shape[0])
+        units[0] = 1e-3  # in its units this channel reaches a thousand, and the others keep no digits
+        return {bn.name: units}
+
+    monkeypatch.setattr("mixnet_tf.export.export.channel_units", ruinous)
+    images, labels = digits[False].images[:60], digits[False].labels[:60]
+    options = Options(formats=("int8",), crop=False, latency_runs=0)
+    calibration = digits[True].images[:60]
+    result = export_model(trained, str(tmp_path), images, labels, calibration_images=calibration, options=options)
+    errors = re.findall(r"squared error (\S+)", capsys.readouterr().out)
+    assert float(errors[0]) > 10 * float(errors[1])
+    assert result["files"][0]["written"]
+
+
 def row(exported, name):
     return next(found for found in exported[1]["files"] if found["format"] == name)
 

@@ -61,6 +61,18 @@ def test_another_seed_gives_another_order(numbered):
     assert len(orders) == 3
 
 
+def test_a_global_seed_changes_nothing(numbered, data_dir):
+    digits = load_split("digits", data_dir, True)
+    try:
+        orders = []
+        for seed in (None, 0, 7):
+            tf.random.set_seed(seed)
+            orders.append([_labels(train_batches(split, _RECIPE, 20), 3) for split in (numbered, digits)])
+    finally:
+        tf.random.set_seed(None)
+    assert orders[0] == orders[1] == orders[2]
+
+
 def test_labels_stay_with_their_images(numbered):
     for images, labels in train_batches(numbered, _RECIPE, 5).take(10):
         np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
