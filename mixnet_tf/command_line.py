@@ -20,6 +20,8 @@ def run(main):
     def guarded(argv):
         if len(argv) > 1:
             return _fail(f"Unknown arguments {argv[1:]}; every option is a flag, such as --model_dir=DIR.")
+        if flags.FLAGS.only_check_args:  # absl itself looks only the first time in a process
+            return 0
         try:
             return main()
         except (ValueError, OSError, ImportError, FloatingPointError, tf.errors.OpError) as error:
