@@ -23,6 +23,12 @@ def photographs():
 
 
 @pytest.fixture(scope="session")
+def two_replicas():
+    """The one strategy of two replicas: the collectives of a second in the process would take the first's keys."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """Where digits is prepared, once for all tests."""
     return str(tmp_path_factory.mktemp("data"))

@@ -121,11 +121,6 @@ def test_the_average_follows_the_unbiased_moving_variance_of_the_same_step():
         np.testing.assert_allclose(ema, 2 / 11 * old + 9 / 11 * new, rtol=1e-4, atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def test_two_replicas_with_synchronized_statistics_are_one_device(two_replicas):
     one, two = _small_trainer(sync_batch_norm=True), _small_trainer(two_replicas, sync_batch_norm=True)
     np.testing.assert_allclose(_run(one), _run(two), rtol=1e-5)

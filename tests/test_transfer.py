@@ -98,8 +98,7 @@ def test_the_l2_term_of_a_frozen_backbone_is_the_classifiers():
     np.testing.assert_allclose(float(metrics["loss"]) - float(metrics["cross_entropy"]), expected, rtol=1e-4)
 
 
-def test_a_frozen_run_over_two_replicas_is_one_devices():
-    two_replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_a_frozen_run_over_two_replicas_is_one_devices(two_replicas):
     fields = {"freeze": "bn", "optimizer": "sgd", "base_learning_rate": 0.1}
     one, two = _trained(**fields)[1], _trained(two_replicas, **fields)[1]
     for name in set(one) - {"head_dropout"}:
