@@ -101,6 +101,10 @@ def _model_variables(shapes, use_ema, prefix):
     orphans = [name for name in shapes if name.endswith(_EMA) and name.removesuffix(_EMA) not in raw]
     if orphans:
         raise ValueError(f"{prefix} has averages of variables that it lacks:\n" + listing(orphans))
+    parsed = {name: _parse(name) for name in raw}
+    foreign = [name for name, key in parsed.items() if key is None]
+    if foreign:
+        raise ValueError(f"{prefix} has variables that are not MixNet's:\n" + listing(foreign))
     if use_ema:
         lacking = [name for name in raw if name + _EMA not in shapes]
         if lacking:
@@ -108,10 +112,6 @@ def _model_variables(shapes, use_ema, prefix):
                 f"{prefix} has no moving average for {len(lacking)} of {len(raw)} variables; "
                 f"use_ema=False reads the raw weights.\n" + listing(lacking)
             )
-    parsed = {name: _parse(name) for name in raw}
-    foreign = [name for name, key in parsed.items() if key is None]
-    if foreign:
-        raise ValueError(f"{prefix} has variables that are not MixNet's:\n" + listing(foreign))
     return {key: name + _EMA if use_ema else name for key, name in rank(parsed, prefix).items()}
 
 

@@ -87,13 +87,19 @@ class MixnetDecoder:
         Raises:
             ValueError: For an unknown, repeated, missing or malformed option.
         """
-        if isinstance(string_list, str):
-            raise ValueError(f"Expected a list of block strings, received the string {string_list!r}.")
+        if not isinstance(string_list, list | tuple):
+            raise ValueError(f"Expected a list of block strings, received {string_list!r}.")
         return [_decode_block_string(text) for text in string_list]
 
     @staticmethod
     def encode(blocks_args):
-        """A list of `BlockArgs` to block strings, in the reference's order of options."""
+        """A list of `BlockArgs` to block strings, in the reference's order of options.
+
+        Raises:
+            ValueError: For anything else.
+        """
+        if not isinstance(blocks_args, list | tuple) or not all(isinstance(block, BlockArgs) for block in blocks_args):
+            raise ValueError(f"Expected a list of BlockArgs, received {blocks_args!r}.")
         return [_encode_block_string(block) for block in blocks_args]
 
 

@@ -19,6 +19,8 @@ def parts(model):
     Raises:
         ValueError: If the model is not a MixNet.
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a MixNet of mixnet_tf, received {model!r}.")
     found = {"stem": []}
     for layer in model.layers:
         words = layer.name.split("_")
@@ -96,6 +98,8 @@ def features_model(model, names=None):
     available = endpoints(model)
     if names is None:
         names = [name for name in available if name.startswith("reduction_") and "/" not in name]
+    if not isinstance(names, list | tuple) or not names:
+        raise ValueError(f"names: expected a list of endpoints such as ['reduction_5'], received {names!r}.")
     unknown = [name for name in names if name not in available]
     if unknown:
         raise ValueError(f"Model {model.name!r} has no endpoints {unknown}; it has {list(available)}.")
@@ -116,17 +120,23 @@ def multiply_adds(model, image_size=None):
     Returns:
         An int.
 
+    Raises:
+        ValueError: If the model is not a MixNet, or for an `image_size` that is not a whole number from 1.
+
     Example:
         >>> import mixnet_tf
         >>> mixnet_tf.multiply_adds(mixnet_tf.MixNetS()) / 1e6
         239.17336
     """
+    by_part = parts(model)
     height, width = model.input_shape[1:3]
     if image_size is not None:
+        if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
+            raise ValueError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
         height = width = image_size
     size = (height or 224, width or 224)
     total = 0
-    for layer in [layer for group in parts(model).values() for layer in group]:
+    for layer in [layer for group in by_part.values() for layer in group]:
         size = [-(-n // stride) for n, stride in zip(size, getattr(layer, "strides", (1, 1)), strict=True)]
         products = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)  # kernels, not vectors
         slides = not isinstance(layer, layers.SqueezeExcite | keras.layers.Dense)

@@ -40,10 +40,14 @@ def _concat(groups):
 
 
 def _kernel_sizes(kernel_size):
-    sizes = [kernel_size] if isinstance(kernel_size, int) else list(kernel_size)
-    if not sizes or not all(isinstance(k, int) and k > 0 and k % 2 == 1 for k in sizes):
+    sizes = [kernel_size] if isinstance(kernel_size, int) else kernel_size
+    if (
+        not isinstance(sizes, list | tuple)
+        or not sizes
+        or not all(isinstance(k, int) and k > 0 and k % 2 for k in sizes)
+    ):
         raise ValueError(f"kernel_size: expected odd positive ints, one per channel group; received {kernel_size!r}.")
-    return sizes
+    return list(sizes)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -91,6 +95,7 @@ class GroupedConv2D(keras.layers.Layer):
             raise ValueError(f"filters: expected a whole number from 1, received {filters!r}.")
         self.filters = filters
         self.kernel_size = _kernel_sizes(kernel_size)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
         groups = len(self.kernel_size)
@@ -135,6 +140,7 @@ class MixConv(keras.layers.Layer):
     def __init__(self, kernel_size, strides=(1, 1), dilated=False, **kwargs):
         super().__init__(**kwargs)
         self.kernel_size = _kernel_sizes(kernel_size)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
         self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
         if len(self.strides) != 2 or self.strides[0] != self.strides[1] or self.strides[0] < 1:
             raise ValueError(f"strides: expected two equal positive ints, as depthwise ops take; received {strides!r}.")

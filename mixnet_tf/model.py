@@ -18,8 +18,17 @@ def preprocess_input(images):
 
     Returns:
         A float32 tensor of the same shape: minus the ImageNet mean, over its standard deviation.
+
+    Raises:
+        ValueError: For anything but images of three channels.
     """
-    return layers.Preprocessing(dtype="float32")(keras.ops.convert_to_tensor(images, "float32"))
+    try:
+        images = keras.ops.convert_to_tensor(images, "float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"images: expected numbers, (..., height, width, 3); received {images!r}.") from error
+    if len(images.shape) < 3 or images.shape[-1] != 3:
+        raise ValueError(f"images: expected the shape (..., height, width, 3), received {tuple(images.shape)}.")
+    return layers.Preprocessing(dtype="float32")(images)
 
 
 def build_model(
@@ -191,20 +200,20 @@ def stages_and_params(model_name, blocks_args=None, override_params=None):
         raise ValueError(
             f"Give either model_name or blocks_args; received model_name={model_name!r}, blocks_args={blocks_args!r}."
         )
-    _check_activation((override_params or {}).get("activation"))
     if model_name is not None:
-        return get_model_params(model_name, override_params)
+        stages, params = get_model_params(model_name, override_params)
+        _check_activation(params.activation)
+        return stages, params
     if isinstance(blocks_args, str) or not blocks_args:
         raise ValueError(f"blocks_args: expected a list with at least one block string, received {blocks_args!r}.")
     stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
-    own_stem = GlobalParams(stem_size=stages[0].input_filters)
-    return stages, override_global_params(own_stem, override_params)
+    params = override_global_params(GlobalParams(stem_size=stages[0].input_filters), override_params)
+    _check_activation(params.activation)
+    return stages, params
 
 
 def _check_activation(name):
     """Here and not with the other parameters, as only Keras knows its names."""
-    if not isinstance(name, str):
-        return
     try:
         keras.activations.get(name)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """The released networks, MixNet-S, M and L, as block strings and parameters."""
 
 import math
+from collections.abc import Mapping
 
 from mixnet_tf.config import GlobalParams, MixnetDecoder
 
@@ -69,7 +70,9 @@ def override_global_params(global_params, override_params):
     Raises:
         ValueError: For an unknown field or a value out of its range.
     """
-    overrides = {} if override_params is None else dict(override_params)
+    if override_params is not None and not isinstance(override_params, Mapping):
+        raise ValueError(f"override_params: expected a dict of fields of GlobalParams, received {override_params!r}.")
+    overrides = dict(override_params or {})
     unknown = sorted(set(overrides) - set(GlobalParams._fields))
     if unknown:
         raise ValueError(f"Unknown override_params {unknown}; allowed are {list(GlobalParams._fields)}.")
