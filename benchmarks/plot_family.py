@@ -3,6 +3,8 @@
 Every figure is a paper's own, none was measured here. Needs matplotlib: pip install 'mixnet_tf[docs]'.
 """
 
+import pathlib
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -24,7 +26,8 @@ _GREY, _BLUE = "#6b7280", "#1d4ed8"
 
 
 def main(_):
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), dpi=150)
+    plt.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
     for family, points in _PEERS.items():
         axes.plot(*zip(*points.values(), strict=True), "o-", color=_GREY, markersize=4, linewidth=1)
         for name, (cost, accuracy) in points.items():
@@ -33,10 +36,7 @@ def main(_):
     for name, (cost, accuracy) in _MIXNET.items():
         _label(axes, name, cost, accuracy, _BLUE, above=True)
     axes.set(xlabel="multiply-adds per image, millions", ylabel="ImageNet top-1, %", xlim=(190, 690), ylim=(71, 80))
-    axes.set_title("Accuracy and cost, as the papers give them", loc="left", fontsize=10)
-    axes.grid(color="#e5e7eb", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title("Accuracy and cost, as the papers give them")
     figure.tight_layout()
     figure.savefig(_OUTPUT.value)
     plt.close(figure)

@@ -3,6 +3,8 @@
 Reads metrics.jsonl, also of a run that goes on. Needs matplotlib: pip install 'mixnet_tf[docs]'.
 """
 
+import pathlib
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -27,7 +29,8 @@ def main():
     if not trained:
         raise ValueError(f"{_MODEL_DIR.value}/{METRICS} has no row of training yet.")
 
-    figure, (loss, accuracy) = plt.subplots(2, 1, figsize=(6.4, 4.8), dpi=150, sharex=True)
+    plt.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
+    figure, (loss, accuracy) = plt.subplots(2, 1, figsize=(6.4, 4.8), sharex=True)
     loss.plot(*_series(trained, "loss"), color="#1d4ed8", linewidth=1.2)
     loss.set_ylabel("loss, with L2")
     accuracy.plot(*_series(trained, "top_1_accuracy"), color="#1d4ed8", linewidth=1.2, label="training batches")
@@ -40,11 +43,7 @@ def main():
         )  # fmt: skip
     accuracy.set(ylabel="top-1 accuracy", xlabel=f"step, {config.recipe.train_batch_size} images each", ylim=(0, 1.05))
     accuracy.legend(frameon=False, fontsize=8, loc="lower right")
-    loss.set_title(f"{config.model_name} on {config.dataset}, {config.recipe.image_size} px", loc="left", fontsize=10)
-    for axes in (loss, accuracy):
-        axes.grid(color="#e5e7eb", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+    loss.set_title(f"{config.model_name} on {config.dataset}, {config.recipe.image_size} px")
     figure.tight_layout()
     figure.savefig(_OUTPUT.value)
     plt.close(figure)

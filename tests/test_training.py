@@ -9,6 +9,8 @@ import tensorflow as tf
 from tiny import GOLDEN, build_tiny, images, randomise
 
 import mixnet_tf
+from mixnet_tf.data import load_split
+from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.layers import BatchNormalization, Dropout
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
@@ -70,22 +72,25 @@ def test_the_l2_term_is_the_references_in_all_ten_steps(golden, ten_steps):
     np.testing.assert_allclose(ours, theirs, rtol=2e-3)  # a norm of all weights hides most of the rounding
 
 
-def _small_trainer(strategy=None, jit_compile=False, dropout=0.0, **fields):
+def _small_model(classes=5, dropout=0.0):
     """Two blocks, one of them with mixed kernels, squeeze-and-excitation and a residual."""
-    blocks = ["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3.5_a1.1_p1.1_s11_e3_i8_o8_se0.5_sw"]
+    model = mixnet_tf.build_model(
+        blocks_args=["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3.5_a1.1_p1.1_s11_e3_i8_o8_se0.5_sw"],
+        override_params={"feature_size": 16, "dropout_rate": dropout, "batch_norm_momentum": 0.9},
+        classes=classes,
+        classifier_activation=None,
+        input_shape=(16, 16, 3),
+    )
+    randomise(model)
+    return model
+
+
+def _small_trainer(strategy=None, jit_compile=False, dropout=0.0, **fields):
     recipe = Recipe(train_batch_size=8, base_learning_rate=0.3, warmup_epochs=0.0, learning_rate_schedule="constant")
-    recipe = recipe._replace(**fields)
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
-        model = mixnet_tf.build_model(
-            blocks_args=blocks,
-            override_params={"feature_size": 16, "dropout_rate": dropout, "batch_norm_momentum": 0.9},
-            classes=5,
-            classifier_activation=None,
-            input_shape=(16, 16, 3),
-        )
-        randomise(model)
-        return Trainer(model, recipe, 4.0, strategy, jit_compile=jit_compile)
+        model = _small_model(dropout=dropout)
+        return Trainer(model, recipe._replace(**fields), 4.0, strategy, jit_compile=jit_compile)
 
 
 def _run(trainer, steps=4):
@@ -187,6 +192,21 @@ def test_the_whole_step_compiles_under_xla(precision):
     assert np.isfinite(float(loss["loss"])) and compiled.step == 1
     # Dropout, absent from the plain one, moves the loss little; bfloat16 has 8 bits.
     np.testing.assert_allclose(float(loss["loss"]), float(same["loss"]), rtol=0.3)
+
+
+@pytest.mark.parametrize("precision, images_off", [("float32", 1), ("mixed_bfloat16", 36)])
+def test_the_evaluation_compiles_under_xla(precision, images_off, data_dir):
+    split = load_split("digits", data_dir, False)
+    policy = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(precision)
+        model = _small_model(classes=10)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    plain, compiled = (build_evaluator(model, split, crop=False, jit_compile=jit)() for jit in (False, True))
+    assert compiled["num_images"] == plain["num_images"] == 360
+    for name in ("top_1_accuracy", "top_5_accuracy"):
+        np.testing.assert_allclose(compiled[name], plain[name], atol=images_off / 360)
 
 
 def test_a_dataset_loop_is_the_same_as_single_steps():
