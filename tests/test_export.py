@@ -18,6 +18,7 @@ from mixnet_tf.export import report, runtime
 from mixnet_tf.export.command import Settings, export_command
 from mixnet_tf.export.export import Options, export_model
 from mixnet_tf.export.images import dataset_images, folder_images
+from mixnet_tf.export.metadata import with_metadata
 from mixnet_tf.saved import Opened
 
 SIZE = 32  # pixels
@@ -150,6 +151,23 @@ def test_labels_lie_beside_the_files_and_inside_them(exported, digits):
     assert (exported[0] / "labels.txt").read_text().split() == names
     with zipfile.ZipFile(exported[0] / row(exported, "fp32")["file"]) as archive:
         assert archive.read("labels.txt").decode().split() == names
+
+
+def test_weights_that_lie_behind_the_flatbuffer_come_along_when_metadata_makes_it_longer(exported, digits):
+    """As litert-quantizer writes them."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    content = (exported[0] / row(exported, "fp32")["file"]).read_bytes()
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    largest = max(model.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    weights, largest.data = bytes(largest.data), None
+    largest.offset, largest.size = 16, len(weights)  # a first guess, of the same width as the true place
+    largest.offset = -(-len(flatbuffer_utils.convert_object_to_bytearray(model)) // 16) * 16
+    outside = flatbuffer_utils.convert_object_to_bytearray(model).ljust(largest.offset, b"\0") + weights
+    names = {"input_name": "image", "output_name": "probabilities", "labels": None, "author": None}
+    described = with_metadata(outside, name="x", description="x", licence="x", **names)
+    images = digits[False].images[:4]
+    np.testing.assert_array_equal(runtime.predict(described, images), runtime.predict(content, images))
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8"])

@@ -35,7 +35,7 @@ def with_metadata(content, *, name, description, licence, author, input_name, ou
     Returns:
         The new model's bytes.
     """
-    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     schema = flatbuffer_utils.schema_fb
     buffer = schema.BufferT()
     buffer.data = list(_metadata(name, description, licence, author, input_name, output_name, labels))
