@@ -95,3 +95,28 @@ def released_archive(tmp_path_factory):
     from mirror import write_released_archive
 
     return write_released_archive(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="session")
+def digits(data_dir):
+    """Digits' images as the export takes them, by whether they are those to train with."""
+    pytest.importorskip("sklearn")
+    from exported_digits import digits_images
+
+    return digits_images(data_dir)
+
+
+@pytest.fixture(scope="session")
+def trained(digits):
+    """A classifier of digits; a test may not change it."""
+    from exported_digits import train
+
+    return train(digits)
+
+
+@pytest.fixture(scope="session")
+def exported(trained, digits, tmp_path_factory):
+    """(folder, report) of that classifier in every format."""
+    from exported_digits import export
+
+    return export(trained, digits, tmp_path_factory.mktemp("exported"))

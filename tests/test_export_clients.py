@@ -1,0 +1,104 @@
+"""Clients that open the exported files: LiteRT, MediaPipe, TensorFlow, and those of the documents."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from cli import ROOT
+from exported_digits import SIZE, row
+
+from mixnet_tf.export import runtime
+from mixnet_tf.export.export import Options, export_model
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", np.float32), ("int8", np.float32), ("int8_full", np.uint8)])
+def test_the_signature_names_its_input_and_output(exported, name, dtype):
+    loaded = runtime.interpreter((exported[0] / row(exported, name)["file"]).read_bytes())
+    signature = loaded.get_signature_runner("serving_default")
+    inputs, outputs = signature.get_input_details(), signature.get_output_details()
+    assert list(inputs) == ["image"] and list(outputs) == ["probabilities"]
+    assert inputs["image"]["dtype"] == dtype and outputs["probabilities"]["dtype"] == dtype
+    assert list(inputs["image"]["shape"]) == [1, SIZE, SIZE, 3]
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8"])
+def test_litert_compiled_model_agrees_with_keras(exported, trained, digits, name):
+    compiled_model = pytest.importorskip("ai_edge_litert.compiled_model")
+    model = compiled_model.CompiledModel.from_file(str(exported[0] / row(exported, name)["file"]))
+    inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
+    images = digits[False].images[:20]
+    tops = []
+    for image in images:
+        inputs[0].write(np.ascontiguousarray(image[np.newaxis]))
+        model.run_by_index(0, inputs, outputs)
+        tops.append(np.argmax(outputs[0].read(10, np.float32)))
+    expected = trained.predict(images, verbose=0).argmax(-1)
+    assert np.mean(tops == expected) >= (1 if name == "fp32" else 0.95)
+
+
+def test_mediapipe_classifies_with_each_file_alone(exported, trained, digits, tmp_path):
+    pytest.importorskip("mediapipe")
+    # In a process of its own: MediaPipe brings a runtime of its own.
+    client = """
+import sys
+import mediapipe
+import numpy as np
+from mediapipe.tasks.python import BaseOptions, vision
+for path in sys.argv[2:]:
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=path), max_results=1)
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        for image in np.load(sys.argv[1]):
+            picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+            print("top", path, classifier.classify(picture).classifications[0].categories[0].category_name)
+"""
+    images = np.round(digits[False].images[:20]).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    paths = {name: str(exported[0] / row(exported, name)["file"]) for name in ("fp32", "fp16", "int8", "int8_full")}
+    command = [sys.executable, "-c", client, str(tmp_path / "images.npy"), *paths.values()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("top ")]
+    names = digits[False].label_names
+    expected = [names[top] for top in trained.predict(images.astype(np.float32), verbose=0).argmax(-1)]
+    for name, path in paths.items():
+        tops = [label for _, at, label in lines if at == path]
+        agreement = np.mean([a == b for a, b in zip(tops, expected, strict=True)])
+        assert agreement >= (0.95 if "int8" in name else 1), name
+
+
+def test_the_saved_model_serves_floats_and_encoded_images(exported, trained, digits):
+    loaded = tf.saved_model.load(str(exported[0] / row(exported, "saved_model")["file"]))
+    images = np.round(digits[False].images[:3])
+    encoded = tf.constant([tf.io.encode_png(image.astype(np.uint8)).numpy() for image in images])
+    expected = trained.predict(images, verbose=0)
+    by_bytes = loaded.signatures["image_bytes"](image_bytes=encoded)["probabilities"]
+    by_floats = loaded.signatures["serving_default"](image=tf.constant(images))["probabilities"]
+    np.testing.assert_allclose(by_floats, expected, atol=1e-5)
+    np.testing.assert_allclose(by_bytes, expected, atol=1e-5)
+
+
+def test_a_file_of_any_batch_takes_any_batch(trained, tmp_path, digits):
+    options = Options(batch_size=0, output="logits", large_kernels="keep", latency_runs=0)
+    result = export_model(trained, str(tmp_path), digits[False].images[:8], options=options)
+    loaded = runtime.interpreter((tmp_path / result["files"][0]["file"]).read_bytes(), batch_size=5)
+    assert list(loaded.get_output_details()[0]["shape"]) == [5, 10]
+    assert list(loaded.get_signature_list()["serving_default"]["outputs"]) == ["logits"]
+
+
+@pytest.mark.parametrize("document, language", [("README.md", "py"), ("docs/DEPLOYMENT.md", "python")])
+def test_the_documented_client_needs_nothing_of_ours(document, language, exported):
+    text = (ROOT / document).read_text()
+    client = re.search(rf"```{language}\n(import numpy.*?)```", text, re.DOTALL)[1]
+    assert "mixnet_tf" not in client and "Interpreter(" in client
+    client = client.replace("mixnet_s_48", f"mixnet_t_{SIZE}").replace("48", str(SIZE))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", client], cwd=exported[0], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    names = (exported[0] / "labels.txt").read_text().splitlines()
+    assert len(lines) == 5 and {name for _, name in lines} <= set(names)
+    assert [float(p) for p, _ in lines] == sorted((float(p) for p, _ in lines), reverse=True)
