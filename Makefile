@@ -9,7 +9,7 @@ EXTRAS := pytest ruff scikit-learn ai-edge-litert safetensors mediapipe litert-q
 .PHONY: demo test soak lint bench verify-weights clean
 
 demo: .venv/installed
-	$(BIN)/python train.py --model_dir=runs/demo
+	$(BIN)/python train.py --model_dir=runs/demo --deterministic
 	$(BIN)/python eval.py --model_dir=runs/demo
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 

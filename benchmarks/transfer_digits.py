@@ -30,6 +30,7 @@ _EPOCHS = flags.DEFINE_list("epochs", ["2", "6"], "Passes over the digits 5-9, a
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of everything, each from another seed.")
 
 # How 5-9 is learned: whether it starts from the weights of 0-4, and what stays as it was there.
+_RECIPE = {"base_learning_rate": 0.032, "weight_decay": 1e-5, "warmup_epochs": 1.0}  # of the table in docs/TRANSFER.md
 _STARTS = {
     "frozen backbone": (True, "backbone"),
     "frozen batch normalization": (True, "bn"),
@@ -73,7 +74,7 @@ def train(first, recipe, weights=None):
 
 def measure(seed):
     """One dict for each start and number of epochs."""
-    recipe = RECIPES["digits"]._replace(image_size=_IMAGE_SIZE.value, seed=seed)
+    recipe = RECIPES["digits"]._replace(**_RECIPE, image_size=_IMAGE_SIZE.value, seed=seed)
     model, steps, accuracy = train(0, recipe._replace(train_epochs=_PRETRAIN_EPOCHS.value))
     print(f"seed {seed}: digits 0-4, {steps} steps: {accuracy:.2%}", flush=True)
     pretrained = os.path.join(_OUTPUT.value, "pretrained.weights.h5")
