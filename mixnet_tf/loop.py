@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     strategy: str = "auto"
     tpu: str | None = None
     steps_per_loop: int = 10
-    checkpoint_steps: int | None = None  # None: once per epoch, but after 10 to 2,500 steps
+    checkpoint_steps: int | None = None  # None: once per epoch, but after 100 to 2,500 steps
     use_cache: bool = False
     jit_compile: bool = False
     deterministic: bool = False
@@ -112,7 +112,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
         print(f"Going on from {restored}.", flush=True)
 
     progress = Progress(settings.model_dir if chief else None, trainer.step, total_steps, recipe.train_batch_size)
-    checkpoint_steps = settings.checkpoint_steps or min(2500, max(10, round(steps_per_epoch)))
+    checkpoint_steps = settings.checkpoint_steps or min(2500, max(100, round(steps_per_epoch)))
     with Interruption() as interruption, naming_corrupt_images(train_split):
         batches = iter(_distributed_train_batches(strategy, train_split, recipe, trainer.step, settings.use_cache))
         while trainer.step < total_steps and not trainer.any_host(interruption.requested):
