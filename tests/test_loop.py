@@ -95,7 +95,7 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
 
 
 def test_another_configuration_is_refused_and_shown(unbroken, data_dir):
-    with pytest.raises(ValueError, match="weight_decay: 1e-05 there, 0.5 now"):
+    with pytest.raises(ValueError, match="weight_decay: 0.0 there, 0.5 now"):
         _train(unbroken, data_dir, _RECIPE._replace(weight_decay=0.5))
 
 
