@@ -16,7 +16,10 @@ import mixnet_tf
 _README = (ROOT / "README.md").read_text()
 _DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What makes a documented command short enough for a test.
-_SHORTER = {"train.py": ["--train_epochs=0.05", "--warmup_epochs=0"], "export_tflite.py": ["--latency_runs=0"]}
+_SHORTER = {
+    "train.py": ["--train_epochs=0.05", "--warmup_epochs=0"],
+    "export_tflite.py": ["--latency_runs=0", "--num_images=32", "--calibration_images=16"],
+}
 
 
 def _blocks(text, language):
