@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 _HERE = pathlib.Path(__file__).parent
 _VERSION = re.search(r'__version__ = "(.+)"', (_HERE / "mixnet_tf/__init__.py").read_text())[1]
 
+_DOCS = ["matplotlib", "nbformat", "nbclient", "ipykernel"]
+
 setup(
     name="mixnet_tf",
     version=_VERSION,
@@ -30,12 +32,9 @@ setup(
         "demo": ["scikit-learn"],
         "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
         "timm": ["safetensors"],
-        "docs": ["matplotlib", "nbformat", "nbclient", "ipykernel"],
+        "docs": _DOCS,
         "test": [
-            "matplotlib",
-            "nbformat",
-            "nbclient",
-            "ipykernel",
+            *_DOCS,
             "pytest",
             "ruff",
             "scikit-learn",

@@ -42,10 +42,7 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
     Source: mixnet/mixnet_builder.py, mnasnet_main.py:_scaffold_fn; `golden/names` in our tests.
     """
     prefix = checkpoint_prefix(path)
-    with _readable(prefix):
-        # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-        shapes = reader.get_variable_to_shape_map()
+    reader, shapes = _open(prefix)
     names = _model_variables(shapes, use_ema, prefix)
     pairs = match(model, names, shapes, prefix, skip_head)
     with _readable(prefix):
@@ -60,8 +57,7 @@ def checkpoint_classes(prefix):
     Raises:
         ValueError: If the checkpoint cannot be read.
     """
-    with _readable(prefix):
-        shapes = tf.compat.v1.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
+    _, shapes = _open(prefix)
     biases = [shape for name, shape in shapes.items() if name.endswith("head/dense/bias")]
     return biases[0][0] if biases else None
 
@@ -85,6 +81,14 @@ def checkpoint_prefix(path):
     if not tf.io.gfile.exists(prefix + ".index"):
         raise FileNotFoundError(f"No checkpoint at {prefix}: {prefix}.index does not exist.")
     return prefix
+
+
+def _open(prefix):
+    """A checkpoint's reader, and the shapes of its variables by name."""
+    with _readable(prefix):
+        # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        return reader, reader.get_variable_to_shape_map()
 
 
 @contextlib.contextmanager

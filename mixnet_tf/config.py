@@ -4,6 +4,11 @@ import re
 from typing import NamedTuple
 
 
+def is_count(value):
+    """Whether `value` is a whole number from 1; True is not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 class GlobalParams(NamedTuple):
     """What holds for a whole network.
 

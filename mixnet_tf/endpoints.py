@@ -5,6 +5,7 @@ import math
 import keras
 
 from mixnet_tf import layers
+from mixnet_tf.config import is_count
 
 
 def parts(model):
@@ -131,7 +132,7 @@ def multiply_adds(model, image_size=None):
     by_part = parts(model)
     height, width = model.input_shape[1:3]
     if image_size is not None:
-        if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 1:
+        if not is_count(image_size):
             raise ValueError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
         height = width = image_size
     size = (height or 224, width or 224)

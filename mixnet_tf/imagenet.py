@@ -6,6 +6,8 @@ import pathlib
 import keras
 import numpy as np
 
+from mixnet_tf.config import is_count
+
 CLASSES = 1000  # ILSVRC 2012
 
 
@@ -33,7 +35,7 @@ def decode_predictions(preds, top=5):
     preds = np.asarray(keras.ops.convert_to_numpy(preds), "float32")
     if preds.ndim != 2 or preds.shape[1] != CLASSES:
         raise ValueError(f"decode_predictions: expected (batch, {CLASSES}) predictions, received shape {preds.shape}.")
-    if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= CLASSES:
+    if not is_count(top) or top > CLASSES:
         raise ValueError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
     try:
         return keras.applications.imagenet_utils.decode_predictions(preds, top=top)

@@ -3,7 +3,7 @@
 import keras
 
 from mixnet_tf import layers
-from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder, round_filters, unroll
+from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder, is_count, round_filters, unroll
 from mixnet_tf.variants import get_model_params, override_global_params
 from mixnet_tf.weights import load_weights
 
@@ -202,12 +202,11 @@ def stages_and_params(model_name, blocks_args=None, override_params=None):
         )
     if model_name is not None:
         stages, params = get_model_params(model_name, override_params)
-        _check_activation(params.activation)
-        return stages, params
-    if isinstance(blocks_args, str) or not blocks_args:
+    elif isinstance(blocks_args, str) or not blocks_args:
         raise ValueError(f"blocks_args: expected a list with at least one block string, received {blocks_args!r}.")
-    stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
-    params = override_global_params(GlobalParams(stem_size=stages[0].input_filters), override_params)
+    else:
+        stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
+        params = override_global_params(GlobalParams(stem_size=stages[0].input_filters), override_params)
     _check_activation(params.activation)
     return stages, params
 
@@ -225,7 +224,7 @@ def _check_activation(name):
 def _resolve_classes(classes, override_params, params):
     if classes is None:
         return params.num_classes
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+    if not is_count(classes):
         raise ValueError(f"classes: expected a whole number from 1, received {classes!r}.")
     overridden = (override_params or {}).get("num_classes", classes)
     if overridden != classes:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from mixnet_tf.config import GlobalParams, MixnetDecoder
+from mixnet_tf.config import GlobalParams, MixnetDecoder, is_count
 
 _MIXNET_S = (
     "r1_k3_a1_p1_s11_e1_i16_o16",
@@ -46,22 +46,18 @@ _ALLOWED = {
     "batch_norm_momentum": (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
     "batch_norm_epsilon": (lambda v: _is_number(v) and v > 0, "a number above 0"),
     "dropout_rate": (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
-    "num_classes": (lambda v: _is_count(v), "a whole number from 1"),
+    "num_classes": (is_count, "a whole number from 1"),
     "depth_multiplier": (lambda v: v is None or (_is_number(v) and v >= 0), "None or a number from 0"),
-    "depth_divisor": (lambda v: _is_count(v), "a whole number from 1"),
-    "min_depth": (lambda v: v is None or v == 0 or _is_count(v), "None or a whole number from 0"),
-    "stem_size": (lambda v: _is_count(v), "a whole number from 1"),
-    "feature_size": (lambda v: _is_count(v), "a whole number from 1"),
+    "depth_divisor": (is_count, "a whole number from 1"),
+    "min_depth": (lambda v: v is None or v == 0 or is_count(v), "None or a whole number from 0"),
+    "stem_size": (is_count, "a whole number from 1"),
+    "feature_size": (is_count, "a whole number from 1"),
     "activation": (lambda v: isinstance(v, str), "the name of a Keras activation"),
 }
 
 
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def override_global_params(global_params, override_params):

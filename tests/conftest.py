@@ -28,6 +28,18 @@ def two_replicas():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
+@pytest.fixture(scope="module")
+def tiny_network():
+    """The network "tiny" among the released ones."""
+    import tiny_run
+
+    from mixnet_tf.variants import VARIANTS
+
+    tiny_run.register()
+    yield
+    del VARIANTS["tiny"]
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """Where digits is prepared, once for all tests."""

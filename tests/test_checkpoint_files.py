@@ -71,11 +71,8 @@ def test_a_damaged_checkpoint_is_refused_by_its_name(model, tmp_path, damage):
         os.truncate(data, 1000)
     else:
         os.remove(data)
-    before = tiny.values(model)
-    with pytest.raises(ValueError, match=re.escape(f"{prefix} cannot be read as a TensorFlow checkpoint")):
+    with tiny.refusal(model, ValueError, re.escape(f"{prefix} cannot be read as a TensorFlow checkpoint")):
         load_official_checkpoint(model, prefix)
-    for ours, theirs in zip(tiny.values(model), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_checkpoint_is_read_from_any_file_system_of_tensorflow(model):

@@ -140,12 +140,8 @@ def test_slots_and_the_global_step_are_skipped(model, arrays, tmp_path):
 
 
 def assert_refused(model, arrays, folder, message, **kwargs):
-    """The checkpoint is refused with `message`, and the model keeps every value."""
-    before = tiny.values(model)
-    with pytest.raises(ValueError, match=message):
+    with tiny.refusal(model, ValueError, message):
         load_official_checkpoint(model, tiny.write_checkpoint(folder / "c", arrays), **kwargs)
-    for ours, theirs in zip(tiny.values(model), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 # One variable of each kind: convolution, squeeze-and-excitation, depthwise, batch norm, dense.

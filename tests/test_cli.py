@@ -4,21 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import tiny_run
 from cli import process, run
 
 from mixnet_tf.saved import load_keras_file
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
 _QUICK = ("--train_batch_size=4", "--train_epochs=1", "--image_size=32", "--warmup_epochs=0", "--eval_batch_size=8")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny_network():
-    from mixnet_tf.variants import VARIANTS
-
-    tiny_run.register()
-    yield
-    del VARIANTS["tiny"]
 
 
 @pytest.fixture(scope="module")

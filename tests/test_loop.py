@@ -13,21 +13,13 @@ from tiny import values
 from mixnet_tf import checkpointing, loop, watch
 from mixnet_tf.data import load_split
 from mixnet_tf.loop import Settings, train
-from mixnet_tf.progress import Progress, read_metrics
+from mixnet_tf.progress import read_metrics
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.saved import load_keras_file, open_model
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
 _RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)
 _STEPS = 22  # int(4 * 1437 / 256)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny_network():
-    from mixnet_tf.variants import VARIANTS
-
-    tiny_run.register()
-    yield
-    del VARIANTS["tiny"]
 
 
 def _train(model_dir, data_dir, recipe=_RECIPE, **settings):
@@ -76,14 +68,7 @@ def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_di
 def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_run(
     signal_number, unbroken, tmp_path, data_dir, monkeypatch
 ):
-    report = Progress.train
-
-    def report_and_signal(self, step, metrics):
-        report(self, step, metrics)
-        if step == 10:  # in the middle of an epoch, and of two checkpoints
-            os.kill(os.getpid(), signal_number)
-
-    monkeypatch.setattr(Progress, "train", report_and_signal)
+    tiny_run.interrupt_at(monkeypatch, 10, signal_number)  # in the middle of an epoch, and of two checkpoints
     assert _train(tmp_path, data_dir) == 75
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("-10")
     monkeypatch.undo()

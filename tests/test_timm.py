@@ -70,11 +70,8 @@ def test_without_safetensors_the_package_to_install_is_named(model, tmp_path, mo
 
 
 def assert_refused(model, path, message, error=ValueError, **kwargs):
-    before = tiny.values(model)
-    with pytest.raises(error, match=message):
+    with tiny.refusal(model, error, message):
         load_timm_weights(model, path, **kwargs)
-    for ours, theirs in zip(tiny.values(model), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 def save(folder, arrays, name="weights.npz"):

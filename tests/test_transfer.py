@@ -1,6 +1,5 @@
 """Fine-tuning: what is loaded, what stays as it was, and how the rest is trained."""
 
-import os
 import signal
 
 import keras
@@ -13,22 +12,13 @@ from tiny import images, randomise, values
 from mixnet_tf.loop import Settings, train
 from mixnet_tf.model import build_model
 from mixnet_tf.optim import build_optimizer
-from mixnet_tf.progress import Progress
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.saved import RunConfig, load_keras_file, open_model
 from mixnet_tf.training import Trainer
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
 _RECIPE = RECIPES["finetune"]._replace(train_epochs=1.0, image_size=16, crop=False, flip=False, warmup_epochs=0.0)
 _X, _Y = images(8, 16, 16, 3), np.arange(8, dtype="int32") % 5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny_network():
-    from mixnet_tf.variants import VARIANTS
-
-    tiny_run.register()
-    yield
-    del VARIANTS["tiny"]
 
 
 def _build(classes=5, **kwargs):
@@ -187,14 +177,7 @@ def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_u
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert _finetune(whole, data_dir, str(path), **fields) == 0
 
-    report = Progress.train
-
-    def report_and_signal(self, step, metrics):
-        report(self, step, metrics)
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Progress, "train", report_and_signal)
+    tiny_run.interrupt_at(monkeypatch, 2, signal.SIGTERM)
     assert _finetune(broken, data_dir, str(path), **fields) == 75
     monkeypatch.undo()
     path.unlink()

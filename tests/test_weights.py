@@ -99,19 +99,15 @@ def test_the_published_weights_are_of_1000_classes():
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_of_another_class_count_are_refused_and_nothing_changes(three_classes, files, kind):
     tiny.randomise(three_classes, seed=6)
-    before = tiny.values(three_classes)
-    with pytest.raises(ValueError, match=f"{re.escape(files[kind])} does not fit model"):
+    with tiny.refusal(three_classes, ValueError, f"{re.escape(files[kind])} does not fit model"):
         load_weights(three_classes, files[kind])
-    np.testing.assert_equal(tiny.values(three_classes), before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_of_another_architecture_are_refused_and_nothing_changes(other, files, kind):
     tiny.randomise(other)
-    before = tiny.values(other)
-    with pytest.raises(ValueError, match="does not fit model 'mixnet-m'"):
+    with tiny.refusal(other, ValueError, "does not fit model 'mixnet-m'"):
         load_weights(other, files[kind], skip_head=True)
-    np.testing.assert_equal(tiny.values(other), before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,11 +145,9 @@ def test_a_keras_file_of_something_else_is_refused(source, tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save(tmp_path / "other.keras")
     other.save_weights(tmp_path / "other.weights.h5")
-    before = tiny.values(source)
     for name in ("other.keras", "other.weights.h5"):
-        with pytest.raises(ValueError, match=f"{name} does not fit model 'mixnet-s'"):
+        with tiny.refusal(source, ValueError, f"{name} does not fit model 'mixnet-s'"):
             load_weights(source, tmp_path / name)
-    np.testing.assert_equal(tiny.values(source), before)
 
 
 @pytest.mark.parametrize("name", ["text.keras", "text.weights.h5"])

@@ -1,10 +1,12 @@
 """What several tests need: golden data, models small enough to test with, values that hide no mistake."""
 
+import contextlib
 import functools
 import json
 import pathlib
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import mixnet_tf
@@ -48,6 +50,15 @@ def randomise(model, seed=0):
 def values(model):
     """Copies of a model's weights."""
     return [weight.numpy() for weight in model.weights]
+
+
+@contextlib.contextmanager
+def refusal(model, error, message):
+    """What is done here raises `error` with `message`, and the model keeps every value."""
+    before = values(model)
+    with pytest.raises(error, match=message):
+        yield
+    np.testing.assert_equal(values(model), before)
 
 
 def images(*shape, seed=0):

@@ -1,5 +1,6 @@
 """train.py with one more network, small enough to train in a test: `python tests/tiny_run.py --model_name=tiny ...`."""
 
+import os
 import pathlib
 import runpy
 import sys
@@ -14,6 +15,20 @@ def register():
     from mixnet_tf.variants import VARIANTS
 
     VARIANTS["tiny"] = (BLOCKS, GlobalParams(stem_size=8, feature_size=16))
+
+
+def interrupt_at(monkeypatch, step, signal_number):
+    """Has a run send itself a signal after it has reported `step`."""
+    from mixnet_tf.progress import Progress
+
+    report = Progress.train
+
+    def report_and_signal(self, reported, metrics):
+        report(self, reported, metrics)
+        if reported == step:
+            os.kill(os.getpid(), signal_number)
+
+    monkeypatch.setattr(Progress, "train", report_and_signal)
 
 
 if __name__ == "__main__":
