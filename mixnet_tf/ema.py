@@ -14,8 +14,9 @@ def moving_average_decay(limit, num_updates):
 
 def update_moving_average(averages, values, decay):
     """Moves each variable of `averages` a share 1 - decay towards that of `values`; whole numbers are copied."""
+    share = 1 - decay
     for average, value in zip(averages, values, strict=True):
         if tf.as_dtype(average.dtype).is_floating:
-            average.assign_sub((1 - decay) * (average - tf.cast(value, average.dtype)))
+            average.assign_sub(share * (average - tf.cast(value, average.dtype)))
         else:
             average.assign(value)  # a counter of Keras' Normalization, for one, has no average

@@ -245,39 +245,35 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return super().add_weight(*args, trainable=trainable, aggregation=aggregation, **kwargs)
 
     def call(self, inputs, training=None):
-        train = bool(training) and self.trainable
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        if train and self.synchronized:
-            outputs, mean, variance = _synchronized_batch_norm(inputs, gamma, beta, self.epsilon)
-        else:
-            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                inputs,
-                gamma,
-                beta,
-                None if train else tf.convert_to_tensor(self.moving_mean),
-                None if train else tf.convert_to_tensor(self.moving_variance),
-                epsilon=self.epsilon,
-                is_training=train,
-            )
-        if train:
-            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(self.momentum * moving + (1 - self.momentum) * batch)
+        parameters = [tf.convert_to_tensor(v) for v in (self.gamma, self.beta, self.moving_mean, self.moving_variance)]
+        if not (training and self.trainable):
+            return tf.compat.v1.nn.fused_batch_norm(inputs, *parameters, epsilon=self.epsilon, is_training=False)[0]
+        normalize = _synchronized_batch_norm if self.synchronized else tf.compat.v1.nn.fused_batch_norm
+        outputs, moving_mean, moving_variance = normalize(
+            inputs, *parameters, epsilon=self.epsilon, exponential_avg_factor=1 - self.momentum
+        )
+        self.moving_mean.assign(moving_mean)
+        self.moving_variance.assign(moving_variance)
         return outputs
 
 
-def _synchronized_batch_norm(inputs, gamma, beta, epsilon):
+def _synchronized_batch_norm(inputs, gamma, beta, moving_mean, moving_variance, epsilon, exponential_avg_factor):
     """As the fused op in training, with the moments of the batches of all replicas."""
     replicas = tf.distribute.get_replica_context()
 
     def mean_over_all(values):
         return replicas.all_reduce(tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, axis=(0, 1, 2)))
 
+    def follow(moving, batch):
+        return (1 - exponential_avg_factor) * moving + exponential_avg_factor * batch
+
     x = tf.cast(inputs, tf.float32)
     mean = mean_over_all(x)
     variance = mean_over_all(tf.square(x - mean))  # a second pass: E[x^2] - mean^2 cancels
     outputs = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
     count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]) * replicas.num_replicas_in_sync, tf.float32)
-    return tf.cast(outputs, inputs.dtype), mean, variance * count / tf.maximum(count - 1, 1)
+    unbiased = variance * count / tf.maximum(count - 1, 1)
+    return tf.cast(outputs, inputs.dtype), follow(moving_mean, mean), follow(moving_variance, unbiased)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)

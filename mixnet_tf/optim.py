@@ -98,11 +98,16 @@ class RMSProp(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        mean_square, momentum = self._mean_squares[index], self._momentums[index]
-        rate = tf.cast(learning_rate, gradient.dtype)
-        self.assign(mean_square, self.decay * mean_square + (1 - self.decay) * tf.square(gradient))
-        self.assign(momentum, self.momentum * momentum + rate * gradient * tf.math.rsqrt(mean_square + self.epsilon))
-        self.assign_sub(variable, momentum)
+        tf.raw_ops.ResourceApplyRMSProp(
+            var=variable.handle,
+            ms=self._mean_squares[index].value.handle,
+            mom=self._momentums[index].value.handle,
+            lr=learning_rate,
+            rho=self.decay,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
 
     def get_config(self):
         return {**super().get_config(), "decay": self.decay, "momentum": self.momentum, "epsilon": self.epsilon}
