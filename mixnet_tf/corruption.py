@@ -1,23 +1,30 @@
-"""Which image of a split cannot be decoded: found by a scan after the failure, so that reading costs nothing more."""
+"""Which record or image of a split is damaged: a scan after the failure finds it, so reading costs nothing more."""
 
 import contextlib
 
 import tensorflow as tf
 
+from mixnet_tf.data import count_records
+
 
 @contextlib.contextmanager
 def naming_corrupt_images(split):
-    """Turns the failure of the code inside to read `split` into an error that names the image.
+    """Turns the failure of the code inside to read `split` into an error that names the record or image.
 
     Args:
         split: The `data.Split` that the code inside reads.
 
     Raises:
-        ValueError: If an image of the split cannot be decoded, with the file and place of the first one.
-        tf.errors.InvalidArgumentError: What the code inside raised, if every image can be.
+        ValueError: If a record of the split cannot be read or an image not be decoded, with the file and place
+            of the first one.
+        tf.errors.InvalidArgumentError, tf.errors.DataLossError: What the code inside raised, if all can be.
     """
     try:
         yield
+    except tf.errors.DataLossError:
+        print(f"Reading failed; looking for a record of split {split.name!r} that cannot be read.", flush=True)
+        count_records(split.files)
+        raise
     except tf.errors.InvalidArgumentError as error:
         print(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded.", flush=True)
         found = find_corrupt(split)

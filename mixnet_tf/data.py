@@ -1,5 +1,6 @@
 """A dataset by its name: what it holds, and its encoded examples in an order that a seed decides."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +22,7 @@ class Split(NamedTuple):
     `read(shuffle_seed, shard, num_shards)` gives a `tf.data.Dataset` of one pass over a share of the
     split: dicts of "image" (scalar string: the encoded file), "label" (scalar int64, from 0) and "id"
     (scalar string: the file and place to look for it). `shuffle_seed`, an int or a scalar tensor,
-    decides the order of the files; None leaves it.
+    decides the order of the files; None leaves it. `files` are the TFRecord files behind it, if it has such.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class Split(NamedTuple):
     label_names: tuple[str, ...] | None
     num_classes: int
     read: Callable
+    files: tuple[str, ...] = ()
 
     def share(self, shard, num_shards):
         """Examples of one of `num_shards` equal shares, the first ones larger by one where needed."""
@@ -52,7 +54,8 @@ def load_split(dataset, data_dir, train, split=None, num_images=None):
         A `Split`.
 
     Raises:
-        ValueError: For an unknown dataset or split, or one without images or labels.
+        ValueError: For an unknown dataset or split, one without images or labels, or records that are to be
+            counted and cannot be read.
     """
     data_dir = os.fspath(data_dir)
     if dataset == "tfrecord":
@@ -116,7 +119,8 @@ def _tfds_split(dataset, builder, name):
         return examples.map(lambda e: {"image": e[image_key], "label": e[label_key], "id": e[id_key]})
 
     label = builder.info.features[label_key]
-    return Split(dataset, name, info.num_examples, tuple(label.names), label.num_classes, read)
+    files = tuple(map(os.fspath, info.filepaths)) if by_files else ()
+    return Split(dataset, name, info.num_examples, tuple(label.names), label.num_classes, read, files)
 
 
 def _image_and_label(dataset, info):
@@ -140,7 +144,7 @@ def _tfrecord_split(data_dir, name, num_images):
     if num_images is None:
         shards, images = _IMAGENET.get(name, (None, None))
         numbered = files[0].endswith(f"-of-{shards:05d}") if shards else False
-        num_images = images if numbered and len(files) == shards else _count(files)
+        num_images = images if numbered and len(files) == shards else count_records(files)
     if num_images < 1:
         raise ValueError(f"{data_dir}/{name}-* hold no records.")
 
@@ -154,7 +158,7 @@ def _tfrecord_split(data_dir, name, num_images):
             records = records.shard(num_shards, shard)
         return records.map(_parse_imagenet)
 
-    return Split("tfrecord", name, num_images, None, _IMAGENET_CLASSES, read)
+    return Split("tfrecord", name, num_images, None, _IMAGENET_CLASSES, read, tuple(files))
 
 
 def _records(file):
@@ -173,5 +177,25 @@ def _parse_imagenet(record, record_id):
     return {"image": parsed["image/encoded"], "label": parsed["image/class/label"] - 1, "id": record_id}
 
 
-def _count(files):
-    return int(tf.data.TFRecordDataset(files).reduce(0, lambda count, _: count + 1))
+def count_records(files):
+    """The number of records of TFRecord files.
+
+    Raises:
+        ValueError: If a record is damaged or a file cut short, naming the file and the place.
+    """
+    return sum(map(_count_records, files))
+
+
+def _count_records(file):
+    records = tf.data.TFRecordDataset(file)
+    try:
+        return int(records.reduce(0, lambda count, _: count + 1))
+    except tf.errors.DataLossError as error:
+        readable = 0
+        with contextlib.suppress(tf.errors.DataLossError):
+            for _ in records:
+                readable += 1
+        raise ValueError(
+            f"{file}: record {readable}, counted from 0, cannot be read: the file is damaged or cut short. "
+            f"Write it, or fetch it, again."
+        ) from error

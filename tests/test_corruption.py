@@ -5,7 +5,6 @@ import shutil
 import keras
 import pytest
 import tensorflow as tf
-import tiny_run
 
 from mixnet_tf.corruption import find_corrupt, naming_corrupt_images
 from mixnet_tf.data import Split, load_split
@@ -60,6 +59,32 @@ def test_both_pipelines_stop_at_a_damaged_image(damaged_shards):
                 next(iter(batches))
 
 
+@pytest.fixture(params=["cut", "flipped"])
+def damaged_file(request, imagenet_shards, tmp_path):
+    """Shards of which the second train file breaks off in its record 4, or has a wrong byte there."""
+    shutil.copytree(imagenet_shards, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "train-00001-of-00002"
+    content = path.read_bytes()
+    # A record is as long as its content and 16 bytes of length and checksums.
+    lengths = [len(record.numpy()) + 16 for record in tf.data.TFRecordDataset(str(path))]
+    place = sum(lengths[:4]) + lengths[4] // 2
+    rest = b"" if request.param == "cut" else bytes([content[place] ^ 1]) + content[place + 1 :]
+    path.write_bytes(content[:place] + rest)
+    return path
+
+
+def test_a_file_cut_short_or_damaged_stops_training_and_is_named(damaged_file, tiny_network, tmp_path):
+    recipe = Recipe(train_batch_size=4, image_size=16, train_epochs=2.0, crop=False)
+    settings = Settings(str(tmp_path / "run"), str(damaged_file.parent), num_train_images=12, num_eval_images=5)
+    with pytest.raises(ValueError, match=f"{damaged_file}: record 4, counted from 0, cannot be read"):
+        train("tiny", "tfrecord", recipe, settings)
+
+
+def test_counting_names_a_file_cut_short_or_damaged_before_any_training(damaged_file):
+    with pytest.raises(ValueError, match=f"{damaged_file}: record 4, counted from 0, cannot be read"):
+        load_split("tfrecord", damaged_file.parent, True)
+
+
 def test_a_split_without_damage_has_nothing_to_name(imagenet_shards, data_dir, image_folder):
     for dataset, folder in (("tfrecord", imagenet_shards), ("digits", data_dir), ("folder", image_folder)):
         assert find_corrupt(load_split(dataset, folder, True)) is None
@@ -101,11 +126,7 @@ def test_evaluation_names_the_image(damaged_shards):
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_training_stops_and_names_the_image(strategy, image_folder, tmp_path, monkeypatch):
-    from mixnet_tf.variants import VARIANTS
-
-    monkeypatch.setitem(VARIANTS, "tiny", None)  # so that it is gone after the test
-    tiny_run.register()
+def test_training_stops_and_names_the_image(strategy, image_folder, tmp_path, tiny_network):
     shutil.copytree(image_folder, tmp_path / "data")
     damaged = tmp_path / "data" / "train" / "china" / "1.jpg"
     damaged.write_bytes(_truncated(damaged.read_bytes()))
