@@ -184,6 +184,47 @@ class MixConv(keras.layers.Layer):
         }
 
 
+@tf.custom_gradient
+def _swish(x):
+    """`x` times its sigmoid; for the gradient it keeps its slope where `tf.nn.silu` keeps `x`: one sigmoid less."""
+    gate = tf.sigmoid(x)
+    slope = gate * (1 + x * (1 - gate))
+    return x * gate, lambda upstream: upstream * _slope_of_swish(x, slope)
+
+
+@tf.custom_gradient
+def _slope_of_swish(x, slope):
+    """`slope`, itself differentiable in `x`."""
+
+    def gradient(upstream):
+        gate = tf.sigmoid(x)
+        return upstream * gate * (1 - gate) * (2 + x * (1 - 2 * gate)), None
+
+    return tf.identity(slope), gradient
+
+
+@tf.custom_gradient
+def _bias_add(x, bias):
+    """With a reshape before its gradient: oneDNN would merge it with the convolution's, to other last bits."""
+
+    def gradient(upstream):
+        return upstream, tf.raw_ops.BiasAddGrad(out_backprop=tf.reshape(upstream, (-1, upstream.shape[-1])))
+
+    return tf.nn.bias_add(x, bias), gradient
+
+
+def _activate(inputs, activation):
+    return _swish(inputs) if activation is keras.activations.silu else activation(inputs)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class Activation(keras.layers.Activation):
+    """Keras' activation layer, with a swish that trains faster."""
+
+    def call(self, inputs):
+        return _activate(inputs, self.activation)
+
+
 @keras.saving.register_keras_serializable(_PACKAGE)
 class SqueezeExcite(keras.layers.Layer):
     """Channels scaled by a gate computed from their spatial means.
@@ -219,8 +260,11 @@ class SqueezeExcite(keras.layers.Layer):
         self.expand.build((input_shape[0], 1, 1, self.filters))
 
     def call(self, inputs):
-        means = tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
-        return inputs * self.expand(self.reduce(means))
+        x = tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
+        for conv in (self.reduce, self.expand):
+            x = tf.nn.conv2d(x, conv.kernel, strides=1, padding="SAME")
+            x = _activate(_bias_add(x, tf.convert_to_tensor(conv.bias)), conv.activation)
+        return inputs * x
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -177,7 +177,7 @@ def _batch_norm(x, params, name):
 
 
 def _batch_norm_activation(x, params, activation, name):
-    return keras.layers.Activation(activation, name=f"{name}_activation")(_batch_norm(x, params, name))
+    return layers.Activation(activation, name=f"{name}_activation")(_batch_norm(x, params, name))
 
 
 def _check_data_format():

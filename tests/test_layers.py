@@ -200,12 +200,51 @@ def test_preprocessing_subtracts_the_mean_and_divides_by_the_deviation():
     assert_close(layers.Preprocessing()(x), (x - mean) / stddev, 1e-6)
 
 
+def test_swish_is_tensorflows_to_its_second_derivative():
+    x = tf.linspace(-20.0, 20.0, 201)
+
+    def to_second_derivative(swish):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = swish(x) * tf.sin(x)
+            slope = inner.gradient(y, x)
+        return y, slope, outer.gradient(slope, x)
+
+    for ours, theirs in zip(*map(to_second_derivative, (layers.Activation("swish"), tf.nn.silu)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+def test_squeeze_and_excitation_differentiates_as_keras_convolutions_do(activation):
+    layer = SqueezeExcite(3, activation)
+    x = tf.constant(random(2, 5, 4, 6))
+    layer.build(x.shape)
+    tiny.randomise(layer)
+    weighting = random(2, 5, 4, 6, seed=2)
+
+    def gradients(gate):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(gate(x) * weighting)
+        return tape.gradient(loss, [x, *(weight.value for weight in layer.weights)])
+
+    def as_keras(x):
+        return x * layer.expand(layer.reduce(tf.reduce_mean(x, axis=(1, 2), keepdims=True)))
+
+    for ours, theirs in zip(gradients(layer), gradients(as_keras), strict=True):
+        assert np.abs(theirs).max() > 1e-3
+        assert_close(ours, theirs.numpy())
+
+
 # Each with no argument at its default.
 EXAMPLES = {
     "Preprocessing": lambda **kwargs: layers.Preprocessing(**kwargs),
     "GroupedConv2D": lambda **kwargs: GroupedConv2D(9, (1, 3), **kwargs),
     "MixConv": lambda **kwargs: MixConv((3, 5), (1, 1), dilated=True, **kwargs),
     "SqueezeExcite": lambda **kwargs: SqueezeExcite(2, "swish", **kwargs),
+    "Activation": lambda **kwargs: layers.Activation("swish", **kwargs),
     "BatchNormalization": lambda **kwargs: BatchNormalization(momentum=0.9, epsilon=1e-2, **kwargs),
     "Dropout": lambda **kwargs: Dropout(0.3, seed=1, **kwargs),
 }
