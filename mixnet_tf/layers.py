@@ -194,7 +194,7 @@ def _swish(x):
 
 @tf.custom_gradient
 def _slope_of_swish(x, slope):
-    """`slope`, itself differentiable in `x`."""
+    """`slope`, which can be differentiated once more."""
 
     def gradient(upstream):
         gate = tf.sigmoid(x)
@@ -219,7 +219,10 @@ def _activate(inputs, activation):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Activation(keras.layers.Activation):
-    """Keras' activation layer, with a swish that trains faster."""
+    """Keras' activation layer; its swish keeps the slope for the gradient, in place of the input.
+
+    Input and output: of any shape.
+    """
 
     def call(self, inputs):
         return _activate(inputs, self.activation)
