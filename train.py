@@ -33,11 +33,11 @@ command_line.define_recipe_flags()
 
 def main():
     """Trains as the flags say; returns the exit code."""
-    recipe = command_line.recipe_from_flags(_DATASET.value)
     settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
     settings = settings._replace(
         model_dir=os.path.expanduser(settings.model_dir), data_dir=os.path.expanduser(settings.data_dir)
     )
+    recipe = command_line.recipe_from_flags(_DATASET.value, settings.model_dir)
     return train(_MODEL_NAME.value, _DATASET.value, recipe, settings, _WEIGHTS.value)
 
 

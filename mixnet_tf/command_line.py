@@ -1,13 +1,14 @@
 """What the three scripts share: the recipe's flags, and errors as one clear line."""
 
 import json
+import os
 import sys
 
 import tensorflow as tf
 from absl import app, flags
 
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
-from mixnet_tf.saved import open_model
+from mixnet_tf.saved import CONFIG, RunConfig, open_model
 from mixnet_tf.variants import VARIANTS
 
 WEIGHTS_HELP = "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, or imagenet."
@@ -51,10 +52,19 @@ def define_recipe_flags():
         flags.register_validator(name, lambda v, ok=accepts: v is None or ok(v), f"expected {expected}")
 
 
-def recipe_from_flags(dataset):
-    """The dataset's recipe, or the one named, with the flags given in place of its fields."""
+def recipe_from_flags(dataset, model_dir):
+    """The recipe of a run, with the flags given in place of its fields.
+
+    A run that has begun in `model_dir` keeps the fields that its config.json has, so that another version's
+    recipes change nothing about it. A new run has those of `--recipe`, or of the dataset's own recipe.
+    """
     values = flags.FLAGS
-    recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
+    if tf.io.gfile.exists(os.path.join(model_dir, CONFIG)):
+        recipe = RunConfig.read(model_dir).recipe
+        # The name alone: `train` refuses a run of another one.
+        recipe = recipe._replace(name=values.recipe or recipe.name)
+    else:
+        recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
     given = {name: values[name].value for name in FIELDS if values[name].value is not None}
     if values.model_overrides is not None:
         given["model_overrides"] = {**(recipe.model_overrides or {}), **_json_object(values.model_overrides)}

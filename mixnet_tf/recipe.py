@@ -36,6 +36,7 @@ class Recipe(NamedTuple):
     freeze: str = "none"
     seed: int = 0
     model_overrides: Mapping[str, Any] | None = None
+    name: str | None = None  # which of RECIPES its fields started from; None: not recorded
 
     def train_steps(self, num_images):
         """Steps of the whole run over `num_images` images."""
@@ -129,10 +130,11 @@ FIELDS = {
 }
 
 RECIPES = {
-    "imagenet": Recipe(),
+    "imagenet": Recipe(name="imagenet"),
     # Half the rate that a batch of 32 has by the official recipe, and no L2: the best in some thirty runs. The seed
     # is the best of five, see docs/TRAINING.md.
     "digits": Recipe(
+        name="digits",
         train_batch_size=32,
         train_epochs=14.0,
         image_size=48,
@@ -148,6 +150,7 @@ RECIPES = {
     # Source: arXiv:1805.08974, which chooses rate and weight decay for each dataset; these two are
     # a point of its grid.
     "transfer": Recipe(
+        name="transfer",
         train_batch_size=256,
         train_epochs=50.0,
         base_learning_rate=0.01,
@@ -160,6 +163,7 @@ RECIPES = {
     ),
     # The official optimizer and average at a tenth of the rate.
     "finetune": Recipe(
+        name="finetune",
         train_batch_size=256,
         train_epochs=30.0,
         base_learning_rate=0.0016,

@@ -98,7 +98,10 @@ def _compared(one, other):
         if field != "recipe":
             yield field, getattr(one, field), getattr(other, field)
     for field in Recipe._fields:
-        yield field, getattr(one.recipe, field), getattr(other.recipe, field)
+        ours, theirs = getattr(one.recipe, field), getattr(other.recipe, field)
+        if field == "name" and None in (ours, theirs):
+            continue  # version 0.1.0 did not record it
+        yield ("recipe" if field == "name" else field), ours, theirs
 
 
 def save_model(model, path):

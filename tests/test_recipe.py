@@ -6,7 +6,7 @@ from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for, validate
 
 
 def test_every_field_has_a_rule_and_a_help_text():
-    assert set(FIELDS) | {"model_overrides"} == set(Recipe._fields)
+    assert set(FIELDS) | {"model_overrides", "name"} == set(Recipe._fields)
     assert all(text.endswith(".") for text, _, _ in FIELDS.values())
 
 
@@ -24,7 +24,11 @@ def test_every_recipe_is_valid(name):
 
 def test_the_dataset_decides_the_recipe():
     assert recipe_for("digits") is RECIPES["digits"]
-    assert recipe_for("imagenet2012") == recipe_for("tfrecord") == Recipe()
+    assert recipe_for("imagenet2012") == recipe_for("tfrecord") == Recipe(name="imagenet")
+
+
+def test_every_recipe_has_its_own_name():
+    assert {name: recipe.name for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
 
 
 _BAD = {
