@@ -3,7 +3,7 @@
 PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
-DEPENDENCIES := tensorflow-datasets absl-py numpy h5py tensorboard importlib_resources
+DEPENDENCIES := tensorflow-datasets absl-py numpy h5py tensorboard tqdm importlib_resources
 EXTRAS := pytest ruff scikit-learn ai-edge-litert safetensors mediapipe litert-quantizer matplotlib nbformat nbclient ipykernel
 
 .PHONY: demo test soak lint bench verify-weights clean

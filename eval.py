@@ -2,6 +2,7 @@
 
 from absl import flags
 
+import mixnet_launch  # noqa: F401 (before TensorFlow)
 from mixnet_tf import command_line
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import build_evaluator, classify
@@ -10,6 +11,7 @@ from mixnet_tf.imagenet import CLASSES, imagenet_labels
 from mixnet_tf.labels import read_labels
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.saved import RunConfig
+from mixnet_tf.screen import command_screen
 from mixnet_tf.watch import watch
 
 command_line.define_model_flags()
@@ -32,14 +34,19 @@ def main():
     if _WATCH.value:
         return _watch()
     opened = command_line.open_model_from_flags()
-    print(f"Evaluating {opened.source}.", flush=True)
+    screen = command_screen()
+    screen.say(f"Evaluating {opened.source}.")
     dataset = _DATASET.value or (opened.config.dataset if opened.config else "digits")
     recipe = opened.config.recipe if opened.config else recipe_for(dataset)
     crop = recipe.crop if _CROP.value is None else _CROP.value
     if _IMAGE.value:
         return _classify(opened, crop)
     split = load_split(dataset, _DATA_DIR.value, False, _SPLIT.value, _NUM_EVAL_IMAGES.value)
-    _report(build_evaluator(opened.model, split, crop, _BATCH_SIZE.value)())
+    _report(build_evaluator(opened.model, split, crop, _BATCH_SIZE.value)(screen))
+    model_dir = flags.FLAGS.model_dir
+    if model_dir is not None:
+        where = f"--model_dir={model_dir}{command_line.given('data_dir')} --output_dir={model_dir}/export"
+        screen.say(f"Next: python export_tflite.py {where}")
     return 0
 
 

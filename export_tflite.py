@@ -2,6 +2,7 @@
 
 from absl import flags
 
+import mixnet_launch  # noqa: F401 (before TensorFlow)
 from mixnet_tf import command_line
 from mixnet_tf.export.command import Settings, export_command
 from mixnet_tf.export.export import FORMATS, Options

@@ -17,6 +17,7 @@ setup(
     long_description=(_HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    py_modules=["mixnet_launch"],
     packages=find_packages(include=["mixnet_tf", "mixnet_tf.*"]),
     python_requires=">=3.10",
     install_requires=[
@@ -26,6 +27,7 @@ setup(
         "h5py",
         "numpy",
         "tensorboard",  # TensorFlow 2.21 no longer brings it
+        "tqdm",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not declare it
     ],
     extras_require={

@@ -4,9 +4,11 @@ import os
 
 from absl import flags
 
+import mixnet_launch  # noqa: F401 (before TensorFlow)
 from mixnet_tf import command_line
 from mixnet_tf.distribution import STRATEGIES
 from mixnet_tf.loop import Settings, train
+from mixnet_tf.screen import command_screen
 from mixnet_tf.variants import VARIANTS
 
 _MODEL_NAME = flags.DEFINE_enum("model_name", "mixnet-s", list(VARIANTS), "The network.")
@@ -38,7 +40,11 @@ def main():
         model_dir=os.path.expanduser(settings.model_dir), data_dir=os.path.expanduser(settings.data_dir)
     )
     recipe = command_line.recipe_from_flags(_DATASET.value, settings.model_dir)
-    return train(_MODEL_NAME.value, _DATASET.value, recipe, settings, _WEIGHTS.value)
+    screen = command_screen()
+    code = train(_MODEL_NAME.value, _DATASET.value, recipe, settings, _WEIGHTS.value, screen)
+    if code == 0:
+        screen.say(f"Next: python eval.py --model_dir={settings.model_dir}{command_line.given('data_dir')}")
+    return code
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import os
 import sys
 
 import tensorflow as tf
-from absl import app, flags
+import tensorflow_datasets as tfds
+from absl import app, flags, logging
 
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.saved import CONFIG, RunConfig, open_model
@@ -23,12 +24,23 @@ def run(main):
             return _fail(f"Unknown arguments {argv[1:]}; every option is a flag, such as --model_dir=DIR.")
         if flags.FLAGS.only_check_args:  # absl itself looks only the first time in a process
             return 0
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)
+            tf.get_logger().setLevel("ERROR")
+        if not sys.stdout.isatty():
+            tfds.disable_progress_bar()
         try:
             return main()
         except (ValueError, OSError, ImportError, FloatingPointError, tf.errors.OpError) as error:
             return _fail(str(error).strip() or type(error).__name__)
 
     app.run(guarded)
+
+
+def given(name):
+    """A flag with its value, to stand in another command; nothing where it has its default."""
+    flag = flags.FLAGS[name]
+    return "" if flag.using_default_value else f" --{name}={flag.value}"
 
 
 def _fail(message):

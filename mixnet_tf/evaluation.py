@@ -5,6 +5,7 @@ import tensorflow as tf
 from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.pipeline import eval_batches
 from mixnet_tf.preprocessing import preprocess_for_eval
+from mixnet_tf.screen import SILENT
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -21,8 +22,9 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
         jit_compile: Whether XLA compiles the step of each replica.
 
     Returns:
-        A function of no arguments that gives a dict of "top_1_accuracy", "top_5_accuracy" (floats from
-        0 to 1) and "num_images". Every image of the split counts once, on any number of hosts.
+        A function that takes a `screen.Screen`, or nothing, and gives a dict of "top_1_accuracy",
+        "top_5_accuracy" (floats from 0 to 1) and "num_images". Every image of the split counts once, on any
+        number of hosts.
 
     Raises:
         ValueError: If the model has other classes than the split; from the function, if an image cannot
@@ -46,12 +48,13 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
 
     batches = _distributed_batches(strategy, split, model.input_shape[1], crop, batch_size)
 
-    def evaluate():
+    def evaluate(screen=SILENT):
         top_1 = top_5 = count = 0.0  # Python's floats: float32 would lose images past 2^24
-        with naming_corrupt_images(split):
+        with naming_corrupt_images(split), screen.phase("Evaluation", split.num_examples, "images") as phase:
             for batch in batches:
                 hits = step(*batch).numpy().tolist()
                 top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]
+                phase.update(int(count), f"top-1 {top_1 / count:.2%}")
         return {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "num_images": int(count)}
 
     return evaluate

@@ -213,19 +213,22 @@ def _bias_add(x, bias):
     return tf.nn.bias_add(x, bias), gradient
 
 
-def _activate(inputs, activation):
-    return _swish(inputs) if activation is keras.activations.silu else activation(inputs)
+def _activate(inputs, activation, training):
+    """Inference needs no gradient of its own, which a SavedModel would hold; `tf.nn.silu` has one, too."""
+    if activation is keras.activations.silu:
+        return _swish(inputs) if training else inputs * tf.sigmoid(inputs)
+    return activation(inputs)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Activation(keras.layers.Activation):
-    """Keras' activation layer; its swish keeps the slope for the gradient, in place of the input.
+    """Keras' activation layer; in training its swish keeps the slope for the gradient, in place of the input.
 
     Input and output: of any shape.
     """
 
-    def call(self, inputs):
-        return _activate(inputs, self.activation)
+    def call(self, inputs, training=False):
+        return _activate(inputs, self.activation, training)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -262,11 +265,12 @@ class SqueezeExcite(keras.layers.Layer):
         self.reduce.build((input_shape[0], 1, 1, input_shape[-1]))
         self.expand.build((input_shape[0], 1, 1, self.filters))
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         x = tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
+        add_bias = _bias_add if training else tf.nn.bias_add
         for conv in (self.reduce, self.expand):
             x = tf.nn.conv2d(x, conv.kernel, strides=1, padding="SAME")
-            x = _activate(_bias_add(x, tf.convert_to_tensor(conv.bias)), conv.activation)
+            x = _activate(add_bias(x, tf.convert_to_tensor(conv.bias)), conv.activation, training)
         return inputs * x
 
     def compute_output_shape(self, input_shape):

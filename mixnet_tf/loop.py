@@ -19,6 +19,7 @@ from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
 from mixnet_tf.recipe import validate
 from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
+from mixnet_tf.screen import SILENT
 from mixnet_tf.training import Trainer
 from mixnet_tf.weights import load_weights, saved_classes
 
@@ -43,7 +44,7 @@ class Settings(NamedTuple):
     allow_config_change: bool = False
 
 
-def train(model_name, dataset, recipe, settings, weights=None):
+def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
     """Trains a network, goes on where an interrupted run of the same configuration was, and evaluates it.
 
     Leaves in `settings.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the
@@ -56,6 +57,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
         settings: `Settings`.
         weights: What `weights.load_weights` takes, to start from; a classifier of other classes is left out and
             a new one trained, as a line says. None for random ones.
+        screen: A `screen.Screen`.
 
     Returns:
         The exit code: 0, or 75 where a signal stopped the run after it was saved.
@@ -74,8 +76,10 @@ def train(model_name, dataset, recipe, settings, weights=None):
     head_classes = saved_classes(weights) if weights is not None and starts else None
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
-    eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
+    screen.say(f"Training {model_name} on {dataset} in {settings.model_dir}.")
+    with screen.phase(f"Opening dataset {dataset}", draws_itself=True):
+        train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
+        eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
     if eval_split.num_classes != train_split.num_classes:
         raise ValueError(
             f"Split {eval_split.name!r} has {eval_split.num_classes} classes, {train_split.name!r} has "
@@ -98,7 +102,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
     with strategy.scope(), _dtype_policy(recipe.precision):
         model = config.build_model(classifier_activation=None)
         if weights is not None and starts:
-            _start_from(weights, model, head_classes, train_split.num_classes)
+            _start_from(weights, model, head_classes, train_split.num_classes, screen)
         trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, settings.jit_compile)
     evaluate = build_evaluator(
         trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
@@ -109,31 +113,38 @@ def train(model_name, dataset, recipe, settings, weights=None):
     checkpointer = Checkpointer(trainer, settings.model_dir)
     restored = checkpointer.restore()
     if restored is not None:
-        print(f"Going on from {restored}.", flush=True)
+        screen.say(f"Going on from {restored}.")
 
-    progress = Progress(settings.model_dir if chief else None, trainer.step, total_steps, recipe.train_batch_size)
+    progress = Progress(settings.model_dir if chief else None, trainer.step, recipe.train_batch_size, screen)
     checkpoint_steps = settings.checkpoint_steps or min(2500, max(100, round(steps_per_epoch)))
-    with Interruption() as interruption, naming_corrupt_images(train_split):
+    with (
+        Interruption() as interruption,
+        naming_corrupt_images(train_split),
+        screen.phase("Training", total_steps, "steps", trainer.step) as phase,
+    ):
+        phase.describe("compiling the first step")
         batches = iter(_distributed_train_batches(strategy, train_split, recipe, trainer.step, settings.use_cache))
         while trainer.step < total_steps and not trainer.any_host(interruption.requested):
             to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
             steps = min(settings.steps_per_loop, to_checkpoint, total_steps - trainer.step)
             metrics = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
             _check_finite(int(metrics.pop("first_bad_step")), trainer)
-            progress.train(trainer.step, metrics)
+            progress.train(trainer.step, metrics, phase)
             if trainer.step % checkpoint_steps == 0:
                 checkpointer.save()
+                progress.flush()
         if trainer.step != checkpointer.saved_step:
             checkpointer.save()
-        if trainer.step < total_steps:
-            print(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.", flush=True)
-            return RESTART_ME
+        progress.flush()
+    if trainer.step < total_steps:
+        screen.say(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.")
+        return RESTART_ME
 
-    progress.evaluation(total_steps, evaluate())
+    progress.evaluation(total_steps, evaluate(screen))
     if chief:
         final = inference_model(config, trainer.ema_model.get_weights())
         save_model(final, os.path.join(settings.model_dir, FINAL))
-        print(f"Wrote {os.path.join(settings.model_dir, FINAL)}.", flush=True)
+        screen.say(f"Wrote {os.path.join(settings.model_dir, FINAL)}.")
     return 0
 
 
@@ -147,17 +158,16 @@ def _distributed_train_batches(strategy, split, recipe, step, use_cache):
     return strategy.distribute_datasets_from_function(of_host)
 
 
-def _start_from(weights, model, there, here):
+def _start_from(weights, model, there, here, screen):
     """Loads all that fits a model with `here` classes from weights with `there`, and says what that was."""
     load_weights(model, weights, skip_head=there != here)
     if there == here:
-        print(f"Loaded all weights of {weights}, the classifier of {here} classes included.", flush=True)
+        screen.say(f"Loaded all weights of {weights}, the classifier of {here} classes included.")
     else:
         theirs = "it has none" if there is None else f"there it is of {there} classes"
-        print(
+        screen.say(
             f"Loaded all weights of {weights} but the classifier, head_dense ({theirs}): "
-            f"the new one, of {here} classes, starts from random weights.",
-            flush=True,
+            f"the new one, of {here} classes, starts from random weights."
         )
 
 

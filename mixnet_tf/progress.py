@@ -1,4 +1,4 @@
-"""What a run says while it works: a line on the screen, metrics.jsonl and TensorBoard's scalars."""
+"""The measurements of a run: on the screen, in metrics.jsonl and as TensorBoard's scalars."""
 
 import contextlib
 import json
@@ -7,7 +7,10 @@ import time
 
 import tensorflow as tf
 
+from mixnet_tf.files import is_remote
+
 METRICS = "metrics.jsonl"
+_REMOTE_INTERVAL = 300.0  # seconds; to append to a file of remote storage uploads it anew
 
 
 class Progress:
@@ -15,56 +18,72 @@ class Progress:
 
     Args:
         model_dir: The run's folder; None to write no file, as on workers other than the chief.
-        first_step: The step that the run starts or goes on from.
-        total_steps: Steps of the whole run.
+        first_step: The step that the run starts at or resumes from.
         batch_size: Images per step.
+        screen: The `screen.Screen` for evaluations.
     """
 
-    def __init__(self, model_dir, first_step, total_steps, batch_size):
-        self._total_steps = total_steps
+    def __init__(self, model_dir, first_step, batch_size, screen):
         self._batch_size = batch_size
+        self._screen = screen
         self._last = (first_step, time.monotonic())
         self._writer = None
         if model_dir is not None:
             self._path = os.path.join(model_dir, METRICS)
             tf.io.gfile.makedirs(model_dir)
-            with tf.io.gfile.GFile(self._path, "a") as file:
-                file.write("\n")  # ends a row that a killed run left half-written
+            self._rows = [""]  # ends a row that a killed run left half-written
+            self._interval = _REMOTE_INTERVAL if is_remote(model_dir) else 0.0
+            self._flushed = time.monotonic()
             self._writer = tf.summary.create_file_writer(os.path.join(model_dir, "tensorboard"))
 
-    def train(self, step, metrics):
-        """Reports a loop of training that ended at `step`; `metrics` are floats by name."""
+    def train(self, step, metrics, phase):
+        """Reports a loop of training that ended at `step` to the files and to a `screen.Phase`.
+
+        Args:
+            step: Steps taken.
+            metrics: Floats by name.
+            phase: Counts steps.
+        """
         last_step, last_time = self._last
         self._last = (step, time.monotonic())
         seconds = self._last[1] - last_time
         images_per_second = (step - last_step) * self._batch_size / max(seconds, 1e-9)
-        eta = (self._total_steps - step) * self._batch_size / images_per_second
-        print(
-            f"step {step}/{self._total_steps}  loss {metrics['loss']:.4f}  accuracy {metrics['top_1_accuracy']:.3f}  "
-            f"rate {metrics['learning_rate']:.3g}  {images_per_second:.0f} images/s  ETA {_duration(eta)}",
-            flush=True,
+        phase.update(
+            step,
+            f"loss {metrics['loss']:.4f}, accuracy {metrics['top_1_accuracy']:.3f}, "
+            f"rate {metrics['learning_rate']:.3g}, {images_per_second:.0f} images/s",
         )
         self._write(step, "train", {**metrics, "images_per_second": images_per_second})
 
     def evaluation(self, step, metrics):
         """Reports an evaluation of the averages at `step`."""
-        print(
-            f"step {step}/{self._total_steps}  evaluation of {metrics['num_images']} images: "
-            f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}",
-            flush=True,
+        self._screen.say(
+            f"Evaluation at step {step} on {metrics['num_images']} images: "
+            f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}"
         )
         self._write(step, "eval", metrics)
+        self.flush()
         self._last = (self._last[0], time.monotonic())  # the next images/s counts training alone
 
     def _write(self, step, kind, metrics):
         if self._writer is None:
             return
-        with tf.io.gfile.GFile(self._path, "a") as file:
-            file.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
+        self._rows.append(json.dumps({"step": step, "kind": kind, **metrics}))
         with self._writer.as_default(step=step):
             for name, value in metrics.items():
                 tf.summary.scalar(f"{kind}/{name}", value)
+        if time.monotonic() - self._flushed >= self._interval:
+            self.flush()
+
+    def flush(self):
+        """Writes what is not written yet: on remote storage the rows of five minutes, or since the last checkpoint."""
+        if self._writer is None or not self._rows:
+            return
+        with tf.io.gfile.GFile(self._path, "a") as file:
+            file.write("".join(row + "\n" for row in self._rows))
         self._writer.flush()
+        self._rows = []
+        self._flushed = time.monotonic()
 
 
 def read_metrics(model_dir):
@@ -82,9 +101,3 @@ def read_metrics(model_dir):
                 row = json.loads(line)
                 rows[row["step"], row["kind"]] = row
     return [rows[key] for key in sorted(rows)]
-
-
-def _duration(seconds):
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -31,7 +31,7 @@ def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factor
     where = (f"--dataset={dataset}", f"--data_dir={folder}")
     code, out, err = run(capfd, "train.py", "--model_name=tiny", *where, f"--model_dir={model_dir}", *_QUICK)
     assert code == 0, err
-    assert f"evaluation of {num_eval} images" in out and "images/s" in out and "ETA" in out
+    assert f"Evaluation: {num_eval}/{num_eval} images" in out and "images/s" in out and "ETA" in out
     report = model_dir / "eval.json"
     code, out, err = run(
         capfd, "eval.py", f"--model_dir={model_dir}", f"--data_dir={folder}", f"--output_json={report}"

@@ -16,6 +16,7 @@ import worker_run
 from cli import ROOT
 from tiny import values
 
+from mixnet_tf.progress import read_metrics
 from mixnet_tf.saved import load_keras_file
 
 _RUN = (
@@ -73,13 +74,10 @@ def unbroken(tmp_path_factory, prepared):
 def _kill_at_random_moments(times, model_dir, data_dir, number, rng):
     for _ in range(times):
         process = _start(model_dir, data_dir)
-        seen = 0
-        wanted = rng.randrange(1, 12)
-        for line in process.stdout:  # from the first step on: a random number of lines, then a random moment
-            seen += line.startswith("step ")
-            if seen >= wanted:
-                break
-        time.sleep(rng.random() * 0.2)
+        wanted = len(read_metrics(model_dir)) + rng.randrange(1, 12)
+        while len(read_metrics(model_dir)) < wanted and process.poll() is None:  # a random number of loops
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.2)  # and a random moment
         process.send_signal(number)
         process.communicate()
         newest = tf.train.latest_checkpoint(str(model_dir / "checkpoints"))
@@ -145,5 +143,5 @@ def test_two_workers_end_with_the_weights_of_one_device(tmp_path):
 @pytest.mark.soak
 def test_two_workers_train_evaluate_and_leave_one_final_model(tmp_path, prepared):
     outputs = _two_workers(lambda tf_config: _start(tmp_path, prepared, TF_CONFIG=tf_config))
-    assert all("evaluation of 360 images" in out for out in outputs)
+    assert all("on 360 images: top-1" in out for out in outputs)
     assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 10)

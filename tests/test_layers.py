@@ -1,3 +1,4 @@
+import functools
 import json
 
 import keras
@@ -155,8 +156,9 @@ def test_groups_without_filters_are_refused_at_build():
         GroupedConv2D(2, [1, 1, 1]).build((None, 8, 8, 9))
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "swish"])
-def test_squeeze_and_excitation_gates_channels_by_their_means(activation):
+def test_squeeze_and_excitation_gates_channels_by_their_means(activation, training):
     layer = SqueezeExcite(3, activation)
     x = random(2, 5, 4, 6)
     layer.build(x.shape)
@@ -165,7 +167,7 @@ def test_squeeze_and_excitation_gates_channels_by_their_means(activation):
     hidden = means @ layer.reduce.kernel.numpy()[0, 0] + layer.reduce.bias.numpy()
     hidden = np.maximum(hidden, 0) if activation == "relu" else hidden / (1 + np.exp(-hidden))
     gate = 1 / (1 + np.exp(-(hidden @ layer.expand.kernel.numpy()[0, 0] + layer.expand.bias.numpy())))
-    assert_close(layer(x), x * gate[:, None, None, :])
+    assert_close(layer(x, training=training), x * gate[:, None, None, :])
 
 
 def test_dropout_scales_what_it_keeps_and_draws_anew_on_each_call():
@@ -212,8 +214,20 @@ def test_swish_is_tensorflows_to_its_second_derivative():
             slope = inner.gradient(y, x)
         return y, slope, outer.gradient(slope, x)
 
-    for ours, theirs in zip(*map(to_second_derivative, (layers.Activation("swish"), tf.nn.silu)), strict=True):
+    swish = functools.partial(layers.Activation("swish"), training=True)
+    for ours, theirs in zip(*map(to_second_derivative, (swish, tf.nn.silu)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_inference_answers_as_training_does_and_its_saved_model_holds_no_gradients_of_ours(tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 6)), SqueezeExcite(3, "swish"), layers.Activation("swish")])
+    tiny.randomise(model)
+    x = random(2, 4, 4, 6)
+    assert_close(model(x, training=False), model(x, training=True).numpy(), 1e-6)
+    model.export(tmp_path / "saved", verbose=False)
+    assert b"CustomGradient" not in (tmp_path / "saved" / "saved_model.pb").read_bytes()
+    step = tf.function(lambda images: model(images, training=True)).get_concrete_function(tf.constant(x))
+    assert "CustomGradient" in str(step.graph.as_graph_def())  # the name is the one to look for
 
 
 @pytest.mark.parametrize("activation", ["relu", "swish"])
@@ -233,7 +247,7 @@ def test_squeeze_and_excitation_differentiates_as_keras_convolutions_do(activati
     def as_keras(x):
         return x * layer.expand(layer.reduce(tf.reduce_mean(x, axis=(1, 2), keepdims=True)))
 
-    for ours, theirs in zip(gradients(layer), gradients(as_keras), strict=True):
+    for ours, theirs in zip(gradients(functools.partial(layer, training=True)), gradients(as_keras), strict=True):
         assert np.abs(theirs).max() > 1e-3
         assert_close(ours, theirs.numpy())
 

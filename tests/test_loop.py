@@ -16,6 +16,7 @@ from mixnet_tf.loop import Settings, train
 from mixnet_tf.progress import read_metrics
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.saved import load_keras_file, open_model
+from mixnet_tf.screen import command_screen
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)
@@ -24,7 +25,7 @@ _STEPS = 22  # int(4 * 1437 / 256)
 
 def _train(model_dir, data_dir, recipe=_RECIPE, **settings):
     settings = {"steps_per_loop": 3, "checkpoint_steps": 7, **settings}
-    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings))
+    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings), screen=command_screen())
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from mixnet_tf.model import build_model
 from mixnet_tf.optim import build_optimizer
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.saved import RunConfig, load_keras_file, open_model
+from mixnet_tf.screen import command_screen
 from mixnet_tf.training import Trainer
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -145,7 +146,7 @@ def pretrained(tmp_path_factory):
 
 def _finetune(model_dir, data_dir, weights, **fields):
     settings = Settings(str(model_dir), data_dir, steps_per_loop=2, checkpoint_steps=2)
-    return train("tiny", "digits", _RECIPE._replace(**fields), settings, weights)
+    return train("tiny", "digits", _RECIPE._replace(**fields), settings, weights, command_screen())
 
 
 def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pretrained, data_dir, tmp_path, capsys):

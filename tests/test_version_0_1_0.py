@@ -68,7 +68,7 @@ def test_a_stopped_run_resumes_with_the_settings_it_began_with_whatever_the_reci
     flags = ("--model_name=tiny", f"--model_dir={stopped}", f"--data_dir={data_dir}", "--steps_per_loop=2")
     code, out, err = run(capfd, "train.py", *flags)
     assert code == 0, err
-    assert "ckpt-12" in out and "step 22/22" in out
+    assert "ckpt-12" in out and "Training: 22/22 steps" in out
     before = RunConfig.read(_WRITTEN / "stopped").recipe
     assert before == RunConfig.read(stopped).recipe
     _assert_answers(load_keras_file(str(stopped / "final.keras")), answers, "run")

@@ -23,8 +23,8 @@ def interrupt_at(monkeypatch, step, signal_number):
 
     report = Progress.train
 
-    def report_and_signal(self, reported, metrics):
-        report(self, reported, metrics)
+    def report_and_signal(self, reported, *others):
+        report(self, reported, *others)
         if reported == step:
             os.kill(os.getpid(), signal_number)
 
@@ -33,6 +33,8 @@ def interrupt_at(monkeypatch, step, signal_number):
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
+    import mixnet_launch  # noqa: F401 (before TensorFlow, as the script itself would)
+
     register()
     script = sys.argv.pop(1)
     runpy.run_path(str(ROOT / script), run_name="__main__")

@@ -1,0 +1,86 @@
+"""A command's first import: keeps harmless log lines off the screen, unless TensorFlow is loaded already.
+
+TensorFlow, CUDA and LiteRT log through C++ straight to file descriptor 2, some of it while they are imported and
+whatever the log level. So descriptor 2 becomes a pipe to a child process that passes on every line but the harmless
+ones, and shows those too if the command fails. `--verbosity` (absl's flag) leaves everything as it is.
+"""
+
+import atexit
+import collections
+import os
+import re
+import select
+import signal
+import sys
+
+# What is held back, and who writes it.
+HARMLESS = (
+    r"[IW]\d{4} ",  # TensorFlow's information and warnings, those before its log level is known
+    r"WARNING: All log messages before absl::InitializeLog",
+    r"To enable the following instructions: ",  # TensorFlow: the processor's features
+    r"E\d{4} .* failed call to cuInit: ",  # no GPU
+    r"E\d{4} .* Unable to register cu(BLAS|DNN|FFT) factory",  # TensorFlow for CUDA registers them twice
+    r"E\d{4} .* NodeDef mentions attribute use_unbounded_threadpool",  # tf.data's optimizer
+    r"(INFO|WARNING|VERBOSE): \[\w+\.cc:\d+\] ",  # LiteRT
+    r"INFO: Created TensorFlow Lite XNNPACK delegate",
+    r"└ Could not load shared library .*libLiteRtCompilerPlugin",  # LiteRT's plugins for other processors
+    r"fully_quantize: \d, inference_type: ",  # TensorFlow's TFLite converter
+)
+_HARMLESS = re.compile("|".join(HARMLESS).encode())
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_VERBOSITY = re.compile(r"--?(v|verbosity)(=|$)")
+_SUCCESS = b"\0command succeeded\0\n"
+_WAIT = 0.2  # seconds that an unfinished line may stay unseen
+_MOST_HELD = 1000  # lines
+
+
+def _keep_quiet():
+    if "tensorflow" in sys.modules or any(_VERBOSITY.match(argument) for argument in sys.argv[1:]):
+        return
+    os.environ.setdefault(_LOG_LEVEL, "2")
+    if not hasattr(os, "fork"):
+        return
+    if sys.stderr.isatty():
+        print("Loading TensorFlow ...", file=sys.stderr, flush=True)
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        os.close(write_end)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # it ends when the command has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)  # whoever reads the command's output waits for the command alone
+        _filter(read_end, 2)
+        os._exit(0)
+    os.close(read_end)
+    os.dup2(write_end, 2)
+    os.close(write_end)
+    atexit.register(_say_how_it_ended)
+
+
+def _say_how_it_ended():
+    if not hasattr(sys, "last_value"):  # set where an exception nobody caught ends the process
+        os.write(2, _SUCCESS)
+
+
+def _filter(source, target):
+    """Copies lines until the other end is closed; then the lines held back, if nothing said that all went well."""
+    held, rest, succeeded = collections.deque(maxlen=_MOST_HELD), b"", False
+    while True:
+        waited = rest and not select.select([source], [], [], _WAIT)[0]
+        data = b"" if waited else os.read(source, 1 << 16)
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + data)
+        if waited or not data:  # an unfinished line: a prompt, a progress bar, or the last one
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            if line.endswith(_SUCCESS):  # perhaps behind an unfinished line
+                succeeded, line = True, line.removesuffix(_SUCCESS)
+            if _HARMLESS.match(line):
+                held.append(line)
+            else:
+                os.write(target, line)
+        if not data and not waited:
+            break
+    if held and not succeeded:
+        os.write(target, b"Log lines that were held back until here:\n" + b"".join(held))
+
+
+_keep_quiet()

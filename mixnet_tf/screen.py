@@ -1,0 +1,117 @@
+"""What a command says while it works: lines, and for each phase of long work how far it is."""
+
+import contextlib
+import io
+import shutil
+import sys
+import threading
+import time
+
+from tqdm import tqdm
+
+_REDRAW = 0.5  # seconds; a terminal's live line
+# Elsewhere a line every 10 s for the first two minutes of a phase, then every minute.
+_OFTEN, _SELDOM, _AT_FIRST = 10.0, 60.0, 120.0  # seconds
+_COUNTED = "{desc}: {n_fmt}/{total_fmt} {unit}{postfix}, {elapsed} elapsed, ETA {remaining}"
+_NOT_COUNTED = "{desc}{postfix}, {elapsed} elapsed"
+
+
+class Phase:
+    """How far a phase of work is; `Screen.phase` gives it."""
+
+    def __init__(self, bar):
+        self._bar = bar
+
+    def update(self, done, words=""):
+        """Notes that `done` of the phase's units are done, and `words` to show beside the count."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str(words, refresh=False)
+            self._bar.update(done - self._bar.n)
+
+    def describe(self, words):
+        """Notes what is done just now, beside the count."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str(words, refresh=False)
+
+    @property
+    def line(self):
+        """The phase in a line."""
+        return str(self._bar)
+
+
+class Screen:
+    """Says lines, and shows the phases of long work, one at a time.
+
+    On a terminal a phase is one live line; elsewhere a line at its start, now and then, and at its end.
+
+    Args:
+        file: A text file to write to; None says nothing.
+    """
+
+    def __init__(self, file=None):
+        self._file = file
+        self._is_terminal = file is not None and file.isatty()
+
+    def say(self, line):
+        """Writes a line."""
+        if self._is_terminal:
+            tqdm.write(line, file=self._file)  # above the live line, if there is one
+        elif self._file is not None:
+            print(line, file=self._file, flush=True)
+
+    @contextlib.contextmanager
+    def phase(self, name, total=None, unit="", first=0, draws_itself=False):
+        """Shows a phase of work while the block runs; gives the `Phase` to report to.
+
+        Args:
+            name: What is done, such as "Training".
+            total: Units of work; None where they are not counted.
+            unit: What is counted, such as "steps".
+            first: Units done before.
+            draws_itself: Whether the work has bars of its own on a terminal.
+        """
+        common = {"desc": name, "total": total, "initial": first, "unit": unit}
+        if self._file is None or (self._is_terminal and draws_itself):
+            yield Phase(tqdm(disable=True, **common))
+        elif self._is_terminal:
+            bar_format = None if total is not None else _NOT_COUNTED
+            # Not tqdm's own size: it draws nothing where a terminal says it has no rows and columns.
+            columns, rows = shutil.get_terminal_size()
+            size = {"ncols": columns, "nrows": rows}
+            with tqdm(file=self._file, leave=False, bar_format=bar_format, **size, **common) as bar:
+                with _every(lambda _: _REDRAW, bar.refresh):
+                    yield Phase(bar)
+        else:
+            bar_format = _COUNTED if total is not None else _NOT_COUNTED
+            phase = Phase(tqdm(file=io.StringIO(), bar_format=bar_format, **common))
+            self.say(f"{name} ...")
+            with _every(lambda elapsed: _OFTEN if elapsed < _AT_FIRST else _SELDOM, lambda: self.say(phase.line)):
+                yield phase
+            if total is not None:
+                self.say(phase.line)
+
+
+SILENT = Screen()
+
+
+def command_screen():
+    """The screen of a command: standard output."""
+    return Screen(sys.stdout)
+
+
+@contextlib.contextmanager
+def _every(interval, act):
+    """Calls `act` from a thread while the block runs, `interval(seconds since the start)` seconds apart."""
+    ended, start = threading.Event(), time.monotonic()
+
+    def run():
+        while not ended.wait(interval(time.monotonic() - start)):
+            act()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

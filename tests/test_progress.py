@@ -1,0 +1,73 @@
+"""metrics.jsonl and TensorBoard: each loop on a local disk; on remote storage, where it costs an upload, seldom."""
+
+import pytest
+import tensorflow as tf
+
+from mixnet_tf import progress
+from mixnet_tf.progress import Progress, read_metrics
+from mixnet_tf.screen import SILENT
+
+_METRICS = {"loss": 1.0, "top_1_accuracy": 0.5, "learning_rate": 0.1}
+
+
+@pytest.fixture
+def appended(monkeypatch):
+    """The files that were opened to be written to, each as often as it was."""
+    opened, gfile = [], tf.io.gfile.GFile
+
+    def recorded(name, mode="r"):
+        if "r" not in mode:
+            opened.append(name)
+        return gfile(name, mode)
+
+    monkeypatch.setattr(tf.io.gfile, "GFile", recorded)
+    return opened
+
+
+def _train(reported, steps):
+    with SILENT.phase("Training") as phase:
+        for step in steps:
+            reported.train(step, _METRICS, phase)
+
+
+def test_a_local_file_has_each_loop_at_once(tmp_path, appended):
+    reported = Progress(str(tmp_path), 0, 4, SILENT)
+    _train(reported, (1, 2, 3))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
+    assert len(appended) == 3
+
+
+def test_a_remote_file_is_written_at_checkpoints_and_evaluations(tmp_path, appended):
+    folder = f"ram://{tmp_path.name}"
+    reported = Progress(folder, 0, 4, SILENT)
+    _train(reported, range(1, 100))
+    assert appended == []
+    reported.flush()  # as the run does with a checkpoint
+    reported.flush()
+    assert len(appended) == 1 and len(read_metrics(folder)) == 99
+    _train(reported, (100,))
+    reported.evaluation(100, {"num_images": 5, "top_1_accuracy": 0.5, "top_5_accuracy": 0.5})
+    assert len(appended) == 2 and len(read_metrics(folder)) == 101
+
+
+def test_a_remote_file_is_never_older_than_five_minutes(tmp_path, appended, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    reported = Progress(f"ram://{tmp_path.name}", 0, 4, SILENT)
+    for step in range(1, 11):
+        now = 60.0 * step
+        _train(reported, (step,))
+    assert len(appended) == 2 and len(read_metrics(f"ram://{tmp_path.name}")) == 10
+
+
+def test_half_a_row_of_a_killed_run_is_passed_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kind": "train", "lo')
+    _train(Progress(str(tmp_path), 1, 4, SILENT), (2,))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2]
+
+
+def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path, appended):
+    reported = Progress(None, 0, 4, SILENT)
+    _train(reported, (1,))
+    reported.flush()
+    assert appended == []

@@ -1,0 +1,198 @@
+"""What a command shows while it works, on a terminal and elsewhere, and what it keeps off the screen."""
+
+import io
+import os
+import pathlib
+import pty
+import re
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from cli import ROOT, process
+
+import mixnet_launch
+from mixnet_tf import screen
+from mixnet_tf.screen import SILENT, Screen
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Lines come a hundred times as often."""
+    for name in ("_REDRAW", "_OFTEN", "_SELDOM", "_AT_FIRST"):
+        monkeypatch.setattr(screen, name, getattr(screen, name) / 100)
+
+
+def test_a_phase_is_a_line_at_its_start_some_between_and_one_at_its_end(soon):
+    file = io.StringIO()
+    shown = Screen(file)
+    with shown.phase("Training", 8, "steps") as phase:
+        phase.describe("compiling the first step")
+        time.sleep(0.15)
+        phase.update(6, "loss 1.5")
+        time.sleep(0.15)
+        phase.update(8, "loss 1.0")
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "Training ..."
+    assert lines[1].startswith("Training: 0/8 steps, compiling the first step, ")
+    assert any(line.startswith("Training: 6/8 steps, loss 1.5, ") and "ETA" in line for line in lines[2:-1])
+    assert lines[-1].startswith("Training: 8/8 steps, loss 1.0, ")
+
+
+def test_lines_come_seldom_after_a_while():
+    file, ticks = io.StringIO(), []
+    assert (screen._OFTEN, screen._SELDOM, screen._AT_FIRST) == (10, 60, 120)
+
+    def interval(elapsed):
+        ticks.append(elapsed)
+        return 0.01
+
+    with screen._every(interval, lambda: file.write("x")):
+        time.sleep(0.2)
+    assert len(file.getvalue()) >= 3 and ticks == sorted(ticks) and ticks[0] < 0.1
+
+
+def test_work_that_is_not_counted_says_how_long_it_takes(soon):
+    file = io.StringIO()
+    with Screen(file).phase("fp32: converting"):
+        time.sleep(0.15)
+    first, *others = file.getvalue().splitlines()
+    assert first == "fp32: converting ..."
+    assert others and all(re.fullmatch(r"fp32: converting, \d\d:\d\d elapsed", line) for line in others)
+
+
+def test_a_phase_that_fails_shows_no_end(soon):
+    file = io.StringIO()
+    with pytest.raises(RuntimeError), Screen(file).phase("Training", 8, "steps"):
+        raise RuntimeError
+    assert file.getvalue() == "Training ...\n"
+
+
+def test_a_terminal_has_one_live_line_which_goes_away(soon):
+    file = _Terminal()
+    shown = Screen(file)
+    with shown.phase("Training", 8, "steps") as phase:
+        phase.update(4, "loss 1.5")
+        time.sleep(0.1)
+        shown.say("A line.")
+    written = file.getvalue()
+    assert "\rTraining:" in written and "4/8" in written and "loss 1.5" in written
+    assert "A line.\n" in written and written.count("\n") == 1
+    assert written.endswith("\r") and not written.split("\r")[-2].strip()
+
+
+def test_a_silent_screen_says_nothing_and_counts_nothing(capfd):
+    SILENT.say("A line.")
+    with SILENT.phase("Training", 8, "steps") as phase:
+        phase.describe("compiling")
+        phase.update(4, "loss 1.5")
+    assert capfd.readouterr() == ("", "")
+
+
+_PROGRAM = """
+    import sys
+    import mixnet_launch
+    import os
+    for line in {lines!r}:
+        os.write(2, line.encode() + b"\\n")
+    {end}
+"""
+_LINES = [
+    "I0000 00:00:1795564312.173786    9444 port.cc:153] oneDNN custom operations are on.",
+    "E0000 00:00:1795564398.415815   11196 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error",
+    "INFO: [gpu_registry.cc:12] Dynamically loaded GPU accelerator",
+    "E0000 00:00:1795564398.415815   11196 real_trouble.cc:52] the disk is on fire",
+    "I am a line of the user's",
+]
+
+
+def _launched(end="", arguments=()):
+    program = textwrap.dedent(_PROGRAM.format(lines=_LINES, end=end))
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("end, code", [("", 0), ("raise SystemExit(2)", 2), ("raise SystemExit(75)", 75)])
+def test_harmless_lines_are_held_back_and_others_are_not(end, code):
+    done = _launched(end)
+    assert done.returncode == code
+    assert done.stderr.splitlines() == _LINES[3:]
+
+
+@pytest.mark.parametrize("end", ["raise RuntimeError('boom')", "os.abort()", "os.kill(os.getpid(), 9)"])
+def test_a_failure_shows_what_was_held_back(end):
+    done = _launched(end)
+    assert done.returncode not in (0, 2)
+    assert all(line in done.stderr for line in _LINES)
+    assert ("boom" in done.stderr) == ("boom" in end)
+
+
+def test_verbosity_leaves_every_line(monkeypatch):
+    done = _launched(arguments=["--verbosity=0"])
+    assert done.stderr.splitlines() == _LINES
+
+
+def test_a_line_without_its_end_is_shown_all_the_same():
+    done = _launched("os.write(2, b'Password: ')")
+    assert done.stderr.splitlines() == [*_LINES[3:], "Password: "]
+
+
+def test_every_pattern_is_named_once():
+    assert len(set(mixnet_launch.HARMLESS)) == len(mixnet_launch.HARMLESS)
+
+
+def test_a_user_of_the_library_keeps_its_environment():
+    code = "import os, mixnet_tf; print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    assert done.stdout.strip() == "None"
+
+
+def test_a_script_writes_our_lines_alone(tmp_path, data_dir):
+    flags = ("--train_epochs=0.5", "--train_batch_size=256", "--image_size=16", "--warmup_epochs=0")
+    where = (f"--model_dir={tmp_path / 'run'}", f"--data_dir={data_dir}", "--model_name=tiny")
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    done = process("tests/tiny_run.py", "train.py", *where, *flags, **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Training tiny on digits in {tmp_path / 'run'}."
+    assert lines[-2:] == [
+        f"Wrote {tmp_path / 'run' / 'final.keras'}.",
+        f"Next: python eval.py --model_dir={tmp_path / 'run'} --data_dir={data_dir}",
+    ]
+
+
+def test_on_a_terminal_a_script_shows_a_live_line(tmp_path):
+    """A terminal of its own: `pty` gives the script one."""
+    main, child = pty.openpty()
+    program = "import mixnet_launch, sys, time\nfrom mixnet_tf.screen import command_screen\n"
+    program += "with command_screen().phase('Working', 2, 'steps'):\n    time.sleep(1.2)\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.Popen([sys.executable, "-c", program], stdout=child, stderr=child, env=environment)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            data = os.read(main, 1024)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    assert done.wait() == 0
+    text = shown.decode()
+    assert "Loading TensorFlow ..." in text and "\rWorking:" in text and "Traceback" not in text
+    assert pathlib.Path(ROOT / "mixnet_launch.py").exists()
