@@ -17,6 +17,7 @@ _DATASET = flags.DEFINE_string("dataset", None, "Dataset; by default the run's, 
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
 _SPLIT = flags.DEFINE_string("split", None, "Split; by default validation or test.")
 _NUM_EVAL_IMAGES = flags.DEFINE_integer("num_eval_images", None, "tfrecord: its images, if not ImageNet's.")
+_MISSING_SHARDS = flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
 _CROP = flags.DEFINE_bool("crop", None, "Take the centre crop; by default as the run, or the dataset's recipe.")
 _BATCH_SIZE = flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
 _OUTPUT_JSON = flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
@@ -38,9 +39,13 @@ def main():
     crop = recipe.crop if _CROP.value is None else _CROP.value
     if _IMAGE.value:
         return _classify(opened, crop)
-    split = load_split(dataset, _DATA_DIR.value, False, _SPLIT.value, _NUM_EVAL_IMAGES.value)
+    split = _load_split(dataset)
     _report(build_evaluator(opened.model, split, crop, _BATCH_SIZE.value)())
     return 0
+
+
+def _load_split(dataset):
+    return load_split(dataset, _DATA_DIR.value, False, _SPLIT.value, _NUM_EVAL_IMAGES.value, _MISSING_SHARDS.value)
 
 
 def _report(metrics):
@@ -76,7 +81,7 @@ def _watch():
     if model_dir is None:
         raise ValueError("--watch needs the --model_dir of a training run.")
     dataset = _DATASET.value or RunConfig.wait_for(model_dir, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value).dataset
-    split = load_split(dataset, _DATA_DIR.value, False, _SPLIT.value, _NUM_EVAL_IMAGES.value)
+    split = _load_split(dataset)
     watch(model_dir, split, _BATCH_SIZE.value, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value, _report)
     return 0
 

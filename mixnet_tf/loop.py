@@ -24,7 +24,13 @@ from mixnet_tf.weights import load_weights, saved_classes
 
 
 class Settings(NamedTuple):
-    """How a run is carried out; unlike the recipe, nothing here changes what it computes."""
+    """How a run is carried out, and on which data.
+
+    The recipe decides the computation but for three things. `strategy`, `jit_compile` and `deterministic` change
+    rounding. The number of replicas decides which dropout masks are drawn and, unless the recipe has
+    `sync_batch_norm`, how many images batch normalization takes its moments over: `train_batch_size` over replicas.
+    The number of hosts decides the order of the images.
+    """
 
     model_dir: str
     data_dir: str
@@ -32,6 +38,7 @@ class Settings(NamedTuple):
     eval_split: str | None = None
     num_train_images: int | None = None
     num_eval_images: int | None = None
+    allow_missing_shards: bool = False
     eval_batch_size: int = 64
     strategy: str = "auto"
     tpu: str | None = None
@@ -74,8 +81,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
     head_classes = saved_classes(weights) if weights is not None and starts else None
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
-    eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
+    train_split, eval_split = _load_splits(dataset, settings)
     if eval_split.num_classes != train_split.num_classes:
         raise ValueError(
             f"Split {eval_split.name!r} has {eval_split.num_classes} classes, {train_split.name!r} has "
@@ -89,6 +95,10 @@ def train(model_name, dataset, recipe, settings, weights=None):
         recipe,
         train_split.label_names,
         None if weights is None else os.fspath(weights),
+        train_split=train_split.name,
+        eval_split=eval_split.name,
+        train_shards=len(train_split.files),
+        missing_shards=train_split.missing_shards + eval_split.missing_shards,
     )
     _check_config(config, settings)
 
@@ -135,6 +145,14 @@ def train(model_name, dataset, recipe, settings, weights=None):
         save_model(final, os.path.join(settings.model_dir, FINAL))
         print(f"Wrote {os.path.join(settings.model_dir, FINAL)}.", flush=True)
     return 0
+
+
+def _load_splits(dataset, settings):
+    incomplete = settings.allow_missing_shards
+    return (
+        load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete),
+        load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete),
+    )
 
 
 def _distributed_train_batches(strategy, split, recipe, step, use_cache):

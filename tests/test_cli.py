@@ -1,6 +1,7 @@
 """The scripts as a person uses them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -84,6 +85,18 @@ def test_eval_prints_the_classes_of_images_by_name(data, photographs, tmp_path, 
     assert out.count("temple") == out.count("%  flower") == 2
     percentages = [float(word.rstrip("%")) for word in out.split() if word.endswith("%")]
     np.testing.assert_allclose(sum(percentages), 200, atol=0.1)
+
+
+def test_eval_counts_a_split_without_all_its_shards_only_where_that_is_allowed(data, tmp_path, capfd):
+    from mixnet_tf.model import build_model
+
+    build_model("tiny", classes=1000, input_shape=(32, 32, 3)).save(tmp_path / "x.keras")
+    shutil.copy(f"{data['tfrecord'][0]}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
+    arguments = (f"--weights={tmp_path}/x.keras", "--dataset=tfrecord", f"--data_dir={tmp_path}")
+    code, _, err = run(capfd, "eval.py", *arguments)
+    assert code == 2 and "validation-00000-of-00002" in err and "--allow_missing_shards" in err
+    code, out, err = run(capfd, "eval.py", *arguments, "--allow_missing_shards")
+    assert code == 0 and "num_images 5" in out, err
 
 
 _BAD = [

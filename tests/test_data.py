@@ -1,10 +1,17 @@
 """Datasets by name: what they hold and how they are read."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
+from mixnet_tf.export.images import dataset_images
+from mixnet_tf.pipeline import eval_batches, train_batches
+from mixnet_tf.recipe import Recipe
 
 
 def _read(split, **kwargs):
@@ -42,6 +49,56 @@ def test_imagenets_own_shards_are_not_counted(tmp_path):
     assert load_split("tfrecord", tmp_path, False).num_examples == 50000
 
 
+def test_shards_that_are_missing_are_named_unless_they_may_be(imagenet_shards, tmp_path):
+    for shard in (0, 2, 3):
+        shutil.copy(f"{imagenet_shards}/train-00000-of-00002", tmp_path / f"train-{shard:05d}-of-00005")
+    with pytest.raises(ValueError, match="train-00001-of-00005, train-00004-of-00005.*--allow_missing_shards"):
+        load_split("tfrecord", tmp_path, True)
+    with pytest.raises(ValueError, match="lacks 2 shards"):
+        load_split("tfrecord", tmp_path, True, num_images=18)
+    split = load_split("tfrecord", tmp_path, True, allow_missing_shards=True)
+    assert split.num_examples == 18 and len(_read(split)) == 18
+    assert split.missing_shards == ("train-00001-of-00005", "train-00004-of-00005")
+
+
+def test_a_whole_copy_misses_nothing_and_files_of_other_names_are_as_many_as_there_are(imagenet_shards, tmp_path):
+    assert load_split("tfrecord", imagenet_shards, True).missing_shards == ()
+    shutil.copy(f"{imagenet_shards}/train-00000-of-00002", tmp_path / "train-7")
+    split = load_split("tfrecord", tmp_path, True)
+    assert (split.num_examples, split.missing_shards) == (6, ())
+
+
+def test_an_export_takes_its_sample_from_the_shards_that_are_there(imagenet_shards, tmp_path):
+    shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
+    assert dataset_images("tfrecord", tmp_path, 8, True, 3, train=False).images.shape == (3, 8, 8, 3)
+
+
+def _relabel(source, target, place, label):
+    with tf.io.TFRecordWriter(str(target)) as writer:
+        for i, record in enumerate(tf.data.TFRecordDataset(source)):
+            example = tf.train.Example.FromString(record.numpy())
+            if i == place:
+                example.features.feature["image/class/label"].int64_list.value[0] = label
+            writer.write(example.SerializeToString())
+
+
+@pytest.mark.parametrize("label", [0, 1001, -3])
+def test_a_label_that_is_no_class_is_named_with_its_file_and_place(label, imagenet_shards, tmp_path):
+    folder = tmp_path / "a b é"
+    shutil.copytree(imagenet_shards, folder)
+    for name in ("train-00001-of-00002", "validation-00000-of-00001"):
+        _relabel(f"{imagenet_shards}/{name}", folder / name, 3, label)
+    train, validation = (load_split("tfrecord", folder, is_train) for is_train in (True, False))
+    for split, file, read in (
+        (train, "train-00001-of-00002", lambda: list(train_batches(train, Recipe(image_size=8), 4).take(3))),
+        (validation, "validation-00000-of-00001", lambda: list(eval_batches(validation, 8, 5))),
+        (validation, "validation-00000-of-00001", lambda: dataset_images("tfrecord", folder, 8, True, 5, False)),
+    ):
+        expected = f"The label {label} of {os.path.join(folder, file)}__3 is not a whole number from 1 to 1000."
+        with pytest.raises(ValueError, match=expected), naming_corrupt_images(split):
+            read()
+
+
 def test_folder_reads_the_layout_of_tfds(image_folder, photographs):
     train, validation = load_split("folder", image_folder, True), load_split("folder", image_folder, False)
     assert (train.num_examples, validation.num_examples) == (4, 2)
@@ -73,7 +130,8 @@ def test_the_seed_decides_the_order_of_files(imagenet_shards):
     [
         ("no_such_dataset", {}, "Unknown dataset 'no_such_dataset'"),
         ("digits", {"split": "dev"}, r"no split dev; it has \['train', 'test'\]|no split dev"),
-        ("digits", {"num_images": 3}, "num_images goes with"),
+        ("digits", {"num_images": 3}, "num_images and .* go with"),
+        ("digits", {"allow_missing_shards": True}, "allow_missing_shards go with"),
         ("tfrecord", {}, r"no files train-\*"),
         ("folder", {"data_dir": "/no/such/folder"}, "there is no folder"),
     ],
