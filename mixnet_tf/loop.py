@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 from typing import NamedTuple
 
 import keras
@@ -13,7 +14,7 @@ from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
 from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.evaluation import build_evaluator
-from mixnet_tf.interruption import RESTART_ME, Interruption
+from mixnet_tf.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.model import stages_and_params
 from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
@@ -65,7 +66,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
             a new one trained, as a line says. None for random ones.
 
     Returns:
-        The exit code: 0, or 75 where a signal stopped the run after it was saved.
+        The exit code: 0; or, where a signal stopped the run after it was saved, 130 for SIGINT on any host, else 75.
 
     Raises:
         ValueError: For bad arguments, before anything is written.
@@ -125,7 +126,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
     checkpoint_steps = settings.checkpoint_steps or min(2500, max(100, round(steps_per_epoch)))
     with Interruption() as interruption, naming_corrupt_images(train_split):
         batches = iter(_distributed_train_batches(strategy, train_split, recipe, trainer.step, settings.use_cache))
-        while trainer.step < total_steps and not trainer.any_host(interruption.requested):
+        while trainer.step < total_steps and not trainer.any_host(interruption.requested is not None):
             to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
             steps = min(settings.steps_per_loop, to_checkpoint, total_steps - trainer.step)
             metrics = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
@@ -137,7 +138,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
             checkpointer.save()
         if trainer.step < total_steps:
             print(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.", flush=True)
-            return RESTART_ME
+            return INTERRUPTED if trainer.any_host(interruption.requested == signal.SIGINT) else RESTART_ME
 
     progress.evaluation(total_steps, evaluate())
     if chief:

@@ -66,12 +66,12 @@ def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_di
         np.testing.assert_array_equal(value, again)
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_run(
-    signal_number, unbroken, tmp_path, data_dir, monkeypatch
+    signal_number, code, unbroken, tmp_path, data_dir, monkeypatch
 ):
     tiny_run.interrupt_at(monkeypatch, 10, signal_number)  # in the middle of an epoch, and of two checkpoints
-    assert _train(tmp_path, data_dir) == 75
+    assert _train(tmp_path, data_dir) == code
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("-10")
     monkeypatch.undo()
     assert _train(tmp_path, data_dir) == 0
