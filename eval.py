@@ -4,6 +4,7 @@ from absl import flags
 
 from mixnet_tf import command_line
 from mixnet_tf.data import load_split
+from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator, classify
 from mixnet_tf.files import write_json
 from mixnet_tf.imagenet import CLASSES, imagenet_labels
@@ -26,12 +27,15 @@ _LABELS = flags.DEFINE_string("labels", None, 'File of class names: a line each,
 _WATCH = flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
 _WATCH_SECONDS = flags.DEFINE_float("watch_seconds", 10.0, "Seconds between two looks.", lower_bound=0.0)
 _WATCH_TIMEOUT = flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
+_NOT_WITH_WATCH = ("weights", "model_name", "num_label_classes", "image_size", "image", "labels")
 
 
 def main():
     """Evaluates as the flags say; returns the exit code."""
     if _WATCH.value:
         return _watch()
+    if _LABELS.value is not None and not _IMAGE.value:
+        raise InputError("--labels names the classes of an --image; a dataset is evaluated without names.")
     opened = command_line.open_model_from_flags()
     print(f"Evaluating {opened.source}.", flush=True)
     dataset = _DATASET.value or (opened.config.dataset if opened.config else "digits")
@@ -79,10 +83,13 @@ def _names(classes):
 def _watch():
     model_dir = flags.FLAGS.model_dir
     if model_dir is None:
-        raise ValueError("--watch needs the --model_dir of a training run.")
+        raise InputError("--watch needs the --model_dir of a training run.")
+    given = [f"--{name}" for name in _NOT_WITH_WATCH if flags.FLAGS[name].value is not None]
+    if given:
+        raise InputError(f"--watch evaluates the run's own model on a whole split; leave out {', '.join(given)}.")
     dataset = _DATASET.value or RunConfig.wait_for(model_dir, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value).dataset
     split = _load_split(dataset)
-    watch(model_dir, split, _BATCH_SIZE.value, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value, _report)
+    watch(model_dir, split, _BATCH_SIZE.value, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value, _report, _CROP.value)
     return 0
 
 
