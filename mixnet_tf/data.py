@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from mixnet_tf.errors import InputError
 _IMAGENET = {"train": (1024, 1281167), "validation": (128, 50000)}  # split: (shards, images)
 _IMAGENET_CLASSES = 1000
 _EVAL_SPLITS = ("validation", "test", "val", "eval")
+_IMAGES = (".jpg", ".jpeg", ".png")
 _PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
 _SHARD = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)")
 # What an example whose label is no class fails with, inside an error of TensorFlow.
@@ -65,7 +67,7 @@ def load_split(dataset, data_dir, train, split=None, num_images=None, allow_miss
         ValueError: For an unknown dataset or split, one without images or labels, shards that are missing, or
             records that are to be counted and cannot be read.
     """
-    data_dir = os.fspath(data_dir)
+    data_dir = os.path.expanduser(data_dir)
     if dataset == "tfrecord":
         name = split or ("train" if train else "validation")
         return _tfrecord_split(data_dir, name, num_images, allow_missing_shards)
@@ -73,13 +75,18 @@ def load_split(dataset, data_dir, train, split=None, num_images=None, allow_miss
         raise InputError(
             f"num_images and allow_missing_shards go with --dataset=tfrecord; {dataset!r} knows its own size and files."
         )
-    builder = _folder_builder(data_dir) if dataset == "folder" else _tfds_builder(dataset, data_dir)
-    available = list(builder.info.splits)
     wanted = [split] if split else (["train"] if train else _EVAL_SPLITS)
+    if dataset == "folder":
+        return _folder_split(data_dir, wanted)
+    builder = _tfds_builder(dataset, data_dir)
+    return _tfds_split(dataset, builder, _first_of(wanted, list(builder.info.splits), dataset, data_dir))
+
+
+def _first_of(wanted, available, dataset, data_dir):
     name = next((name for name in wanted if name in available), None)
     if name is None:
         raise InputError(f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}.")
-    return _tfds_split(dataset, builder, name)
+    return name
 
 
 def _tfds_builder(dataset, data_dir):
@@ -97,41 +104,66 @@ def _tfds_builder(dataset, data_dir):
     return builder
 
 
-def _folder_builder(data_dir):
-    if not tf.io.gfile.isdir(data_dir):
-        raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
-    return tfds.ImageFolder(data_dir)
-
-
 def _tfds_split(dataset, builder, name):
     image_key, label_key = _image_and_label(dataset, builder.info)
     info = builder.info.splits[name]
     if info.num_examples == 0:
         raise InputError(f"Split {name!r} of dataset {dataset!r} has no images.")
-    by_files = dataset != "folder"  # ImageFolder takes no sub-splits; tfds' files are shuffled by seed
 
     def read(shuffle_seed=None, shard=0, num_shards=1):
         config = tfds.ReadConfig(
             try_autocache=False,
             shuffle_seed=shuffle_seed,
-            add_tfds_id=by_files,
+            add_tfds_id=True,
             interleave_cycle_length=_PARALLEL_FILES,
             skip_prefetch=True,
         )
         examples = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
-            split=tfds.even_splits(name, num_shards)[shard] if by_files else name,
+            split=tfds.even_splits(name, num_shards)[shard],
             decoders={image_key: tfds.decode.SkipDecoding()},
-            shuffle_files=by_files and shuffle_seed is not None,
+            shuffle_files=shuffle_seed is not None,
             read_config=config,
         )
-        if not by_files:
-            examples = examples.shard(num_shards, shard)
-        id_key = "tfds_id" if by_files else "image/filename"
-        return examples.map(lambda e: _example(e[image_key], e[label_key], e[id_key], label.num_classes))
+        return examples.map(lambda e: _example(e[image_key], e[label_key], e["tfds_id"], label.num_classes))
 
     label = builder.info.features[label_key]
-    files = tuple(map(os.fspath, info.filepaths)) if by_files else ()
+    files = tuple(map(os.fspath, info.filepaths))
     return Split(dataset, name, info.num_examples, tuple(label.names), label.num_classes, read, files)
+
+
+def _folder_split(data_dir, wanted):
+    if not tf.io.gfile.isdir(data_dir):
+        raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
+    classes = {name: _folders(os.path.join(data_dir, name)) for name in _folders(data_dir)}
+    name = _first_of(wanted, list(classes), "folder", data_dir)
+    label_names = sorted(set().union(*classes.values()))
+    paths = [path for class_name in classes[name] for path in _images(os.path.join(data_dir, name, class_name))]
+    if not paths:
+        raise InputError(f"Split {name!r} of dataset 'folder' has no images; expected {data_dir}/{name}/class/*.jpg.")
+    random.Random(name).shuffle(paths)  # as tfds.ImageFolder orders them
+    labels = [label_names.index(os.path.basename(os.path.dirname(path))) for path in paths]
+
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        del shuffle_seed  # there are no files of many examples
+        examples = tf.data.Dataset.from_tensor_slices((paths, tf.constant(labels, tf.int64))).shard(num_shards, shard)
+        return examples.map(
+            lambda path, label: {"image": tf.io.read_file(path), "label": label, "id": path},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    return Split("folder", name, len(paths), tuple(label_names), len(label_names), read)
+
+
+def _folders(folder):
+    """Names of the folders in one; gs:// lists them with a slash at the end."""
+    names = [name for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(os.path.join(folder, name))]
+    return sorted(name.rstrip("/") for name in names)
+
+
+def _images(folder):
+    return [
+        os.path.join(folder, name) for name in sorted(tf.io.gfile.listdir(folder)) if name.lower().endswith(_IMAGES)
+    ]
 
 
 def _image_and_label(dataset, info):

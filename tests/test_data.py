@@ -1,11 +1,13 @@
 """Datasets by name: what they hold and how they are read."""
 
+import itertools
 import os
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
@@ -105,6 +107,54 @@ def test_folder_reads_the_layout_of_tfds(image_folder, photographs):
     assert train.label_names == ("china", "flower")
     contents = {tf.io.read_file(photographs[f"{name}.jpg"]).numpy(): i for i, name in enumerate(train.label_names)}
     assert sorted((contents[e["image"]], e["label"]) for e in _read(train)) == [(0, 0), (0, 0), (1, 1), (1, 1)]
+
+
+def test_the_images_of_a_folder_come_in_the_order_of_tfds(photographs, tmp_path):
+    for split, class_name, number in itertools.product(("train", "test"), ("a", "a-b", "B", "c"), range(5)):
+        (tmp_path / split / class_name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / split / class_name / f"{number}.JPG").write_bytes(f"{class_name} {number}".encode())
+    (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
+    builder = tfds.ImageFolder(str(tmp_path))
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    for name, is_train in (("train", True), ("test", False)):
+        split = load_split("folder", tmp_path, is_train)
+        theirs = list(builder.as_dataset(split=name, decoders=decoders).as_numpy_iterator())
+        assert split.label_names == tuple(builder.info.features["label"].names)
+        assert [(e["id"], e["label"], e["image"]) for e in _read(split)] == [
+            (e["image/filename"], e["label"], e["image"]) for e in theirs
+        ]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_folder_is_read_on_another_file_system_and_where_listings_end_folders_with_a_slash(
+    slash, image_folder, tmp_path, monkeypatch
+):
+    here, there = load_split("folder", image_folder, True), f"ram://{tmp_path.name}"
+    for folder, _, names in os.walk(image_folder):
+        copy = there + folder.removeprefix(image_folder)
+        tf.io.gfile.makedirs(copy)
+        for name in names:
+            tf.io.gfile.copy(os.path.join(folder, name), f"{copy}/{name}")
+    listdir = tf.io.gfile.listdir
+    monkeypatch.setattr(
+        tf.io.gfile,
+        "listdir",
+        lambda folder: [n + slash if tf.io.gfile.isdir(f"{folder}/{n}") else n for n in listdir(folder)],
+    )
+    split = load_split("folder", there, True)
+    assert (split.name, split.label_names, split.num_examples) == ("train", here.label_names, here.num_examples)
+    expected = [e["id"].decode().replace(image_folder, there).encode() for e in _read(here)]
+    assert [e["id"] for e in _read(split)] == expected
+    assert [(e["image"], e["label"]) for e in _read(split)] == [(e["image"], e["label"]) for e in _read(here)]
+
+
+def test_a_folder_without_images_or_of_another_layout_is_refused(tmp_path, photographs):
+    with pytest.raises(ValueError, match=r"has no split train; it has \[\]"):
+        load_split("folder", tmp_path, True)
+    (tmp_path / "train").mkdir()
+    shutil.copy(photographs["china.jpg"], tmp_path / "train")
+    with pytest.raises(ValueError, match="has no images; expected .*/train/class/"):
+        load_split("folder", tmp_path, True)
 
 
 @pytest.mark.parametrize("dataset", ["digits", "tfrecord", "folder"])
