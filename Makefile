@@ -1,48 +1,58 @@
 # Every target makes .venv itself where it is missing. TF=tensorflow-tpu or TF='tensorflow[and-cuda]'
-# installs that TensorFlow instead: it owns the same folder, so it goes first and ours takes no dependencies.
+# installs that TensorFlow instead: it owns the same folder, so .venv is made anew where another one is installed, it
+# goes first, and of what setup.py asks for tensorflow is left out.
 PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
-DEPENDENCIES := tensorflow-datasets absl-py numpy h5py tensorboard tqdm importlib_resources
-EXTRAS := pytest ruff scikit-learn ai-edge-litert safetensors mediapipe litert-quantizer matplotlib nbformat nbclient ipykernel
+INSTALLED := .venv/installed-$(subst ],,$(subst [,-,$(TF)))
+ANOTHER := $(filter-out $(INSTALLED),$(wildcard .venv/installed-*))
+REQUIREMENTS := import importlib.metadata, re; \
+  asked = [line.partition(";") for line in importlib.metadata.requires("mixnet_tf")]; \
+  wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
+  print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
 .PHONY: demo test soak lint bench verify-weights clean
+.PRECIOUS: $(INSTALLED)
 
-demo: .venv/installed
+demo: $(INSTALLED)
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
 	$(BIN)/python eval.py --model_dir=runs/demo
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 
-test: .venv/installed
+test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-soak: .venv/installed
+soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
 
-lint: .venv/installed
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/installed
+bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_input.py
 	$(BIN)/python benchmarks/bench_train.py
 	$(BIN)/python benchmarks/bench_depthwise.py
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l
 
 # For whoever has the network: the published weights against the one published answer.
-verify-weights: .venv/installed
+verify-weights: $(INSTALLED)
 	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
-	rm -rf .venv build dist *.egg-info runs data
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find . \( -path ./runs -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/installed: setup.py
+$(INSTALLED): setup.py
+	$(if $(ANOTHER),rm -rf .venv)
 	$(PYTHON) -m venv .venv
+	touch -t 197001020000 $@  # older than setup.py: not done, but tells a later TF what is in here
 ifeq ($(TF),tensorflow)
 	$(BIN)/pip install --quiet --editable '.[test]'
 else
 	$(BIN)/pip install --quiet '$(TF)>=2.20'
-	$(BIN)/pip install --quiet $(DEPENDENCIES) $(EXTRAS)
 	$(BIN)/pip install --quiet --no-deps --editable .
+	$(BIN)/python -c '$(REQUIREMENTS)' > .venv/requirements.txt
+	$(BIN)/pip install --quiet --requirement .venv/requirements.txt
 endif
 	touch $@

@@ -5,6 +5,7 @@ from absl import flags
 import mixnet_launch  # noqa: F401 (before TensorFlow)
 from mixnet_tf import command_line
 from mixnet_tf.data import load_split
+from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator, classify
 from mixnet_tf.files import write_json
 from mixnet_tf.imagenet import CLASSES, imagenet_labels
@@ -19,6 +20,7 @@ _DATASET = flags.DEFINE_string("dataset", None, "Dataset; by default the run's, 
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
 _SPLIT = flags.DEFINE_string("split", None, "Split; by default validation or test.")
 _NUM_EVAL_IMAGES = flags.DEFINE_integer("num_eval_images", None, "tfrecord: its images, if not ImageNet's.")
+_MISSING_SHARDS = flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
 _CROP = flags.DEFINE_bool("crop", None, "Take the centre crop; by default as the run, or the dataset's recipe.")
 _BATCH_SIZE = flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
 _OUTPUT_JSON = flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
@@ -27,12 +29,15 @@ _LABELS = flags.DEFINE_string("labels", None, 'File of class names: a line each,
 _WATCH = flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
 _WATCH_SECONDS = flags.DEFINE_float("watch_seconds", 10.0, "Seconds between two looks.", lower_bound=0.0)
 _WATCH_TIMEOUT = flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
+_NOT_WITH_WATCH = ("weights", "model_name", "num_label_classes", "image_size", "image", "labels")
 
 
 def main():
     """Evaluates as the flags say; returns the exit code."""
     if _WATCH.value:
         return _watch()
+    if _LABELS.value is not None and not _IMAGE.value:
+        raise InputError("--labels names the classes of an --image; a dataset is evaluated without names.")
     opened = command_line.open_model_from_flags()
     screen = command_screen()
     screen.say(f"Evaluating {opened.source}.")
@@ -41,13 +46,17 @@ def main():
     crop = recipe.crop if _CROP.value is None else _CROP.value
     if _IMAGE.value:
         return _classify(opened, crop)
-    split = load_split(dataset, _DATA_DIR.value, False, _SPLIT.value, _NUM_EVAL_IMAGES.value)
+    split = _load_split(dataset)
     _report(build_evaluator(opened.model, split, crop, _BATCH_SIZE.value)(screen))
     model_dir = flags.FLAGS.model_dir
     if model_dir is not None:
         where = f"--model_dir={model_dir}{command_line.given('data_dir')} --output_dir={model_dir}/export"
         screen.say(f"Next: python export_tflite.py {where}")
     return 0
+
+
+def _load_split(dataset):
+    return load_split(dataset, _DATA_DIR.value, False, _SPLIT.value, _NUM_EVAL_IMAGES.value, _MISSING_SHARDS.value)
 
 
 def _report(metrics):
@@ -81,10 +90,13 @@ def _names(classes):
 def _watch():
     model_dir = flags.FLAGS.model_dir
     if model_dir is None:
-        raise ValueError("--watch needs the --model_dir of a training run.")
+        raise InputError("--watch needs the --model_dir of a training run.")
+    given = [f"--{name}" for name in _NOT_WITH_WATCH if flags.FLAGS[name].value is not None]
+    if given:
+        raise InputError(f"--watch evaluates the run's own model on a whole split; leave out {', '.join(given)}.")
     dataset = _DATASET.value or RunConfig.wait_for(model_dir, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value).dataset
-    split = load_split(dataset, _DATA_DIR.value, False, _SPLIT.value, _NUM_EVAL_IMAGES.value)
-    watch(model_dir, split, _BATCH_SIZE.value, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value, _report)
+    split = _load_split(dataset)
+    watch(model_dir, split, _BATCH_SIZE.value, _WATCH_SECONDS.value, _WATCH_TIMEOUT.value, _report, _CROP.value)
     return 0
 
 

@@ -16,6 +16,9 @@ flags.DEFINE_string("output_dir", None, "Where the files go.", required=True)
 flags.DEFINE_string("dataset", None, "Images to verify and calibrate with, as in train.py; by default the run's.")
 flags.DEFINE_string("data_dir", "data", "Where the dataset is or, for tensorflow_datasets, is prepared.")
 flags.DEFINE_string("images", None, "In place of a dataset: a folder of images, whose classes are not known.")
+flags.DEFINE_bool(
+    "crop", None, "Take the centre crop of encoded images; by default as the run, or the dataset's recipe."
+)
 flags.DEFINE_integer("num_images", 1000, "Images to verify with, at most.", lower_bound=1)
 flags.DEFINE_integer("calibration_images", 300, "Images to calibrate int8 with, at most.", lower_bound=1)
 flags.DEFINE_string("labels", None, "Class names: a line each, or JSON keyed by number; by default the dataset's.")
@@ -32,7 +35,8 @@ flags.DEFINE_integer("latency_runs", 20, "Invocations of each model to time; 0 f
 def main():
     """Exports as the flags say; returns the exit code."""
     settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
-    given = {name: flags.FLAGS[name].value for name in Options._fields if name in flags.FLAGS and name != "formats"}
+    own = set(Options._fields) - {*Settings._fields, "formats"}
+    given = {name: flags.FLAGS[name].value for name in own if name in flags.FLAGS}
     options = Options(formats=tuple(_FORMATS.value), **given)
     settings.check()
     options.check()

@@ -13,6 +13,7 @@ from mixnet_tf.saved import CONFIG, RunConfig, open_model
 from mixnet_tf.variants import VARIANTS
 
 WEIGHTS_HELP = "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, or imagenet."
+MISSING_SHARDS_HELP = "tfrecord: go on where files named *-of-N are fewer than N."
 _BAD_INPUT = 2
 
 

@@ -1,10 +1,15 @@
 """Which record or image of a split is damaged: a scan after the failure finds it, so reading costs nothing more."""
 
 import contextlib
+import re
 
 import tensorflow as tf
 
-from mixnet_tf.data import count_records
+from mixnet_tf.data import LABEL_ERROR, count_records
+from mixnet_tf.errors import InputError
+
+# The ops that `preprocessing` decodes with, as TensorFlow's errors name where they come from.
+_DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape)")
 
 
 @contextlib.contextmanager
@@ -15,9 +20,10 @@ def naming_corrupt_images(split):
         split: The `data.Split` that the code inside reads.
 
     Raises:
-        ValueError: If a record of the split cannot be read or an image not be decoded, with the file and place
-            of the first one.
-        tf.errors.InvalidArgumentError, tf.errors.DataLossError: What the code inside raised, if all can be.
+        ValueError: If a record of the split cannot be read, an image not be decoded, or a label is no class, with
+            the file and place of the first one.
+        tf.errors.InvalidArgumentError, tf.errors.DataLossError: What the code inside raised, if it is of another
+            cause.
     """
     try:
         yield
@@ -26,11 +32,16 @@ def naming_corrupt_images(split):
         count_records(split.files)
         raise
     except tf.errors.InvalidArgumentError as error:
+        label = LABEL_ERROR.search(str(error))
+        if label is not None:
+            raise InputError(f"Split {split.name!r} of dataset {split.dataset!r}: {label[0]}") from error
+        if _DECODING.search(str(error)) is None:
+            raise
         print(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded.", flush=True)
         found = find_corrupt(split)
         if found is None:
             raise
-        raise ValueError(
+        raise InputError(
             f"The image {found} of split {split.name!r} of dataset {split.dataset!r} cannot be decoded: it is "
             f"damaged, or not a JPEG, PNG, GIF or BMP file."
         ) from error
@@ -49,6 +60,6 @@ def find_corrupt(split):
         if place != expected:
             break
         expected += 1
-    for example in split.read().skip(expected).take(1):
+    for example in split.read().ignore_errors().skip(expected).take(1):
         return example["id"].numpy().decode()
     return None

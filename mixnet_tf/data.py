@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import random
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,11 +11,16 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf import digits  # noqa: F401 (registers the builder with tfds)
+from mixnet_tf.errors import InputError
 
 _IMAGENET = {"train": (1024, 1281167), "validation": (128, 50000)}  # split: (shards, images)
 _IMAGENET_CLASSES = 1000
 _EVAL_SPLITS = ("validation", "test", "val", "eval")
+_IMAGES = (".jpg", ".jpeg", ".png")
 _PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
+_SHARD = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)")
+# What an example whose label is no class fails with, inside an error of TensorFlow.
+LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
 
 
 class Split(NamedTuple):
@@ -22,7 +29,8 @@ class Split(NamedTuple):
     `read(shuffle_seed, shard, num_shards)` gives a `tf.data.Dataset` of one pass over a share of the
     split: dicts of "image" (scalar string: the encoded file), "label" (scalar int64, from 0) and "id"
     (scalar string: the file and place to look for it). `shuffle_seed`, an int or a scalar tensor,
-    decides the order of the files; None leaves it. `files` are the TFRecord files behind it, if it has such.
+    decides the order of the files; None leaves it. `files` are the TFRecord files behind it, if it has such;
+    `missing_shards` the names of those that were allowed to be missing.
     """
 
     dataset: str
@@ -32,13 +40,14 @@ class Split(NamedTuple):
     num_classes: int
     read: Callable
     files: tuple[str, ...] = ()
+    missing_shards: tuple[str, ...] = ()
 
     def share(self, shard, num_shards):
         """Examples of one of `num_shards` equal shares, the first ones larger by one where needed."""
         return self.num_examples // num_shards + (shard < self.num_examples % num_shards)
 
 
-def load_split(dataset, data_dir, train, split=None, num_images=None):
+def load_split(dataset, data_dir, train, split=None, num_images=None, allow_missing_shards=False):
     """Finds a split of a dataset, and prepares the dataset first where tfds has to.
 
     Args:
@@ -49,78 +58,112 @@ def load_split(dataset, data_dir, train, split=None, num_images=None):
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
         num_images: tfrecord: examples of the split; None for ImageNet's own where the shards are
             numbered as ImageNet's, else they are counted.
+        allow_missing_shards: tfrecord: whether files named `*-of-N` may be fewer than N.
 
     Returns:
-        A `Split`.
+        A `Split`. Reading an example whose label is no class fails with `LABEL_ERROR`.
 
     Raises:
-        ValueError: For an unknown dataset or split, one without images or labels, or records that are to be
-            counted and cannot be read.
+        ValueError: For an unknown dataset or split, one without images or labels, shards that are missing, or
+            records that are to be counted and cannot be read.
     """
-    data_dir = os.fspath(data_dir)
+    data_dir = os.path.expanduser(data_dir)
     if dataset == "tfrecord":
-        return _tfrecord_split(data_dir, split or ("train" if train else "validation"), num_images)
-    if num_images is not None:
-        raise ValueError(f"num_images goes with --dataset=tfrecord; {dataset!r} knows its own size.")
-    builder = _folder_builder(data_dir) if dataset == "folder" else _tfds_builder(dataset, data_dir)
-    available = list(builder.info.splits)
+        name = split or ("train" if train else "validation")
+        return _tfrecord_split(data_dir, name, num_images, allow_missing_shards)
+    if num_images is not None or allow_missing_shards:
+        raise InputError(
+            f"num_images and allow_missing_shards go with --dataset=tfrecord; {dataset!r} knows its own size and files."
+        )
     wanted = [split] if split else (["train"] if train else _EVAL_SPLITS)
+    if dataset == "folder":
+        return _folder_split(data_dir, wanted)
+    builder = _tfds_builder(dataset, data_dir)
+    return _tfds_split(dataset, builder, _first_of(wanted, list(builder.info.splits), dataset, data_dir))
+
+
+def _first_of(wanted, available, dataset, data_dir):
     name = next((name for name in wanted if name in available), None)
     if name is None:
-        raise ValueError(f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}.")
-    return _tfds_split(dataset, builder, name)
+        raise InputError(f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}.")
+    return name
 
 
 def _tfds_builder(dataset, data_dir):
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"Unknown dataset {dataset!r}: expected 'digits', 'tfrecord', 'folder' or a name of tensorflow_datasets "
             f"({str(error).strip().splitlines()[0]})."
         ) from error
     try:
         builder.download_and_prepare()
     except AssertionError as error:  # tfds says so where files must be fetched by hand
-        raise ValueError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
+        raise InputError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
     return builder
-
-
-def _folder_builder(data_dir):
-    if not tf.io.gfile.isdir(data_dir):
-        raise ValueError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
-    return tfds.ImageFolder(data_dir)
 
 
 def _tfds_split(dataset, builder, name):
     image_key, label_key = _image_and_label(dataset, builder.info)
     info = builder.info.splits[name]
     if info.num_examples == 0:
-        raise ValueError(f"Split {name!r} of dataset {dataset!r} has no images.")
-    by_files = dataset != "folder"  # ImageFolder takes no sub-splits; tfds' files are shuffled by seed
+        raise InputError(f"Split {name!r} of dataset {dataset!r} has no images.")
 
     def read(shuffle_seed=None, shard=0, num_shards=1):
         config = tfds.ReadConfig(
             try_autocache=False,
             shuffle_seed=shuffle_seed,
-            add_tfds_id=by_files,
+            add_tfds_id=True,
             interleave_cycle_length=_PARALLEL_FILES,
             skip_prefetch=True,
         )
         examples = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
-            split=tfds.even_splits(name, num_shards)[shard] if by_files else name,
+            split=tfds.even_splits(name, num_shards)[shard],
             decoders={image_key: tfds.decode.SkipDecoding()},
-            shuffle_files=by_files and shuffle_seed is not None,
+            shuffle_files=shuffle_seed is not None,
             read_config=config,
         )
-        if not by_files:
-            examples = examples.shard(num_shards, shard)
-        id_key = "tfds_id" if by_files else "image/filename"
-        return examples.map(lambda e: {"image": e[image_key], "label": e[label_key], "id": e[id_key]})
+        return examples.map(lambda e: _example(e[image_key], e[label_key], e["tfds_id"], label.num_classes))
 
     label = builder.info.features[label_key]
-    files = tuple(map(os.fspath, info.filepaths)) if by_files else ()
+    files = tuple(map(os.fspath, info.filepaths))
     return Split(dataset, name, info.num_examples, tuple(label.names), label.num_classes, read, files)
+
+
+def _folder_split(data_dir, wanted):
+    if not tf.io.gfile.isdir(data_dir):
+        raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
+    classes = {name: _folders(os.path.join(data_dir, name)) for name in _folders(data_dir)}
+    name = _first_of(wanted, list(classes), "folder", data_dir)
+    label_names = sorted(set().union(*classes.values()))
+    paths = [path for class_name in classes[name] for path in _images(os.path.join(data_dir, name, class_name))]
+    if not paths:
+        raise InputError(f"Split {name!r} of dataset 'folder' has no images; expected {data_dir}/{name}/class/*.jpg.")
+    random.Random(name).shuffle(paths)  # as tfds.ImageFolder orders them
+    labels = [label_names.index(os.path.basename(os.path.dirname(path))) for path in paths]
+
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        del shuffle_seed  # there are no files of many examples
+        examples = tf.data.Dataset.from_tensor_slices((paths, tf.constant(labels, tf.int64))).shard(num_shards, shard)
+        return examples.map(
+            lambda path, label: {"image": tf.io.read_file(path), "label": label, "id": path},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    return Split("folder", name, len(paths), tuple(label_names), len(label_names), read)
+
+
+def _folders(folder):
+    """Names of the folders in one; gs:// lists them with a slash at the end."""
+    names = [name for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(os.path.join(folder, name))]
+    return sorted(name.rstrip("/") for name in names)
+
+
+def _images(folder):
+    return [
+        os.path.join(folder, name) for name in sorted(tf.io.gfile.listdir(folder)) if name.lower().endswith(_IMAGES)
+    ]
 
 
 def _image_and_label(dataset, info):
@@ -131,22 +174,45 @@ def _image_and_label(dataset, info):
     supervised = info.supervised_keys or ()
     chosen = [next((key for key in found if key in supervised), found[0] if found else None) for found in keys]
     if None in chosen:
-        raise ValueError(
+        raise InputError(
             f"Dataset {dataset!r} has no image with a class label; its features are {list(info.features)}."
         )
     return chosen
 
 
-def _tfrecord_split(data_dir, name, num_images):
+def _example(image, label, example_id, num_classes, first_label=0):
+    """An example of a split; `first_label` is what its dataset calls class 0."""
+    received = tf.strings.as_string(label)
+    last_label = first_label + num_classes - 1
+    message = [
+        "The label ",
+        received,
+        " of ",
+        example_id,
+        f" is not a whole number from {first_label} to {last_label}.",
+    ]
+    is_class = (label >= first_label) & (label <= last_label)
+    with tf.control_dependencies([tf.debugging.Assert(is_class, [tf.strings.join(message)])]):
+        return {"image": image, "label": label - first_label, "id": example_id}
+
+
+def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
     files = sorted(tf.io.gfile.glob(os.path.join(data_dir, f"{name}-*")))
     if not files:
-        raise ValueError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
+        raise InputError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
+    missing = _missing_shards(files)
+    if missing and not allow_missing_shards:
+        shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+        raise InputError(
+            f"data_dir: {data_dir} lacks {len(missing)} shards of split {name!r}: {shown}. Fetch them, or go on "
+            "without them by --allow_missing_shards."
+        )
     if num_images is None:
         shards, images = _IMAGENET.get(name, (None, None))
         numbered = files[0].endswith(f"-of-{shards:05d}") if shards else False
         num_images = images if numbered and len(files) == shards else count_records(files)
     if num_images < 1:
-        raise ValueError(f"{data_dir}/{name}-* hold no records.")
+        raise InputError(f"{data_dir}/{name}-* hold no records.")
 
     def read(shuffle_seed=None, shard=0, num_shards=1):
         whole_files = shuffle_seed is not None and len(files) >= num_shards
@@ -158,7 +224,19 @@ def _tfrecord_split(data_dir, name, num_images):
             records = records.shard(num_shards, shard)
         return records.map(_parse_imagenet)
 
-    return Split("tfrecord", name, num_images, None, _IMAGENET_CLASSES, read, tuple(files))
+    return Split("tfrecord", name, num_images, None, _IMAGENET_CLASSES, read, tuple(files), missing)
+
+
+def _missing_shards(files):
+    """Names of the files that are not there, where names end in -NUMBER-of-COUNT."""
+    found = [match.groups() for file in files if (match := _SHARD.fullmatch(os.path.basename(file)))]
+    there = {(stem, int(number), count) for stem, number, count in found}
+    return tuple(
+        f"{stem}-{number:0{len(count)}d}-of-{count}"
+        for stem, count in sorted({(stem, count) for stem, _, count in found})
+        for number in range(int(count))
+        if (stem, number, count) not in there
+    )
 
 
 def _records(file):
@@ -174,7 +252,7 @@ def _parse_imagenet(record, record_id):
         "image/class/label": tf.io.FixedLenFeature([], tf.int64),
     }
     parsed = tf.io.parse_single_example(record, features)
-    return {"image": parsed["image/encoded"], "label": parsed["image/class/label"] - 1, "id": record_id}
+    return _example(parsed["image/encoded"], parsed["image/class/label"], record_id, _IMAGENET_CLASSES, first_label=1)
 
 
 def count_records(files):
@@ -195,7 +273,7 @@ def _count_records(file):
         with contextlib.suppress(tf.errors.DataLossError):
             for _ in records:
                 readable += 1
-        raise ValueError(
+        raise InputError(
             f"{file}: record {readable}, counted from 0, cannot be read: the file is damaged or cut short. "
             f"Write it, or fetch it, again."
         ) from error

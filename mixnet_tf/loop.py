@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 from typing import NamedTuple
 
 import keras
@@ -13,7 +14,7 @@ from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
 from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.evaluation import build_evaluator
-from mixnet_tf.interruption import RESTART_ME, Interruption
+from mixnet_tf.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.model import stages_and_params
 from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
@@ -25,7 +26,13 @@ from mixnet_tf.weights import load_weights, saved_classes
 
 
 class Settings(NamedTuple):
-    """How a run is carried out; unlike the recipe, nothing here changes what it computes."""
+    """How a run is carried out, and on which data.
+
+    The recipe decides the computation but for three things. `strategy`, `jit_compile` and `deterministic` change
+    rounding. The number of replicas decides which dropout masks are drawn and, unless the recipe has
+    `sync_batch_norm`, how many images batch normalization takes its moments over: `train_batch_size` over replicas.
+    The number of hosts decides the order of the images.
+    """
 
     model_dir: str
     data_dir: str
@@ -33,6 +40,7 @@ class Settings(NamedTuple):
     eval_split: str | None = None
     num_train_images: int | None = None
     num_eval_images: int | None = None
+    allow_missing_shards: bool = False
     eval_batch_size: int = 64
     strategy: str = "auto"
     tpu: str | None = None
@@ -60,7 +68,7 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         screen: A `screen.Screen`.
 
     Returns:
-        The exit code: 0, or 75 where a signal stopped the run after it was saved.
+        The exit code: 0; or, where a signal stopped the run after it was saved, 130 for SIGINT on any host, else 75.
 
     Raises:
         ValueError: For bad arguments, before anything is written.
@@ -78,8 +86,7 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         tf.config.experimental.enable_op_determinism()
     screen.say(f"Training {model_name} on {dataset} in {settings.model_dir}.")
     with screen.phase(f"Opening dataset {dataset}", draws_itself=True):
-        train_split = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images)
-        eval_split = load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images)
+        train_split, eval_split = _load_splits(dataset, settings)
     if eval_split.num_classes != train_split.num_classes:
         raise ValueError(
             f"Split {eval_split.name!r} has {eval_split.num_classes} classes, {train_split.name!r} has "
@@ -93,6 +100,10 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         recipe,
         train_split.label_names,
         None if weights is None else os.fspath(weights),
+        train_split=train_split.name,
+        eval_split=eval_split.name,
+        train_shards=len(train_split.files),
+        missing_shards=train_split.missing_shards + eval_split.missing_shards,
     )
     _check_config(config, settings)
 
@@ -124,7 +135,7 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
     ):
         phase.describe("compiling the first step")
         batches = iter(_distributed_train_batches(strategy, train_split, recipe, trainer.step, settings.use_cache))
-        while trainer.step < total_steps and not trainer.any_host(interruption.requested):
+        while trainer.step < total_steps and not trainer.any_host(interruption.requested is not None):
             to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
             steps = min(settings.steps_per_loop, to_checkpoint, total_steps - trainer.step)
             metrics = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
@@ -136,9 +147,10 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         if trainer.step != checkpointer.saved_step:
             checkpointer.save()
         progress.flush()
+        ctrl_c = trainer.any_host(interruption.requested == signal.SIGINT)
     if trainer.step < total_steps:
         screen.say(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.")
-        return RESTART_ME
+        return INTERRUPTED if ctrl_c else RESTART_ME
 
     progress.evaluation(total_steps, evaluate(screen))
     if chief:
@@ -146,6 +158,14 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         save_model(final, os.path.join(settings.model_dir, FINAL))
         screen.say(f"Wrote {os.path.join(settings.model_dir, FINAL)}.")
     return 0
+
+
+def _load_splits(dataset, settings):
+    incomplete = settings.allow_missing_shards
+    return (
+        load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete),
+        load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete),
+    )
 
 
 def _distributed_train_batches(strategy, split, recipe, step, use_cache):

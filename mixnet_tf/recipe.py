@@ -1,9 +1,12 @@
 """Training settings: the official ImageNet recipe and the others, frozen."""
 
+import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mixnet_tf.config import GlobalParams
+from mixnet_tf.errors import InputError
 from mixnet_tf.variants import override_global_params
 
 
@@ -105,7 +108,11 @@ FIELDS = {
         lambda v: isinstance(v, bool),
         "true or false",
     ),
-    "flip": ("Whether to flip half of the training images left to right.", lambda v: isinstance(v, bool), "a bool"),
+    "flip": (
+        "Whether to flip half of the training images left to right.",
+        lambda v: isinstance(v, bool),
+        "true or false",
+    ),
     "precision": (
         "bfloat16: float32 variables, bfloat16 arithmetic, float32 logits.",
         lambda v: v in PRECISIONS,
@@ -126,7 +133,11 @@ FIELDS = {
         lambda v: v in FREEZES,
         f"one of {FREEZES}",
     ),
-    "seed": ("Seed of initial weights, order of images, augmentation and dropout.", lambda v: v >= 0, "from 0"),
+    "seed": (
+        "Seed of initial weights, order of images, augmentation and dropout.",
+        lambda v: v >= 0,
+        "a whole number from 0",
+    ),
 }
 
 RECIPES = {
@@ -183,6 +194,19 @@ def validate(recipe):
     """Raises a ValueError that names the first field of `recipe` out of its range."""
     for field, (_, accepts, expected) in FIELDS.items():
         value = getattr(recipe, field)
-        if not accepts(value):
-            raise ValueError(f"{field}: expected {expected}, received {value!r}.")
+        if not (_is_of_type(value, getattr(Recipe(), field)) and accepts(value)):
+            raise InputError(f"{field}: expected {expected}, received {value!r}.")
     override_global_params(GlobalParams(), recipe.model_overrides)
+
+
+def _is_of_type(value, default):
+    """Whether `value` is of the kind of a field's default: a bool, a whole or a finite number, or a text."""
+    if default is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, int):
+        return isinstance(value, numbers.Integral)
+    if isinstance(default, float):
+        return isinstance(value, numbers.Real) and math.isfinite(value)
+    return isinstance(value, str)

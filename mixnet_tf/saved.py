@@ -26,6 +26,11 @@ class RunConfig(NamedTuple):
     recipe: Recipe
     label_names: tuple[str, ...] | None = None
     weights: str | None = None  # what the run started from
+    # None in the next ones: not recorded, as in version 0.1.0.
+    train_split: str | None = None
+    eval_split: str | None = None
+    train_shards: int | None = None  # TFRecord files; 0: read from others
+    missing_shards: tuple[str, ...] | None = None  # of both splits, let pass by --allow_missing_shards
 
     def write(self, model_dir):
         """Writes `model_dir`/config.json."""
@@ -45,9 +50,9 @@ class RunConfig(NamedTuple):
         except FileNotFoundError as error:
             raise FileNotFoundError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
         try:
-            names = fields["label_names"]
-            recipe = Recipe(**fields["recipe"])
-            return cls(**{**fields, "recipe": recipe, "label_names": None if names is None else tuple(names)})
+            lists = {name: fields.get(name) for name in ("label_names", "missing_shards")}
+            tuples = {name: None if value is None else tuple(value) for name, value in lists.items()}
+            return cls(**{**fields, **tuples, "recipe": Recipe(**fields["recipe"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is not the configuration of a training run: {error}") from error
 
@@ -93,14 +98,15 @@ def _plain(value):
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
 
 
+_NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_shards")
+
+
 def _compared(one, other):
-    for field in RunConfig._fields:
-        if field != "recipe":
-            yield field, getattr(one, field), getattr(other, field)
-    for field in Recipe._fields:
-        ours, theirs = getattr(one.recipe, field), getattr(other.recipe, field)
-        if field == "name" and None in (ours, theirs):
-            continue  # version 0.1.0 did not record it
+    fields = [(field, getattr(one, field), getattr(other, field)) for field in RunConfig._fields if field != "recipe"]
+    fields += [(field, getattr(one.recipe, field), getattr(other.recipe, field)) for field in Recipe._fields]
+    for field, ours, theirs in fields:
+        if field in _NOT_IN_0_1_0 and None in (ours, theirs):
+            continue
         yield ("recipe" if field == "name" else field), ours, theirs
 
 

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
 from mixnet_tf.files import is_remote, local_copy, read_json
 from mixnet_tf.matching import listing, match, rank
 
@@ -120,7 +121,12 @@ def _check_architecture(path, metadata):
     named = metadata.get("architecture")
     config = os.path.join(os.path.dirname(path), "config.json")
     if named is None and tf.io.gfile.exists(config):
-        named = read_json(config).get("architecture")
+        described = read_json(config)
+        if not isinstance(described, dict):
+            raise InputError(f"{config} is not timm's: expected a JSON object, received {described!r:.60}.")
+        named = described.get("architecture")
+    if not isinstance(named, str | None):
+        raise InputError(f"{config}: architecture: expected a name such as tf_mixnet_s, received {named!r:.60}.")
     if named is None:
         found = _ARCHITECTURE.findall(path if is_remote(path) else os.path.abspath(path))
         named = found[-1] if found else None

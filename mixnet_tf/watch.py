@@ -13,7 +13,7 @@ from mixnet_tf.saved import BEST, CHECKPOINTS, RunConfig, restore_averages, save
 BEST_METRICS = "best.json"
 
 
-def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=print):
+def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=print, crop=None):
     """Evaluates each new checkpoint of a run until its last step.
 
     Leaves the best model as `model_dir`/best.keras, with its measurements in best.json.
@@ -25,6 +25,7 @@ def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=pr
         seconds: Between two looks.
         timeout: Seconds without a new checkpoint after which to give up; None: never.
         report: Called with the dict of each evaluation: "step" and what `build_evaluator` measures.
+        crop: Whether to take the centre crop; None: as the run's recipe says.
 
     Returns:
         The dict of the last evaluation.
@@ -34,7 +35,7 @@ def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=pr
     """
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     model = config.build_model()
-    evaluate = build_evaluator(model, split, config.recipe.crop, batch_size)
+    evaluate = build_evaluator(model, split, config.recipe.crop if crop is None else crop, batch_size)
     total_steps = config.recipe.train_steps(config.num_train_images)
     folder = os.path.join(model_dir, CHECKPOINTS)
     seen, last_news = None, time.monotonic()

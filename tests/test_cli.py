@@ -1,6 +1,7 @@
 """The scripts as a person uses them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,6 +87,37 @@ def test_eval_prints_the_classes_of_images_by_name(data, photographs, tmp_path, 
     np.testing.assert_allclose(sum(percentages), 200, atol=0.1)
 
 
+@pytest.mark.parametrize("flag, crop", [("--crop", True), ("--nocrop", False), (None, False)])
+def test_watch_evaluates_with_the_crop_asked_for_or_the_runs(flag, crop, data, tmp_path, capfd, monkeypatch):
+    from mixnet_tf.recipe import RECIPES
+    from mixnet_tf.saved import RunConfig
+
+    seen = []
+
+    def build_evaluator(model, split, crop, batch_size):
+        seen.append(crop)
+        return dict
+
+    monkeypatch.setattr("mixnet_tf.watch.build_evaluator", build_evaluator)
+    RunConfig("tiny", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
+    arguments = ["--watch", "--watch_timeout=0", "--watch_seconds=0", f"--data_dir={data['digits'][0]}"]
+    code, _, err = run(capfd, "eval.py", f"--model_dir={tmp_path}", *arguments, *([flag] if flag else []))
+    assert code == 2 and "No new checkpoint" in err
+    assert seen == [crop]
+
+
+def test_eval_counts_a_split_without_all_its_shards_only_where_that_is_allowed(data, tmp_path, capfd):
+    from mixnet_tf.model import build_model
+
+    build_model("tiny", classes=1000, input_shape=(32, 32, 3)).save(tmp_path / "x.keras")
+    shutil.copy(f"{data['tfrecord'][0]}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
+    arguments = (f"--weights={tmp_path}/x.keras", "--dataset=tfrecord", f"--data_dir={tmp_path}")
+    code, _, err = run(capfd, "eval.py", *arguments)
+    assert code == 2 and "validation-00000-of-00002" in err and "--allow_missing_shards" in err
+    code, out, err = run(capfd, "eval.py", *arguments, "--allow_missing_shards")
+    assert code == 0 and "num_images 5" in out, err
+
+
 _BAD = [
     ("train.py", ["--train_batch_size=0"], "train_batch_size"),
     ("train.py", ["--learning_rate_schedule=linear"], "learning_rate_schedule"),
@@ -117,6 +149,10 @@ _BAD = [
     ("eval.py", ["--weights={keras}"], "has 3 classes, but the dataset 'digits' has 10"),
     ("eval.py", ["--weights={keras}", "--image={text}", "--labels={text}"], "names 1 classes"),
     ("eval.py", ["--watch"], "--watch needs the --model_dir"),
+    ("eval.py", ["--watch", "--model_dir={tmp}/run", "--weights={keras}"], "leave out --weights"),
+    ("eval.py", ["--watch", "--model_dir={tmp}/run", "--image=a.jpg", "--labels=a"], "leave out --image, --labels"),
+    ("eval.py", ["--watch", "--model_dir={tmp}/run", "--image_size=32"], "leave out --image_size"),
+    ("eval.py", ["--weights={keras}", "--labels={text}"], "--labels names the classes of an --image"),
     ("eval.py", ["--eval_batch_size=0", "--weights={keras}"], "eval_batch_size"),
     ("export_tflite.py", ["--output_dir={tmp}/o"], "either weights or model_dir"),
     ("export_tflite.py", ["--output_dir={tmp}/o", "--model_dir=/no/such/run"], "holds no training run"),

@@ -90,10 +90,39 @@ def test_a_split_without_damage_has_nothing_to_name(imagenet_shards, data_dir, i
         assert find_corrupt(load_split(dataset, folder, True)) is None
 
 
-def test_an_error_of_another_cause_stays_as_it_is(imagenet_shards):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="another cause"):
+@tf.function(jit_compile=True, input_signature=[tf.TensorSpec([None])])
+def _halves(x):
+    return tf.reshape(x, (2, -1))
+
+
+def _fail_as_a_collective():
+    raise tf.errors.InvalidArgumentError(None, None, "Collective ops is aborted by: Shape mismatch in the gradient")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        lambda: tf.reshape(tf.zeros(3), (2, 2)),
+        lambda: _halves(tf.zeros(3)),
+        lambda: list(tf.data.Dataset.from_tensor_slices([2, 3]).map(tf.zeros).batch(2)),
+        _fail_as_a_collective,
+    ],
+    ids=["shape", "xla", "pipeline", "collective"],
+)
+def test_an_error_of_another_cause_stays_as_it_is_and_no_image_is_read(failure):
+    def read(*_):
+        pytest.fail("the images were scanned")
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        with naming_corrupt_images(Split("digits", "test", 1, None, 10, read)):
+            failure()
+
+
+def test_a_decoding_failure_whose_image_the_scan_can_decode_stays_as_it_is(imagenet_shards, photographs):
+    content = tf.io.read_file(photographs["china.jpg"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="crop window"):
         with naming_corrupt_images(load_split("tfrecord", imagenet_shards, True)):
-            raise tf.errors.InvalidArgumentError(None, None, "another cause")
+            tf.function(tf.io.decode_and_crop_jpeg)(content, (0, 0, 9999, 9999))
 
 
 def test_a_damaged_file_of_a_folder_is_named(image_folder, tmp_path):

@@ -1,10 +1,19 @@
 """Datasets by name: what they hold and how they are read."""
 
+import itertools
+import os
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
+from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
+from mixnet_tf.export.images import dataset_images
+from mixnet_tf.pipeline import eval_batches, train_batches
+from mixnet_tf.recipe import Recipe
 
 
 def _read(split, **kwargs):
@@ -42,12 +51,110 @@ def test_imagenets_own_shards_are_not_counted(tmp_path):
     assert load_split("tfrecord", tmp_path, False).num_examples == 50000
 
 
+def test_shards_that_are_missing_are_named_unless_they_may_be(imagenet_shards, tmp_path):
+    for shard in (0, 2, 3):
+        shutil.copy(f"{imagenet_shards}/train-00000-of-00002", tmp_path / f"train-{shard:05d}-of-00005")
+    with pytest.raises(ValueError, match="train-00001-of-00005, train-00004-of-00005.*--allow_missing_shards"):
+        load_split("tfrecord", tmp_path, True)
+    with pytest.raises(ValueError, match="lacks 2 shards"):
+        load_split("tfrecord", tmp_path, True, num_images=18)
+    split = load_split("tfrecord", tmp_path, True, allow_missing_shards=True)
+    assert split.num_examples == 18 and len(_read(split)) == 18
+    assert split.missing_shards == ("train-00001-of-00005", "train-00004-of-00005")
+
+
+def test_a_whole_copy_misses_nothing_and_files_of_other_names_are_as_many_as_there_are(imagenet_shards, tmp_path):
+    assert load_split("tfrecord", imagenet_shards, True).missing_shards == ()
+    shutil.copy(f"{imagenet_shards}/train-00000-of-00002", tmp_path / "train-7")
+    split = load_split("tfrecord", tmp_path, True)
+    assert (split.num_examples, split.missing_shards) == (6, ())
+
+
+def test_an_export_takes_its_sample_from_the_shards_that_are_there(imagenet_shards, tmp_path):
+    shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
+    assert dataset_images("tfrecord", tmp_path, 8, True, 3, train=False).images.shape == (3, 8, 8, 3)
+
+
+def _relabel(source, target, place, label):
+    with tf.io.TFRecordWriter(str(target)) as writer:
+        for i, record in enumerate(tf.data.TFRecordDataset(source)):
+            example = tf.train.Example.FromString(record.numpy())
+            if i == place:
+                example.features.feature["image/class/label"].int64_list.value[0] = label
+            writer.write(example.SerializeToString())
+
+
+@pytest.mark.parametrize("label", [0, 1001, -3])
+def test_a_label_that_is_no_class_is_named_with_its_file_and_place(label, imagenet_shards, tmp_path):
+    folder = tmp_path / "a b é"
+    shutil.copytree(imagenet_shards, folder)
+    for name in ("train-00001-of-00002", "validation-00000-of-00001"):
+        _relabel(f"{imagenet_shards}/{name}", folder / name, 3, label)
+    train, validation = (load_split("tfrecord", folder, is_train) for is_train in (True, False))
+    for split, file, read in (
+        (train, "train-00001-of-00002", lambda: list(train_batches(train, Recipe(image_size=8), 4).take(3))),
+        (validation, "validation-00000-of-00001", lambda: list(eval_batches(validation, 8, 5))),
+        (validation, "validation-00000-of-00001", lambda: dataset_images("tfrecord", folder, 8, True, 5, False)),
+    ):
+        expected = f"The label {label} of {os.path.join(folder, file)}__3 is not a whole number from 1 to 1000."
+        with pytest.raises(ValueError, match=expected), naming_corrupt_images(split):
+            read()
+
+
 def test_folder_reads_the_layout_of_tfds(image_folder, photographs):
     train, validation = load_split("folder", image_folder, True), load_split("folder", image_folder, False)
     assert (train.num_examples, validation.num_examples) == (4, 2)
     assert train.label_names == ("china", "flower")
     contents = {tf.io.read_file(photographs[f"{name}.jpg"]).numpy(): i for i, name in enumerate(train.label_names)}
     assert sorted((contents[e["image"]], e["label"]) for e in _read(train)) == [(0, 0), (0, 0), (1, 1), (1, 1)]
+
+
+def test_the_images_of_a_folder_come_in_the_order_of_tfds(photographs, tmp_path):
+    for split, class_name, number in itertools.product(("train", "test"), ("a", "a-b", "B", "c"), range(5)):
+        (tmp_path / split / class_name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / split / class_name / f"{number}.JPG").write_bytes(f"{class_name} {number}".encode())
+    (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
+    builder = tfds.ImageFolder(str(tmp_path))
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    for name, is_train in (("train", True), ("test", False)):
+        split = load_split("folder", tmp_path, is_train)
+        theirs = list(builder.as_dataset(split=name, decoders=decoders).as_numpy_iterator())
+        assert split.label_names == tuple(builder.info.features["label"].names)
+        assert [(e["id"], e["label"], e["image"]) for e in _read(split)] == [
+            (e["image/filename"], e["label"], e["image"]) for e in theirs
+        ]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_folder_is_read_on_another_file_system_and_where_listings_end_folders_with_a_slash(
+    slash, image_folder, tmp_path, monkeypatch
+):
+    here, there = load_split("folder", image_folder, True), f"ram://{tmp_path.name}"
+    for folder, _, names in os.walk(image_folder):
+        copy = there + folder.removeprefix(image_folder)
+        tf.io.gfile.makedirs(copy)
+        for name in names:
+            tf.io.gfile.copy(os.path.join(folder, name), f"{copy}/{name}")
+    listdir = tf.io.gfile.listdir
+    monkeypatch.setattr(
+        tf.io.gfile,
+        "listdir",
+        lambda folder: [n + slash if tf.io.gfile.isdir(f"{folder}/{n}") else n for n in listdir(folder)],
+    )
+    split = load_split("folder", there, True)
+    assert (split.name, split.label_names, split.num_examples) == ("train", here.label_names, here.num_examples)
+    expected = [e["id"].decode().replace(image_folder, there).encode() for e in _read(here)]
+    assert [e["id"] for e in _read(split)] == expected
+    assert [(e["image"], e["label"]) for e in _read(split)] == [(e["image"], e["label"]) for e in _read(here)]
+
+
+def test_a_folder_without_images_or_of_another_layout_is_refused(tmp_path, photographs):
+    with pytest.raises(ValueError, match=r"has no split train; it has \[\]"):
+        load_split("folder", tmp_path, True)
+    (tmp_path / "train").mkdir()
+    shutil.copy(photographs["china.jpg"], tmp_path / "train")
+    with pytest.raises(ValueError, match="has no images; expected .*/train/class/"):
+        load_split("folder", tmp_path, True)
 
 
 @pytest.mark.parametrize("dataset", ["digits", "tfrecord", "folder"])
@@ -73,7 +180,8 @@ def test_the_seed_decides_the_order_of_files(imagenet_shards):
     [
         ("no_such_dataset", {}, "Unknown dataset 'no_such_dataset'"),
         ("digits", {"split": "dev"}, r"no split dev; it has \['train', 'test'\]|no split dev"),
-        ("digits", {"num_images": 3}, "num_images goes with"),
+        ("digits", {"num_images": 3}, "num_images and .* go with"),
+        ("digits", {"allow_missing_shards": True}, "allow_missing_shards go with"),
         ("tfrecord", {}, r"no files train-\*"),
         ("folder", {"data_dir": "/no/such/folder"}, "there is no folder"),
     ],

@@ -2,8 +2,9 @@
 
 import pathlib
 
+import numpy as np
 import pytest
-from cli import process
+from cli import process, run
 from exported_digits import SIZE
 
 from mixnet_tf.export.command import Settings, export_command
@@ -63,3 +64,27 @@ def test_images_of_a_folder_are_verified_and_calibrated_with(trained, tmp_path, 
     options = Options(formats=("int8",), latency_runs=0, allow_accuracy_drop=True)
     [found] = export_command(Opened(trained, "model.keras", None), settings, options)["files"]
     assert found["num_images"] == 2 and "top_1_accuracy" not in found and found["written"]
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(crop, trained, tmp_path, photographs, monkeypatch):
+    for name, path in photographs.items():
+        (tmp_path / name).write_bytes(pathlib.Path(path).read_bytes())
+    seen = {}
+
+    def export_model(model, output_dir, images, labels, **kwargs):
+        seen.update(kwargs, images=images)
+
+    monkeypatch.setattr("mixnet_tf.export.command.export_model", export_model)
+    settings = Settings("never", images=str(tmp_path), crop=crop)
+    export_command(Opened(trained, "model.keras", None), settings, Options(formats=("fp32", "int8")))
+    expected = [folder_images(str(tmp_path), SIZE, cropped, None).images for cropped in (crop, not crop)]
+    assert seen["options"].crop is crop
+    for images in (seen["images"], seen["calibration_images"]):
+        np.testing.assert_array_equal(images, expected[0])
+        assert not np.array_equal(images, expected[1])
+
+
+def test_the_crop_is_a_flag_of_the_script(capfd):
+    code, _, err = run(capfd, "export_tflite.py", "--output_dir=never", "--nocrop", "--only_check_args")
+    assert code == 0, err

@@ -1,7 +1,9 @@
 """Whole runs of a tiny network: what they leave, and how they go on after an interruption."""
 
 import errno
+import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -65,12 +67,12 @@ def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_di
         np.testing.assert_array_equal(value, again)
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_run(
-    signal_number, unbroken, tmp_path, data_dir, monkeypatch
+    signal_number, code, unbroken, tmp_path, data_dir, monkeypatch
 ):
     tiny_run.interrupt_at(monkeypatch, 10, signal_number)  # in the middle of an epoch, and of two checkpoints
-    assert _train(tmp_path, data_dir) == 75
+    assert _train(tmp_path, data_dir) == code
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("-10")
     monkeypatch.undo()
     assert _train(tmp_path, data_dir) == 0
@@ -83,6 +85,37 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
 def test_another_configuration_is_refused_and_shown(unbroken, data_dir):
     with pytest.raises(ValueError, match="weight_decay: 0.0 there, 0.5 now"):
         _train(unbroken, data_dir, _RECIPE._replace(weight_decay=0.5))
+
+
+def test_another_split_of_equal_size_is_refused(image_folder, tmp_path):
+    for copy in ("train", "again"):
+        shutil.copytree(f"{image_folder}/train", tmp_path / "data" / copy)
+    shutil.copytree(f"{image_folder}/validation", tmp_path / "data" / "validation")
+    recipe = _RECIPE._replace(train_batch_size=2, train_epochs=0.5)
+    settings = Settings(str(tmp_path / "run"), str(tmp_path / "data"))
+    assert train("tiny", "folder", recipe, settings) == 0
+    with pytest.raises(ValueError, match="train_split: 'train' there, 'again' now"):
+        train("tiny", "folder", recipe, settings._replace(train_split="again"))
+
+
+def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no_others(imagenet_shards, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(f"{imagenet_shards}/train-00000-of-00002", data)
+    shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", data)
+    recipe = _RECIPE._replace(train_batch_size=2, train_epochs=0.4)
+    settings = Settings(str(tmp_path / "run"), str(data), num_train_images=6)
+    with pytest.raises(ValueError, match="train-00001-of-00002"):
+        train("tiny", "tfrecord", recipe, settings)
+    assert not (tmp_path / "run").exists()
+    settings = settings._replace(allow_missing_shards=True)
+    assert train("tiny", "tfrecord", recipe, settings) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["missing_shards"] == ["train-00001-of-00002"]
+    (data / "train-00000-of-00002").rename(data / "train-00001-of-00002")
+    with pytest.raises(
+        ValueError, match="missing_shards: .*train-00001-of-00002.* there, .*train-00000-of-00002.* now"
+    ):
+        train("tiny", "tfrecord", recipe, settings)
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_path, data_dir, capsys):

@@ -5,7 +5,6 @@ import os
 import pathlib
 import re
 import shlex
-import subprocess
 
 import pytest
 from cli import ROOT, run
@@ -90,23 +89,6 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     exec(block, scope)
     assert scope["features"].compute_output_shape((None, 64, 64, 3))["reduction_5"] == (None, 2, 2, 200)
     assert scope["own"].count_params() > 0
-
-
-@pytest.mark.parametrize("target", ["demo", "test", "soak", "lint", "bench", "verify-weights", "clean"])
-def test_every_make_target_is_there(target):
-    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("tensorflow", ["tensorflow-tpu", "tensorflow[and-cuda]"])
-def test_another_tensorflow_goes_first_and_ours_takes_no_dependencies(tensorflow):
-    command = ["make", "-n", "-B", ".venv/installed", f"TF={tensorflow}"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    first, second, third = re.findall(r"pip install (.*)", printed)
-    assert tensorflow in first and "--no-deps" in third and "--editable ." in third
-    for package in ("tensorflow-datasets", "absl-py", "numpy", "tensorboard"):
-        assert package in second
-    assert " tensorflow " not in f" {second} "
 
 
 @pytest.mark.parametrize("model_name", ["mixnet-s", "mixnet-m", "mixnet-l"])

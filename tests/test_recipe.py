@@ -1,5 +1,8 @@
 """Recipes: the official figures, and a rule for every field."""
 
+import re
+
+import numpy as np
 import pytest
 
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for, validate
@@ -65,6 +68,22 @@ def test_every_rule_has_a_value_that_breaks_it():
 def test_a_value_out_of_range_is_refused_by_name(field):
     with pytest.raises(ValueError, match=f"{field}: expected .*received"):
         validate(Recipe()._replace(**{field: _BAD[field]}))
+
+
+@pytest.mark.parametrize("field", sorted(set(FIELDS) - {"crop", "flip", "sync_batch_norm", "adapt_batch_norm"}))
+@pytest.mark.parametrize("value", ["x", None, True, [1], float("nan"), float("inf")])
+def test_a_value_of_another_kind_is_refused_by_name(field, value):
+    if getattr(Recipe(), field) is None:
+        pytest.skip("None says that there is none")
+    with pytest.raises(ValueError, match=rf"^{field}: expected .*received {re.escape(repr(value))}"):
+        validate(Recipe()._replace(**{field: value}))
+
+
+@pytest.mark.parametrize("field", ["train_batch_size", "image_size", "seed"])
+def test_half_of_a_whole_number_is_refused(field):
+    with pytest.raises(ValueError, match=f"^{field}: expected a whole number from .*received 32.5"):
+        validate(Recipe()._replace(**{field: 32.5}))
+    validate(Recipe()._replace(**{field: np.int64(32)}))
 
 
 @pytest.mark.parametrize("overrides", [{"dropout": 0.3}, {"dropout_rate": 1.0}, {"activation": 3}])

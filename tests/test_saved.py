@@ -30,7 +30,7 @@ def saved(tmp_path_factory):
 
 def test_a_config_reads_back_as_it_was_written(tmp_path):
     for recipe in RECIPES.values():
-        config = _CONFIG._replace(recipe=recipe)
+        config = _CONFIG._replace(recipe=recipe, missing_shards=("train-00003-of-01024",))
         config.write(tmp_path)
         assert RunConfig.read(tmp_path) == config
 
@@ -52,6 +52,21 @@ def test_differences_name_the_fields_of_run_and_recipe():
     other = _CONFIG._replace(dataset="folder", recipe=_CONFIG.recipe._replace(weight_decay=0.5))
     assert _CONFIG.differences(other) == ["dataset: 'digits' there, 'folder' now", "weight_decay: 1e-05 there, 0.5 now"]
     assert _CONFIG.differences(_CONFIG) == []
+
+
+@pytest.mark.parametrize(
+    "field, there, now",
+    [
+        ("train_split", "train", "validation"),
+        ("eval_split", "validation", "test"),
+        ("train_shards", 1024, 1000),
+        ("missing_shards", (), ("train-00003-of-01024",)),
+    ],
+)
+def test_other_splits_and_shards_are_differences_where_they_were_recorded(field, there, now):
+    ours, theirs = _CONFIG._replace(**{field: there}), _CONFIG._replace(**{field: now})
+    assert ours.differences(theirs) == [f"{field}: {there!r} there, {now!r} now"]
+    assert _CONFIG.differences(theirs) == []
 
 
 def test_a_run_opens_as_its_best_model_else_its_final_one(saved, tmp_path):

@@ -100,6 +100,15 @@ def test_the_config_beside_the_file_tells_more_than_a_name(model, arrays, tmp_pa
     assert_refused(model, save(tmp_path, arrays, "tf_mixnet_s.npz"), f"is timm's {architecture};")
 
 
+@pytest.mark.parametrize(
+    "config, message",
+    [(["tf_mixnet_s"], r"expected a JSON object, received \['tf_mixnet_s'\]"), ({"architecture": 3}, "received 3")],
+)
+def test_a_config_that_is_not_timms_is_refused(model, arrays, tmp_path, config, message):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert_refused(model, save(tmp_path, arrays, "tf_mixnet_s.npz"), message)
+
+
 def test_the_metadata_of_a_safetensors_file_tells_most(model, arrays, tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "tf_mixnet_s.safetensors"

@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     num_images: int = 1000
     calibration_images: int = 300
     labels: str | None = None
+    crop: bool | None = None  # None: the run's, or the dataset's recipe's
 
     def check(self):
         """Itself.
@@ -45,7 +46,7 @@ def export_command(opened, settings, options):
     Args:
         opened: A `mixnet_tf.saved.Opened`.
         settings: `Settings`.
-        options: An `export.Options`; its crop is the recipe's.
+        options: An `export.Options`; its crop is that of the settings.
 
     Returns:
         The report of `export_model`.
@@ -63,7 +64,8 @@ def export_command(opened, settings, options):
         dataset = config.dataset
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
     print(f"Exporting {opened.source}.")
-    crop = config.recipe.crop if config is not None else recipe_for(dataset or "imagenet").crop
+    recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
+    crop = recipe.crop if settings.crop is None else settings.crop
     names = None if settings.labels is None else read_labels(settings.labels, classes)
     if names is None and config is not None:
         names = config.label_names

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
 from mixnet_tf.preprocessing import preprocess_for_eval
 
@@ -35,10 +36,12 @@ def dataset_images(dataset, data_dir, image_size, crop, count, train):
     Raises:
         ValueError: For what `load_split` refuses.
     """
-    split = load_split(dataset, data_dir, train)
+    # Of a sample, no shard has to be there.
+    split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
     examples = split.read().take(-1 if count is None else count)
     examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
-    images, labels = zip(*examples.as_numpy_iterator(), strict=True)
+    with naming_corrupt_images(split):
+        images, labels = zip(*examples.as_numpy_iterator(), strict=True)
     source = f"{len(images)} images of {dataset}, split {split.name}"
     return Images(np.stack(images), np.array(labels), split.label_names, source)
 

@@ -1,0 +1,13 @@
+"""Errors of what a person gave: the scripts show their text alone, where any other error shows a traceback."""
+
+
+class InputError(ValueError):
+    """What was given cannot be used; the text says what was received, what is allowed and what to do."""
+
+
+class MissingFileError(InputError, FileNotFoundError):
+    """A file or folder that was named is not there."""
+
+
+class MissingPackageError(InputError, ImportError):
+    """An optional package is needed and not installed; the text has the command."""
