@@ -11,7 +11,7 @@ REQUIREMENTS := import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo test soak lint bench verify-weights clean
+.PHONY: demo test test-fast soak lint bench verify-weights clean
 .PRECIOUS: $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -20,7 +20,11 @@ demo: $(INSTALLED)
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
+
+# Everything that trains, exports or starts no process: under a minute.
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup -m 'not soak and not slow'
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak

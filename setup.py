@@ -38,6 +38,7 @@ setup(
         "test": [
             *_DOCS,
             "pytest",
+            "pytest-xdist",
             "ruff",
             "scikit-learn",
             "ai-edge-litert",

@@ -14,6 +14,19 @@ tf.config.set_logical_device_configuration(
 )
 
 
+# Files that share a session's fixtures, and so have to be in one process where several run.
+_TOGETHER = {name: "export" for name in ("test_export", "test_export_clients", "test_export_command")}
+_LONGEST_FIRST = ()  # the other files follow in their order: no process is left with a long one at the end
+
+
+def pytest_collection_modifyitems(items):
+    """Keeps the tests of a file in one process, and the long files at the start."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.stem, item.path.stem)))
+    order = {name: place for place, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 @pytest.fixture(scope="session")
 def photographs():
     """The two photographs that ship inside scikit-learn, by name: paths of JPEG files."""
