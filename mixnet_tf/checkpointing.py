@@ -7,6 +7,7 @@ import tensorflow as tf
 from mixnet_tf.checkpoints import UNREADABLE
 from mixnet_tf.distribution import is_chief
 from mixnet_tf.saved import CHECKPOINTS
+from mixnet_tf.screen import SILENT
 
 _KEEP = 3
 
@@ -44,8 +45,11 @@ class Checkpointer:
         self._manager.save(checkpoint_number=self._trainer.step)
         self.saved_step = self._trainer.step
 
-    def restore(self):
+    def restore(self, screen=SILENT):
         """Restores the newest checkpoint that can be read; says which ones cannot.
+
+        Args:
+            screen: A `screen.Screen`.
 
         Returns:
             Its path, or None if there is none.
@@ -61,7 +65,7 @@ class Checkpointer:
                 self._checkpoint.read(path).expect_partial().assert_existing_objects_matched()
             except (*UNREADABLE, AssertionError) as error:
                 broken.append(path)
-                print(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).", flush=True)
+                screen.say(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).")
             else:
                 self.saved_step = self._trainer.step
                 return path

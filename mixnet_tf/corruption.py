@@ -7,17 +7,19 @@ import tensorflow as tf
 
 from mixnet_tf.data import LABEL_ERROR, count_records
 from mixnet_tf.errors import InputError
+from mixnet_tf.screen import SILENT
 
 # The ops that `preprocessing` decodes with, as TensorFlow's errors name where they come from.
 _DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape)")
 
 
 @contextlib.contextmanager
-def naming_corrupt_images(split):
+def naming_corrupt_images(split, screen=SILENT):
     """Turns the failure of the code inside to read `split` into an error that names the record or image.
 
     Args:
         split: The `data.Split` that the code inside reads.
+        screen: A `screen.Screen`, for the scan after a failure.
 
     Raises:
         ValueError: If a record of the split cannot be read, an image not be decoded, or a label is no class, with
@@ -28,8 +30,8 @@ def naming_corrupt_images(split):
     try:
         yield
     except tf.errors.DataLossError:
-        print(f"Reading failed; looking for a record of split {split.name!r} that cannot be read.", flush=True)
-        count_records(split.files)
+        with screen.phase(f"Reading failed; looking for a record of split {split.name!r} that cannot be read"):
+            count_records(split.files)
         raise
     except tf.errors.InvalidArgumentError as error:
         label = LABEL_ERROR.search(str(error))
@@ -37,8 +39,8 @@ def naming_corrupt_images(split):
             raise InputError(f"Split {split.name!r} of dataset {split.dataset!r}: {label[0]}") from error
         if _DECODING.search(str(error)) is None:
             raise
-        print(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded.", flush=True)
-        found = find_corrupt(split)
+        with screen.phase(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded"):
+            found = find_corrupt(split)
         if found is None:
             raise
         raise InputError(

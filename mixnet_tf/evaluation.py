@@ -50,7 +50,7 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
 
     def evaluate(screen=SILENT):
         top_1 = top_5 = count = 0.0  # Python's floats: float32 would lose images past 2^24
-        with naming_corrupt_images(split), screen.phase("Evaluation", split.num_examples, "images") as phase:
+        with naming_corrupt_images(split, screen), screen.phase("Evaluation", split.num_examples, "images") as phase:
             for batch in batches:
                 hits = step(*batch).numpy().tolist()
                 top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]

@@ -3,6 +3,8 @@
 import os
 import signal
 
+from mixnet_tf.screen import SILENT
+
 RESTART_ME = 75  # EX_TEMPFAIL of sysexits.h: saved, start the same command again
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it: saved, but a person wants it to stop
 
@@ -10,11 +12,15 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells have it: saved, but a person want
 class Interruption:
     """Within its `with` block SIGTERM and SIGINT set `requested`; a second one leaves at once.
 
+    Args:
+        screen: A `screen.Screen`.
+
     Attributes:
         requested: The number of the signal that came, or None.
     """
 
-    def __init__(self):
+    def __init__(self, screen=SILENT):
+        self._screen = screen
         self.requested = None
 
     def __enter__(self):
@@ -30,4 +36,4 @@ class Interruption:
         if self.requested is not None:
             os._exit(128 + number)
         self.requested = number
-        print(f"{signal.Signals(number).name}: saving; a second signal leaves at once.", flush=True)
+        self._screen.say(f"{signal.Signals(number).name}: saving; a second signal leaves at once.")

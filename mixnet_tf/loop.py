@@ -122,15 +122,15 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
     if chief:
         config.write(settings.model_dir)
     checkpointer = Checkpointer(trainer, settings.model_dir)
-    restored = checkpointer.restore()
+    restored = checkpointer.restore(screen)
     if restored is not None:
         screen.say(f"Going on from {restored}.")
 
     progress = Progress(settings.model_dir if chief else None, trainer.step, recipe.train_batch_size, screen)
     checkpoint_steps = settings.checkpoint_steps or min(2500, max(100, round(steps_per_epoch)))
     with (
-        Interruption() as interruption,
-        naming_corrupt_images(train_split),
+        Interruption(screen) as interruption,
+        naming_corrupt_images(train_split, screen),
         screen.phase("Training", total_steps, "steps", trainer.step) as phase,
     ):
         phase.describe("compiling the first step")
