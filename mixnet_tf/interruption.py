@@ -1,5 +1,6 @@
 """Signals that ask a run to stop, and the exit codes that a supervisor acts on."""
 
+import contextlib
 import os
 import signal
 
@@ -36,4 +37,5 @@ class Interruption:
         if self.requested is not None:
             os._exit(128 + number)
         self.requested = number
-        self._screen.say(f"{signal.Signals(number).name}: saving; a second signal leaves at once.")
+        with contextlib.suppress(RuntimeError):  # Python cannot print where the signal came amid a print
+            self._screen.say(f"{signal.Signals(number).name}: saving; a second signal leaves at once.")
