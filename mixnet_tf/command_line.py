@@ -1,13 +1,17 @@
 """What the three scripts share: the recipe's flags, and errors as one clear line."""
 
+import errno
 import json
 import os
+import re
 import sys
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
+from mixnet_tf.errors import InputError
+from mixnet_tf.interruption import RESTART_ME
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.saved import CONFIG, RunConfig, open_model
 from mixnet_tf.variants import VARIANTS
@@ -18,7 +22,11 @@ _BAD_INPUT = 2
 
 
 def run(main):
-    """Runs a script's `main`, which takes no arguments and returns an exit code; a bad input is one line."""
+    """Runs a script's `main`, which takes no arguments and returns an exit code.
+
+    What a person can mend is one line and exit code 2: bad input, a loss that is not finite, a server that cannot be
+    reached, a full disk. The loss of another host is one line and exit code 75. Any other error keeps its traceback.
+    """
 
     def guarded(argv):
         if len(argv) > 1:
@@ -32,10 +40,34 @@ def run(main):
             tfds.disable_progress_bar()
         try:
             return main()
-        except (ValueError, OSError, ImportError, FloatingPointError, tf.errors.OpError) as error:
-            return _fail(str(error).strip() or type(error).__name__)
+        except (InputError, FloatingPointError, ConnectionError, TimeoutError) as error:
+            return _fail(str(error))
+        except (OSError, tf.errors.OpError) as error:
+            if _is_full_disk(error):
+                return _fail(_first_line(error))
+            if not _is_lost_host(error):
+                raise
+            print(f"Another host was lost ({_first_line(error)}); restart this one, too.", file=sys.stderr, flush=True)
+            return RESTART_ME
 
     app.run(guarded)
+
+
+def _is_full_disk(error):
+    # TensorFlow and HDF5 have the system's text alone.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
+
+
+def _is_lost_host(error):
+    """Whether a collective failed since another of its hosts is gone, so that a restart of all can help."""
+    unreachable = isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError)
+    return unreachable and "ollective" in str(error)
+
+
+def _first_line(error):
+    """The first line of an error's text, without the nodes that TensorFlow puts into it."""
+    return re.sub(r"\{\{.*?\}\} *", "", str(error)).strip().splitlines()[0]
 
 
 def given(name):
@@ -88,9 +120,9 @@ def _json_object(text):
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"model_overrides: {text!r} is not JSON ({error}).") from error
+        raise InputError(f"model_overrides: {text!r} is not JSON ({error}).") from error
     if not isinstance(value, dict):
-        raise ValueError(
+        raise InputError(
             f'model_overrides: expected a JSON object, such as {{"dropout_rate": 0.3}}; received {text!r}.'
         )
     return value

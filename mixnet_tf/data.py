@@ -101,6 +101,8 @@ def _tfds_builder(dataset, data_dir):
         builder.download_and_prepare()
     except AssertionError as error:  # tfds says so where files must be fetched by hand
         raise InputError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
+    except FileExistsError:  # another worker has prepared it in the meantime
+        builder = tfds.builder(dataset, data_dir=data_dir)
     return builder
 
 

@@ -36,6 +36,18 @@ def test_digits_is_scikit_learns_in_the_stated_split(data_dir):
         assert read == expected
 
 
+def test_a_dataset_that_another_worker_prepares_at_the_same_time_is_read(tmp_path, monkeypatch):
+    prepare = tfds.core.DatasetBuilder.download_and_prepare
+
+    def prepare_too_late(self):
+        monkeypatch.undo()
+        prepare(tfds.builder("digits", data_dir=tmp_path))
+        raise FileExistsError("Destination already exists.")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", prepare_too_late)
+    assert len(_read(load_split("digits", tmp_path, False))) == 360
+
+
 def test_tfrecord_labels_count_from_one_in_the_file_and_from_zero_here(imagenet_shards, photographs):
     split = load_split("tfrecord", imagenet_shards, True)
     assert (split.num_examples, split.num_classes, split.name) == (12, 1000, "train")
