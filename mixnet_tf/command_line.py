@@ -97,14 +97,15 @@ def define_recipe_flags():
         flags.register_validator(name, lambda v, ok=accepts: v is None or ok(v), f"expected {expected}")
 
 
-def recipe_from_flags(dataset, model_dir):
+def recipe_from_flags(dataset, model_dir=None):
     """The recipe of a run, with the flags given in place of its fields.
 
     A run that has begun in `model_dir` keeps the fields that its config.json has, so that another version's
-    recipes change nothing about it. A new run has those of `--recipe`, or of the dataset's own recipe.
+    recipes change nothing about it. A new run, or one without a folder, has those of `--recipe`, or of the
+    dataset's own recipe.
     """
     values = flags.FLAGS
-    if tf.io.gfile.exists(os.path.join(model_dir, CONFIG)):
+    if model_dir is not None and tf.io.gfile.exists(os.path.join(model_dir, CONFIG)):
         recipe = RunConfig.read(model_dir).recipe
         # The name alone: `train` refuses a run of another one.
         recipe = recipe._replace(name=values.recipe or recipe.name)

@@ -27,7 +27,8 @@ def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=
     """
 
     def decode(example, seed):
-        image = preprocess_for_train(example["image"], recipe.image_size, seed, recipe.crop, recipe.flip)
+        moves = {"shift": recipe.shift, "zoom": recipe.zoom, "rotation": recipe.rotation}
+        image = preprocess_for_train(example["image"], recipe.image_size, seed, recipe.crop, recipe.flip, **moves)
         return image, tf.cast(example["label"], tf.int32)
 
     batches = (

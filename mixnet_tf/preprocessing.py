@@ -1,5 +1,7 @@
 """Encoded images to float32 (size, size, 3), RGB in [0, 255], as the reference does it."""
 
+import math
+
 import tensorflow as tf
 
 _CROP_PADDING = 32  # pixels; source: preprocessing.py:CROP_PADDING
@@ -30,8 +32,8 @@ def preprocess_for_eval(image_bytes, image_size, crop=True):
     return _decode_and_resize(image_bytes, window, image_size)
 
 
-def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True):
-    """A random area of an image, resized and perhaps flipped.
+def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True, shift=0.0, zoom=0.0, rotation=0.0):
+    """A random area of an image, resized, perhaps flipped, and perhaps moved.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
@@ -39,11 +41,14 @@ def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True):
         seed: Two ints or an int tensor (2,); equal seeds give equal results.
         crop: Whether to crop at random. If not, the whole image is resized.
         flip: Whether to flip left to right with probability 1/2.
+        shift: Largest random shift along each axis, as a share of `image_size`.
+        zoom: Largest random change of size: the scale is from 1 - zoom to 1 + zoom.
+        rotation: Largest random angle, degrees either way.
 
     Returns:
-        float32 (image_size, image_size, 3), RGB in [0, 255].
+        float32 (image_size, image_size, 3), RGB in [0, 255]; black where a moved image leaves the frame empty.
 
-    Source: preprocessing.py:preprocess_for_train.
+    Source: preprocessing.py:preprocess_for_train, which has neither shift, zoom nor rotation.
     """
     seed = tf.convert_to_tensor(seed)
 
@@ -53,7 +58,43 @@ def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True):
     image = _decode_and_resize(image_bytes, window, image_size)
     if flip:
         image = tf.image.stateless_random_flip_left_right(image, tf.random.experimental.stateless_fold_in(seed, 1))
+    if shift or zoom or rotation:
+        draws = tf.random.stateless_uniform((4,), tf.random.experimental.stateless_fold_in(seed, 2), -1.0, 1.0)
+        down, right, larger, turn = tf.unstack(draws * (shift * image_size, shift * image_size, zoom, rotation))
+        image = affine(image, down, right, 1 + larger, turn)
     return image
+
+
+def affine(image, down=0.0, right=0.0, scale=1.0, rotation=0.0):
+    """An image rotated and scaled about its centre, then shifted; between pixels bilinear, outside black.
+
+    Args:
+        image: float32 (height, width, channels).
+        down: Pixels.
+        right: Pixels.
+        scale: Factor of the size, above 0.
+        rotation: Degrees, counterclockwise.
+
+    Returns:
+        float32 of the shape of `image`.
+    """
+    height, width, channels = image.shape
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    angle = rotation * (math.pi / 180)
+    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+    # The op wants the place in the input for each place in the output: everything is undone, the shift first.
+    x, y = middle_x + right, middle_y + down
+    to_x = (cos, -sin, middle_x - cos * x + sin * y)
+    to_y = (sin, cos, middle_y - sin * x - cos * y)
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[tf.newaxis],
+        transforms=tf.stack([*to_x, *to_y, 0.0, 0.0])[tf.newaxis],
+        output_shape=(height, width),
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )
+    return tf.ensure_shape(moved[0], (height, width, channels))
 
 
 def _decode_and_resize(image_bytes, window, image_size):

@@ -33,6 +33,9 @@ class Recipe(NamedTuple):
     moving_average_decay: float = 0.9999
     crop: bool = True
     flip: bool = True
+    shift: float = 0.0  # share of the image size, either way; for these three, 0 switches it off
+    zoom: float = 0.0  # change of the size as a share of it, either way
+    rotation: float = 0.0  # degrees, either way
     precision: str = "float32"
     sync_batch_norm: bool = False
     adapt_batch_norm: bool = False
@@ -112,6 +115,21 @@ FIELDS = {
         "Whether to flip half of the training images left to right.",
         lambda v: isinstance(v, bool),
         "true or false",
+    ),
+    "shift": (
+        "Largest random shift of a training image along each axis, as a share of image_size; 0: none.",
+        lambda v: 0 <= v <= 1,
+        "a number from 0 to 1",
+    ),
+    "zoom": (
+        "Largest random change of a training image's size: 0.1 scales by 0.9 to 1.1; 0: none.",
+        lambda v: 0 <= v < 1,
+        "a number from 0 to below 1",
+    ),
+    "rotation": (
+        "Largest random rotation of a training image, degrees either way; 0: none.",
+        lambda v: 0 <= v <= 180,
+        "a number from 0 to 180",
     ),
     "precision": (
         "bfloat16: float32 variables, bfloat16 arithmetic, float32 logits.",

@@ -48,7 +48,7 @@ def test_a_batch_may_span_two_epochs(numbered):
 @pytest.mark.parametrize("steps", [1, 2, 3, 9])
 @pytest.mark.parametrize("use_cache", [False, True])
 def test_a_run_that_starts_later_sees_what_an_unbroken_one_would(numbered, steps, use_cache):
-    recipe = _RECIPE._replace(flip=True, crop=True, image_size=6)
+    recipe = _RECIPE._replace(flip=True, crop=True, shift=0.3, zoom=0.3, rotation=30.0, image_size=6)
     unbroken = list(train_batches(numbered, recipe, 10, use_cache=use_cache).take(12))[steps:]
     resumed = list(train_batches(numbered, recipe, 10, first_image=10 * steps, use_cache=use_cache).take(12 - steps))
     for (images, labels), (images_again, labels_again) in zip(unbroken, resumed, strict=True):
@@ -88,6 +88,15 @@ def test_augmentation_differs_between_images_and_epochs(photographs):
     recipe = Recipe(image_size=16)
     views = [images.numpy().tobytes() for images, _ in train_batches(split, recipe, 1).take(6)]
     assert len({hashlib.sha256(view).hexdigest() for view in views}) == 6
+
+
+@pytest.mark.parametrize("field, value", [("shift", 0.3), ("zoom", 0.3), ("rotation", 30.0)])
+def test_shift_zoom_and_rotation_each_reach_the_training_images(numbered, field, value):
+    batches = [train_batches(numbered, _RECIPE._replace(**{field: x}), 23).take(1) for x in (0.0, value)]
+    [[(still, labels)], [(moved, same_labels)]] = batches
+    np.testing.assert_array_equal(labels, same_labels)
+    changed = np.abs(moved - still).max(axis=(1, 2, 3)) > 0
+    assert changed.sum() > 5 and not changed[labels.numpy() == 0].any()  # number 0 is black; enlarged, no grey changes
 
 
 def test_hosts_give_as_many_images_each_and_no_image_twice(numbered):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import tensorflow as tf
 from tiny import GOLDEN
 
@@ -111,3 +112,84 @@ def test_half_of_the_images_are_flipped(photograph):
         assert flipped or np.array_equal(image, straight)
         flips += flipped
     assert 15 < flips < 45
+
+
+def test_windows_and_flips_of_a_seed_are_those_of_version_0_1_0():
+    windows = [preprocessing.random_window((427, 640, 3), 48, (7, i)).numpy().tolist() for i in range(3)]
+    assert windows == [[166, 176, 260, 308], [98, 266, 324, 251], [147, 205, 209, 184]]
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
+    images = [preprocess_for_train(_png(pixels), 16, (5, i), crop=False) for i in range(16)]
+    flipped = [np.array_equal(image, pixels[:, ::-1]) for image in images]
+    assert flipped == list(map(bool, [1, 0, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0, 0, 0, 1, 0]))
+
+
+def test_shift_zoom_and_rotation_leave_crop_and_flip_as_they_were(photograph):
+    for i in range(10):
+        image, moved = (preprocess_for_train(photograph, 32, (5, i), shift=shift) for shift in (0.0, 1e-6))
+        np.testing.assert_allclose(image[1:-1, 1:-1], moved[1:-1, 1:-1], atol=0.05)  # a 30,000th of a pixel
+
+
+def test_shift_zoom_and_rotation_are_functions_of_the_seed(photograph):
+    moves = {"crop": False, "flip": False, "shift": 0.1, "zoom": 0.1, "rotation": 10.0}
+    first, again, other = (preprocess_for_train(photograph, 32, s, **moves).numpy() for s in [(1, 2), (1, 2), (1, 3)])
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 10
+
+
+def _random_image(height=9, width=9):
+    return np.random.default_rng(2).uniform(0, 255, (height, width, 3)).astype("float32")
+
+
+def test_an_affine_of_nothing_keeps_every_bit():
+    np.testing.assert_array_equal(preprocessing.affine(tf.constant(_random_image(9, 7))), _random_image(9, 7))
+
+
+def test_a_shift_by_whole_pixels_moves_them_and_leaves_black():
+    image = _random_image(9, 7)
+    expected = np.zeros_like(image)
+    expected[2:, :-1] = image[:-2, 1:]
+    np.testing.assert_allclose(preprocessing.affine(tf.constant(image), down=2.0, right=-1.0), expected, atol=1e-3)
+
+
+def test_a_rotation_of_90_degrees_is_a_quarter_turn_counterclockwise():
+    turned = preprocessing.affine(tf.constant(_random_image()), rotation=90.0)
+    np.testing.assert_allclose(turned, np.rot90(_random_image()), atol=1e-2)
+
+
+def test_half_the_size_takes_every_second_pixel_from_the_centre():
+    expected = np.zeros((9, 9, 3), "float32")
+    expected[2:7, 2:7] = _random_image()[::2, ::2]
+    np.testing.assert_allclose(preprocessing.affine(tf.constant(_random_image()), scale=0.5), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("down, right, scale, rotation", [(0.7, -1.3, 1.2, 17.0), (-2.4, 0.5, 0.8, -140.0)])
+def test_an_affine_is_scipys_with_linear_interpolation_and_black_outside(down, right, scale, rotation):
+    image = _random_image(9, 12)
+    angle = np.deg2rad(rotation)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])  # of (row, column)
+    middle = np.array([4.0, 5.5])
+    back = np.linalg.inv(turn)
+    offset = middle - back @ (middle + [down, right])
+    options = {"order": 1, "mode": "grid-constant"}
+    planes = [scipy.ndimage.affine_transform(image[..., c], back, offset, **options) for c in range(3)]
+    ours = preprocessing.affine(tf.constant(image), down, right, scale, rotation)
+    np.testing.assert_allclose(ours, np.stack(planes, axis=-1), atol=2e-2)  # float32 places, at up to 255 a pixel
+
+
+def test_shift_zoom_and_rotation_stay_within_their_limits_and_reach_them():
+    size, limits = 65, {"shift": 0.1, "zoom": 0.2, "rotation": 15.0}
+    y, x = np.mgrid[:size, :size]
+    # Two blobs left and right of the centre, told apart by their colours; their middles show what an image underwent.
+    blobs = [255 * np.exp(-((y - 32) ** 2 + (x - at) ** 2) / 18) for at in (22, 42)]
+    png = _png(np.stack([*blobs, np.zeros_like(blobs[0])], axis=-1))
+    seen = []
+    for i in range(200):
+        image = preprocess_for_train(png, size, (9, i), crop=False, flip=False, **limits).numpy()
+        left, right = (np.array([(y * c).sum(), (x * c).sum()]) / c.sum() for c in (image[..., 0], image[..., 1]))
+        middle, (rise, run) = (left + right) / 2 - 32, right - left
+        seen.append([*middle / size, np.hypot(rise, run) / 20 - 1, np.rad2deg(np.arctan2(-rise, run))])
+    limit = np.array([0.1, 0.1, 0.2, 15.0])
+    seen = np.array(seen) / limit
+    assert (np.abs(seen) < 1.02).all()
+    assert (seen.min(axis=0) < -0.9).all() and (seen.max(axis=0) > 0.9).all()
+    assert (np.abs(np.corrcoef(seen.T) - np.eye(4)) < 0.3).all()  # four draws, not one
