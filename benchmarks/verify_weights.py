@@ -11,9 +11,10 @@ import tensorflow as tf
 from absl import flags
 
 from mixnet_tf import command_line
+from mixnet_tf.matching import assign
 from mixnet_tf.model import build_model
 from mixnet_tf.preprocessing import preprocess_for_eval
-from mixnet_tf.pretrained import cache_folder, converted_weights
+from mixnet_tf.pretrained import converted_file, published_weights
 from mixnet_tf.variants import VARIANTS
 
 PHOTOGRAPH = "https://upload.wikimedia.org/wikipedia/commons/f/fe/Giant_Panda_in_Beijing_Zoo_1.JPG"
@@ -38,14 +39,14 @@ def verify_conversion(model_name):
         ConnectionError: If the archive cannot be had.
         ValueError: If it is not what is known of it, does not fit, or leaves a variable as it was.
     """
-    (cache_folder() / f"{model_name}.weights.h5").unlink(missing_ok=True)
-    path = converted_weights(model_name)
+    converted_file(model_name).unlink(missing_ok=True)
+    read = published_weights(model_name)
     model = build_model(model_name, input_shape=(224, 224, 3))
     before = [weight.numpy() for weight in model.weights]
-    model.load_weights(path)
+    assign(model, read)
     for weight, initial in zip(model.weights, before, strict=True):
         if np.array_equal(weight.numpy(), initial) or not np.isfinite(weight.numpy()).all():
-            raise ValueError(f"{path}: variable {weight.path} was not read, or is not finite.")
+            raise ValueError(f"{read.source}: variable {weight.path} was not read, or is not finite.")
     print(f"{model_name}: all {len(before)} variables were read.")
     return model
 

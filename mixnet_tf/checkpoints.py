@@ -6,7 +6,7 @@ import re
 
 import tensorflow as tf
 
-from mixnet_tf.matching import listing, match, rank
+from mixnet_tf.matching import Arrays, assign, listing, rank
 
 # What TensorFlow raises where a checkpoint is damaged or gone.
 UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
@@ -41,25 +41,28 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
 
     Source: mixnet/mixnet_builder.py, mnasnet_main.py:_scaffold_fn; `golden/names` in our tests.
     """
-    prefix = checkpoint_prefix(path)
-    reader, shapes = _open(prefix)
-    names = _model_variables(shapes, use_ema, prefix)
-    pairs = match(model, names, shapes, prefix, skip_head)
-    with _readable(prefix):
-        values = [reader.get_tensor(name) for _, name in pairs]
-    for (variable, _), value in zip(pairs, values, strict=True):
-        variable.assign(value)
+    assign(model, read_official_checkpoint(path, use_ema), skip_head)
 
 
-def checkpoint_classes(prefix):
-    """Number of classes of an official checkpoint's classifier; None if it has none.
+def read_official_checkpoint(path, use_ema=True):
+    """The `matching.Arrays` of a checkpoint of the official MixNet.
+
+    Args:
+        path: A checkpoint's prefix, or a folder with a `checkpoint` file.
+        use_ema: Whether to read the moving averages or the raw weights.
 
     Raises:
-        ValueError: If the checkpoint cannot be read.
+        FileNotFoundError: If there is no checkpoint at `path`.
+        ValueError: If it is not readable, not MixNet's, or lacks averages that are asked for.
     """
-    _, shapes = _open(prefix)
-    biases = [shape for name, shape in shapes.items() if name.endswith("head/dense/bias")]
-    return biases[0][0] if biases else None
+    prefix = checkpoint_prefix(path)
+    with _readable(prefix):
+        # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        shapes = reader.get_variable_to_shape_map()
+    names = _model_variables(shapes, use_ema, prefix)
+    with _readable(prefix):
+        return Arrays(prefix, {key: reader.get_tensor(name) for key, name in names.items()}, names)
 
 
 def checkpoint_prefix(path):
@@ -81,14 +84,6 @@ def checkpoint_prefix(path):
     if not tf.io.gfile.exists(prefix + ".index"):
         raise FileNotFoundError(f"No checkpoint at {prefix}: {prefix}.index does not exist.")
     return prefix
-
-
-def _open(prefix):
-    """A checkpoint's reader, and the shapes of its variables by name."""
-    with _readable(prefix):
-        # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-        return reader, reader.get_variable_to_shape_map()
 
 
 @contextlib.contextmanager

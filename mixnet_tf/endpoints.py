@@ -6,6 +6,7 @@ import keras
 
 from mixnet_tf import layers
 from mixnet_tf.config import is_count
+from mixnet_tf.names import block_part, is_block, layer_name, part_of
 
 
 def parts(model):
@@ -24,18 +25,17 @@ def parts(model):
         raise ValueError(f"Expected a MixNet of mixnet_tf, received {model!r}.")
     found = {"stem": []}
     for layer in model.layers:
-        words = layer.name.split("_")
-        part = "_".join(words[:2]) if words[0] == "block" else words[0]
-        if part in ("stem", "head") or words[0] == "block":
+        part = part_of(layer)
+        if part is not None:
             found.setdefault(part, []).append(layer)
-    if not found["stem"] or "block_0" not in found:
+    if not found["stem"] or block_part(0) not in found:
         raise ValueError(f"Model {model.name!r} is not a MixNet of mixnet_tf: it has no layers stem_* and block_0_*.")
     return found
 
 
 def block_names(model):
     """The names "block_0", "block_1", ... of a MixNet's blocks, in order."""
-    return [part for part in parts(model) if part.startswith("block_")]
+    return [part for part in parts(model) if is_block(part)]
 
 
 def endpoints(model):
@@ -58,7 +58,7 @@ def endpoints(model):
     reductions = 0
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         own = by_part[block]
-        project = next(i for i, layer in enumerate(own) if layer.name == f"{block}_project_conv")
+        project = [layer.name for layer in own].index(layer_name(block, "project_conv"))
         ends = {"": own[-1].output, "/expansion_output": own[project - 1].output}
         names = [block]
         if following is None or _strides(by_part[following])[0] > 1:

@@ -334,6 +334,7 @@ class Dropout(keras.layers.Dropout):
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
             return inputs
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        context = tf.distribute.get_replica_context()  # None directly under a strategy's scope
+        replica = 0 if context is None else context.replica_id_in_sync_group
         seed = tf.random.experimental.stateless_fold_in(self.seed_generator.next(), replica)
         return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)

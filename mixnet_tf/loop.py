@@ -10,11 +10,13 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.checkpointing import Checkpointer
+from mixnet_tf.config import unroll
 from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
 from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.interruption import INTERRUPTED, RESTART_ME, Interruption
+from mixnet_tf.matching import assign
 from mixnet_tf.model import stages_and_params
 from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
@@ -22,7 +24,7 @@ from mixnet_tf.recipe import validate
 from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
 from mixnet_tf.screen import SILENT
 from mixnet_tf.training import Trainer
-from mixnet_tf.weights import load_weights, saved_classes
+from mixnet_tf.weights import read_weights
 
 
 class Settings(NamedTuple):
@@ -75,13 +77,14 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         FloatingPointError: If the loss is not finite.
     """
     validate(recipe)
-    stages_and_params(model_name, override_params=recipe.model_overrides)
+    network = stages_and_params(model_name, override_params=recipe.model_overrides)
     if recipe.freeze != "none" and weights is None:
         raise ValueError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
     strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
     # A run that goes on needs the weights that it started from no more.
     starts = tf.train.latest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
-    head_classes = saved_classes(weights) if weights is not None and starts else None
+    # Before the scope: in it a variable that one host makes and another does not would leave both waiting.
+    first_weights = read_weights(weights, unroll(*network)) if weights is not None and starts else None
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     screen.say(f"Training {model_name} on {dataset} in {settings.model_dir}.")
@@ -112,8 +115,8 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
     random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
     with strategy.scope(), _dtype_policy(recipe.precision):
         model = config.build_model(classifier_activation=None)
-        if weights is not None and starts:
-            _start_from(weights, model, head_classes, train_split.num_classes, screen)
+        if first_weights is not None:
+            _start_from(weights, first_weights, model, train_split.num_classes, screen)
         trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, settings.jit_compile)
     evaluate = build_evaluator(
         trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
@@ -178,9 +181,10 @@ def _distributed_train_batches(strategy, split, recipe, step, use_cache):
     return strategy.distribute_datasets_from_function(of_host)
 
 
-def _start_from(weights, model, there, here, screen):
-    """Loads all that fits a model with `here` classes from weights with `there`, and says what that was."""
-    load_weights(model, weights, skip_head=there != here)
+def _start_from(weights, read, model, here, screen):
+    """Assigns all that fits a model with `here` classes, and says what that was."""
+    there = read.classes
+    assign(model, read, skip_head=there != here)
     if there == here:
         screen.say(f"Loaded all weights of {weights}, the classifier of {here} classes included.")
     else:

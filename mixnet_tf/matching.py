@@ -1,14 +1,34 @@
-"""Foreign names of weights matched to the variables of a MixNet, all of them or none.
+"""Weights read from anywhere, matched to the variables of a MixNet: all of them or none.
 
-A variable's key is (part, kind, rank, name): the part of `endpoints.parts`; "conv", "depthwise", "se",
+The key of a variable is (part, kind, rank, name): the part of `endpoints.parts`; "conv", "depthwise", "se",
 "bn" or "dense"; the rank of its layer, or channel group, among the part's own of this kind in the order of
-computation; and the official name of the variable.
+computation; and the official name of the variable. A layer that is not MixNet's is a part of its own, of
+the kind "layer".
 """
+
+from typing import NamedTuple
 
 import keras
 
 from mixnet_tf import layers
 from mixnet_tf.endpoints import parts
+
+LAYER = "layer"  # the kind of a variable of a layer that is not MixNet's
+
+
+class Arrays(NamedTuple):
+    """Weights as numpy arrays: they can be read before a strategy's scope, where they are only assigned."""
+
+    source: str  # what error messages call it
+    arrays: dict  # by key, in our layout
+    names: dict  # by key, what the source calls each
+    has_layers: bool = False  # whether the layers that are not MixNet's come from the source as well
+
+    @property
+    def classes(self):
+        """Number of classes of the classifier; None where there is none."""
+        bias = self.arrays.get(("head", "dense", 0, "bias"))
+        return None if bias is None else len(bias)
 
 
 def rank(parsed, source):
@@ -33,32 +53,33 @@ def rank(parsed, source):
     return names
 
 
-def match(model, names, shapes, source, skip_head):
-    """Pairs of a model's variable and the name of its value.
+def assign(model, read, skip_head=False):
+    """Gives a model the values of arrays; nothing is assigned unless every one fits.
 
     Args:
         model: A MixNet. Without its top it takes no dense layer.
-        names: Names by key, as `rank` gives.
-        shapes: The shape of each name's value, in our layout.
-        source: What error messages call the file.
-        skip_head: Whether to leave out the dense layer.
+        read: `Arrays`.
+        skip_head: Whether to leave the model's dense layer as it is.
 
     Raises:
         ValueError: For variables that are missing, left over or of another shape, naming them.
     """
-    targets = variables(model)
+    targets, arrays = variables(model), read.arrays
     if skip_head or not any(kind == "dense" for _, kind, _, _ in targets):
-        names, targets = ({k: v for k, v in found.items() if k[1] != "dense"} for found in (names, targets))
-    problems = [f"missing: {'/'.join(map(str, key))}" for key in targets if key not in names]
-    problems += [f"left over: {name}" for key, name in names.items() if key not in targets]
-    for key in targets.keys() & names.keys():
-        have, want = tuple(shapes[names[key]]), tuple(targets[key].shape)
+        arrays, targets = ({k: v for k, v in found.items() if k[1] != "dense"} for found in (arrays, targets))
+    if read.has_layers:
+        targets |= _variables_of_other_layers(model)
+    problems = [f"missing: {'/'.join(map(str, key))}" for key in targets if key not in arrays]
+    problems += [f"left over: {read.names[key]}" for key in arrays if key not in targets and key[1] != LAYER]
+    for key in targets.keys() & arrays.keys():
+        have, want = tuple(arrays[key].shape), tuple(targets[key].shape)
         if have != want:
             hint = " (another number of classes; skip_head=True leaves the head as it is)" if key[1] == "dense" else ""
-            problems.append(f"misshapen: {names[key]} is {have}, the model's is {want}{hint}")
+            problems.append(f"misshapen: {read.names[key]} is {have}, the model's is {want}{hint}")
     if problems:
-        raise ValueError(f"{source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
-    return [(variable, names[key]) for key, variable in targets.items()]
+        raise ValueError(f"{read.source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
+    for key, variable in targets.items():
+        variable.assign(arrays[key])
 
 
 def variables(model):
@@ -89,6 +110,12 @@ def variables(model):
             elif isinstance(layer, keras.layers.Dense):
                 add("dense", ["kernel", "bias"], [layer.kernel, layer.bias])
     return found
+
+
+def _variables_of_other_layers(model):
+    mixnets = {id(layer) for part in parts(model).values() for layer in part}
+    others = [layer for layer in model.layers if id(layer) not in mixnets]
+    return {(layer.name, LAYER, i, "variable"): v for layer in others for i, v in enumerate(layer.weights)}
 
 
 def listing(lines, most=20):

@@ -4,6 +4,7 @@ import keras
 
 from mixnet_tf import layers
 from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder, is_count, round_filters, unroll
+from mixnet_tf.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
 from mixnet_tf.variants import get_model_params, override_global_params
 from mixnet_tf.weights import load_weights
 
@@ -95,7 +96,7 @@ def build_model(
 
     x = inputs
     if include_preprocessing:
-        x = layers.Preprocessing(name="preprocessing")(x)
+        x = layers.Preprocessing(name=PREPROCESSING)(x)
     x = keras.layers.Conv2D(
         round_filters(params.stem_size, params),
         3,
@@ -103,32 +104,32 @@ def build_model(
         padding="same",
         use_bias=False,
         kernel_initializer=layers.conv_kernel_initializer(),
-        name="stem_conv",
+        name=layer_name("stem", "conv"),
     )(x)
-    x = _batch_norm_activation(x, params, "relu", "stem")
+    x = _batch_norm_activation(x, params, "relu", "stem", "")
     for number, block_args in enumerate(unroll(stages, params)):
-        x = mixnet_block(x, block_args, params, name=f"block_{number}")
+        x = mixnet_block(x, block_args, params, part=block_part(number))
     x = keras.layers.Conv2D(
         params.feature_size,
         1,
         padding="same",
         use_bias=False,
         kernel_initializer=layers.conv_kernel_initializer(),
-        name="head_conv",
+        name=layer_name("head", "conv"),
     )(x)
-    x = _batch_norm_activation(x, params, "relu", "head")
+    x = _batch_norm_activation(x, params, "relu", "head", "")
     if include_top:
-        x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
-        x = layers.Dropout(params.dropout_rate, name="head_dropout")(x)
+        x = keras.layers.GlobalAveragePooling2D(name=layer_name("head", "pool"))(x)
+        x = layers.Dropout(params.dropout_rate, name=layer_name("head", "dropout"))(x)
         x = keras.layers.Dense(
             params.num_classes,
             # Uniform within +-1 / sqrt(classes). Source: mixnet/mixnet_model.py:dense_kernel_initializer.
             kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform"),
-            name="head_dense",
+            name=layer_name("head", "dense"),
         )(x)
-        x = keras.layers.Activation(classifier_activation or "linear", dtype="float32", name="predictions")(x)
+        x = keras.layers.Activation(classifier_activation or "linear", dtype="float32", name=PREDICTIONS)(x)
     elif pooling is not None:
-        x = _POOLINGS[pooling](name="head_pool")(x)
+        x = _POOLINGS[pooling](name=layer_name("head", "pool"))(x)
 
     sources = keras.utils.get_source_inputs(inputs)
     # Not a list of one, which Keras would warn about at each call with a plain tensor.
@@ -138,46 +139,50 @@ def build_model(
     return model
 
 
-def mixnet_block(x, block_args, params, name):
+def mixnet_block(x, block_args, params, part):
     """One inverted-residual block, mixed kernels in its middle, on the Keras tensor `x`.
 
     Args:
         x: (batch, height, width, channels), as many channels as `block_args.input_filters`.
         block_args: A `BlockArgs` of `unroll`: one block, rounded filters.
         params: The network's `GlobalParams`.
-        name: Prefix of the layers' names.
+        part: The block's name, such as "block_0".
 
     Source: mixnet/mixnet_model.py:MixnetBlock.
     """
     if x.shape[-1] != block_args.input_filters:
         raise ValueError(
-            f"{name} declares {block_args.input_filters} input filters (after rounding), "
+            f"{part} declares {block_args.input_filters} input filters (after rounding), "
             f"but {x.shape[-1]} channels reach it."
         )
     activation = params.activation if block_args.swish else "relu"
     inputs = x
     if block_args.expand_ratio != 1:
-        x = layers.GroupedConv2D(block_args.expanded_filters, block_args.expand_ksize, name=f"{name}_expand_conv")(x)
-        x = _batch_norm_activation(x, params, activation, f"{name}_expand")
-    x = layers.MixConv(block_args.dw_ksize, block_args.strides, block_args.dilated, name=f"{name}_mixconv")(x)
-    x = _batch_norm_activation(x, params, activation, f"{name}_mixconv")
+        x = layers.GroupedConv2D(
+            block_args.expanded_filters, block_args.expand_ksize, name=layer_name(part, "expand_conv")
+        )(x)
+        x = _batch_norm_activation(x, params, activation, part, "expand_")
+    x = layers.MixConv(block_args.dw_ksize, block_args.strides, block_args.dilated, name=layer_name(part, "mixconv"))(x)
+    x = _batch_norm_activation(x, params, activation, part, "mixconv_")
     if block_args.se_filters is not None:
-        x = layers.SqueezeExcite(block_args.se_filters, activation, name=f"{name}_se")(x)
-    x = layers.GroupedConv2D(block_args.output_filters, block_args.project_ksize, name=f"{name}_project_conv")(x)
-    x = _batch_norm(x, params, f"{name}_project")
+        x = layers.SqueezeExcite(block_args.se_filters, activation, name=layer_name(part, "se"))(x)
+    x = layers.GroupedConv2D(
+        block_args.output_filters, block_args.project_ksize, name=layer_name(part, "project_conv")
+    )(x)
+    x = _batch_norm(x, params, layer_name(part, "project_bn"))
     if block_args.has_residual:
-        x = keras.layers.Add(name=f"{name}_add")([x, inputs])
+        x = keras.layers.Add(name=layer_name(part, "add"))([x, inputs])
     return x
 
 
 def _batch_norm(x, params, name):
-    return layers.BatchNormalization(
-        momentum=params.batch_norm_momentum, epsilon=params.batch_norm_epsilon, name=f"{name}_bn"
-    )(x)
+    momentum, epsilon = params.batch_norm_momentum, params.batch_norm_epsilon
+    return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
 
 
-def _batch_norm_activation(x, params, activation, name):
-    return layers.Activation(activation, name=f"{name}_activation")(_batch_norm(x, params, name))
+def _batch_norm_activation(x, params, activation, part, stage):
+    x = _batch_norm(x, params, layer_name(part, f"{stage}bn"))
+    return layers.Activation(activation, name=layer_name(part, f"{stage}activation"))(x)
 
 
 def _check_data_format():

@@ -23,45 +23,67 @@ def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
     Source: mnasnet_utils.py:build_learning_rate. The decay counts from step 0, so the rate drops
     as the warm-up ends; the cosine, which the reference does without, starts where the warm-up ends.
     """
-    peak = recipe.base_learning_rate * recipe.train_batch_size / 256
-    warmup_steps = int(recipe.warmup_epochs * steps_per_epoch)
     schedule = recipe.learning_rate_schedule
-    if schedule == "exponential":
-        decay_steps = tf.constant(recipe.decay_epochs * steps_per_epoch, tf.float32)
-
-        def decayed(step):
-            return peak * tf.pow(tf.constant(recipe.decay_factor, tf.float32), tf.floor(step / decay_steps))
-    elif schedule == "cosine":
-        if total_steps is None:
-            raise ValueError("The cosine schedule needs total_steps, the step at which it reaches 0.")
-
-        def decayed(step):
-            progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-            return peak * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
-    elif schedule == "constant":
-
-        def decayed(step):
-            return tf.fill(tf.shape(step), tf.constant(peak, tf.float32))
-    else:
+    if schedule not in _SCHEDULES:
         raise ValueError(f"Unknown learning_rate_schedule {schedule!r}; expected exponential, cosine or constant.")
+    if schedule == "cosine" and total_steps is None:
+        raise ValueError("The cosine schedule needs total_steps, the step at which it reaches 0.")
+    return LearningRate(
+        schedule,
+        peak=recipe.base_learning_rate * recipe.train_batch_size / 256,
+        warmup_steps=int(recipe.warmup_epochs * steps_per_epoch),
+        decay_steps=recipe.decay_epochs * steps_per_epoch,
+        decay_factor=recipe.decay_factor,
+        total_steps=total_steps,
+    )
 
-    def learning_rate(step):
-        step = tf.cast(step, tf.float32)
-        if warmup_steps == 0:
-            return decayed(step)
-        return tf.where(step < warmup_steps, peak * step / warmup_steps, decayed(step))
 
-    return _Schedule(learning_rate)
+_SCHEDULES = ("exponential", "cosine", "constant")
 
 
-class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A function of the step in the form that Keras' optimizers take."""
+@keras.saving.register_keras_serializable("mixnet_tf")
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A rise from 0 to the peak, then what `build_learning_rate` describes.
 
-    def __init__(self, function):
-        self._function = function
+    Args:
+        schedule: "exponential", "cosine" or "constant".
+        peak: The rate at the end of the warm-up.
+        warmup_steps: Of the warm-up; 0 for none.
+        decay_steps: exponential: steps between two drops, a float.
+        decay_factor: exponential: what a drop multiplies the rate by.
+        total_steps: cosine: where it reaches 0.
+    """
+
+    def __init__(self, schedule, peak, warmup_steps, decay_steps, decay_factor, total_steps):
+        self._config = {
+            "schedule": schedule,
+            "peak": peak,
+            "warmup_steps": warmup_steps,
+            "decay_steps": decay_steps,
+            "decay_factor": decay_factor,
+            "total_steps": total_steps,
+        }
+        self._peak = peak
+        self._warmup_steps = warmup_steps
 
     def __call__(self, step):
-        return self._function(step)
+        step = tf.cast(step, tf.float32)
+        if self._warmup_steps == 0:
+            return self._decayed(step)
+        return tf.where(step < self._warmup_steps, self._peak * step / self._warmup_steps, self._decayed(step))
+
+    def _decayed(self, step):
+        config = self._config
+        if config["schedule"] == "exponential":
+            decay_steps = tf.constant(config["decay_steps"], tf.float32)
+            return self._peak * tf.pow(tf.constant(config["decay_factor"], tf.float32), tf.floor(step / decay_steps))
+        if config["schedule"] == "cosine":
+            progress = (step - self._warmup_steps) / max(1, config["total_steps"] - self._warmup_steps)
+            return self._peak * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
+        return tf.fill(tf.shape(step), tf.constant(self._peak, tf.float32))
+
+    def get_config(self):
+        return dict(self._config)
 
 
 @keras.saving.register_keras_serializable("mixnet_tf")

@@ -5,21 +5,26 @@ import os
 import pathlib
 import sys
 import tempfile
+import zipfile
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
+from mixnet_tf import names
 from mixnet_tf.archives import extract
-from mixnet_tf.checkpoints import load_official_checkpoint
+from mixnet_tf.checkpoints import read_official_checkpoint
 from mixnet_tf.config import unroll
 from mixnet_tf.endpoints import parts
 from mixnet_tf.imagenet import CLASSES, keras_models
 from mixnet_tf.layers import MixConv
+from mixnet_tf.matching import Arrays
 from mixnet_tf.variants import VARIANTS, get_model_params
 
 # Source: tensorflow/tpu, models/official/mnasnet/mixnet/README.md.
 BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet"
 MIRROR = "MIXNET_TF_WEIGHTS_URL"
+_FORMAT = 2  # of the converted files; those of another one are left alone
 
 
 class Archive(NamedTuple):
@@ -42,89 +47,113 @@ def cache_folder():
 
 
 def imagenet_weights(model, skip_head=False):
-    """The file of Google's ImageNet weights (moving averages) for a model.
-
-    At first it downloads the published archive and converts it; both stay in `cache_folder`. The environment
-    variable MIXNET_TF_WEIGHTS_URL names a mirror: a URL under which "mixnet-s.tar.gz" and its kind stand.
+    """Google's ImageNet weights (moving averages) for a model.
 
     Args:
         model: A MixNet-S, M or L.
         skip_head: Whether the model's dense layer will be left as it is.
 
     Returns:
-        The path of a `.weights.h5` file.
+        The `matching.Arrays` of `published_weights`.
 
     Raises:
-        ConnectionError: If the archive cannot be had; it says how to place the file by hand.
-        ValueError: If the model is none of the released ones, has a head for another number of classes, or
-            the archive is not the published one.
+        ConnectionError, ValueError: As `published_weights`, and if the model has a head for another number of classes.
     """
-    model_name = variant_of(model)
-    classes = [layer.units for layer in model.layers if layer.name == "head_dense"]
-    if classes not in ([], [CLASSES]) and not skip_head:
+    model_name = variant_of(mixconvs_of(model))
+    head = names.classifier(model)
+    if head is not None and head.units != CLASSES and not skip_head:
         raise ValueError(
-            f"weights='imagenet' with include_top=True needs classes={CLASSES}, received {classes[0]}; "
+            f"weights='imagenet' with include_top=True needs classes={CLASSES}, received {head.units}; "
             "build with include_top=False, or load with a new head (skip_head)."
         )
-    return converted_weights(model_name)
+    return published_weights(model_name)
 
 
-def variant_of(model):
-    """Which released network a model is, by its kernels and widths.
+def mixconvs_of(model):
+    """(kernel sizes, channels) of each of a model's MixConvs, by which `variant_of` knows it."""
+    mixconvs = [layer for part in parts(model).values() for layer in part if isinstance(layer, MixConv)]
+    return [(tuple(layer.kernel_size), layer.output.shape[-1]) for layer in mixconvs]
+
+
+def variant_of(mixconvs):
+    """Which released network has these MixConvs.
+
+    Args:
+        mixconvs: (kernel sizes, channels) of each, in their order.
 
     Raises:
-        ValueError: If it is none of them.
+        ValueError: If none has.
     """
-    ours = [
-        (tuple(layer.kernel_size), layer.output.shape[-1])
-        for group in parts(model).values()
-        for layer in group
-        if isinstance(layer, MixConv)
-    ]
     for model_name in VARIANTS:
         blocks = unroll(*get_model_params(model_name))
-        if ours == [(block.dw_ksize, block.expanded_filters) for block in blocks]:
+        if mixconvs == [(block.dw_ksize, block.expanded_filters) for block in blocks]:
             return model_name
     raise ValueError(
-        f"weights='imagenet': model {model.name!r} has the kernels and widths of none of {list(VARIANTS)}, "
+        f"weights='imagenet': the network has the kernels and widths of none of {list(VARIANTS)}, "
         "for which weights were published; build one of them without depth_multiplier and its kind."
     )
 
 
-def converted_weights(model_name):
-    """The cached `.weights.h5` of a released network, made from the published archive where it is missing.
+def published_weights(model_name):
+    """The published weights of a released network, as `matching.Arrays`.
+
+    At first this downloads the archive and converts it; both stay in `cache_folder`. The environment variable
+    MIXNET_TF_WEIGHTS_URL names a mirror: a URL under which "mixnet-s.tar.gz" and its kind stand. No model is
+    built and no variable made, so that it does not matter to a strategy which of its hosts has to convert.
 
     Any number of processes may ask at once: each works in a folder of its own and renames the whole file.
+
+    Raises:
+        ConnectionError: If the archive cannot be had; it says how to place the file by hand.
+        ValueError: If the archive is not the published one, or a cached file is damaged.
     """
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    converted = folder / f"{model_name}.weights.h5"
-    if converted.exists():
-        return str(converted)
-    archive = folder / f"{model_name}.tar.gz"
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        scratch = pathlib.Path(scratch)
-        source = archive if archive.exists() else download(model_name, scratch)
-        check(source, model_name)
-        fresh = scratch / converted.name
-        _convert(model_name, extract(source, scratch / "extracted"), fresh)
-        if source != archive:
-            os.replace(source, archive)
-        os.replace(fresh, converted)
-    return str(converted)
+    converted = converted_file(model_name)
+    if not converted.exists():
+        archive = folder / f"{model_name}.tar.gz"
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            scratch = pathlib.Path(scratch)
+            source = archive if archive.exists() else download(model_name, scratch)
+            check(source, model_name)
+            fresh = scratch / converted.name
+            _convert(extract(source, scratch / "extracted"), model_name, fresh)
+            if source != archive:
+                os.replace(source, archive)
+            os.replace(fresh, converted)
+    return _read_converted(converted)
 
 
-def _convert(model_name, checkpoint, path):
-    from mixnet_tf.model import build_model  # which itself comes here for weights="imagenet"
+def converted_file(model_name):
+    """Where the converted weights of a released network are cached."""
+    return cache_folder() / f"{model_name}.v{_FORMAT}.npz"
 
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")  # the cached file is for every policy to come
+
+def _convert(checkpoint, model_name, path):
+    read = read_official_checkpoint(checkpoint)
+    mixconvs = {}
+    for (part, kind, place, _), array in read.arrays.items():
+        if kind == "depthwise":
+            mixconvs.setdefault(int(part.split("_")[1]), {})[place] = array.shape
+    sizes = [[groups[place] for place in sorted(groups)] for _, groups in sorted(mixconvs.items())]
+    found = [(tuple(shape[0] for shape in groups), sum(shape[2] for shape in groups)) for groups in sizes]
+    if (variant := variant_of(found)) != model_name:
+        raise ValueError(f"{read.source} is a checkpoint of {variant}, not of {model_name}.")
+    np.savez(path, **{"/".join(map(str, key)): array for key, array in read.arrays.items()})
+
+
+def _read_converted(path):
     try:
-        model = build_model(model_name)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    load_official_checkpoint(model, checkpoint)
-    model.save_weights(path)
+        with np.load(path) as file:
+            arrays = dict(file)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read: {error}. Delete it, and it is converted anew.") from error
+    names_by_key = {}
+    for name in arrays:
+        part, kind, place, variable = name.split("/")
+        names_by_key[part, kind, int(place), variable] = name
+    source = f"{path} (converted from the published archive; delete it to have it converted anew)"
+    return Arrays(source, {key: arrays[name] for key, name in names_by_key.items()}, names_by_key)
 
 
 def download(model_name, folder):

@@ -141,10 +141,11 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
             newest checkpoint. Give `weights` or `model_dir`, not both.
         model_name: "mixnet-s", "mixnet-m" or "mixnet-l".
         num_label_classes: Number of classes; None for 1000.
-        image_size: Pixels; None for 224.
+        image_size: Pixels; None for 224, or for the size of a `.keras` file, which needs it where it takes any.
 
     Returns:
-        An `Opened`; its model has a fixed input shape and ends in softmax.
+        An `Opened`; its model takes square images of a fixed size and gives probabilities: a `.keras` file that
+        ends in logits gets a softmax.
 
     Raises:
         FileNotFoundError: If there is nothing to open.
@@ -156,17 +157,55 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
         return _open_run(os.fspath(model_dir))
     weights = os.fspath(weights)
     if weights.endswith(".keras"):
-        described = {"model_name": model_name, "num_label_classes": num_label_classes, "image_size": image_size}
+        described = {"model_name": model_name, "num_label_classes": num_label_classes}
         given = [name for name, value in described.items() if value is not None]
         if given:
             raise ValueError(f"{weights} is a whole model; leave out {given}.")
-        return Opened(load_keras_file(weights), weights, None)
+        return Opened(_with_probabilities(_of_fixed_size(load_keras_file(weights), image_size)), weights, None)
     if model_name is None:
         raise ValueError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
     size = 224 if image_size is None else image_size
     model = build_model(model_name, classes=num_label_classes, input_shape=(size, size, 3))
     load_weights(model, weights)
     return Opened(model, weights, None)
+
+
+def _of_fixed_size(model, image_size):
+    """The model for square images of one size, with the same weights."""
+    shape = model.input_shape[1:]
+    if None in shape[:2] and image_size is None:
+        raise ValueError(f"Model {model.name!r} takes images of any size; say of which with image_size.")
+    wanted = (image_size or shape[0],) * 2 + (3,)
+    if any(have not in (None, want) for have, want in zip(shape, wanted, strict=True)):
+        raise ValueError(
+            f"Model {model.name!r} takes images of {shape}; expected {wanted}"
+            + (f", for image_size={image_size}." if image_size is not None else ", square and RGB.")
+        )
+    if shape == wanted:
+        return model
+    fixed = keras.models.clone_model(model, input_tensors=keras.Input(wanted, name="image"))
+    fixed.set_weights(model.get_weights())
+    return fixed
+
+
+def _with_probabilities(model):
+    """The model, or where it ends in logits, the model with a softmax behind them."""
+    last = model
+    while hasattr(last, "layers"):
+        last = last.layers[-1]
+    activation = getattr(last, "activation", None)
+    if activation in (keras.activations.softmax, keras.activations.sigmoid) or type(last).__name__ == "Softmax":
+        return model
+    if activation is not keras.activations.linear:
+        raise ValueError(
+            f"Model {model.name!r} ends in layer {last.name!r}; expected softmax, sigmoid, or logits, which a dense "
+            "layer or an activation layer gives with the activation linear."
+        )
+    ends_in_activation = last is model.layers[-1] and isinstance(last, keras.layers.Activation)
+    logits = last.input if ends_in_activation else model.outputs[0]
+    name = last.name if ends_in_activation else "probabilities"
+    outputs = keras.layers.Activation("softmax", dtype="float32", name=name)(logits)
+    return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 def _open_run(model_dir):
@@ -200,10 +239,11 @@ def load_keras_file(path):
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a Keras file of an image classifier.
     """
-    if not tf.io.gfile.exists(path):
+    found = published(path)
+    if found is None:
         raise FileNotFoundError(f"weights: there is no file {path}.")
     try:
-        with local_copy(path) as local:
+        with local_copy(found) as local:
             model = keras.models.load_model(local, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import is_remote, local_copy, read_json
-from mixnet_tf.matching import listing, match, rank
+from mixnet_tf.matching import Arrays, assign, listing, rank
 
 _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
 _BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -59,6 +59,15 @@ def load_timm_weights(model, path, skip_head=False):
 
     Source: timm 1.0.31, models/efficientnet.py:tf_mixnet_s, models/_efficientnet_blocks.py.
     """
+    assign(model, read_timm_file(path), skip_head)
+
+
+def read_timm_file(path):
+    """The `matching.Arrays` of a file that `load_timm_weights` takes.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: As `load_timm_weights`.
+    """
     path = os.fspath(path)
     if not path.endswith((".safetensors", ".npz")):
         raise ValueError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
@@ -74,20 +83,8 @@ def load_timm_weights(model, path, skip_head=False):
         name: (f"block_{blocks.index(part)}" if isinstance(part, tuple) else part, *rest)
         for name, (part, *rest) in parsed.items()
     }
-    arrays = {name: _our_layout(array, parsed[name][3]) for name, array in arrays.items()}
-    shapes = {name: array.shape for name, array in arrays.items()}
-    for variable, name in match(model, rank(parsed, path), shapes, path, skip_head):
-        variable.assign(arrays[name])
-
-
-def timm_classes(path):
-    """Number of classes of the classifier in a file that `load_timm_weights` takes; None if it has none.
-
-    Raises:
-        FileNotFoundError, ImportError, ValueError: As `load_timm_weights`.
-    """
-    arrays, _ = _read(path)
-    return len(arrays["classifier.bias"]) if "classifier.bias" in arrays else None
+    names = rank(parsed, path)
+    return Arrays(path, {key: _our_layout(arrays[name], key[3]) for key, name in names.items()}, names)
 
 
 def _read(path):

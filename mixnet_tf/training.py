@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from mixnet_tf import names
 from mixnet_tf.ema import moving_average_decay, update_moving_average
 from mixnet_tf.optim import (
     build_learning_rate,
@@ -162,11 +163,12 @@ class Trainer:
 
 def _freeze(model, part):
     """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
-    if part == "backbone" and not any(layer.name == "head_dense" for layer in model.layers):
+    classifier = names.classifier(model)
+    if part == "backbone" and classifier is None:
         raise ValueError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
     for layer in model.layers:
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
-        if (part == "bn" and normalizes) or (part == "backbone" and layer.name != "head_dense"):
+        if (part == "bn" and normalizes) or (part == "backbone" and layer is not classifier):
             layer.trainable = False
 
 

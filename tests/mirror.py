@@ -55,17 +55,23 @@ def make_archive(path, files=(), members=()):
 
 def write_released_archive(folder):
     """mixnet-s.tar.gz as published, but each variable filled with its place: from 2, no initial value."""
-    inside = folder / "mixnet-s"
+    rows = tiny.listing("mixnet-s")["variables"]
+    averages = {row["name"]: np.full(row["shape"], place + 2, "float32") for place, row in enumerate(rows)}
+    return write_archive(folder, "mixnet-s", averages)
+
+
+def write_archive(folder, model_name, averages):
+    """A network's .tar.gz as published, with moving averages by the names of their variables."""
+    inside = folder / model_name
     inside.mkdir()
-    arrays = {}
-    for place, row in enumerate(tiny.listing("mixnet-s")["variables"]):
-        arrays[row["name"]] = np.full(row["shape"], -1, "float32")
-        arrays[row["name"] + "/ExponentialMovingAverage"] = np.full(row["shape"], place + 2, "float32")
+    arrays = {name: np.full_like(average, -1) for name, average in averages.items()}
+    arrays |= {name + "/ExponentialMovingAverage": average for name, average in averages.items()}
     tiny.write_checkpoint(inside / "model.ckpt", {**arrays, "global_step": np.int64(437_898)})
     (inside / "checkpoint").write_text('model_checkpoint_path: "/published/elsewhere/model.ckpt"\n')
-    with tarfile.open(folder / "mixnet-s.tar.gz", "w:gz", compresslevel=1) as tar:
-        tar.add(inside, "mixnet-s")
-    return folder / "mixnet-s.tar.gz"
+    path = folder / f"{model_name}.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        tar.add(inside, model_name)
+    return path
 
 
 def places(model):

@@ -36,7 +36,7 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(mirrored, weights_cache
     know(monkeypatch, archive)
     before = set(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=message):
-        pretrained.converted_weights("mixnet-s")
+        pretrained.published_weights("mixnet-s")
     assert set(tmp_path.rglob("*")) - before <= {weights_cache, *weights_cache.parents}
 
 

@@ -1,5 +1,6 @@
 """Runs killed at any moment, and runs of several processes, end as one unbroken run of one process."""
 
+import concurrent.futures
 import json
 import os
 import random
@@ -14,8 +15,10 @@ import pytest
 import tensorflow as tf
 import worker_run
 from cli import ROOT
-from tiny import values
+from mirror import write_archive
+from tiny import listing, values
 
+from mixnet_tf import pretrained
 from mixnet_tf.progress import read_metrics
 from mixnet_tf.saved import load_keras_file
 
@@ -115,7 +118,8 @@ def _two_workers(start):
             free.bind(("localhost", 0))
         cluster = {"worker": [f"localhost:{free.getsockname()[1]}" for free in (first, second)]}
     workers = [start(json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})) for i in range(2)]
-    return [_finish(worker) for worker in workers]
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # one that nobody reads from would wait, and then the other
+        return list(pool.map(_finish, workers))
 
 
 @pytest.mark.soak
@@ -145,3 +149,29 @@ def test_two_workers_train_evaluate_and_leave_one_final_model(tmp_path, prepared
     outputs = _two_workers(lambda tf_config: _start(tmp_path, prepared, TF_CONFIG=tf_config))
     assert all("on 360 images: top-1" in out for out in outputs)
     assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 10)
+
+
+def _sober(name, shape):
+    """A value that a network can start from."""
+    return np.full(shape, 1.0 if name.endswith(("gamma", "moving_variance")) else 0.01, "float32")
+
+
+@pytest.mark.soak
+def test_two_workers_start_from_published_weights_that_only_one_has_converted(tmp_path, prepared, monkeypatch):
+    averages = {row["name"]: _sober(row["name"], row["shape"]) for row in listing("mixnet-m")["variables"]}
+    archive = write_archive(tmp_path, "mixnet-m", averages)  # nobody has published what mixnet-m's is like
+    homes = [tmp_path / "home-0", tmp_path / "home-1"]
+    for home in homes:
+        monkeypatch.setenv("KERAS_HOME", str(home))
+        pretrained.cache_folder().mkdir(parents=True)
+        (pretrained.cache_folder() / archive.name).symlink_to(archive)
+    pretrained.published_weights("mixnet-m")  # in the second home
+
+    def start(tf_config):
+        index = json.loads(tf_config)["task"]["index"]
+        flags = ("--model_name=mixnet-m", "--weights=imagenet", "--train_batch_size=512", "--train_epochs=0.4")
+        return _start(tmp_path / "run", prepared, *flags, TF_CONFIG=tf_config, KERAS_HOME=str(homes[index]))
+
+    outputs = _two_workers(start)
+    assert all("Loaded all weights of imagenet but the classifier" in out for out in outputs)
+    assert load_keras_file(str(tmp_path / "run" / "final.keras")).output_shape == (None, 10)

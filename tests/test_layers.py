@@ -295,3 +295,21 @@ def test_every_convolution_has_an_initializer_of_its_own():
     layer.build((None, 4, 4, 64))
     first, second = (kernel.numpy() for kernel in layer.kernels)
     assert first.shape == second.shape and (first != second).all()
+
+
+def test_dropout_drops_directly_under_a_strategys_scope(two_replicas):
+    with two_replicas.scope():
+        layer = Dropout(0.5)
+        x = tf.ones((4, 50))
+        first, second = layer(x, training=True).numpy(), layer(x, training=True).numpy()
+    assert set(np.unique(first)) == {0.0, 2.0} and (first != second).any()
+
+
+def test_a_whole_network_trains_its_statistics_directly_under_a_strategys_scope(two_replicas):
+    x = tiny.images(4, 32, 32, 3)
+    with two_replicas.scope():
+        model = tiny.build_tiny()
+        before = tiny.values(model)
+        assert np.isfinite(model(x, training=True)).all()
+    moved = [w.path for w, old in zip(model.weights, before, strict=True) if (w.numpy() != old).any()]
+    assert moved == [w.path for w in model.weights if w.name in ("moving_mean", "moving_variance")]

@@ -142,3 +142,19 @@ def test_smoothed_cross_entropy_is_tensorflow_1s():
     theirs = tf.compat.v1.losses.softmax_cross_entropy(np.eye(10)[labels], logits, label_smoothing=0.1)
     ours = tf.reduce_mean(smoothed_cross_entropy(tf.constant(logits), tf.constant(labels), 0.1))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "constant"])
+def test_a_schedule_and_an_optimizer_with_it_survive_saving(schedule, tmp_path):
+    recipe = Recipe(train_batch_size=100, warmup_epochs=1.3, learning_rate_schedule=schedule)
+    rate = build_learning_rate(recipe, 7.3, total_steps=90)
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
+    assert [float(again(step)) for step in range(100)] == [float(rate(step)) for step in range(100)]
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(optim.build_optimizer(recipe, rate), "mse")
+    model.fit(np.ones((4, 2)), np.ones(4), verbose=0)
+    model.save(tmp_path / "m.keras")
+    optimizer = keras.models.load_model(tmp_path / "m.keras").optimizer
+    assert isinstance(optimizer, optim.RMSProp) and int(optimizer.iterations) == 1
+    assert float(optimizer.learning_rate) == float(rate(1))

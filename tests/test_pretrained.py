@@ -6,17 +6,19 @@ import re
 import subprocess
 import sys
 
-import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 from mirror import know, make_archive, places, serving
 
 import mixnet_tf
 from mixnet_tf import pretrained
+from mixnet_tf.config import unroll
 from mixnet_tf.pretrained import Archive
-from mixnet_tf.weights import load_weights
+from mixnet_tf.variants import get_model_params
+from mixnet_tf.weights import load_weights, read_weights
 
 pytestmark = pytest.mark.usefixtures("weights_cache")
 
@@ -65,7 +67,7 @@ def test_imagenet_weights_are_downloaded_once_and_their_averages_read(
     assert places(model) == expected
     digest = hashlib.sha256(released_archive.read_bytes()).hexdigest()
     assert f"{released_archive.stat().st_size} bytes, sha256 {digest}" in capsys.readouterr().err
-    assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.weights.h5"]
+    assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.v2.npz"]
     assert asked == ["/mixnet-s.tar.gz"]
 
     os.remove(weights_cache / "mixnet-s.tar.gz")  # the second call reads the converted file alone
@@ -101,7 +103,7 @@ print([int(w.numpy().flat[0]) - 2 for layer in model.layers for w in layer.weigh
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert out.strip().splitlines()[-1] == expected
-    assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.weights.h5"]
+    assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.v2.npz"]
 
 
 def assert_nothing_stays(weights_cache):
@@ -122,7 +124,7 @@ def test_a_truncated_archive_is_refused_and_not_kept(mirrored, weights_cache, re
     monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content) if sized else None))
     message = "expected .* bytes, received" if sized else "cannot be unpacked"
     with pytest.raises(ValueError, match=message):
-        pretrained.converted_weights("mixnet-s")
+        pretrained.published_weights("mixnet-s")
     assert_nothing_stays(weights_cache)
 
 
@@ -138,7 +140,7 @@ def test_a_download_that_breaks_off_is_refused_and_not_kept(tmp_path, weights_ca
     with serving(tmp_path, BreaksOff) as (url, _):
         monkeypatch.setenv(pretrained.MIRROR, url)
         with pytest.raises(ConnectionError, match=re.escape(str(weights_cache / "mixnet-s.tar.gz"))):
-            pretrained.converted_weights("mixnet-s")
+            pretrained.published_weights("mixnet-s")
     assert_nothing_stays(weights_cache)
 
 
@@ -149,7 +151,7 @@ def test_a_wrong_checksum_is_refused_with_both(mirrored, weights_cache, small_ar
     monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content), "0" * 64))
     digest = hashlib.sha256(content).hexdigest()
     with pytest.raises(ValueError, match=f"not the published archive of mixnet-s: expected {'0' * 64}.*{digest}"):
-        pretrained.converted_weights("mixnet-s")
+        pretrained.published_weights("mixnet-s")
     assert_nothing_stays(weights_cache)
 
 
@@ -157,7 +159,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_not_kept(mirrored, weight
     (mirrored[0] / "mixnet-s.tar.gz").write_bytes(small_archive.read_bytes())
     know(monkeypatch, small_archive)
     with pytest.raises((ValueError, FileNotFoundError), match="checkpoint"):
-        pretrained.converted_weights("mixnet-s")
+        pretrained.published_weights("mixnet-s")
     assert_nothing_stays(weights_cache)
 
 
@@ -166,7 +168,7 @@ def test_without_a_server_the_error_says_where_to_place_the_file(weights_cache, 
         pass  # now nobody listens there
     monkeypatch.setenv(pretrained.MIRROR, url + "/")
     with pytest.raises(ConnectionError) as error:
-        pretrained.converted_weights("mixnet-s")
+        pretrained.published_weights("mixnet-s")
     assert f"{url}/mixnet-s.tar.gz could not be downloaded" in str(error.value)
     assert f"place it as {weights_cache / 'mixnet-s.tar.gz'}" in str(error.value)
     assert pretrained.MIRROR in str(error.value)
@@ -175,7 +177,7 @@ def test_without_a_server_the_error_says_where_to_place_the_file(weights_cache, 
 
 def test_a_mirror_without_the_file_is_the_same_error(mirrored, weights_cache):
     with pytest.raises(ConnectionError, match="404"):
-        pretrained.converted_weights("mixnet-m")
+        pretrained.published_weights("mixnet-m")
     assert_nothing_stays(weights_cache)
 
 
@@ -187,27 +189,70 @@ def test_a_file_placed_by_hand_is_checked_and_read_without_a_server(weights_cach
     placed = weights_cache / "mixnet-s.tar.gz"
     placed.write_bytes(b"something else")
     with pytest.raises(ValueError, match=re.escape(f"{placed} is not the published archive")):
-        pretrained.converted_weights("mixnet-s")
+        pretrained.published_weights("mixnet-s")
     assert placed.read_bytes() == b"something else"  # a person's file is not ours to delete
     placed.write_bytes(released_archive.read_bytes())
     know(monkeypatch, released_archive)
-    assert pretrained.converted_weights("mixnet-s") == str(weights_cache / "mixnet-s.weights.h5")
+    read = pretrained.published_weights("mixnet-s")
+    assert str(weights_cache / "mixnet-s.v2.npz") in read.source and read.classes == 1000
 
 
-def test_the_converted_file_is_float32_under_any_policy(weights_cache, released_archive, monkeypatch):
+@pytest.fixture
+def placed(weights_cache, released_archive, monkeypatch):
+    """The cache with the archive placed in it by hand."""
     weights_cache.mkdir(parents=True)
     (weights_cache / "mixnet-s.tar.gz").symlink_to(released_archive)
     know(monkeypatch, released_archive)
-    keras.config.set_dtype_policy("bfloat16")
-    try:
-        path = pretrained.converted_weights("mixnet-s")
-        assert keras.config.dtype_policy().name == "bfloat16"
-    finally:
-        keras.config.set_dtype_policy("float32")
-    with h5py.File(path) as file:
-        found = []
-        file.visititems(lambda name, item: found.append(item.dtype) if isinstance(item, h5py.Dataset) else None)
-    assert len(found) == 347 and set(found) == {np.dtype("float32")}
+    return weights_cache
+
+
+def test_the_converted_file_holds_every_variable_in_float32(placed):
+    pretrained.published_weights("mixnet-s")
+    with np.load(placed / "mixnet-s.v2.npz") as file:
+        assert len(file) == 347 and {file[name].dtype for name in file} == {np.dtype("float32")}
+
+
+def test_the_weights_are_converted_and_read_without_a_variable(placed, monkeypatch):
+    made = []
+
+    def variable(*arguments, **options):
+        made.append(arguments)
+        raise AssertionError("a variable was made")
+
+    monkeypatch.setattr(tf, "Variable", variable)
+    monkeypatch.setattr(keras, "Variable", variable)
+    monkeypatch.setattr(keras.layers.Layer, "add_weight", variable)
+    blocks = unroll(*get_model_params("mixnet-s"))
+    for _ in ("converted", "cached"):
+        assert read_weights("imagenet", blocks).classes == 1000
+    assert made == []
+
+
+def test_a_conversion_of_another_format_is_left_alone(placed):
+    (placed / "mixnet-s.weights.h5").write_bytes(b"of version 0.1.0")
+    assert pretrained.published_weights("mixnet-s").classes == 1000
+    assert (placed / "mixnet-s.weights.h5").read_bytes() == b"of version 0.1.0"
+
+
+def test_an_archive_of_another_network_is_refused_and_not_kept(mirrored, weights_cache, released_archive):
+    (mirrored[0] / "mixnet-m.tar.gz").symlink_to(released_archive)  # nobody has published what mixnet-m's is like
+    with pytest.raises(ValueError, match="is a checkpoint of mixnet-s, not of mixnet-m"):
+        pretrained.published_weights("mixnet-m")
+    assert_nothing_stays(weights_cache)
+
+
+def test_a_cached_file_that_is_damaged_or_does_not_fit_says_what_to_delete(placed):
+    model = mixnet_tf.MixNetS(weights="imagenet")
+    cached = placed / "mixnet-s.v2.npz"
+    with np.load(cached) as file:
+        arrays = dict(file)
+    arrays["stem/conv/1/kernel"] = arrays.pop("stem/conv/0/kernel")
+    np.savez(cached, **arrays)
+    with tiny.refusal(model, ValueError, rf"{re.escape(str(cached))} \(.*; delete it to have it converted anew\)"):
+        load_weights(model, "imagenet")
+    cached.write_bytes(b"no zip")
+    with tiny.refusal(model, ValueError, f"{re.escape(str(cached))} cannot be read: .* Delete it"):
+        load_weights(model, "imagenet")
 
 
 def test_imagenet_weights_go_into_a_new_head_where_the_old_one_is_skipped(
@@ -236,4 +281,4 @@ def test_imagenet_weights_of_another_architecture_are_refused_before_any_downloa
 
 @pytest.mark.parametrize("model_name", tiny.VARIANTS)
 def test_a_released_network_is_known_by_its_kernels_and_widths(model_name):
-    assert pretrained.variant_of(tiny.released(model_name)) == model_name
+    assert pretrained.variant_of(pretrained.mixconvs_of(tiny.released(model_name))) == model_name

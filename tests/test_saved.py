@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny import build_tiny, images, randomise, values
 
+from mixnet_tf.endpoints import endpoints
 from mixnet_tf.model import build_model
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.saved import RunConfig, load_keras_file, open_model, save_model
@@ -102,7 +103,7 @@ def test_a_keras_file_opens_alone_and_a_weights_file_with_its_network(saved, tmp
     [
         ({}, "either weights or model_dir"),
         ({"weights": "a.keras", "model_dir": "b"}, "either weights or model_dir"),
-        ({"weights": "a.keras", "image_size": 32}, r"leave out \['image_size'\]"),
+        ({"weights": "a.keras", "num_label_classes": 3}, r"leave out \['num_label_classes'\]"),
         ({"weights": "a.weights.h5"}, "say of which network"),
     ],
 )
@@ -131,3 +132,71 @@ def test_a_model_saved_to_another_file_system_opens_there(saved, tmp_path):
     x = images(1, 32, 32, 3)
     np.testing.assert_array_equal(opened.model(x), model(x))
     assert isinstance(opened.model, keras.Model)
+
+
+@pytest.fixture
+def keras_file(tmp_path):
+    """Saves a model as a .keras file, and returns its path."""
+
+    def write(model):
+        path = tmp_path / "m.keras"
+        model.save(path)
+        return path
+
+    return write
+
+
+def _softmax(logits):
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def test_a_model_for_images_of_any_size_opens_at_the_size_that_is_given(keras_file):
+    model = build_tiny(classifier_activation="softmax")
+    randomise(model)
+    path = keras_file(model)
+    opened = open_model(weights=path, image_size=40).model
+    assert opened.input_shape == (None, 40, 40, 3)
+    x = images(2, 40, 40, 3)
+    np.testing.assert_array_equal(opened(x), model(x))
+    assert list(endpoints(opened)) == list(endpoints(model))
+    with pytest.raises(ValueError, match="takes images of any size; say of which with image_size"):
+        open_model(weights=path)
+
+
+def test_a_model_of_another_size_or_shape_is_refused(keras_file):
+    path = keras_file(build_tiny(input_shape=(40, 40, 3), classifier_activation="softmax"))
+    assert open_model(weights=path, image_size=40).model.input_shape == (None, 40, 40, 3)
+    with pytest.raises(ValueError, match=r"takes images of \(40, 40, 3\); expected \(32, 32, 3\), for image_size=32"):
+        open_model(weights=path, image_size=32)
+    path = keras_file(build_tiny(input_shape=(40, 32, 3)))
+    with pytest.raises(ValueError, match=r"takes images of \(40, 32, 3\); expected \(40, 40, 3\), square"):
+        open_model(weights=path)
+
+
+def test_a_model_that_ends_in_logits_opens_with_a_softmax(keras_file):
+    x = images(2, 32, 32, 3)
+    model = build_tiny(input_shape=(32, 32, 3))
+    base = build_tiny(input_shape=(32, 32, 3), include_top=False, pooling="avg")
+    own = keras.Model(base.input, keras.layers.Dense(4)(base.output))
+    nested = keras.Sequential([keras.Input((32, 32, 3)), base, keras.layers.Dense(4)])
+    for ends_in_logits in (model, own, nested):
+        randomise(ends_in_logits)
+        opened = open_model(weights=keras_file(ends_in_logits)).model
+        np.testing.assert_allclose(opened(x), _softmax(ends_in_logits(x).numpy()), rtol=1e-5, atol=1e-7)
+    assert endpoints(open_model(weights=keras_file(model)).model).keys() == endpoints(model).keys()
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_model_that_ends_in_probabilities_opens_unchanged(keras_file, activation):
+    x = images(2, 32, 32, 3)
+    for model in (
+        build_tiny(input_shape=(32, 32, 3), classifier_activation=activation),
+        keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation)]),
+    ):
+        np.testing.assert_array_equal(open_model(weights=keras_file(model)).model(x), model(x))
+
+
+def test_a_model_whose_end_gives_no_probabilities_is_refused(keras_file):
+    with pytest.raises(ValueError, match="ends in layer 'predictions'; expected softmax, sigmoid, or logits"):
+        open_model(weights=keras_file(build_tiny(input_shape=(32, 32, 3), classifier_activation="relu")))

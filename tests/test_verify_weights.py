@@ -12,6 +12,7 @@ from mirror import know, places, serving
 
 import mixnet_tf
 from mixnet_tf import pretrained
+from mixnet_tf.weights import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_verification_downloads_converts_and_compares(
     monkeypatch.setattr(script, "PHOTOGRAPH", f"{os.environ[pretrained.MIRROR]}/panda.jpg")
     monkeypatch.setattr(script, "PHOTOGRAPH_SIZE", len(JPEG))
     weights_cache.mkdir(parents=True)
-    (weights_cache / "mixnet-s.weights.h5").write_bytes(b"an older conversion, which would hide what the archive holds")
+    pretrained.converted_file("mixnet-s").write_bytes(b"an older conversion, which would hide what the archive holds")
     flags.FLAGS.mark_as_parsed()
     with pytest.raises(ValueError, match="further than"):  # the values are ours, so the answer is another one
         script.main()
@@ -86,7 +87,7 @@ def test_verification_names_a_variable_that_was_not_read(script, weights_cache, 
         if weight.name != "gamma":
             weight.assign(np.full(weight.shape, 2, "float32"))
     model.save_weights(tmp_path / "m.weights.h5")
-    monkeypatch.setattr(script, "converted_weights", lambda _: str(tmp_path / "m.weights.h5"))
+    monkeypatch.setattr(script, "published_weights", lambda _: read_weights(tmp_path / "m.weights.h5"))
     with pytest.raises(ValueError, match="variable stem_bn/gamma was not read"):
         script.verify_conversion("mixnet-s")
 

@@ -1,6 +1,8 @@
 import re
 import shutil
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tensorflow as tf
 import tiny
 
 import mixnet_tf
-from mixnet_tf.weights import load_weights, saved_classes
+from mixnet_tf.weights import load_weights, read_weights
 
 CHECKPOINT = str(tiny.GOLDEN / "tiny-s" / "model.ckpt")
 X = tiny.images(2, 40, 40, 3)
@@ -82,18 +84,14 @@ def test_skip_head_reads_all_but_the_dense_layer(source, three_classes, files, k
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_classes_of_saved_weights_are_known_without_a_model(files, kind):
-    assert saved_classes(files[kind]) == 10
+    assert read_weights(files[kind]).classes == 10
 
 
 @pytest.mark.parametrize("name", ["headless.keras", "headless.weights.h5"])
 def test_saved_weights_without_a_classifier_have_no_classes(headless, tmp_path, name):
     path = tmp_path / name
     headless.save(path) if name.endswith(".keras") else headless.save_weights(path)
-    assert saved_classes(path) is None
-
-
-def test_the_published_weights_are_of_1000_classes():
-    assert saved_classes("imagenet") == 1000
+    assert read_weights(path).classes is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,22 +151,20 @@ def test_a_keras_file_of_something_else_is_refused(source, tmp_path):
 @pytest.mark.parametrize("name", ["text.keras", "text.weights.h5"])
 def test_a_file_of_other_contents_is_refused_by_its_name(source, tmp_path, name):
     (tmp_path / name).write_text("not weights")
-    with pytest.raises(ValueError, match=f"{name} does not fit model 'mixnet-s': "):
-        load_weights(source, tmp_path / name)
     with pytest.raises(ValueError, match=f"{name} is not a readable file of Keras 3: "):
-        saved_classes(tmp_path / name)
+        load_weights(source, tmp_path / name)
 
 
 def test_a_plain_h5_file_says_which_name_is_expected(source, files, tmp_path):
     shutil.copy(files["h5"], tmp_path / "m.h5")
-    for read in (lambda path: load_weights(source, path), saved_classes):
+    for read in (lambda path: load_weights(source, path), read_weights):
         with pytest.raises(ValueError, match="m.h5 is named neither .keras nor .weights.h5"):
             read(tmp_path / "m.h5")
 
 
 @pytest.mark.parametrize("name", ["none.keras", "none.weights.h5", "none/model.ckpt", "none"])
 def test_weights_that_are_not_there_are_named(source, tmp_path, name):
-    for read in (lambda path: load_weights(source, path), saved_classes):
+    for read in (lambda path: load_weights(source, path), read_weights):
         with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / name))):
             read(tmp_path / name)
 
@@ -185,3 +181,124 @@ def test_files_are_read_from_any_file_system_of_tensorflow(source, target, files
     tf.io.gfile.copy(files[kind], remote, overwrite=True)
     load_weights(target, remote)
     np.testing.assert_array_equal(target(X), source(X))
+
+
+_BLOCK = "r{}_k3_a1_p1_s11_e2_i8_o8_se0.5_sw"
+
+
+def _network(repeats, **kwargs):
+    """A network of a few blocks of equal width."""
+    overrides = {"feature_size": 8, "stem_size": 8}
+    return mixnet_tf.build_model(
+        blocks_args=[_BLOCK.format(repeats)], override_params=overrides, classes=4, input_shape=(8, 8, 3), **kwargs
+    )
+
+
+def _saved(model, folder):
+    """A model's `.keras` and `.weights.h5` files."""
+    model.save(folder / "m.keras")
+    model.save_weights(folder / "m.weights.h5")
+    return [folder / "m.keras", folder / "m.weights.h5"]
+
+
+@pytest.mark.parametrize("there, here, problem", [(3, 2, "left over: block_2_"), (2, 3, "missing: block_2/")])
+def test_a_network_of_another_depth_is_refused_though_every_width_is_equal(there, here, problem, tmp_path):
+    model = _network(here)
+    for path in _saved(_network(there), tmp_path):
+        with tiny.refusal(
+            model, ValueError, f"{path.name} does not fit model 'mixnet'; nothing was loaded.\n.*{problem}"
+        ):
+            load_weights(model, path)
+
+
+def test_no_saved_model_is_deserialized_for_its_weights(source, target, files, monkeypatch):
+    for owner, name in ((keras.models, "load_model"), (keras.saving, "load_model"), (keras.Model, "from_config")):
+        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("a saved model was deserialized"))
+    load_weights(target, files["keras"])
+    np.testing.assert_array_equal(target(X), source(X))
+
+
+def test_a_model_trained_by_keras_loads_without_its_optimizer(tmp_path):
+    model = _network(2)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(tiny.images(4, 8, 8, 3), np.zeros(4, "int32"), verbose=0)
+    other = _network(2)
+    for path in _saved(model, tmp_path):
+        tiny.randomise(other)
+        load_weights(other, path)
+        np.testing.assert_equal(tiny.values(other), tiny.values(model))
+
+
+def test_weights_saved_in_bfloat16_load_into_float32(tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        model = _network(2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.weights[0].dtype == "bfloat16"
+    other = _network(2)
+    for path in _saved(model, tmp_path):
+        tiny.randomise(other)
+        load_weights(other, path)
+        for ours, theirs in zip(tiny.values(other), tiny.values(model), strict=True):
+            np.testing.assert_array_equal(ours, theirs.astype("float32"))
+
+
+def _with_own_head(repeats=2, units=3, name="head_age"):
+    base = _network(repeats, include_top=False, pooling="avg")
+    model = keras.Model(base.input, keras.layers.Dense(units, name=name)(base.output))
+    tiny.randomise(model, seed=8)
+    return model
+
+
+def test_a_layer_of_ones_own_on_a_mixnet_is_loaded_by_its_name(tmp_path):
+    model = _with_own_head()
+    for path in _saved(model, tmp_path):
+        again = _with_own_head()
+        tiny.randomise(again, seed=9)
+        load_weights(again, path)
+        np.testing.assert_equal(tiny.values(again), tiny.values(model))
+        for unlike, problem in (
+            (_with_own_head(units=4), "misshapen: head_age/"),
+            (_with_own_head(name="mine"), "mine"),
+        ):
+            with tiny.refusal(unlike, ValueError, problem):
+                load_weights(unlike, path)
+
+
+def test_the_mixnet_under_a_layer_of_ones_own_loads_alone(tmp_path):
+    model, backbone, classifier = _with_own_head(), _network(2, include_top=False), _network(2)
+    for path in _saved(model, tmp_path):
+        for taker in (backbone, classifier):
+            tiny.randomise(taker)
+            load_weights(taker, path, skip_head=True)
+            for ours, theirs in zip(tiny.values(taker)[: len(backbone.weights)], tiny.values(model)[:-2], strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_values_that_lie_in_another_file_are_refused(tmp_path):
+    model = _network(2)
+    path = _saved(model, tmp_path)[1]
+    (tmp_path / "secret").write_bytes(bytes(4 * 3 * 3 * 3 * 8))
+    with h5py.File(path, "r+") as file:
+        del file["layers/conv2d/vars/0"]
+        file["layers/conv2d/vars"].create_dataset(
+            "0", (3, 3, 3, 8), "float32", external=[(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
+        )
+    with tiny.refusal(model, ValueError, "m.weights.h5 is not a readable file of Keras 3: .* lies in another file"):
+        load_weights(model, path)
+
+
+def test_a_file_that_unpacks_to_more_than_any_mixnet_is_refused(tmp_path):
+    model = _network(2)
+    path = _saved(model, tmp_path)[1]
+    with h5py.File(path, "r+") as file:
+        del file["layers/conv2d/vars/0"]
+        file["layers/conv2d/vars"].create_dataset("0", (10**9,), "float32", chunks=(10**6,), compression="gzip")
+    assert path.stat().st_size < 10**6
+    with tiny.refusal(model, ValueError, "more bytes than any MixNet has"):
+        load_weights(model, path)
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(6 * 10**8))
+    with tiny.refusal(model, ValueError, "more bytes than any MixNet has"):
+        load_weights(model, tmp_path / "bomb.keras")

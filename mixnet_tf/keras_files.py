@@ -1,0 +1,112 @@
+"""The weights in `.keras` and `.weights.h5` files by the names of their layers; no saved model is deserialized."""
+
+import contextlib
+import io
+import math
+import re
+import zipfile
+import zlib
+
+import h5py
+import tensorflow as tf
+
+from mixnet_tf import names
+from mixnet_tf.archives import MAX_UNPACKED
+from mixnet_tf.files import local_copy
+from mixnet_tf.matching import LAYER, Arrays, rank
+
+_INSIDE = "model.weights.h5"  # the weights in a .keras file, which is a zip
+# Where Keras writes a variable: the layer's group, the way to a layer inside it, and the number of the variable.
+_VARIABLE = re.compile(r"(layers/[^/]+)((?:/[^/]+)*)/vars/([0-9]+)")
+_BN = ("gamma", "beta", "moving_mean", "moving_variance")
+_DENSE = ("kernel", "bias")
+# By role: the kind, the place among the part's layers of this kind, and the variables; None: a kernel for each group.
+_KINDS = {
+    "conv": ("conv", 0, None),
+    "expand_conv": ("conv", 0, None),
+    "project_conv": ("conv", 1, None),
+    "mixconv": ("depthwise", 0, None),
+    "se/reduce": ("se", 0, _DENSE),
+    "se/expand": ("se", 1, _DENSE),
+    "bn": ("bn", 0, _BN),
+    "expand_bn": ("bn", 0, _BN),
+    "mixconv_bn": ("bn", 1, _BN),
+    "project_bn": ("bn", 2, _BN),
+    "dense": ("dense", 0, _DENSE),
+}
+_KERNELS = {"conv": "kernel", "depthwise": "depthwise_kernel"}
+
+
+def read_keras_file(path):
+    """The `matching.Arrays` in a `.keras` or `.weights.h5` file.
+
+    Raises:
+        ValueError: If it is not readable as such a file, or not of a functional or sequential model.
+    """
+    try:
+        with local_copy(path) as local, _weights(local) as file:
+            found = {f"{owner}/{number}": (owner, number, data) for owner, number, data in _variables(file)}
+            arrays = {name: _array(data) for name, (_, _, data) in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} is not a readable file of Keras 3: {reason}") from error
+    keys = {name: key for name, (owner, number, _) in found.items() if (key := _key(owner, number)) is not None}
+    ranked = rank(keys, path)
+    return Arrays(path, {key: arrays[name] for key, name in ranked.items()}, ranked, has_layers=True)
+
+
+@contextlib.contextmanager
+def _weights(path):
+    if not path.endswith(".keras"):
+        with h5py.File(path, "r") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo(_INSIDE).file_size > MAX_UNPACKED:
+            raise ValueError("it holds more bytes than any MixNet has")
+        content = io.BytesIO(archive.read(_INSIDE))  # HDF5 seeks, which is slow inside a zip
+    with h5py.File(content, "r") as file:
+        yield file
+
+
+def _variables(file):
+    """(owner, number, data set) of each variable; the owner is a layer's name and the way to one inside it."""
+    found = []
+
+    def visit(path, item):  # h5py follows no link to another file here
+        place = _VARIABLE.fullmatch(path)
+        if place and isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"{path} lies in another file")
+            name = file[f"{place[1]}/vars"].attrs.get("name")
+            if name is not None:
+                found.append((name + place[2], int(place[3]), item))
+
+    file.visititems(visit)
+    if not found:
+        raise ValueError("it names no layer of a functional or sequential model")
+    if sum(math.prod(item.shape) * item.dtype.itemsize for _, _, item in found) > MAX_UNPACKED:
+        raise ValueError("it holds more bytes than any MixNet has")
+    return found
+
+
+def _array(data):
+    array = data[()]
+    if data.attrs.get("dtype") == "bfloat16":  # HDF5 has no such type
+        return array.view(tf.bfloat16.as_numpy_dtype).astype("float32")
+    return array
+
+
+def _key(owner, number):
+    """(part, kind, counter, name) of a variable; None for what is not a weight, such as the seed of a dropout."""
+    layer, _, inside = owner.partition("/")
+    parsed = names.parse(layer)
+    if parsed is None:
+        return owner, LAYER, number, "variable"
+    part, role = parsed
+    if (where := f"{role}/{inside}" if inside else role) not in _KINDS:
+        return None
+    kind, place, variables = _KINDS[where]
+    if variables is None:
+        return part, kind, (place, number), _KERNELS[kind]
+    return part, kind, (place, 0), variables[number] if number < len(variables) else f"variable {number}"
