@@ -66,8 +66,8 @@ def _is_lost_host(error):
 
 
 def _first_line(error):
-    """The first line of an error's text, without the nodes that TensorFlow puts into it."""
-    return re.sub(r"\{\{.*?\}\} *", "", str(error)).strip().splitlines()[0]
+    """The first line of an error's text, without the nodes and ops that TensorFlow puts into it."""
+    return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)).strip().splitlines()[0]
 
 
 def given(name):

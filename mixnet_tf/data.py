@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -66,6 +67,7 @@ def load_split(dataset, data_dir, train, split=None, num_images=None, allow_miss
     Raises:
         ValueError: For an unknown dataset or split, one without images or labels, shards that are missing, or
             records that are to be counted and cannot be read.
+        ConnectionError: If tfds cannot download the dataset.
     """
     data_dir = os.path.expanduser(data_dir)
     if dataset == "tfrecord":
@@ -101,6 +103,8 @@ def _tfds_builder(dataset, data_dir):
         builder.download_and_prepare()
     except AssertionError as error:  # tfds says so where files must be fetched by hand
         raise InputError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
+    except (tfds.download.DownloadError, requests.RequestException) as error:
+        raise ConnectionError(f"Dataset {dataset!r} cannot be downloaded to {data_dir}: {error}") from error
     except FileExistsError:  # another worker has prepared it in the meantime
         builder = tfds.builder(dataset, data_dir=data_dir)
     return builder

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mixnet_tf.errors import MissingPackageError
+
 _NUM_TRAIN = 1437
 _MAX_INK = 16  # scikit-learn's pixels are counts from 0 to 16
 
@@ -38,7 +40,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
-            raise ValueError("The digits dataset needs scikit-learn: pip install scikit-learn.") from error
+            raise MissingPackageError("The digits dataset needs scikit-learn: pip install scikit-learn.") from error
         digits = load_digits()
         for index in indices:
             pixels = np.round(digits.images[index] * (255 / _MAX_INK)).astype(np.uint8)

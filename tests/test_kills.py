@@ -111,15 +111,19 @@ def test_a_run_terminated_ten_times_ends_bit_equal(tmp_path, prepared, unbroken)
     _assert_bit_equal(tmp_path, unbroken)
 
 
-def _two_workers(start):
-    """What `start(TF_CONFIG)` starts for each of two workers, once both have finished."""
+def _start_two(start):
+    """What `start(TF_CONFIG)` starts for each of two workers."""
     with socket.socket() as first, socket.socket() as second:
         for free in (first, second):
             free.bind(("localhost", 0))
         cluster = {"worker": [f"localhost:{free.getsockname()[1]}" for free in (first, second)]}
-    workers = [start(json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})) for i in range(2)]
+    return [start(json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})) for i in range(2)]
+
+
+def _two_workers(start):
+    """What two workers print, once both have finished."""
     with concurrent.futures.ThreadPoolExecutor() as pool:  # one that nobody reads from would wait, and then the other
-        return list(pool.map(_finish, workers))
+        return list(pool.map(_finish, _start_two(start)))
 
 
 @pytest.mark.soak
@@ -175,3 +179,28 @@ def test_two_workers_start_from_published_weights_that_only_one_has_converted(tm
     outputs = _two_workers(start)
     assert all("Loaded all weights of imagenet but the classifier" in out for out in outputs)
     assert load_keras_file(str(tmp_path / "run" / "final.keras")).output_shape == (None, 10)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "place, number, codes",
+    [
+        (1, signal.SIGKILL, (75, -9)),
+        (0, signal.SIGKILL, (-9, 75)),
+        (1, signal.SIGINT, (130, 130)),
+        (1, signal.SIGTERM, (75, 75)),
+    ],
+)
+def test_a_signal_to_one_worker_ends_the_other_with_the_code_that_a_supervisor_needs(
+    place, number, codes, tmp_path, prepared
+):
+    workers = _start_two(lambda tf_config: _start(tmp_path, prepared, "--train_epochs=500", TF_CONFIG=tf_config))
+    next(line for line in workers[place].stdout if line.startswith("step "))
+    workers[place].send_signal(number)
+    printed = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert tuple(worker.returncode for worker in workers) == codes
+    assert not any("Traceback" in out for out in printed)
+    if number == signal.SIGKILL:
+        assert "Another host was lost" in printed[1 - place]
+    else:
+        assert all("Saved at step" in out for out in printed)

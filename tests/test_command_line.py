@@ -1,0 +1,130 @@
+"""Which errors a script shows as one line, with which exit code, and which ones keep their traceback."""
+
+import ast
+import sys
+
+import pytest
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from cli import ROOT, process, run
+
+from mixnet_tf.data import load_split
+from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
+
+_SCRIPT = """import errno
+import os
+
+import tensorflow as tf
+
+from mixnet_tf import command_line
+from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
+
+
+def main():
+    {body}
+
+
+if __name__ == "__main__":
+    command_line.run(main)
+"""
+_OURS = (
+    "Collective ops is aborted by: Socket closed\nAdditional GRPC error information\n [[{{node CollectiveReduceV2}}]]"
+)
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a script whose `main` has the given body."""
+
+    def write(body):
+        path = tmp_path / "script.py"
+        path.write_text(_SCRIPT.format(body=body))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "body, line",
+    [
+        ("raise InputError('size: expected 1')", "size: expected 1"),
+        ("raise MissingFileError('no file a')", "no file a"),
+        ("raise MissingPackageError('pip install a')", "pip install a"),
+        ("raise FloatingPointError('The loss is not finite')", "The loss is not finite"),
+        ("raise ConnectionError('cannot be downloaded')", "cannot be downloaded"),
+        ("raise TimeoutError('No new checkpoint')", "No new checkpoint"),
+        ("os.write(os.open('/dev/full', os.O_WRONLY), b'x')", "[Errno 28] No space left on device"),
+        ("tf.io.write_file('/dev/full', 'x' * 9999)", "/dev/full; No space left on device"),
+        ("raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), 'a')", "[Errno 122] Disk quota exceeded: 'a'"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line_and_exit_code_2(body, line, script, capfd):
+    code, _, err = run(capfd, script(body))
+    assert code == 2 and err.splitlines()[-1] == f"error: {line}" and "Traceback" not in err
+
+
+@pytest.mark.parametrize("kind", ["UnavailableError", "AbortedError"])
+def test_a_lost_host_is_one_line_and_the_code_to_restart(kind, script, capfd):
+    code, _, err = run(capfd, script(f"raise tf.errors.{kind}(None, None, {_OURS!r})"))
+    assert code == 75
+    assert err.splitlines()[-1] == (
+        "Another host was lost (Collective ops is aborted by: Socket closed); restart this one, too."
+    )
+
+
+@pytest.mark.parametrize(
+    "body, error",
+    [
+        ("raise ValueError('a fault of ours')", ValueError),
+        ("raise OSError(errno.EACCES, 'a')", PermissionError),
+        ("raise FileNotFoundError('a')", FileNotFoundError),
+        ("import no_such_package", ImportError),
+        ("tf.reshape(tf.zeros(3), (2, 2))", tf.errors.InvalidArgumentError),
+        ("raise tf.errors.UnavailableError(None, None, 'storage.googleapis.com')", tf.errors.UnavailableError),
+        ("raise tf.errors.ResourceExhaustedError(None, None, 'OOM')", tf.errors.ResourceExhaustedError),
+        (f"raise tf.errors.InvalidArgumentError(None, None, {_OURS!r})", tf.errors.InvalidArgumentError),
+    ],
+)
+def test_any_other_error_keeps_its_traceback(body, error, script, capfd):
+    with pytest.raises(error):
+        run(capfd, script(body))
+
+
+def test_a_traceback_ends_a_process_with_1(script):
+    done = process(script("raise ValueError('a fault of ours')"))
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "ValueError: a fault of ours" in done.stderr
+
+
+def test_our_errors_are_also_pythons():
+    assert issubclass(MissingFileError, InputError) and issubclass(MissingFileError, FileNotFoundError)
+    assert issubclass(MissingPackageError, InputError) and issubclass(MissingPackageError, ImportError)
+    assert MissingFileError("no file").errno is None and str(MissingFileError("no file")) == "no file"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mixnet_tf").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_library_raises_its_own_errors_for_bad_input(path):
+    raised = [
+        node.exc.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
+    ]
+    allowed = {"ImportError"} if path.name == "__init__.py" else set()  # before anything of ours is imported
+    assert not {"ValueError", "FileNotFoundError", "ImportError"} & set(raised) - allowed
+
+
+@pytest.mark.parametrize("error", [requests.ConnectionError("no route"), tfds.download.DownloadError("HTTP code: 404")])
+def test_a_dataset_that_cannot_be_downloaded_is_named(error, tmp_path, monkeypatch):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(ConnectionError, match=f"Dataset 'mnist' cannot be downloaded to {tmp_path}: {error}"):
+        load_split("mnist", tmp_path, True)
+
+
+def test_digits_without_scikit_learn_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(InputError, match="pip install scikit-learn"):
+        load_split("digits", tmp_path, True)
