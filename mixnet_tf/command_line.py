@@ -7,6 +7,7 @@ import sys
 import tensorflow as tf
 from absl import app, flags
 
+from mixnet_tf.files import published
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.saved import CONFIG, RunConfig, open_model
 from mixnet_tf.variants import VARIANTS
@@ -59,7 +60,7 @@ def recipe_from_flags(dataset, model_dir):
     recipes change nothing about it. A new run has those of `--recipe`, or of the dataset's own recipe.
     """
     values = flags.FLAGS
-    if tf.io.gfile.exists(os.path.join(model_dir, CONFIG)):
+    if published(os.path.join(model_dir, CONFIG)) is not None:
         recipe = RunConfig.read(model_dir).recipe
         # The name alone: `train` refuses a run of another one.
         recipe = recipe._replace(name=values.recipe or recipe.name)
