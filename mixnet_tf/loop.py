@@ -22,6 +22,7 @@ from mixnet_tf.progress import Progress
 from mixnet_tf.recipe import validate
 from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
 from mixnet_tf.training import Trainer
+from mixnet_tf.watch import archive_final
 from mixnet_tf.weights import read_weights
 
 
@@ -132,11 +133,16 @@ def train(model_name, dataset, recipe, settings, weights=None):
             print(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.", flush=True)
             return RESTART_ME
 
-    progress.evaluation(total_steps, evaluate())
+    metrics = evaluate()
+    progress.evaluation(total_steps, metrics)
     if chief:
         final = inference_model(config, trainer.ema_model.get_weights())
         save_model(final, os.path.join(settings.model_dir, FINAL))
         print(f"Wrote {os.path.join(settings.model_dir, FINAL)}.", flush=True)
+        best = archive_final(final, {"step": total_steps, **metrics}, eval_split, settings.model_dir)
+        if best is not None:
+            print(best, flush=True)
+    checkpointer.finish()
     return 0
 
 

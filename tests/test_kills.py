@@ -150,6 +150,7 @@ def test_two_workers_end_with_the_weights_of_one_device(tmp_path):
 def test_two_workers_train_evaluate_and_leave_one_final_model(tmp_path, prepared):
     outputs = _two_workers(lambda tf_config: _start(tmp_path, prepared, TF_CONFIG=tf_config))
     assert all("evaluation of 360 images" in out for out in outputs)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".worker")]
     assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 10)
 
 
