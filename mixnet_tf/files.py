@@ -1,6 +1,7 @@
 """Files that are never half-written, on a local disk or wherever `tf.io.gfile` reaches."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -22,7 +23,15 @@ def publishing(path):
     tf.io.gfile.makedirs(os.path.dirname(path) or ".")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
         local = os.path.join(aside, os.path.basename(path))
-        yield local
+        try:
+            yield local
+        except OSError as error:
+            if error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+                raise OSError(
+                    f"{path} could not be written: {os.strerror(errno.ENOSPC)}. What was there is unchanged; free some "
+                    "space and give the same command again."
+                ) from error
+            raise
         if remote:
             _publish_remotely(local, path)
         else:
