@@ -8,6 +8,7 @@ import zlib
 
 # Raw and averaged float32 weights of MixNet-L take 59 MB.
 MAX_UNPACKED = 500 * 10**6  # bytes
+_MAX_MEMBERS = 1000  # a published archive has a handful
 
 
 class _Bounded:
@@ -20,7 +21,7 @@ class _Bounded:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError("it unpacks to more bytes than any MixNet has")
+            raise ValueError("it unpacks to more bytes or files than any MixNet has")
         return data
 
 
@@ -28,13 +29,17 @@ def extract(archive, folder):
     """Unpacks a `.tar.gz` of plain files, and returns the folder in it that holds a checkpoint.
 
     Raises:
-        ValueError: For a damaged archive, one with links, special files or paths outside `folder`, one that
+        ValueError: For a damaged archive, one with links, special or sparse files or paths outside `folder`, one that
             unpacks to more than any MixNet, or one without a checkpoint; `folder` is then of no use.
     """
     folder = pathlib.Path(folder)
     try:
         with gzip.open(archive) as unzipped, tarfile.open(fileobj=_Bounded(unzipped, MAX_UNPACKED), mode="r|") as tar:
-            for member in tar:
+            left = MAX_UNPACKED
+            for number, member in enumerate(tar):
+                left -= member.size
+                if left < 0 or number >= _MAX_MEMBERS:
+                    raise ValueError("it unpacks to more bytes or files than any MixNet has")
                 _extract_member(tar, member, folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
         raise ValueError(f"{archive} cannot be unpacked: {error}. Delete it, and try again.") from error
@@ -50,7 +55,8 @@ def _extract_member(tar, member, folder):
         raise ValueError(f"{member.name!r} leads outside of the archive's own folder")
     if member.isdir():
         return
-    if not member.isreg():
+    # A sparse file is a regular one to tarfile, and grows beyond what the archive holds.
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
         raise ValueError(f"{member.name!r} is neither a plain file nor a folder")
     target = folder / place
     target.parent.mkdir(parents=True, exist_ok=True)

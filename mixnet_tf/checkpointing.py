@@ -28,10 +28,10 @@ class Checkpointer:
             # By name: one optimizer's slots are never read as another's.
             optimizer={trainer.recipe.optimizer: [variable.value for variable in trainer.optimizer.variables]},
         )
-        self._folder = own_folder = os.path.join(model_dir, CHECKPOINTS)
+        self._folder = self._own_folder = os.path.join(model_dir, CHECKPOINTS)
         if not is_chief(trainer.strategy):  # every worker has to save; the chief's is the one that counts
-            own_folder = os.path.join(model_dir, f".worker-{trainer.strategy.cluster_resolver.task_id}")
-        self._manager = tf.train.CheckpointManager(self._checkpoint, own_folder, max_to_keep=_KEEP)
+            self._own_folder = os.path.join(model_dir, f".worker-{trainer.strategy.cluster_resolver.task_id}")
+        self._manager = tf.train.CheckpointManager(self._checkpoint, self._own_folder, max_to_keep=_KEEP)
         self.saved_step = None  # of the newest checkpoint written or restored here
 
     def save(self):
@@ -39,11 +39,35 @@ class Checkpointer:
 
         Raises:
             FloatingPointError: If a weight is not finite; nothing is written then.
+            OSError: If the disk is full; the checkpoints from before stay.
         """
         if not self._trainer.is_finite():
             raise FloatingPointError(f"A weight is not finite at step {self._trainer.step}; no checkpoint was written.")
-        self._manager.save(checkpoint_number=self._trainer.step)
+        try:
+            self._manager.save(checkpoint_number=self._trainer.step)
+        except tf.errors.ResourceExhaustedError as error:
+            raise self._full_disk(error) from error
         self.saved_step = self._trainer.step
+
+    def _full_disk(self, error):
+        """The error to raise where no checkpoint could be written, once what there is of it is removed."""
+        kept = tf.train.latest_checkpoint(self._own_folder)
+        unfinished = f"ckpt-{self._trainer.step}"
+        for name in tf.io.gfile.listdir(self._own_folder):
+            if name.startswith((f"{unfinished}.", f"{unfinished}_temp", "checkpoint.tmp")):
+                path = os.path.join(self._own_folder, name)
+                tf.io.gfile.rmtree(path) if tf.io.gfile.isdir(path) else tf.io.gfile.remove(path)
+        after = f"{kept} is kept; the same command resumes from it" if kept else "the same command begins anew"
+        reason = error.message.strip().splitlines()[-1].rpartition("; ")[2]
+        return OSError(
+            f"The checkpoint of step {self._trainer.step} could not be written to {self._own_folder}: {reason}. "
+            f"Free some space: {after}."
+        )
+
+    def finish(self):
+        """Removes what a worker had to save beside the chief; the run is over."""
+        if self._own_folder != self._folder and tf.io.gfile.exists(self._own_folder):
+            tf.io.gfile.rmtree(self._own_folder)
 
     def restore(self, screen=SILENT):
         """Restores the newest checkpoint that can be read; says which ones cannot.

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import published
 from mixnet_tf.interruption import RESTART_ME
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.saved import CONFIG, RunConfig, open_model
@@ -105,7 +106,7 @@ def recipe_from_flags(dataset, model_dir=None):
     dataset's own recipe.
     """
     values = flags.FLAGS
-    if model_dir is not None and tf.io.gfile.exists(os.path.join(model_dir, CONFIG)):
+    if model_dir is not None and published(os.path.join(model_dir, CONFIG)) is not None:
         recipe = RunConfig.read(model_dir).recipe
         # The name alone: `train` refuses a run of another one.
         recipe = recipe._replace(name=values.recipe or recipe.name)

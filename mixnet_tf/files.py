@@ -1,30 +1,37 @@
 """Files that are never half-written, on a local disk or wherever `tf.io.gfile` reaches."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
-import uuid
 
 import tensorflow as tf
 
-_POINTER = ".current"  # names the file that stands for a path where a rename is not atomic
+_POINTER = ".current"  # version 0.1.0's: on remote storage it names the file that stands for a path
 
 
 @contextlib.contextmanager
 def publishing(path):
     """A local path to write to; its contents become the file `path` when the block ends without an error.
 
-    On a local disk the new file is written beside the old one and renamed over it. Elsewhere (gs://,
-    ram://) a rename is not atomic: the new file gets a name of its own, its size is verified, and
-    then a small pointer file is written that `published` follows.
+    On a local disk the new file is written beside the old one and renamed over it. Elsewhere (gs://) it is
+    written to the local disk and copied to its name, where an upload appears whole or not at all; its size is verified.
     """
     remote = is_remote(path)
     folder = None if remote else os.path.dirname(os.path.abspath(path))
     tf.io.gfile.makedirs(os.path.dirname(path) or ".")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
         local = os.path.join(aside, os.path.basename(path))
-        yield local
+        try:
+            yield local
+        except OSError as error:
+            if error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+                raise OSError(
+                    f"{path} could not be written: {os.strerror(errno.ENOSPC)}. What was there is unchanged; free some "
+                    "space and give the same command again."
+                ) from error
+            raise
         if remote:
             _publish_remotely(local, path)
         else:
@@ -32,25 +39,35 @@ def publishing(path):
 
 
 def _publish_remotely(local, path):
-    stem, extension = os.path.splitext(path)
-    target = f"{stem}-{uuid.uuid4().hex[:12]}{extension}"
-    tf.io.gfile.copy(local, target)
-    if tf.io.gfile.stat(target).length != os.path.getsize(local):
-        raise OSError(f"{target} was not written whole; {path} is as it was.")
-    old = published(path)
-    with tf.io.gfile.GFile(path + _POINTER, "w") as pointer:
-        pointer.write(os.path.basename(target) + "\n")
-    if old is not None and old != target:
-        tf.io.gfile.remove(old)
+    size = os.path.getsize(local)
+    tf.io.gfile.copy(local, path, overwrite=True)
+    if tf.io.gfile.stat(path).length != size:  # ram://, for one, appends to what is there
+        tf.io.gfile.remove(path)
+        tf.io.gfile.copy(local, path, overwrite=True)
+    if tf.io.gfile.stat(path).length != size:
+        raise OSError(f"{path} was not written whole: {tf.io.gfile.stat(path).length} of {size} bytes. Write it anew.")
+    old = _pointed_at(path)
+    if old is not None:
+        tf.io.gfile.remove(path + _POINTER)
+        if tf.io.gfile.exists(old):
+            tf.io.gfile.remove(old)
+
+
+def _pointed_at(path):
+    """The file that version 0.1.0 wrote in place of the remote file `path`; None if it wrote none."""
+    try:
+        with tf.io.gfile.GFile(path + _POINTER) as pointer:
+            name = pointer.read().split()[-1]  # ram:// does not truncate the file that it opens to write
+    except tf.errors.NotFoundError:
+        return None
+    return os.path.join(os.path.dirname(path), name)
 
 
 def published(path):
-    """Where the file `path` is: there, or where its pointer says; None if nowhere."""
-    if tf.io.gfile.exists(path + _POINTER):
-        with tf.io.gfile.GFile(path + _POINTER) as pointer:
-            name = pointer.read().split()[-1]  # ram:// does not truncate the file that it opens to write
-        path = os.path.join(os.path.dirname(path), name)
-    return path if tf.io.gfile.exists(path) else None
+    """Where the file `path` is: there, or where version 0.1.0's pointer says; None if nowhere."""
+    path = os.fspath(path)
+    old = _pointed_at(path) if is_remote(path) else None
+    return next((found for found in (old, path) if found is not None and tf.io.gfile.exists(found)), None)
 
 
 def is_remote(path):

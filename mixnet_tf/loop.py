@@ -24,6 +24,7 @@ from mixnet_tf.recipe import validate
 from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
 from mixnet_tf.screen import SILENT
 from mixnet_tf.training import Trainer
+from mixnet_tf.watch import archive_final
 from mixnet_tf.weights import read_weights
 
 
@@ -155,11 +156,16 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         screen.say(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.")
         return INTERRUPTED if ctrl_c else RESTART_ME
 
-    progress.evaluation(total_steps, evaluate(screen))
+    metrics = evaluate(screen)
+    progress.evaluation(total_steps, metrics)
     if chief:
         final = inference_model(config, trainer.ema_model.get_weights())
         save_model(final, os.path.join(settings.model_dir, FINAL))
         screen.say(f"Wrote {os.path.join(settings.model_dir, FINAL)}.")
+        best = archive_final(final, {"step": total_steps, **metrics}, eval_split, settings.model_dir)
+        if best is not None:
+            screen.say(best)
+    checkpointer.finish()
     return 0
 
 

@@ -54,7 +54,7 @@ def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=pr
             continue
         metrics = {"step": int(checkpoint.rsplit("-", 1)[1]), **evaluate()}
         report(metrics)
-        archive_best(model, metrics, model_dir)
+        archive_best(model, {**metrics, **_where(split)}, model_dir)
         if metrics["step"] >= total_steps:
             return metrics
 
@@ -66,3 +66,32 @@ def archive_best(model, metrics, model_dir):
     if metrics["top_1_accuracy"] > best:
         save_model(model, os.path.join(model_dir, BEST))
         write_json(path, metrics)
+
+
+def archive_final(model, metrics, split, model_dir):
+    """Puts a run's final model in the place of its best one where that is worse, measured on the same split.
+
+    Args:
+        model: The final model.
+        metrics: Its dict of "step" and what `build_evaluator` measures.
+        split: The `data.Split` that was measured.
+        model_dir: The run's folder. Without a best model nothing happens.
+
+    Returns:
+        A sentence that says which model is the best now; None without a best model.
+    """
+    path, best_path = (os.path.join(model_dir, name) for name in (BEST_METRICS, BEST))
+    if published(path) is None or published(best_path) is None:
+        return None
+    measured = {**metrics, **_where(split)}
+    best = read_json(path)
+    if any(best.get(name, measured[name]) != measured[name] for name in ("dataset", "split", "num_images")):
+        return f"{best_path} stays: it was measured on another split than {split.name!r} of {split.dataset!r}."
+    archive_best(model, measured, model_dir)
+    if metrics["top_1_accuracy"] > best["top_1_accuracy"]:
+        return f"{best_path} is the final model now: its top-1 was {best['top_1_accuracy']:.2%}."
+    return f"{best_path} stays the best: its top-1 is {best['top_1_accuracy']:.2%}."
+
+
+def _where(split):
+    return {"dataset": split.dataset, "split": split.name}

@@ -74,12 +74,16 @@ def unbroken(tmp_path_factory, prepared):
     return values(load_keras_file(str(folder / "final.keras")))
 
 
+def _wait_for_loops(model_dir, process, number):
+    """Waits until a run has reported a number of loops of steps, or has ended."""
+    while len(read_metrics(model_dir)) < number and process.poll() is None:
+        time.sleep(0.01)
+
+
 def _kill_at_random_moments(times, model_dir, data_dir, number, rng):
     for _ in range(times):
         process = _start(model_dir, data_dir)
-        wanted = len(read_metrics(model_dir)) + rng.randrange(1, 12)
-        while len(read_metrics(model_dir)) < wanted and process.poll() is None:  # a random number of loops
-            time.sleep(0.01)
+        _wait_for_loops(model_dir, process, len(read_metrics(model_dir)) + rng.randrange(1, 12))
         time.sleep(rng.random() * 0.2)  # and a random moment
         process.send_signal(number)
         process.communicate()
@@ -152,6 +156,7 @@ def test_two_workers_end_with_the_weights_of_one_device(tmp_path):
 def test_two_workers_train_evaluate_and_leave_one_final_model(tmp_path, prepared):
     outputs = _two_workers(lambda tf_config: _start(tmp_path, prepared, TF_CONFIG=tf_config))
     assert all("on 360 images: top-1" in out for out in outputs)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".worker")]
     assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 10)
 
 
@@ -195,7 +200,7 @@ def test_a_signal_to_one_worker_ends_the_other_with_the_code_that_a_supervisor_n
     place, number, codes, tmp_path, prepared
 ):
     workers = _start_two(lambda tf_config: _start(tmp_path, prepared, "--train_epochs=500", TF_CONFIG=tf_config))
-    next(line for line in workers[place].stdout if line.startswith("step "))
+    _wait_for_loops(tmp_path, workers[place], 1)
     workers[place].send_signal(number)
     printed = [worker.communicate(timeout=300)[0] for worker in workers]
     assert tuple(worker.returncode for worker in workers) == codes

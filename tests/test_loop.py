@@ -14,10 +14,11 @@ from tiny import values
 
 from mixnet_tf import checkpointing, loop, watch
 from mixnet_tf.data import load_split
+from mixnet_tf.files import read_json, write_json
 from mixnet_tf.loop import Settings, train
 from mixnet_tf.progress import read_metrics
 from mixnet_tf.recipe import RECIPES
-from mixnet_tf.saved import load_keras_file, open_model
+from mixnet_tf.saved import load_keras_file, open_model, save_model
 from mixnet_tf.screen import command_screen
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -47,7 +48,7 @@ def test_a_run_leaves_its_model_configuration_metrics_and_checkpoints(unbroken):
     assert trained[-1]["loss"] < trained[0]["loss"]
     [evaluation] = [row for row in rows if row["kind"] == "eval"]
     assert evaluation["step"] == _STEPS and evaluation["num_images"] == 360
-    assert os.listdir(unbroken / "tensorboard")
+    assert os.listdir(unbroken / "tensorboard") and "best.keras" not in os.listdir(unbroken)
 
 
 def test_the_final_model_is_the_averages_in_float32_with_softmax(unbroken):
@@ -151,7 +152,7 @@ def test_a_full_disk_leaves_the_previous_state_intact(unbroken, tmp_path, data_d
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     monkeypatch.setattr("keras.Model.save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="final.keras could not be written: No space left .* the same command again"):
         _train(tmp_path, data_dir)
     assert (tmp_path / "final.keras").read_bytes() == before
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".writing")]
@@ -171,6 +172,8 @@ def test_watch_evaluates_to_the_last_step_and_keeps_the_best(unbroken, data_dir)
     assert last["step"] == _STEPS and rows[-1] == last
     opened = open_model(model_dir=unbroken)
     assert opened.source.endswith("best.keras")
+    best = read_json(str(unbroken / "best.json"))
+    assert (best["dataset"], best["split"], best["num_images"]) == ("digits", "test", 360)
     os.remove(unbroken / "best.keras")
     os.remove(unbroken / "best.json")
 
@@ -196,6 +199,31 @@ def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
     for accuracy, best in ((0.5, 0.5), (0.4, 0.5), (0.6, 0.6)):
         watch.archive_best(model, {"step": 1, "top_1_accuracy": accuracy}, str(tmp_path))
         assert watch.read_json(str(tmp_path / "best.json"))["top_1_accuracy"] == best
+
+
+@pytest.mark.parametrize(
+    "best, replaced, says",
+    [
+        ({"top_1_accuracy": 0.001}, True, "is the final model now: its top-1 was 0.10%"),
+        ({"top_1_accuracy": 0.001, "num_images": 360}, True, "is the final model now"),  # as version 0.1.0 wrote it
+        ({"top_1_accuracy": 1.0}, False, "stays the best: its top-1 is 100.00%"),
+        ({"top_1_accuracy": 0.001, "dataset": "digits", "split": "train"}, False, "stays: it was measured on another"),
+        ({"top_1_accuracy": 0.001, "num_images": 12}, False, "stays: it was measured on another split"),
+    ],
+)
+def test_the_final_model_takes_the_place_of_a_worse_best_one(best, replaced, says, unbroken, tmp_path, data_dir, capfd):
+    _copy(unbroken, tmp_path)
+    older = load_keras_file(str(unbroken / "final.keras"))
+    older.set_weights([value * 0 for value in older.get_weights()])
+    save_model(older, str(tmp_path / "best.keras"))
+    write_json(str(tmp_path / "best.json"), {"step": 7, **best})
+    assert _train(tmp_path, data_dir) == 0
+    assert f"best.keras {says}" in capfd.readouterr().out
+    opened = open_model(model_dir=tmp_path)
+    assert opened.source.endswith("best.keras")
+    assert any(value.any() for value in values(opened.model)) == replaced
+    now = read_json(str(tmp_path / "best.json"))
+    assert now["step"] == (_STEPS if replaced else 7) and (not replaced or now["split"] == "test")
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):

@@ -47,6 +47,16 @@ def test_the_archives_are_googles(model_name, tmp_path, monkeypatch):
     assert asked == [URLS[model_name]]
 
 
+def test_what_is_not_known_of_an_archive_is_said_to_be_unchecked(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(b"four")
+    for known, unchecked in ((Archive(4), ["sha256"]), (Archive(), ["size", "sha256"])):
+        monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", known)
+        pretrained.check(path, "mixnet-s")
+        said = re.findall("its (.*) is not published, so it was not checked", capsys.readouterr().err)
+        assert said == unchecked
+
+
 def test_what_is_known_of_the_archives_is_pinned():
     assert pretrained.ARCHIVES == {
         "mixnet-s": (30_633_801, None),
