@@ -6,6 +6,8 @@ import shutil
 import tarfile
 import zlib
 
+from mixnet_tf.errors import InputError
+
 # Raw and averaged float32 weights of MixNet-L take 59 MB.
 MAX_UNPACKED = 500 * 10**6  # bytes
 _MAX_MEMBERS = 1000  # a published archive has a handful
@@ -21,7 +23,7 @@ class _Bounded:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError("it unpacks to more bytes or files than any MixNet has")
+            raise InputError("it unpacks to more bytes or files than any MixNet has")
         return data
 
 
@@ -39,25 +41,25 @@ def extract(archive, folder):
             for number, member in enumerate(tar):
                 left -= member.size
                 if left < 0 or number >= _MAX_MEMBERS:
-                    raise ValueError("it unpacks to more bytes or files than any MixNet has")
+                    raise InputError("it unpacks to more bytes or files than any MixNet has")
                 _extract_member(tar, member, folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
-        raise ValueError(f"{archive} cannot be unpacked: {error}. Delete it, and try again.") from error
+        raise InputError(f"{archive} cannot be unpacked: {error}. Delete it, and try again.") from error
     states = list(folder.rglob("checkpoint"))
     if len(states) != 1:
-        raise ValueError(f"{archive} holds {len(states)} files named `checkpoint`, expected one beside model.ckpt.*.")
+        raise InputError(f"{archive} holds {len(states)} files named `checkpoint`, expected one beside model.ckpt.*.")
     return states[0].parent
 
 
 def _extract_member(tar, member, folder):
     place = pathlib.PurePosixPath(member.name)
     if place.is_absolute() or ".." in place.parts or "\\" in member.name or ":" in member.name:
-        raise ValueError(f"{member.name!r} leads outside of the archive's own folder")
+        raise InputError(f"{member.name!r} leads outside of the archive's own folder")
     if member.isdir():
         return
     # A sparse file is a regular one to tarfile, and grows beyond what the archive holds.
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-        raise ValueError(f"{member.name!r} is neither a plain file nor a folder")
+        raise InputError(f"{member.name!r} is neither a plain file nor a folder")
     target = folder / place
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target, "xb") as file:  # x: no name stands twice

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mixnet_tf import names
 from mixnet_tf.archives import MAX_UNPACKED
+from mixnet_tf.errors import InputError
 from mixnet_tf.files import local_copy
 from mixnet_tf.matching import LAYER, Arrays, rank
 
@@ -49,7 +50,7 @@ def read_keras_file(path):
             arrays = {name: _array(data) for name, (_, _, data) in found.items()}
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} is not a readable file of Keras 3: {reason}") from error
+        raise InputError(f"{path} is not a readable file of Keras 3: {reason}") from error
     keys = {name: key for name, (owner, number, _) in found.items() if (key := _key(owner, number)) is not None}
     ranked = rank(keys, path)
     return Arrays(path, {key: arrays[name] for key, name in ranked.items()}, ranked, has_layers=True)
@@ -63,7 +64,7 @@ def _weights(path):
         return
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo(_INSIDE).file_size > MAX_UNPACKED:
-            raise ValueError("it holds more bytes than any MixNet has")
+            raise InputError("it holds more bytes than any MixNet has")
         content = io.BytesIO(archive.read(_INSIDE))  # HDF5 seeks, which is slow inside a zip
     with h5py.File(content, "r") as file:
         yield file
@@ -77,16 +78,16 @@ def _variables(file):
         place = _VARIABLE.fullmatch(path)
         if place and isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
-                raise ValueError(f"{path} lies in another file")
+                raise InputError(f"{path} lies in another file")
             name = file[f"{place[1]}/vars"].attrs.get("name")
             if name is not None:
                 found.append((name + place[2], int(place[3]), item))
 
     file.visititems(visit)
     if not found:
-        raise ValueError("it names no layer of a functional or sequential model")
+        raise InputError("it names no layer of a functional or sequential model")
     if sum(math.prod(item.shape) * item.dtype.itemsize for _, _, item in found) > MAX_UNPACKED:
-        raise ValueError("it holds more bytes than any MixNet has")
+        raise InputError("it holds more bytes than any MixNet has")
     return found
 
 

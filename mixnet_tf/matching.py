@@ -12,6 +12,7 @@ import keras
 
 from mixnet_tf import layers
 from mixnet_tf.endpoints import parts
+from mixnet_tf.errors import InputError
 
 LAYER = "layer"  # the kind of a variable of a layer that is not MixNet's
 
@@ -48,7 +49,7 @@ def rank(parsed, source):
     for name, (part, kind, counter, variable) in parsed.items():
         key = (part, kind, sorted(counters[part, kind]).index(counter), variable)
         if key in names:
-            raise ValueError(f"{source} holds the same variable twice: {names[key]} and {name}.")
+            raise InputError(f"{source} holds the same variable twice: {names[key]} and {name}.")
         names[key] = name
     return names
 
@@ -77,7 +78,7 @@ def assign(model, read, skip_head=False):
             hint = " (another number of classes; skip_head=True leaves the head as it is)" if key[1] == "dense" else ""
             problems.append(f"misshapen: {read.names[key]} is {have}, the model's is {want}{hint}")
     if problems:
-        raise ValueError(f"{read.source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
+        raise InputError(f"{read.source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
     for key, variable in targets.items():
         variable.assign(arrays[key])
 

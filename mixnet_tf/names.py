@@ -5,6 +5,7 @@ import re
 import keras
 
 from mixnet_tf import layers
+from mixnet_tf.errors import InputError
 
 PREPROCESSING, PREDICTIONS = "preprocessing", "predictions"
 _CONV = {"bn": keras.layers.BatchNormalization, "activation": keras.layers.Activation}
@@ -51,7 +52,7 @@ def layer_name(part, role):
     """
     name = f"{part}_{role}"
     if parse(name) is None:
-        raise ValueError(f"No layer is named {name!r}: there is no role {role!r} in {part!r}.")
+        raise InputError(f"No layer is named {name!r}: there is no role {role!r} in {part!r}.")
     return name
 
 

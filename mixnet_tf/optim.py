@@ -5,6 +5,8 @@ import math
 import keras
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 
 def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
     """The learning rate as a function of the step.
@@ -25,9 +27,9 @@ def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
     """
     schedule = recipe.learning_rate_schedule
     if schedule not in _SCHEDULES:
-        raise ValueError(f"Unknown learning_rate_schedule {schedule!r}; expected exponential, cosine or constant.")
+        raise InputError(f"Unknown learning_rate_schedule {schedule!r}; expected exponential, cosine or constant.")
     if schedule == "cosine" and total_steps is None:
-        raise ValueError("The cosine schedule needs total_steps, the step at which it reaches 0.")
+        raise InputError("The cosine schedule needs total_steps, the step at which it reaches 0.")
     return LearningRate(
         schedule,
         peak=recipe.base_learning_rate * recipe.train_batch_size / 256,

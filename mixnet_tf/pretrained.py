@@ -16,6 +16,7 @@ from mixnet_tf.archives import extract
 from mixnet_tf.checkpoints import read_official_checkpoint
 from mixnet_tf.config import unroll
 from mixnet_tf.endpoints import parts
+from mixnet_tf.errors import InputError
 from mixnet_tf.imagenet import CLASSES, keras_models
 from mixnet_tf.layers import MixConv
 from mixnet_tf.matching import Arrays
@@ -62,7 +63,7 @@ def imagenet_weights(model, skip_head=False):
     model_name = variant_of(mixconvs_of(model))
     head = names.classifier(model)
     if head is not None and head.units != CLASSES and not skip_head:
-        raise ValueError(
+        raise InputError(
             f"weights='imagenet' with include_top=True needs classes={CLASSES}, received {head.units}; "
             "build with include_top=False, or load with a new head (skip_head)."
         )
@@ -88,7 +89,7 @@ def variant_of(mixconvs):
         blocks = unroll(*get_model_params(model_name))
         if mixconvs == [(block.dw_ksize, block.expanded_filters) for block in blocks]:
             return model_name
-    raise ValueError(
+    raise InputError(
         f"weights='imagenet': the network has the kernels and widths of none of {list(VARIANTS)}, "
         "for which weights were published; build one of them without depth_multiplier and its kind."
     )
@@ -138,7 +139,7 @@ def _convert(checkpoint, model_name, path):
     sizes = [[groups[place] for place in sorted(groups)] for _, groups in sorted(mixconvs.items())]
     found = [(tuple(shape[0] for shape in groups), sum(shape[2] for shape in groups)) for groups in sizes]
     if (variant := variant_of(found)) != model_name:
-        raise ValueError(f"{read.source} is a checkpoint of {variant}, not of {model_name}.")
+        raise InputError(f"{read.source} is a checkpoint of {variant}, not of {model_name}.")
     np.savez(path, **{"/".join(map(str, key)): array for key, array in read.arrays.items()})
 
 
@@ -147,7 +148,7 @@ def _read_converted(path):
         with np.load(path) as file:
             arrays = dict(file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Delete it, and it is converted anew.") from error
+        raise InputError(f"{path} cannot be read: {error}. Delete it, and it is converted anew.") from error
     names_by_key = {}
     for name in arrays:
         part, kind, place, variable = name.split("/")
@@ -187,7 +188,7 @@ def check(path, model_name):
         if expected is None:
             print(f"{model_name}.tar.gz: its {field} is not published, so it was not checked.", file=sys.stderr)
         elif expected != received:
-            raise ValueError(
+            raise InputError(
                 f"{path} is not the published archive of {model_name}: expected {expected} {unit}, "
                 f"received {received}. Delete it if it is still there, and try again."
             )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import local_copy, published, publishing, read_json, write_json
 from mixnet_tf.model import build_model
 from mixnet_tf.recipe import Recipe
@@ -48,13 +49,13 @@ class RunConfig(NamedTuple):
         try:
             fields = read_json(path)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
+            raise MissingFileError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
         try:
             lists = {name: fields.get(name) for name in ("label_names", "missing_shards")}
             tuples = {name: None if value is None else tuple(value) for name, value in lists.items()}
             return cls(**{**fields, **tuples, "recipe": Recipe(**fields["recipe"])})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not the configuration of a training run: {error}") from error
+            raise InputError(f"{path} is not the configuration of a training run: {error}") from error
 
     @classmethod
     def wait_for(cls, model_dir, seconds, timeout=None):
@@ -152,7 +153,7 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
         ValueError: If what is there does not fit, or the arguments do not.
     """
     if (weights is None) == (model_dir is None):
-        raise ValueError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
+        raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
     if model_dir is not None:
         return _open_run(os.fspath(model_dir))
     weights = os.fspath(weights)
@@ -160,10 +161,10 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
         described = {"model_name": model_name, "num_label_classes": num_label_classes}
         given = [name for name, value in described.items() if value is not None]
         if given:
-            raise ValueError(f"{weights} is a whole model; leave out {given}.")
+            raise InputError(f"{weights} is a whole model; leave out {given}.")
         return Opened(_with_probabilities(_of_fixed_size(load_keras_file(weights), image_size)), weights, None)
     if model_name is None:
-        raise ValueError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
+        raise InputError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
     size = 224 if image_size is None else image_size
     model = build_model(model_name, classes=num_label_classes, input_shape=(size, size, 3))
     load_weights(model, weights)
@@ -174,10 +175,10 @@ def _of_fixed_size(model, image_size):
     """The model for square images of one size, with the same weights."""
     shape = model.input_shape[1:]
     if None in shape[:2] and image_size is None:
-        raise ValueError(f"Model {model.name!r} takes images of any size; say of which with image_size.")
+        raise InputError(f"Model {model.name!r} takes images of any size; say of which with image_size.")
     wanted = (image_size or shape[0],) * 2 + (3,)
     if any(have not in (None, want) for have, want in zip(shape, wanted, strict=True)):
-        raise ValueError(
+        raise InputError(
             f"Model {model.name!r} takes images of {shape}; expected {wanted}"
             + (f", for image_size={image_size}." if image_size is not None else ", square and RGB.")
         )
@@ -197,7 +198,7 @@ def _with_probabilities(model):
     if activation in (keras.activations.softmax, keras.activations.sigmoid) or type(last).__name__ == "Softmax":
         return model
     if activation is not keras.activations.linear:
-        raise ValueError(
+        raise InputError(
             f"Model {model.name!r} ends in layer {last.name!r}; expected softmax, sigmoid, or logits, which a dense "
             "layer or an activation layer gives with the activation linear."
         )
@@ -216,7 +217,7 @@ def _open_run(model_dir):
             return Opened(load_keras_file(path), path, config)
     checkpoint = tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
     if checkpoint is None:
-        raise FileNotFoundError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
+        raise MissingFileError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
     model = config.build_model()
     restore_averages(model, checkpoint)
     return Opened(model, checkpoint, config)
@@ -241,13 +242,13 @@ def load_keras_file(path):
     """
     found = published(path)
     if found is None:
-        raise FileNotFoundError(f"weights: there is no file {path}.")
+        raise MissingFileError(f"weights: there is no file {path}.")
     try:
         with local_copy(found) as local:
             model = keras.models.load_model(local, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
     if not all(isinstance(shape, tuple) for shape in shapes) or [len(shape) for shape in shapes] != [4, 2]:
-        raise ValueError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}.")
+        raise InputError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}.")
     return model

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from mixnet_tf import names
 from mixnet_tf.ema import moving_average_decay, update_moving_average
+from mixnet_tf.errors import InputError
 from mixnet_tf.optim import (
     build_learning_rate,
     build_optimizer,
@@ -46,10 +47,10 @@ class Trainer:
         self.model = model
         replicas = self.strategy.num_replicas_in_sync
         if recipe.train_batch_size % replicas:
-            raise ValueError(f"train_batch_size={recipe.train_batch_size} does not divide over {replicas} replicas.")
+            raise InputError(f"train_batch_size={recipe.train_batch_size} does not divide over {replicas} replicas.")
         last = getattr(model.layers[-1], "activation", keras.activations.linear)
         if last is not keras.activations.linear:
-            raise ValueError(
+            raise InputError(
                 f"The model ends in {last.__name__}; training takes logits: build it with classifier_activation=None."
             )
         if recipe.sync_batch_norm:
@@ -165,7 +166,7 @@ def _freeze(model, part):
     """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
     classifier = names.classifier(model)
     if part == "backbone" and classifier is None:
-        raise ValueError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
+        raise InputError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
     for layer in model.layers:
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
         if (part == "bn" and normalizes) or (part == "backbone" and layer is not classifier):

@@ -3,6 +3,7 @@
 import os
 
 from mixnet_tf.checkpoints import read_official_checkpoint
+from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import published
 from mixnet_tf.keras_files import read_keras_file
 from mixnet_tf.matching import assign
@@ -46,7 +47,7 @@ def read_weights(weights, blocks=()):
         ConnectionError, FileNotFoundError, ValueError: As `load_weights`, but for whether they fit.
     """
     if not isinstance(weights, str | os.PathLike):
-        raise ValueError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
+        raise InputError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
     if path == IMAGENET:
         return published_weights(variant_of([(block.dw_ksize, block.expanded_filters) for block in blocks]))
@@ -55,8 +56,8 @@ def read_weights(weights, blocks=()):
     if path.endswith(_KERAS):
         found = published(path)
         if found is None:
-            raise FileNotFoundError(f"weights: there is no file {path}.")
+            raise MissingFileError(f"weights: there is no file {path}.")
         return read_keras_file(found)
     if path.endswith(".h5"):
-        raise ValueError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
+        raise InputError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
     return read_official_checkpoint(path)
