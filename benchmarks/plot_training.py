@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from absl import flags
 
 from mixnet_tf import command_line
+from mixnet_tf.errors import InputError
 from mixnet_tf.progress import METRICS, read_metrics
 from mixnet_tf.saved import RunConfig
 
@@ -27,7 +28,7 @@ def main():
     trained = [row for row in rows if row["kind"] == "train"]
     evaluated = [row for row in rows if row["kind"] == "eval"]
     if not trained:
-        raise ValueError(f"{_MODEL_DIR.value}/{METRICS} has no row of training yet.")
+        raise InputError(f"{_MODEL_DIR.value}/{METRICS} has no row of training yet.")
 
     plt.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
     figure, (loss, accuracy) = plt.subplots(2, 1, figsize=(6.4, 4.8), sharex=True)

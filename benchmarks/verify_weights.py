@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import flags
 
 from mixnet_tf import command_line
+from mixnet_tf.errors import InputError
 from mixnet_tf.model import build_model
 from mixnet_tf.preprocessing import preprocess_for_eval
 from mixnet_tf.pretrained import cache_folder, converted_weights
@@ -45,7 +46,7 @@ def verify_conversion(model_name):
     model.load_weights(path)
     for weight, initial in zip(model.weights, before, strict=True):
         if np.array_equal(weight.numpy(), initial) or not np.isfinite(weight.numpy()).all():
-            raise ValueError(f"{path}: variable {weight.path} was not read, or is not finite.")
+            raise InputError(f"{path}: variable {weight.path} was not read, or is not finite.")
     print(f"{model_name}: all {len(before)} variables were read.")
     return model
 
@@ -71,7 +72,7 @@ def photograph(path=None):
             f"{path or PHOTOGRAPH} could not be read: {error}. Give it as --photograph=FILE."
         ) from error
     if len(content) != PHOTOGRAPH_SIZE:
-        raise ValueError(f"The photograph has {len(content)} bytes, but the published one {PHOTOGRAPH_SIZE}.")
+        raise InputError(f"The photograph has {len(content)} bytes, but the published one {PHOTOGRAPH_SIZE}.")
     return content
 
 
@@ -88,7 +89,7 @@ def verify_answer(model, image_bytes):
         if not abs(probabilities[number] - expected) <= TOLERANCE:  # so that NaN is wrong
             wrong.append(name)
     if wrong:
-        raise ValueError(f"The probabilities of {wrong} are further than {TOLERANCE} per cent from the published ones.")
+        raise InputError(f"The probabilities of {wrong} are further than {TOLERANCE} per cent from the published ones.")
 
 
 def main():

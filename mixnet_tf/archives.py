@@ -6,6 +6,8 @@ import shutil
 import tarfile
 import zlib
 
+from mixnet_tf.errors import InputError
+
 # Raw and averaged float32 weights of MixNet-L take 59 MB.
 MAX_UNPACKED = 500 * 10**6  # bytes
 
@@ -20,7 +22,7 @@ class _Bounded:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError("it unpacks to more bytes than any MixNet has")
+            raise InputError("it unpacks to more bytes than any MixNet has")
         return data
 
 
@@ -37,21 +39,21 @@ def extract(archive, folder):
             for member in tar:
                 _extract_member(tar, member, folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
-        raise ValueError(f"{archive} cannot be unpacked: {error}. Delete it, and try again.") from error
+        raise InputError(f"{archive} cannot be unpacked: {error}. Delete it, and try again.") from error
     states = list(folder.rglob("checkpoint"))
     if len(states) != 1:
-        raise ValueError(f"{archive} holds {len(states)} files named `checkpoint`, expected one beside model.ckpt.*.")
+        raise InputError(f"{archive} holds {len(states)} files named `checkpoint`, expected one beside model.ckpt.*.")
     return states[0].parent
 
 
 def _extract_member(tar, member, folder):
     place = pathlib.PurePosixPath(member.name)
     if place.is_absolute() or ".." in place.parts or "\\" in member.name or ":" in member.name:
-        raise ValueError(f"{member.name!r} leads outside of the archive's own folder")
+        raise InputError(f"{member.name!r} leads outside of the archive's own folder")
     if member.isdir():
         return
     if not member.isreg():
-        raise ValueError(f"{member.name!r} is neither a plain file nor a folder")
+        raise InputError(f"{member.name!r} is neither a plain file nor a folder")
     target = folder / place
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target, "xb") as file:  # x: no name stands twice

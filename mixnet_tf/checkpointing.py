@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from mixnet_tf.checkpoints import UNREADABLE
 from mixnet_tf.distribution import is_chief
+from mixnet_tf.errors import InputError
 from mixnet_tf.saved import CHECKPOINTS
 
 _KEEP = 3
@@ -66,5 +67,5 @@ class Checkpointer:
                 self.saved_step = self._trainer.step
                 return path
         if broken:
-            raise ValueError(f"None of the checkpoints {broken} can be read; start anew in another model_dir.")
+            raise InputError(f"None of the checkpoints {broken} can be read; start anew in another model_dir.")
         return None

@@ -6,6 +6,7 @@ import re
 
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.matching import listing, match, rank
 
 # What TensorFlow raises where a checkpoint is damaged or gone.
@@ -72,14 +73,14 @@ def checkpoint_prefix(path):
     if tf.io.gfile.isdir(path):
         state = tf.train.get_checkpoint_state(path)
         if state is None:
-            raise FileNotFoundError(f"{path} has no readable `checkpoint` file; give the checkpoint's prefix instead.")
+            raise MissingFileError(f"{path} has no readable `checkpoint` file; give the checkpoint's prefix instead.")
         # A published folder may name the place where it was written.
         inside = os.path.join(path, os.path.basename(state.model_checkpoint_path))
         prefix = inside if tf.io.gfile.exists(inside + ".index") else state.model_checkpoint_path
     else:
         prefix = path.removesuffix(".index")
     if not tf.io.gfile.exists(prefix + ".index"):
-        raise FileNotFoundError(f"No checkpoint at {prefix}: {prefix}.index does not exist.")
+        raise MissingFileError(f"No checkpoint at {prefix}: {prefix}.index does not exist.")
     return prefix
 
 
@@ -96,7 +97,7 @@ def _readable(prefix):
     try:
         yield
     except UNREADABLE as error:
-        raise ValueError(f"{prefix} cannot be read as a TensorFlow checkpoint: {error}") from error
+        raise InputError(f"{prefix} cannot be read as a TensorFlow checkpoint: {error}") from error
 
 
 def _model_variables(shapes, use_ema, prefix):
@@ -104,15 +105,15 @@ def _model_variables(shapes, use_ema, prefix):
     raw = {name for name in shapes if name != "global_step" and not _SLOT.search(name) and not name.endswith(_EMA)}
     orphans = [name for name in shapes if name.endswith(_EMA) and name.removesuffix(_EMA) not in raw]
     if orphans:
-        raise ValueError(f"{prefix} has averages of variables that it lacks:\n" + listing(orphans))
+        raise InputError(f"{prefix} has averages of variables that it lacks:\n" + listing(orphans))
     parsed = {name: _parse(name) for name in raw}
     foreign = [name for name, key in parsed.items() if key is None]
     if foreign:
-        raise ValueError(f"{prefix} has variables that are not MixNet's:\n" + listing(foreign))
+        raise InputError(f"{prefix} has variables that are not MixNet's:\n" + listing(foreign))
     if use_ema:
         lacking = [name for name in raw if name + _EMA not in shapes]
         if lacking:
-            raise ValueError(
+            raise InputError(
                 f"{prefix} has no moving average for {len(lacking)} of {len(raw)} variables; "
                 f"use_ema=False reads the raw weights.\n" + listing(lacking)
             )

@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from mixnet_tf.errors import InputError
+
 
 def is_count(value):
     """Whether `value` is a whole number from 1; True is not."""
@@ -93,7 +95,7 @@ class MixnetDecoder:
             ValueError: For an unknown, repeated, missing or malformed option.
         """
         if not isinstance(string_list, list | tuple):
-            raise ValueError(f"Expected a list of block strings, received {string_list!r}.")
+            raise InputError(f"Expected a list of block strings, received {string_list!r}.")
         return [_decode_block_string(text) for text in string_list]
 
     @staticmethod
@@ -104,52 +106,52 @@ class MixnetDecoder:
             ValueError: For anything else.
         """
         if not isinstance(blocks_args, list | tuple) or not all(isinstance(block, BlockArgs) for block in blocks_args):
-            raise ValueError(f"Expected a list of BlockArgs, received {blocks_args!r}.")
+            raise InputError(f"Expected a list of BlockArgs, received {blocks_args!r}.")
         return [_encode_block_string(block) for block in blocks_args]
 
 
 def _decode_block_string(text):
     if not isinstance(text, str):
-        raise ValueError(f"A block string is a str such as 'r1_k3_a1_p1_s11_e1_i16_o16', received {text!r}.")
+        raise InputError(f"A block string is a str such as 'r1_k3_a1_p1_s11_e1_i16_o16', received {text!r}.")
     options, words = {}, set()
     for op in text.split("_"):
         match = re.fullmatch(r"([a-z]+)([0-9.]*)", op)
         key, value = match.groups() if match else (op, "")
         if key in options or key in words:
-            raise ValueError(f"Option {key!r} stands twice in block string {text!r}.")
+            raise InputError(f"Option {key!r} stands twice in block string {text!r}.")
         if key in _FLAGS and not value:
             words.add(key)
         elif key in _KEYS:
             options[key] = value
         else:
-            raise ValueError(
+            raise InputError(
                 f"Unknown option {op!r} in block string {text!r}; expected one of "
                 f"{sorted(_KEYS)} followed by a number, or {sorted(_FLAGS)}."
             )
     missing = [key for key in _REQUIRED if key not in options]
     if missing:
-        raise ValueError(f"Block string {text!r} lacks the options {missing}.")
+        raise InputError(f"Block string {text!r} lacks the options {missing}.")
 
     def integer(key):
         if not re.fullmatch(r"[1-9][0-9]*", options[key]):
-            raise ValueError(f"Option {key + options[key]!r} in block string {text!r}: expected a whole number from 1.")
+            raise InputError(f"Option {key + options[key]!r} in block string {text!r}: expected a whole number from 1.")
         return int(options[key])
 
     def kernel_sizes(key):
         sizes = options[key].split(".")
         if not all(re.fullmatch(r"[0-9]*[13579]", size) for size in sizes):
-            raise ValueError(
+            raise InputError(
                 f"Option {key + options[key]!r} in block string {text!r}: expected odd kernel sizes "
                 f"joined by '.', such as {key}3.5.7."
             )
         return tuple(map(int, sizes))
 
     if not re.fullmatch(r"[1-9]{2}", options["s"]):
-        raise ValueError(f"Option {'s' + options['s']!r} in block string {text!r}: expected two digits, such as s22.")
+        raise InputError(f"Option {'s' + options['s']!r} in block string {text!r}: expected two digits, such as s22.")
     se_ratio = None
     if "se" in options:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", options["se"]):
-            raise ValueError(
+            raise InputError(
                 f"Option {'se' + options['se']!r} in block string {text!r}: expected a ratio, as in se0.5."
             )
         ratio = float(options["se"])

@@ -5,6 +5,8 @@ import os
 
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
@@ -22,9 +24,9 @@ def make_strategy(name="auto", tpu=None):
         ValueError: For an unknown name, or one whose devices are not there.
     """
     if name not in STRATEGIES:
-        raise ValueError(f"strategy: expected one of {STRATEGIES}, received {name!r}.")
+        raise InputError(f"strategy: expected one of {STRATEGIES}, received {name!r}.")
     if tpu is not None and name not in ("auto", "tpu"):
-        raise ValueError(f"tpu={tpu!r} goes with strategy auto or tpu, not {name!r}.")
+        raise InputError(f"tpu={tpu!r} goes with strategy auto or tpu, not {name!r}.")
     # Physical devices: to list the logical ones would start the runtime, and workers must be joined before.
     gpus = len(tf.config.list_physical_devices("GPU"))
     if name == "auto":
@@ -33,7 +35,7 @@ def make_strategy(name="auto", tpu=None):
         return _tpu_strategy(tpu or "local")
     if name == "multi_worker":
         if _workers() < 1:
-            raise ValueError("strategy=multi_worker needs TF_CONFIG in the environment; it names no workers.")
+            raise InputError("strategy=multi_worker needs TF_CONFIG in the environment; it names no workers.")
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(
@@ -57,7 +59,7 @@ def _workers():
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
     except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise ValueError(f"TF_CONFIG is not the JSON of a cluster: {os.environ['TF_CONFIG']!r}.") from error
+        raise InputError(f"TF_CONFIG is not the JSON of a cluster: {os.environ['TF_CONFIG']!r}.") from error
 
 
 def _tpu_strategy(tpu):
@@ -69,4 +71,4 @@ def _tpu_strategy(tpu):
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"No TPU {tpu!r} can be reached: {reason}. Is tensorflow-tpu installed?") from error
+        raise InputError(f"No TPU {tpu!r} can be reached: {reason}. Is tensorflow-tpu installed?") from error

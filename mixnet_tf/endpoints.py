@@ -6,6 +6,7 @@ import keras
 
 from mixnet_tf import layers
 from mixnet_tf.config import is_count
+from mixnet_tf.errors import InputError
 
 
 def parts(model):
@@ -21,7 +22,7 @@ def parts(model):
         ValueError: If the model is not a MixNet.
     """
     if not isinstance(model, keras.Model):
-        raise ValueError(f"Expected a MixNet of mixnet_tf, received {model!r}.")
+        raise InputError(f"Expected a MixNet of mixnet_tf, received {model!r}.")
     found = {"stem": []}
     for layer in model.layers:
         words = layer.name.split("_")
@@ -29,7 +30,7 @@ def parts(model):
         if part in ("stem", "head") or words[0] == "block":
             found.setdefault(part, []).append(layer)
     if not found["stem"] or "block_0" not in found:
-        raise ValueError(f"Model {model.name!r} is not a MixNet of mixnet_tf: it has no layers stem_* and block_0_*.")
+        raise InputError(f"Model {model.name!r} is not a MixNet of mixnet_tf: it has no layers stem_* and block_0_*.")
     return found
 
 
@@ -100,10 +101,10 @@ def features_model(model, names=None):
     if names is None:
         names = [name for name in available if name.startswith("reduction_") and "/" not in name]
     if not isinstance(names, list | tuple) or not names:
-        raise ValueError(f"names: expected a list of endpoints such as ['reduction_5'], received {names!r}.")
+        raise InputError(f"names: expected a list of endpoints such as ['reduction_5'], received {names!r}.")
     unknown = [name for name in names if name not in available]
     if unknown:
-        raise ValueError(f"Model {model.name!r} has no endpoints {unknown}; it has {list(available)}.")
+        raise InputError(f"Model {model.name!r} has no endpoints {unknown}; it has {list(available)}.")
     return keras.Model(model.input, {name: available[name] for name in names}, name=f"{model.name}_features")
 
 
@@ -133,7 +134,7 @@ def multiply_adds(model, image_size=None):
     height, width = model.input_shape[1:3]
     if image_size is not None:
         if not is_count(image_size):
-            raise ValueError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
+            raise InputError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
         height = width = image_size
     size = (height or 224, width or 224)
     total = 0

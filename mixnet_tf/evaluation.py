@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from mixnet_tf.corruption import naming_corrupt_images
+from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.pipeline import eval_batches
 from mixnet_tf.preprocessing import preprocess_for_eval
 
@@ -30,7 +31,7 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
     """
     classes = model.output_shape[-1]
     if classes != split.num_classes:
-        raise ValueError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
 
     @tf.function(jit_compile=jit_compile)
@@ -92,11 +93,11 @@ def classify(model, path, crop=True, top=5):
         ValueError: If it is not an image.
     """
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-        raise FileNotFoundError(f"image: there is no file {path}.")
+        raise MissingFileError(f"image: there is no file {path}.")
     try:
         image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop)
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"image: {path} is not a readable JPEG, PNG, GIF or BMP file.") from error
+        raise InputError(f"image: {path} is not a readable JPEG, PNG, GIF or BMP file.") from error
     probabilities, classes = tf.math.top_k(
         model(image[tf.newaxis], training=False)[0], min(top, model.output_shape[-1])
     )

@@ -8,6 +8,8 @@ import uuid
 
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError, MissingFileError
+
 _POINTER = ".current"  # names the file that stands for a path where a rename is not atomic
 
 
@@ -86,9 +88,9 @@ def read_json(path):
     """
     found = published(path)
     if found is None:
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise MissingFileError(f"There is no file {path}.")
     with tf.io.gfile.GFile(found) as file:
         try:
             return json.load(file)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
+            raise InputError(f"{path} is not valid JSON: {error}") from error

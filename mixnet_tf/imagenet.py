@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from mixnet_tf.config import is_count
+from mixnet_tf.errors import InputError
 
 CLASSES = 1000  # ILSVRC 2012
 
@@ -34,9 +35,9 @@ def decode_predictions(preds, top=5):
     """
     preds = np.asarray(keras.ops.convert_to_numpy(preds), "float32")
     if preds.ndim != 2 or preds.shape[1] != CLASSES:
-        raise ValueError(f"decode_predictions: expected (batch, {CLASSES}) predictions, received shape {preds.shape}.")
+        raise InputError(f"decode_predictions: expected (batch, {CLASSES}) predictions, received shape {preds.shape}.")
     if not is_count(top) or top > CLASSES:
-        raise ValueError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
+        raise InputError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
     try:
         return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
     except Exception as error:  # get_file raises plain Exceptions

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 _PACKAGE = "mixnet_tf"
 
 
@@ -23,7 +25,7 @@ def split_channels(channels, groups):
     Source: mixnet/custom_layers.py:_split_channels.
     """
     if groups > channels:
-        raise ValueError(f"{channels} channels cannot be split into {groups} groups; at least one each is needed.")
+        raise InputError(f"{channels} channels cannot be split into {groups} groups; at least one each is needed.")
     share = channels // groups
     return [channels - share * (groups - 1)] + [share] * (groups - 1)
 
@@ -46,7 +48,7 @@ def _kernel_sizes(kernel_size):
         or not sizes
         or not all(isinstance(k, int) and k > 0 and k % 2 for k in sizes)
     ):
-        raise ValueError(f"kernel_size: expected odd positive ints, one per channel group; received {kernel_size!r}.")
+        raise InputError(f"kernel_size: expected odd positive ints, one per channel group; received {kernel_size!r}.")
     return list(sizes)
 
 
@@ -92,7 +94,7 @@ class GroupedConv2D(keras.layers.Layer):
     def __init__(self, filters, kernel_size, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(filters, int) or filters < 1:
-            raise ValueError(f"filters: expected a whole number from 1, received {filters!r}.")
+            raise InputError(f"filters: expected a whole number from 1, received {filters!r}.")
         self.filters = filters
         self.kernel_size = _kernel_sizes(kernel_size)
         self.input_spec = keras.layers.InputSpec(ndim=4)
@@ -143,11 +145,11 @@ class MixConv(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=4)
         self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
         if len(self.strides) != 2 or self.strides[0] != self.strides[1] or self.strides[0] < 1:
-            raise ValueError(f"strides: expected two equal positive ints, as depthwise ops take; received {strides!r}.")
+            raise InputError(f"strides: expected two equal positive ints, as depthwise ops take; received {strides!r}.")
         self.dilated = dilated
         if dilated and self.strides == (1, 1):
             if 1 in self.kernel_size:
-                raise ValueError(f"A dilated MixConv needs kernel sizes from 3; received {kernel_size!r}.")
+                raise InputError(f"A dilated MixConv needs kernel sizes from 3; received {kernel_size!r}.")
             self._taps_and_rates = [(3, (k - 1) // 2) for k in self.kernel_size]
         else:
             self._taps_and_rates = [(k, 1) for k in self.kernel_size]

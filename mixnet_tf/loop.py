@@ -13,6 +13,7 @@ from mixnet_tf.checkpointing import Checkpointer
 from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
 from mixnet_tf.distribution import is_chief, make_strategy
+from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.model import stages_and_params
@@ -75,7 +76,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
     validate(recipe)
     stages_and_params(model_name, override_params=recipe.model_overrides)
     if recipe.freeze != "none" and weights is None:
-        raise ValueError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
+        raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
     strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
     # A run that goes on needs the weights that it started from no more.
     starts = tf.train.latest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
@@ -84,7 +85,7 @@ def train(model_name, dataset, recipe, settings, weights=None):
         tf.config.experimental.enable_op_determinism()
     train_split, eval_split = _load_splits(dataset, settings)
     if eval_split.num_classes != train_split.num_classes:
-        raise ValueError(
+        raise InputError(
             f"Split {eval_split.name!r} has {eval_split.num_classes} classes, {train_split.name!r} has "
             f"{train_split.num_classes}."
         )
@@ -191,7 +192,7 @@ def _check_config(config, settings):
     differences = there.differences(config)
     if differences:
         listing = "\n".join(f"  {line}" for line in differences)
-        raise ValueError(
+        raise InputError(
             f"{path} is of another configuration; name another model_dir, or go on with --allow_config_change.\n"
             f"{listing}"
         )

@@ -9,6 +9,7 @@ import keras
 
 from mixnet_tf import layers
 from mixnet_tf.endpoints import parts
+from mixnet_tf.errors import InputError
 
 
 def rank(parsed, source):
@@ -28,7 +29,7 @@ def rank(parsed, source):
     for name, (part, kind, counter, variable) in parsed.items():
         key = (part, kind, sorted(counters[part, kind]).index(counter), variable)
         if key in names:
-            raise ValueError(f"{source} holds the same variable twice: {names[key]} and {name}.")
+            raise InputError(f"{source} holds the same variable twice: {names[key]} and {name}.")
         names[key] = name
     return names
 
@@ -57,7 +58,7 @@ def match(model, names, shapes, source, skip_head):
             hint = " (another number of classes; skip_head=True leaves the head as it is)" if key[1] == "dense" else ""
             problems.append(f"misshapen: {names[key]} is {have}, the model's is {want}{hint}")
     if problems:
-        raise ValueError(f"{source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
+        raise InputError(f"{source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
     return [(variable, names[key]) for key, variable in targets.items()]
 
 

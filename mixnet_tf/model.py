@@ -4,6 +4,7 @@ import keras
 
 from mixnet_tf import layers
 from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder, is_count, round_filters, unroll
+from mixnet_tf.errors import InputError
 from mixnet_tf.variants import get_model_params, override_global_params
 from mixnet_tf.weights import load_weights
 
@@ -25,9 +26,9 @@ def preprocess_input(images):
     try:
         images = keras.ops.convert_to_tensor(images, "float32")
     except (TypeError, ValueError) as error:
-        raise ValueError(f"images: expected numbers, (..., height, width, 3); received {images!r}.") from error
+        raise InputError(f"images: expected numbers, (..., height, width, 3); received {images!r}.") from error
     if len(images.shape) < 3 or images.shape[-1] != 3:
-        raise ValueError(f"images: expected the shape (..., height, width, 3), received {tuple(images.shape)}.")
+        raise InputError(f"images: expected the shape (..., height, width, 3), received {tuple(images.shape)}.")
     return layers.Preprocessing(dtype="float32")(images)
 
 
@@ -86,11 +87,11 @@ def build_model(
     params = params._replace(num_classes=_resolve_classes(classes, override_params, params))
     for flag, value in (("include_top", include_top), ("include_preprocessing", include_preprocessing)):
         if not isinstance(value, bool):
-            raise ValueError(f"{flag}: expected True or False, received {value!r}.")
+            raise InputError(f"{flag}: expected True or False, received {value!r}.")
     if include_top and pooling is not None:
-        raise ValueError(f"pooling={pooling!r} goes with include_top=False; the classifier pools by itself.")
+        raise InputError(f"pooling={pooling!r} goes with include_top=False; the classifier pools by itself.")
     if pooling not in list(_POOLINGS):
-        raise ValueError(f"pooling: expected None, 'avg' or 'max'; received {pooling!r}.")
+        raise InputError(f"pooling: expected None, 'avg' or 'max'; received {pooling!r}.")
     inputs = _input(input_tensor, input_shape)
 
     x = inputs
@@ -150,7 +151,7 @@ def mixnet_block(x, block_args, params, name):
     Source: mixnet/mixnet_model.py:MixnetBlock.
     """
     if x.shape[-1] != block_args.input_filters:
-        raise ValueError(
+        raise InputError(
             f"{name} declares {block_args.input_filters} input filters (after rounding), "
             f"but {x.shape[-1]} channels reach it."
         )
@@ -182,7 +183,7 @@ def _batch_norm_activation(x, params, activation, name):
 
 def _check_data_format():
     if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
+        raise InputError(
             "mixnet_tf computes channels last only; call keras.config.set_image_data_format('channels_last') first."
         )
 
@@ -197,13 +198,13 @@ def stages_and_params(model_name, blocks_args=None, override_params=None):
         ValueError: For an argument out of its range, or arguments that disagree.
     """
     if (model_name is None) == (blocks_args is None):
-        raise ValueError(
+        raise InputError(
             f"Give either model_name or blocks_args; received model_name={model_name!r}, blocks_args={blocks_args!r}."
         )
     if model_name is not None:
         stages, params = get_model_params(model_name, override_params)
     elif isinstance(blocks_args, str) or not blocks_args:
-        raise ValueError(f"blocks_args: expected a list with at least one block string, received {blocks_args!r}.")
+        raise InputError(f"blocks_args: expected a list with at least one block string, received {blocks_args!r}.")
     else:
         stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
         params = override_global_params(GlobalParams(stem_size=stages[0].input_filters), override_params)
@@ -216,7 +217,7 @@ def _check_activation(name):
     try:
         keras.activations.get(name)
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"override_params['activation']: expected the name of a Keras activation, such as 'mish'; got {name!r}."
         ) from error
 
@@ -225,27 +226,27 @@ def _resolve_classes(classes, override_params, params):
     if classes is None:
         return params.num_classes
     if not is_count(classes):
-        raise ValueError(f"classes: expected a whole number from 1, received {classes!r}.")
+        raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
     overridden = (override_params or {}).get("num_classes", classes)
     if overridden != classes:
-        raise ValueError(f"classes={classes} and override_params['num_classes']={overridden} disagree; give one.")
+        raise InputError(f"classes={classes} and override_params['num_classes']={overridden} disagree; give one.")
     return classes
 
 
 def _input(input_tensor, input_shape):
     if input_shape is not None and not isinstance(input_shape, tuple | list):
-        raise ValueError(f"input_shape: expected (height, width, 3) in pixels, received {input_shape!r}.")
+        raise InputError(f"input_shape: expected (height, width, 3) in pixels, received {input_shape!r}.")
     if input_tensor is not None:
         if not keras.backend.is_keras_tensor(input_tensor):
-            raise ValueError(f"input_tensor: expected a Keras tensor, such as keras.Input gives; got {input_tensor!r}.")
+            raise InputError(f"input_tensor: expected a Keras tensor, such as keras.Input gives; got {input_tensor!r}.")
         shape = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != shape:
-            raise ValueError(f"input_shape={tuple(input_shape)} and the input_tensor's shape {shape} disagree.")
+            raise InputError(f"input_shape={tuple(input_shape)} and the input_tensor's shape {shape} disagree.")
     else:
         shape = (None, None, 3) if input_shape is None else tuple(input_shape)
     valid = len(shape) == 3 and shape[2] == 3
     if not valid or not all(n is None or (isinstance(n, int) and n >= 1) for n in shape[:2]):
-        raise ValueError(f"input_shape: expected (height, width, 3) in pixels, None for any size; received {shape}.")
+        raise InputError(f"input_shape: expected (height, width, 3) in pixels, None for any size; received {shape}.")
     return keras.Input(shape, name="image") if input_tensor is None else input_tensor
 
 

@@ -5,6 +5,8 @@ import math
 import keras
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 
 def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
     """The learning rate as a function of the step.
@@ -33,7 +35,7 @@ def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
             return peak * tf.pow(tf.constant(recipe.decay_factor, tf.float32), tf.floor(step / decay_steps))
     elif schedule == "cosine":
         if total_steps is None:
-            raise ValueError("The cosine schedule needs total_steps, the step at which it reaches 0.")
+            raise InputError("The cosine schedule needs total_steps, the step at which it reaches 0.")
 
         def decayed(step):
             progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -43,7 +45,7 @@ def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
         def decayed(step):
             return tf.fill(tf.shape(step), tf.constant(peak, tf.float32))
     else:
-        raise ValueError(f"Unknown learning_rate_schedule {schedule!r}; expected exponential, cosine or constant.")
+        raise InputError(f"Unknown learning_rate_schedule {schedule!r}; expected exponential, cosine or constant.")
 
     def learning_rate(step):
         step = tf.cast(step, tf.float32)

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
 from mixnet_tf.preprocessing import preprocess_for_eval, preprocess_for_train
 
 _SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet
@@ -61,7 +62,7 @@ def train_examples(split, recipe, first_image=0, shard=0, num_shards=1, use_cach
     """
     size = split.num_examples // num_shards
     if size == 0:
-        raise ValueError(f"Split {split.name!r} has {split.num_examples} images, fewer than {num_shards} hosts.")
+        raise InputError(f"Split {split.name!r} has {split.num_examples} images, fewer than {num_shards} hosts.")
     first_epoch, offset = divmod(first_image, size)
     cached = split.read(None, shard, num_shards).cache() if use_cache else None
 

@@ -13,6 +13,7 @@ from mixnet_tf.archives import extract
 from mixnet_tf.checkpoints import load_official_checkpoint
 from mixnet_tf.config import unroll
 from mixnet_tf.endpoints import parts
+from mixnet_tf.errors import InputError
 from mixnet_tf.imagenet import CLASSES, keras_models
 from mixnet_tf.layers import MixConv
 from mixnet_tf.variants import VARIANTS, get_model_params
@@ -62,7 +63,7 @@ def imagenet_weights(model, skip_head=False):
     model_name = variant_of(model)
     classes = [layer.units for layer in model.layers if layer.name == "head_dense"]
     if classes not in ([], [CLASSES]) and not skip_head:
-        raise ValueError(
+        raise InputError(
             f"weights='imagenet' with include_top=True needs classes={CLASSES}, received {classes[0]}; "
             "build with include_top=False, or load with a new head (skip_head)."
         )
@@ -85,7 +86,7 @@ def variant_of(model):
         blocks = unroll(*get_model_params(model_name))
         if ours == [(block.dw_ksize, block.expanded_filters) for block in blocks]:
             return model_name
-    raise ValueError(
+    raise InputError(
         f"weights='imagenet': model {model.name!r} has the kernels and widths of none of {list(VARIANTS)}, "
         "for which weights were published; build one of them without depth_multiplier and its kind."
     )
@@ -156,7 +157,7 @@ def check(path, model_name):
     for field, unit in (("size", "bytes"), ("sha256", "as its sha256")):
         expected, received = getattr(known, field), getattr(seen, field)
         if expected is not None and expected != received:
-            raise ValueError(
+            raise InputError(
                 f"{path} is not the published archive of {model_name}: expected {expected} {unit}, "
                 f"received {received}. Delete it if it is still there, and try again."
             )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import local_copy, published, publishing, read_json, write_json
 from mixnet_tf.model import build_model
 from mixnet_tf.recipe import Recipe
@@ -48,13 +49,13 @@ class RunConfig(NamedTuple):
         try:
             fields = read_json(path)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
+            raise MissingFileError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
         try:
             lists = {name: fields.get(name) for name in ("label_names", "missing_shards")}
             tuples = {name: None if value is None else tuple(value) for name, value in lists.items()}
             return cls(**{**fields, **tuples, "recipe": Recipe(**fields["recipe"])})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not the configuration of a training run: {error}") from error
+            raise InputError(f"{path} is not the configuration of a training run: {error}") from error
 
     @classmethod
     def wait_for(cls, model_dir, seconds, timeout=None):
@@ -151,7 +152,7 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
         ValueError: If what is there does not fit, or the arguments do not.
     """
     if (weights is None) == (model_dir is None):
-        raise ValueError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
+        raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
     if model_dir is not None:
         return _open_run(os.fspath(model_dir))
     weights = os.fspath(weights)
@@ -159,10 +160,10 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
         described = {"model_name": model_name, "num_label_classes": num_label_classes, "image_size": image_size}
         given = [name for name, value in described.items() if value is not None]
         if given:
-            raise ValueError(f"{weights} is a whole model; leave out {given}.")
+            raise InputError(f"{weights} is a whole model; leave out {given}.")
         return Opened(load_keras_file(weights), weights, None)
     if model_name is None:
-        raise ValueError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
+        raise InputError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
     size = 224 if image_size is None else image_size
     model = build_model(model_name, classes=num_label_classes, input_shape=(size, size, 3))
     load_weights(model, weights)
@@ -177,7 +178,7 @@ def _open_run(model_dir):
             return Opened(load_keras_file(path), path, config)
     checkpoint = tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
     if checkpoint is None:
-        raise FileNotFoundError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
+        raise MissingFileError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
     model = config.build_model()
     restore_averages(model, checkpoint)
     return Opened(model, checkpoint, config)
@@ -201,13 +202,13 @@ def load_keras_file(path):
         ValueError: If it is not a Keras file of an image classifier.
     """
     if not tf.io.gfile.exists(path):
-        raise FileNotFoundError(f"weights: there is no file {path}.")
+        raise MissingFileError(f"weights: there is no file {path}.")
     try:
         with local_copy(path) as local:
             model = keras.models.load_model(local, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
     if not all(isinstance(shape, tuple) for shape in shapes) or [len(shape) for shape in shapes] != [4, 2]:
-        raise ValueError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}.")
+        raise InputError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}.")
     return model

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 from mixnet_tf.files import is_remote, local_copy, read_json
 from mixnet_tf.matching import listing, match, rank
 
@@ -61,14 +61,14 @@ def load_timm_weights(model, path, skip_head=False):
     """
     path = os.fspath(path)
     if not path.endswith((".safetensors", ".npz")):
-        raise ValueError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
+        raise InputError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
     arrays, metadata = _read(path)
     _check_architecture(path, metadata)
     arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
     parsed = {name: key for name in arrays if (key := _parse(name)) is not None}
     foreign = [name for name in arrays if name not in parsed]
     if foreign:
-        raise ValueError(f"{path} has variables that are not a timm mixnet's:\n" + listing(foreign))
+        raise InputError(f"{path} has variables that are not a timm mixnet's:\n" + listing(foreign))
     blocks = sorted({key[0] for key in parsed.values() if isinstance(key[0], tuple)})
     parsed = {
         name: (f"block_{blocks.index(part)}" if isinstance(part, tuple) else part, *rest)
@@ -92,7 +92,7 @@ def timm_classes(path):
 
 def _read(path):
     if not tf.io.gfile.exists(path):
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise MissingFileError(f"There is no file {path}.")
     with local_copy(path) as local:
         return _read_npz(local) if path.endswith(".npz") else _read_safetensors(local)
 
@@ -102,19 +102,19 @@ def _read_npz(path):
         with open(path, "rb") as file, np.load(file) as arrays:
             return dict(arrays), {}
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as a .npz file: {error}") from error
+        raise InputError(f"{path} cannot be read as a .npz file: {error}") from error
 
 
 def _read_safetensors(path):
     try:
         import safetensors  # an optional dependency, for this format alone
     except ImportError as error:
-        raise ImportError(f"Reading {path} needs safetensors: pip install 'mixnet_tf[timm]'.") from error
+        raise MissingPackageError(f"Reading {path} needs safetensors: pip install 'mixnet_tf[timm]'.") from error
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, TypeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read as a .safetensors file: {error}") from error
+        raise InputError(f"{path} cannot be read as a .safetensors file: {error}") from error
 
 
 def _check_architecture(path, metadata):
@@ -131,7 +131,7 @@ def _check_architecture(path, metadata):
         found = _ARCHITECTURE.findall(path if is_remote(path) else os.path.abspath(path))
         named = found[-1] if found else None
     if named is not None and not re.fullmatch(r"tf_mixnet_[sml](\..*)?", named):
-        raise ValueError(
+        raise InputError(
             f"{path} is timm's {named}; only tf_mixnet_s, tf_mixnet_m and tf_mixnet_l hold the official weights. "
             "timm's other mixnets pad symmetrically and normalise with epsilon 1e-5, so they would answer wrongly here."
         )

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.ema import moving_average_decay, update_moving_average
+from mixnet_tf.errors import InputError
 from mixnet_tf.optim import (
     build_learning_rate,
     build_optimizer,
@@ -45,10 +46,10 @@ class Trainer:
         self.model = model
         replicas = self.strategy.num_replicas_in_sync
         if recipe.train_batch_size % replicas:
-            raise ValueError(f"train_batch_size={recipe.train_batch_size} does not divide over {replicas} replicas.")
+            raise InputError(f"train_batch_size={recipe.train_batch_size} does not divide over {replicas} replicas.")
         last = getattr(model.layers[-1], "activation", keras.activations.linear)
         if last is not keras.activations.linear:
-            raise ValueError(
+            raise InputError(
                 f"The model ends in {last.__name__}; training takes logits: build it with classifier_activation=None."
             )
         if recipe.sync_batch_norm:
@@ -163,7 +164,7 @@ class Trainer:
 def _freeze(model, part):
     """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
     if part == "backbone" and not any(layer.name == "head_dense" for layer in model.layers):
-        raise ValueError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
+        raise InputError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
     for layer in model.layers:
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
         if (part == "bn" and normalizes) or (part == "backbone" and layer.name != "head_dense"):

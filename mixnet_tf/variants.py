@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from mixnet_tf.config import GlobalParams, MixnetDecoder, is_count
+from mixnet_tf.errors import InputError
 
 _MIXNET_S = (
     "r1_k3_a1_p1_s11_e1_i16_o16",
@@ -67,15 +68,15 @@ def override_global_params(global_params, override_params):
         ValueError: For an unknown field or a value out of its range.
     """
     if override_params is not None and not isinstance(override_params, Mapping):
-        raise ValueError(f"override_params: expected a dict of fields of GlobalParams, received {override_params!r}.")
+        raise InputError(f"override_params: expected a dict of fields of GlobalParams, received {override_params!r}.")
     overrides = dict(override_params or {})
     unknown = sorted(set(overrides) - set(GlobalParams._fields))
     if unknown:
-        raise ValueError(f"Unknown override_params {unknown}; allowed are {list(GlobalParams._fields)}.")
+        raise InputError(f"Unknown override_params {unknown}; allowed are {list(GlobalParams._fields)}.")
     for field, value in overrides.items():
         accepts, expected = _ALLOWED[field]
         if not accepts(value):
-            raise ValueError(f"override_params[{field!r}]: expected {expected}, received {value!r}.")
+            raise InputError(f"override_params[{field!r}]: expected {expected}, received {value!r}.")
     return global_params._replace(**overrides)
 
 
@@ -96,6 +97,6 @@ def get_model_params(model_name, override_params=None):
     Source: mixnet/mixnet_builder.py:get_model_params.
     """
     if model_name not in VARIANTS:
-        raise ValueError(f"Unknown model {model_name!r}; expected one of {list(VARIANTS)}.")
+        raise InputError(f"Unknown model {model_name!r}; expected one of {list(VARIANTS)}.")
     block_strings, global_params = VARIANTS[model_name]
     return MixnetDecoder.decode(block_strings), override_global_params(global_params, override_params)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.checkpoints import checkpoint_classes, checkpoint_prefix, load_official_checkpoint
+from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import local_copy
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.pretrained import imagenet_weights
@@ -69,17 +70,17 @@ def saved_classes(weights):
             bias = file.get("layers/dense/vars/1")  # Keras names by class; a MixNet has one dense layer
             return None if bias is None else bias.shape[0]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable file of Keras 3: {error}") from error
+        raise InputError(f"{path} is not a readable file of Keras 3: {error}") from error
 
 
 def _checked(weights):
     if not isinstance(weights, str | os.PathLike):
-        raise ValueError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
+        raise InputError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
     if path.endswith(".h5") and not path.endswith(_KERAS):
-        raise ValueError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
+        raise InputError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
     if path.endswith(_KERAS) and not tf.io.gfile.exists(path):
-        raise FileNotFoundError(f"weights: there is no file {path}.")
+        raise MissingFileError(f"weights: there is no file {path}.")
     return path
 
 
@@ -93,7 +94,7 @@ def _load_keras_file(model, path, skip_head):
                 _read_weights_file(model, local, skipped)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} does not fit model {model.name!r}: {reason}") from error
+        raise InputError(f"{path} does not fit model {model.name!r}: {reason}") from error
 
 
 def _read_weights_file(model, path, skipped):
@@ -118,7 +119,7 @@ def _copy_weights(source, target, skipped):
             continue
         have = by_name[layer.name].weights if layer.name in by_name else []
         if [tuple(w.shape) for w in have] != [tuple(w.shape) for w in layer.weights]:
-            raise ValueError(
+            raise InputError(
                 f"layer {layer.name!r} has shapes {[tuple(w.shape) for w in have]} there and "
                 f"{[tuple(w.shape) for w in layer.weights]} here."
             )

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images
@@ -34,9 +35,9 @@ class Settings(NamedTuple):
             ValueError: For settings that contradict each other, or a folder that is not there.
         """
         if self.dataset is not None and self.images is not None:
-            raise ValueError("Give --dataset or --images, not both.")
+            raise InputError("Give --dataset or --images, not both.")
         if self.images is not None and not tf.io.gfile.isdir(self.images):
-            raise ValueError(f"--images: there is no folder {self.images}.")
+            raise InputError(f"--images: there is no folder {self.images}.")
         return self
 
 
@@ -60,7 +61,7 @@ def export_command(opened, settings, options):
     dataset = settings.dataset
     if dataset is None and settings.images is None:
         if config is None:
-            raise ValueError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
+            raise InputError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
         dataset = config.dataset
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
     print(f"Exporting {opened.source}.")
@@ -81,7 +82,7 @@ def export_command(opened, settings, options):
     else:
         shown = dataset_images(dataset, settings.data_dir, size, crop, settings.num_images, train=False)
         if shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes):
-            raise ValueError(f"The model has {classes} classes; dataset {dataset!r} has others.")
+            raise InputError(f"The model has {classes} classes; dataset {dataset!r} has others.")
         if wants_calibration:
             calibration = _calibration(dataset, settings, size, crop)
         names = names or shown.label_names

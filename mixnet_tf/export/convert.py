@@ -5,6 +5,8 @@ import warnings
 
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 INPUT_NAME = "image"
 
 
@@ -70,4 +72,4 @@ def convert(folder, configure=None):
     except Exception as error:  # the converter raises an Exception of its own, not a public one
         lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]
         reason = "; ".join(lines) or str(error).strip().splitlines()[0]
-        raise ValueError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error
+        raise InputError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error

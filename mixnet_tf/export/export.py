@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.endpoints import parts
+from mixnet_tf.errors import InputError
 from mixnet_tf.export import quantize, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME, convert, to_tflite, write_saved_model
 from mixnet_tf.export.equalize import channel_units
@@ -44,13 +45,13 @@ class Options(NamedTuple):
         """
         unknown = sorted(set(self.formats) - set(FORMATS))
         if unknown or not self.formats or len(set(self.formats)) < len(self.formats):
-            raise ValueError(f"formats: expected some of {list(FORMATS)}, each once; received {list(self.formats)}.")
+            raise InputError(f"formats: expected some of {list(FORMATS)}, each once; received {list(self.formats)}.")
         for name, allowed in (("large_kernels", LARGE_KERNELS), ("output", OUTPUTS)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}; received {getattr(self, name)!r}.")
+                raise InputError(f"{name}: expected one of {allowed}; received {getattr(self, name)!r}.")
         for name in ("batch_size", "latency_runs", "int8_float_parts"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected a whole number from 0; received {getattr(self, name)!r}.")
+                raise InputError(f"{name}: expected a whole number from 0; received {getattr(self, name)!r}.")
         return self
 
 
@@ -77,11 +78,11 @@ def export_model(model, output_dir, images, labels=None, *, calibration_images=N
     target = target_model(model, options.output)
     size, classes = target.input_shape[1], target.output_shape[-1]
     if label_names is not None and len(label_names) != classes:
-        raise ValueError(f"{len(label_names)} labels do not fit a model of {classes} classes.")
+        raise InputError(f"{len(label_names)} labels do not fit a model of {classes} classes.")
     if len(images) == 0 or tuple(images.shape[1:]) != (size, size, 3):
-        raise ValueError(f"The model takes {size}x{size} RGB images; received {tuple(images.shape)}.")
+        raise InputError(f"The model takes {size}x{size} RGB images; received {tuple(images.shape)}.")
     if calibration_images is None and set(options.formats) & set(quantize.NEEDS_CALIBRATION):
-        raise ValueError("The int8 formats need calibration images; give a dataset or a folder of images.")
+        raise InputError("The int8 formats need calibration images; give a dataset or a folder of images.")
     function = InferenceFunction(target, options.large_kernels)
     if function.foreign:
         print(f"Not MixNet's, exported as they are: {', '.join(function.foreign)}.")
@@ -131,7 +132,7 @@ def export_model(model, output_dir, images, labels=None, *, calibration_images=N
             print(f"Warning: {row['format']}: {sentence}.")
     failures = [f"{row['format']}: {'; '.join(row['failures'])}" for row in rows if row["failures"]]
     if failures and not options.allow_accuracy_drop:
-        raise ValueError(f"Not written: {' | '.join(failures)}. --allow_accuracy_drop writes them all the same.")
+        raise InputError(f"Not written: {' | '.join(failures)}. --allow_accuracy_drop writes them all the same.")
     return result
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 TFLITE_FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full")
 NEEDS_CALIBRATION = ("int8", "int8_full")
 
@@ -19,9 +21,9 @@ def configure(format_name, calibration_images=None):
         ValueError: For an unknown format, or int8 without calibration images.
     """
     if format_name not in TFLITE_FORMATS:
-        raise ValueError(f"Unknown format {format_name!r}; expected one of {TFLITE_FORMATS}.")
+        raise InputError(f"Unknown format {format_name!r}; expected one of {TFLITE_FORMATS}.")
     if format_name in NEEDS_CALIBRATION and (calibration_images is None or not len(calibration_images)):
-        raise ValueError(f"Format {format_name!r} needs calibration images; give a dataset or a folder of images.")
+        raise InputError(f"Format {format_name!r} needs calibration images; give a dataset or a folder of images.")
 
     def set_options(converter):
         if format_name != "fp32":

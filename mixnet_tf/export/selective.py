@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 
+from mixnet_tf.errors import InputError
 from mixnet_tf.export import runtime
 
 _PROBES = 8  # images that the error is measured on
@@ -37,11 +38,11 @@ def quantize_selectively(content, images, parts, num_float, input_name="image"):
     try:
         from litert_quantizer import quantizer, recipe
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             "int8_float_parts needs the package litert-quantizer: pip install litert-quantizer."
         ) from error
     if not 0 <= num_float <= len(parts):
-        raise ValueError(f"int8_float_parts: expected a number from 0 to {len(parts)}; received {num_float}.")
+        raise InputError(f"int8_float_parts: expected a number from 0 to {len(parts)}; received {num_float}.")
     [whole] = recipe.static_wi8_ai8()
     float_ends = [{**_kept_float(whole, ".*"), "operation": end} for end in ("INPUT", "OUTPUT")]
     with tempfile.TemporaryDirectory() as folder:
