@@ -16,6 +16,10 @@ _EVAL_SPLITS = ("validation", "test", "val", "eval")
 _PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
 
 
+class MissingSplitError(ValueError):
+    """A dataset does not have the split that was asked for."""
+
+
 class Split(NamedTuple):
     """One split of a dataset.
 
@@ -54,8 +58,9 @@ def load_split(dataset, data_dir, train, split=None, num_images=None):
         A `Split`.
 
     Raises:
-        ValueError: For an unknown dataset or split, one without images or labels, or records that are to be
-            counted and cannot be read.
+        MissingSplitError: If the dataset has no such split.
+        ValueError: For an unknown dataset, one without images or labels, or records that are to be counted and cannot
+            be read.
     """
     data_dir = os.fspath(data_dir)
     if dataset == "tfrecord":
@@ -67,7 +72,9 @@ def load_split(dataset, data_dir, train, split=None, num_images=None):
     wanted = [split] if split else (["train"] if train else _EVAL_SPLITS)
     name = next((name for name in wanted if name in available), None)
     if name is None:
-        raise ValueError(f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}.")
+        raise MissingSplitError(
+            f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}."
+        )
     return _tfds_split(dataset, builder, name)
 
 
@@ -140,7 +147,7 @@ def _image_and_label(dataset, info):
 def _tfrecord_split(data_dir, name, num_images):
     files = sorted(tf.io.gfile.glob(os.path.join(data_dir, f"{name}-*")))
     if not files:
-        raise ValueError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
+        raise MissingSplitError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
     if num_images is None:
         shards, images = _IMAGENET.get(name, (None, None))
         numbered = files[0].endswith(f"-of-{shards:05d}") if shards else False
