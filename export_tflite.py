@@ -28,20 +28,21 @@ flags.DEFINE_enum("output", "probabilities", OUTPUTS, "What the files compute.")
 flags.DEFINE_enum("large_kernels", "split", LARGE_KERNELS, "Depthwise kernels of over 25 taps: as sums of small ones.")
 flags.DEFINE_integer("int8_float_parts", 0, "int8: parts kept float, those that lose most by int8.", lower_bound=0)
 flags.DEFINE_string("author", None, "Author of the model, for the files' metadata.")
+flags.DEFINE_string("license", None, "Licence of the model, for the files' metadata.")
 flags.DEFINE_bool("allow_accuracy_drop", False, "Write files that fail their gate, too.")
 flags.DEFINE_integer("latency_runs", 20, "Invocations of each model to time; 0 for none.", lower_bound=0)
 
 
 def main():
-    """Exports as the flags say; returns the exit code."""
+    """Exports as the flags say; returns the exit code, 1 if a file failed its gate."""
     settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
     own = set(Options._fields) - {*Settings._fields, "formats"}
     given = {name: flags.FLAGS[name].value for name in own if name in flags.FLAGS}
     options = Options(formats=tuple(_FORMATS.value), **given)
     settings.check()
     options.check()
-    export_command(command_line.open_model_from_flags(), settings, options)
-    return 0
+    report = export_command(command_line.open_model_from_flags(), settings, options)
+    return 0 if all(row["written"] for row in report["files"]) else 1
 
 
 if __name__ == "__main__":

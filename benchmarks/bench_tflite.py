@@ -13,7 +13,6 @@ from absl import app, flags
 from mixnet_tf import build_model
 from mixnet_tf.export import quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
-from mixnet_tf.export.equalize import channel_units
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 
 _MODELS = flags.DEFINE_list("models", ["mixnet-s", "mixnet-m", "mixnet-l"], "MixNets.")
@@ -33,14 +32,10 @@ def _mixnet(name, scratch):
         f"{name} as written": to_tflite(AsWritten(model), size),
         f"{name} rewritten": to_tflite(InferenceFunction(model, "keep"), size),
     }
-    for is_int8 in (False, True):
-        formats = [f for f in _FORMATS.value if (f in quantize.NEEDS_CALIBRATION) == is_int8]
-        if formats:
-            folder = f"{scratch}/{name}_{is_int8}"
-            units = channel_units(model, images) if is_int8 else None
-            write_saved_model(InferenceFunction(model, "split", units), folder, size, 1, "probabilities")
-            for form in formats:
-                contents[f"{name} split {form}"] = convert(folder, quantize.configure(form, images))
+    folder = f"{scratch}/{name}"
+    write_saved_model(InferenceFunction(model, "split"), folder, size, 1, "probabilities")
+    for form in _FORMATS.value:
+        contents[f"{name} split {form}"] = convert(folder, quantize.configure(form, images))
     return contents
 
 

@@ -24,6 +24,10 @@ _SHARD = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)")
 LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
 
 
+class MissingSplitError(InputError):
+    """A dataset does not have the split that was asked for."""
+
+
 class Split(NamedTuple):
     """One split of a dataset.
 
@@ -65,8 +69,9 @@ def load_split(dataset, data_dir, train, split=None, num_images=None, allow_miss
         A `Split`. Reading an example whose label is no class fails with `LABEL_ERROR`.
 
     Raises:
-        ValueError: For an unknown dataset or split, one without images or labels, shards that are missing, or
-            records that are to be counted and cannot be read.
+        MissingSplitError: If the dataset has no such split.
+        InputError: For an unknown dataset, one without images or labels, shards that are missing, or records that
+            are to be counted and cannot be read.
         ConnectionError: If tfds cannot download the dataset.
     """
     data_dir = os.path.expanduser(data_dir)
@@ -87,7 +92,9 @@ def load_split(dataset, data_dir, train, split=None, num_images=None, allow_miss
 def _first_of(wanted, available, dataset, data_dir):
     name = next((name for name in wanted if name in available), None)
     if name is None:
-        raise InputError(f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}.")
+        raise MissingSplitError(
+            f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}."
+        )
     return name
 
 
@@ -205,7 +212,7 @@ def _example(image, label, example_id, num_classes, first_label=0):
 def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
     files = sorted(tf.io.gfile.glob(os.path.join(data_dir, f"{name}-*")))
     if not files:
-        raise InputError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
+        raise MissingSplitError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
     missing = _missing_shards(files)
     if missing and not allow_missing_shards:
         shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")

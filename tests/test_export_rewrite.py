@@ -10,8 +10,8 @@ import tiny
 
 from mixnet_tf import build_model, layers
 from mixnet_tf.export import runtime
+from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.equalize import channel_units
 from mixnet_tf.export.kernels import MAX_TAPS, cheapest_tiles, depthwise_conv2d
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
@@ -62,22 +62,59 @@ def test_the_rewritten_network_is_keras_to_1e_5_of_probability(model, size):
 
 def test_units_of_the_channels_change_no_probability(model):
     images = tiny.images(4, 33, 33, 3)
-    units = channel_units(model, images)
+    units = Activations(model, images).units()
     assert all(values.max() / values.min() > 5 for values in units.values())
     np.testing.assert_allclose(run(InferenceFunction(model, "keep", units), images), model(images), rtol=0, atol=1e-5)
 
 
 def test_in_their_units_all_channels_of_a_tensor_reach_one(model):
     images = tiny.images(4, 33, 33, 3)
-    units = channel_units(model, images)
+    units = Activations(model, images).units()
     maps = keras.Model(model.input, model.get_layer("block_2_mixconv_bn").output)(images).numpy()
-    np.testing.assert_allclose((np.abs(maps) / units["block_2_mixconv_bn"]).max((0, 1, 2)), 1, rtol=1e-4)
+    np.testing.assert_allclose(
+        (np.abs(maps) / units[model.get_layer("block_2_mixconv_bn")]).max((0, 1, 2)), 1, rtol=1e-4
+    )
 
 
 def test_blocks_that_are_added_up_share_their_units(model):
-    units = channel_units(model, tiny.images(2, 33, 33, 3))
-    assert units["block_2_project_bn"] is not units["block_1_project_bn"] or model.get_layer("block_2_add")
-    np.testing.assert_array_equal(units["block_3_project_bn"], units["block_2_project_bn"])
+    units = Activations(model, tiny.images(2, 33, 33, 3)).units()
+    project = [units[model.get_layer(f"block_{number}_project_bn")] for number in range(4)]
+    np.testing.assert_array_equal(project[3], project[2])
+    assert not np.array_equal(project[1], project[0])
+
+
+def test_units_are_those_of_the_chosen_images_alone(model):
+    images = tiny.images(3, 33, 33, 3)
+    images[1] *= 10
+    alone = Activations(model, images[[0, 2]]).units()
+    for layer, values in Activations(model, images).units([0, 2]).items():
+        np.testing.assert_allclose(values, alone[layer], rtol=1e-5)
+
+
+def test_an_image_scores_the_mean_logarithm_of_its_largest_normalized_values(model):
+    images = tiny.images(3, 33, 33, 3)
+    normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    maps = keras.Model(model.input, [layer.output for layer in normalizations])(images)
+    largest = [np.abs(each).max((1, 2, 3)) for each in maps]
+    np.testing.assert_allclose(Activations(model, images).scores(), np.log(largest).mean(0), rtol=1e-5)
+
+
+def test_an_image_that_overflows_scores_infinity(model):
+    images = tiny.images(2, 33, 33, 3)
+    images[1, 4, 4] = np.nan
+    scores = Activations(model, images).scores()
+    assert np.isfinite(scores[0]) and scores[1] == np.inf
+
+
+def test_scores_and_units_reach_into_a_model_inside_the_model(model):
+    base = build_model(blocks_args=BLOCKS[:3], include_top=False, input_shape=(33, 33, 3))
+    own = keras.Sequential([base, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")])
+    images = tiny.images(3, 33, 33, 3)
+    inside, outside = Activations(base, images), Activations(own, images)
+    np.testing.assert_allclose(outside.scores(), inside.scores(), rtol=1e-5)
+    units = outside.units()
+    assert len(units) == len(inside.units()) > 5
+    np.testing.assert_allclose(run(InferenceFunction(own, "keep", units), images), own(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [7, 9, 11, 13])

@@ -4,15 +4,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from mixnet_tf.data import MissingSplitError
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images
 from mixnet_tf.export.target import target_model
-from mixnet_tf.imagenet import imagenet_labels
+from mixnet_tf.imagenet import CLASSES, imagenet_labels
 from mixnet_tf.labels import read_labels
 from mixnet_tf.recipe import recipe_for
-
-_IMAGENET = ("imagenet2012", "tfrecord")
 
 
 class Settings(NamedTuple):
@@ -69,22 +68,14 @@ def export_command(opened, settings, options):
     names = None if settings.labels is None else read_labels(settings.labels, classes)
     if names is None and config is not None:
         names = config.label_names
-    if names is None and dataset in _IMAGENET:
-        names = imagenet_labels()
 
-    wants_calibration = bool(set(options.formats) & set(quantize.NEEDS_CALIBRATION))
-    calibration = None
-    if settings.images is not None:
-        shown = folder_images(settings.images, size, crop, settings.num_images)
-        if wants_calibration:
-            calibration = folder_images(settings.images, size, crop, settings.calibration_images)
-    else:
-        shown = dataset_images(dataset, settings.data_dir, size, crop, settings.num_images, train=False)
-        if shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes):
-            raise ValueError(f"The model has {classes} classes; dataset {dataset!r} has others.")
-        if wants_calibration:
-            calibration = _calibration(dataset, settings, size, crop)
-        names = names or shown.label_names
+    calibrates = bool(set(options.formats) & set(quantize.NEEDS_CALIBRATION))
+    gather = _of_folder if settings.images is not None else _of_dataset
+    shown, calibration = gather(dataset, settings, size, crop, calibrates)
+    if shown.labels is not None and (
+        shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes)
+    ):
+        raise ValueError(f"The model has {classes} classes; dataset {dataset!r} has others.")
     print(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
     return export_model(
         model,
@@ -92,17 +83,44 @@ def export_command(opened, settings, options):
         shown.images,
         shown.labels,
         calibration_images=None if calibration is None else calibration.images,
-        label_names=names,
+        label_names=names or _names(dataset, shown, classes),
         options=options._replace(crop=crop),
+        notes={"verified_on": shown.source, "calibrated_on": calibration.source if calibration else None},
     )
 
 
-def _calibration(dataset, settings, size, crop):
-    """Images to train on, so that the accuracy is measured on others; where there are none, of the evaluation."""
-    for train in (True, False):
+def _of_folder(_, settings, size, crop, calibrates):
+    """Images to verify with, and others to calibrate with, where that is wanted."""
+    count = settings.num_images + (settings.calibration_images if calibrates else 0)
+    found = folder_images(settings.images, size, crop, count)
+    return found.halves(settings.calibration_images) if calibrates else (found, None)
+
+
+def _of_dataset(dataset, settings, size, crop, calibrates):
+    """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
+
+    def load(count, train):
+        return dataset_images(dataset, settings.data_dir, size, crop, count, train)
+
+    if not calibrates:
+        return load(settings.num_images, False), None
+    try:
+        calibration = load(settings.calibration_images, True)
+    except MissingSplitError:
+        print(f"Dataset {dataset!r} has no training images; int8 is calibrated on some and verified on others.")
+        return load(settings.num_images + settings.calibration_images, False).halves(settings.calibration_images)
+    return load(settings.num_images, False), calibration
+
+
+def _names(dataset, shown, classes):
+    """Names of the classes where neither a file nor a run has any; None if nobody knows them."""
+    if shown.label_names is not None:
+        return shown.label_names
+    if dataset == "imagenet2012" and classes == CLASSES:
         try:
-            return dataset_images(dataset, settings.data_dir, size, crop, settings.calibration_images, train)
-        except ValueError:
-            if not train:
-                raise
+            return imagenet_labels()
+        except ConnectionError:
+            print("ImageNet's names cannot be had here; the files carry none. --labels=FILE gives them.")
+    elif shown.labels is not None:
+        print("The names of the classes are not known; the files carry none. --labels=FILE gives them.")
     return None

@@ -8,6 +8,10 @@ import tensorflow as tf
 INPUT_NAME = "image"
 
 
+class ConversionError(ValueError):
+    """The converter cannot express a model in TFLite's builtin ops."""
+
+
 def write_saved_model(function, folder, image_size, batch_size, output_name, **signatures):
     """Writes a SavedModel whose `serving_default` maps float images to one output.
 
@@ -38,7 +42,7 @@ def to_tflite(function, image_size, batch_size=1, output_name="probabilities"):
         The model's bytes.
 
     Raises:
-        ValueError: As `convert`.
+        ConversionError: As `convert`.
     """
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(function, folder, image_size, batch_size, output_name)
@@ -56,7 +60,7 @@ def convert(folder, configure=None):
         The model's bytes.
 
     Raises:
-        ValueError: If TFLite has no builtin op for something the model computes, with the converter's reason.
+        ConversionError: If TFLite has no builtin op for something the model computes, with the converter's reason.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -70,4 +74,4 @@ def convert(folder, configure=None):
     except Exception as error:  # the converter raises an Exception of its own, not a public one
         lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]
         reason = "; ".join(lines) or str(error).strip().splitlines()[0]
-        raise ValueError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error
+        raise ConversionError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error

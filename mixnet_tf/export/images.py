@@ -21,6 +21,25 @@ class Images(NamedTuple):
     label_names: tuple[str, ...] | None
     source: str  # in words
 
+    def halves(self, num_calibration):
+        """Two sets of different images: to verify with, and to calibrate with.
+
+        Every second image calibrates, up to `num_calibration`, so that images that lie in the order of their classes
+        are spread over both.
+
+        Raises:
+            ValueError: If there are fewer than 2 images.
+        """
+        if len(self.images) < 2:
+            raise ValueError(f"Int8 is calibrated and verified on different images; received {self.source}.")
+        calibrating = np.zeros(len(self.images), bool)
+        calibrating[1::2][:num_calibration] = True
+        return self._chosen(~calibrating), self._chosen(calibrating)
+
+    def _chosen(self, mask):
+        labels = None if self.labels is None else self.labels[mask]
+        return Images(self.images[mask], labels, self.label_names, f"{mask.sum()} of {self.source}")
+
 
 def dataset_images(dataset, data_dir, image_size, crop, count, train):
     """The first images of a split of a dataset.
@@ -34,7 +53,7 @@ def dataset_images(dataset, data_dir, image_size, crop, count, train):
         train: Whether to take the split to train on, the one to calibrate with.
 
     Raises:
-        ValueError: For what `load_split` refuses.
+        MissingSplitError, ValueError: As `load_split`.
     """
     # Of a sample, no shard has to be there.
     split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")

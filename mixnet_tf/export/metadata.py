@@ -26,10 +26,10 @@ def with_metadata(content, *, name, description, licence, author, input_name, ou
         content: The model's bytes.
         name: Of the model.
         description: Of the model, a sentence or two.
-        licence: Of the model.
+        licence: Of the model; None: nothing is said.
         author: Of the model; None: nothing is said.
         input_name: Of the image tensor, RGB in [0, 255].
-        output_name: Of the scores.
+        output_name: Of the scores; those named "probabilities" are said to lie between 0 and 1.
         labels: One name per class; None: no labels.
 
     Returns:
@@ -69,12 +69,15 @@ def _metadata(name, description, licence, author, input_name, output_name, label
             description=(1, builder.CreateString("One label per line, in the order of the scores.")),
             type=(2, _Byte(_TENSOR_AXIS_LABELS)),
         )
+    limits = None
+    if output_name == "probabilities":
+        limits = _table(builder, max=(0, _floats(builder, [1.0])), min=(1, _floats(builder, [0.0])))
     scores = _table(
         builder,
         name=(0, builder.CreateString(output_name)),
         description=(1, builder.CreateString(f"One of the {output_name} per class.")),
         content=(3, _content(builder, _FEATURE_PROPERTIES, _table(builder))),
-        stats=(5, _table(builder, max=(0, _floats(builder, [1.0])), min=(1, _floats(builder, [0.0])))),
+        stats=(5, limits),
         associated_files=(6, None if files is None else _vector(builder, [files])),
     )
     graph = _table(
@@ -88,7 +91,7 @@ def _metadata(name, description, licence, author, input_name, output_name, label
         description=(1, builder.CreateString(description)),
         subgraph_metadata=(3, _vector(builder, [graph])),
         author=(4, None if author is None else builder.CreateString(author)),
-        license=(5, builder.CreateString(licence)),
+        license=(5, None if licence is None else builder.CreateString(licence)),
         min_parser_version=(7, builder.CreateString("1.0.0")),
     )
     builder.Finish(root, b"M001")

@@ -38,11 +38,15 @@ def configure(format_name, calibration_images=None):
 
 
 def representative_dataset(images):
-    """The images one by one, after a black and a white one, as the converter's calibration reads them."""
-    extremes = np.stack([np.zeros_like(images[0]), np.full_like(images[0], 255.0)])
+    """The images one by one, as the converter's calibration reads them.
+
+    Two corner pixels of the first are made black and white, so that the input keeps its range from 0 to 255.
+    """
+    first = np.array(images[0])
+    first[0, 0], first[-1, -1] = 0.0, 255.0
 
     def batches():
-        for image in np.concatenate([extremes, images]):
+        for image in (first, *images[1:]):
             yield {"image": image[np.newaxis]}
 
     return batches

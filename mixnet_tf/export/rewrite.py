@@ -1,7 +1,5 @@
 """A Keras MixNet to the function that a phone runs: the same numbers from fewer, faster ops."""
 
-import functools
-
 import keras
 import tensorflow as tf
 
@@ -9,6 +7,7 @@ from mixnet_tf import layers
 from mixnet_tf.export import convolutions
 from mixnet_tf.export.convolutions import Convolution, Depthwise, value_of
 from mixnet_tf.export.maps import Maps
+from mixnet_tf.export.walk import call, steps, walk
 
 LARGE_KERNELS = ("split", "keep")
 # Keras activations that treat each channel alike, so that they may stand before a concatenation.
@@ -24,12 +23,14 @@ class AsWritten(tf.Module):
 
     def __init__(self, model):
         super().__init__(name="as_written")
-        self._model = model
-        self._variables = [variable.value for variable in model.variables]  # where a SavedModel looks for them
+        # Not an attribute: a SavedModel would hold each layer's own functions, which take longer to write and to
+        # convert than all the rest. The variables it does have to find.
+        self._get_model = lambda: model
+        self._variables = [variable.value for variable in model.variables]
 
     def __call__(self, images):
         """(batch, height, width, 3) to (batch, classes)."""
-        return self._model(images, training=False)
+        return self._get_model()(images, training=False)
 
 
 class InferenceFunction(AsWritten):
@@ -42,8 +43,8 @@ class InferenceFunction(AsWritten):
     Args:
         model: A float32 `keras.Model` that contains a MixNet's layers.
         large_kernels: "split": depthwise kernels of over 25 taps become sums of smaller ones. "keep": they stay.
-        units: Dict from the name of a batch normalization to (channels,), the units to compute its output in, as
-            `equalize.channel_units` gives them; None: 1.
+        units: Dict from a batch normalization to (channels,), the units to compute its output in, as
+            `Activations.units` gives them; None: 1.
 
     Attributes:
         foreign: Names of the layers that are not MixNet's.
@@ -61,33 +62,20 @@ class InferenceFunction(AsWritten):
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ValueError(f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs, not one.")
         self._split = large_kernels == "split"
-        self.foreign = [step.name for step in _steps(model) if _is_foreign(step)]
+        self.foreign = [step.name for step in steps(model) if _is_foreign(step)]
 
     def __call__(self, images):
         """(batch, height, width, 3) to (batch, classes), both float32."""
-        return self._run(self._model, [Maps.of(images)]).plain().whole()
+        return walk(self._get_model(), [Maps.of(images)], self._step).plain().whole()
 
-    def _run(self, model, inputs):
-        if isinstance(model, keras.Sequential):
-            return functools.reduce(lambda value, layer: self._apply(layer, [value]), model.layers, inputs[0])
-        values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
-        for step in model.operations:
-            if isinstance(step, keras.layers.InputLayer):
-                continue
-            inputs = [values.get(id(tensor)) for tensor in _inputs(step)]
-            if None in inputs:  # `input` and `output` are those of a layer's first call
-                raise ValueError(
-                    f"Layer {step.name!r} or one before it is used more than once; the export takes one use."
-                )
-            values[id(step.output)] = value = self._apply(step, inputs)
-            if value not in inputs:
-                value.scope = step.name
-        return values[id(model.outputs[0])]
+    def _step(self, step, inputs):
+        value = self._apply(step, inputs)
+        if value not in inputs:
+            value.scope = step.name
+        return value
 
     def _apply(self, step, inputs):
         folds = isinstance(inputs[0], Convolution) and inputs[0].takes_more
-        if isinstance(step, keras.Sequential) or hasattr(step, "operations"):
-            return self._run(step, inputs)
         if isinstance(step, layers.GroupedConv2D):
             return Convolution(inputs[0], [value_of(kernel) for kernel in step.kernels])
         if isinstance(step, keras.layers.Conv2D) and _is_plain(step):
@@ -96,7 +84,7 @@ class InferenceFunction(AsWritten):
             kernels = [value_of(kernel) for kernel in step.kernels]
             return Depthwise(inputs[0], kernels, step.strides[0], _rates(step), self._split)
         if isinstance(step, layers.BatchNormalization) and folds:
-            return inputs[0].normalized(step).in_units(self._units.get(step.name))
+            return inputs[0].normalized(step).in_units(self._units.get(step))
         if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:
             return inputs[0].activated(step.activation) if folds else convolutions.elementwise(step.activation, *inputs)
         if isinstance(step, layers.SqueezeExcite):
@@ -107,13 +95,7 @@ class InferenceFunction(AsWritten):
             return convolutions.pool(*inputs)
         if type(step) is keras.layers.Dense and step.activation is keras.activations.linear and step.use_bias:
             return convolutions.dense(step, *inputs)
-        return _call(step, inputs)
-
-
-def _call(step, values):
-    """An operation as Keras computes it."""
-    function = keras.Function(_inputs(step), step.output)
-    return Maps.of(function([value.plain().whole() for value in values]))
+        return Maps.of(call(step, [value.plain().whole() for value in inputs]))
 
 
 def _rates(layer):
@@ -126,19 +108,6 @@ def _is_plain(conv):
     options = (conv.padding, conv.dilation_rate, conv.groups, conv.use_bias, conv.data_format)
     linear = conv.activation is keras.activations.linear and conv.strides[0] == conv.strides[1]
     return linear and options == ("same", (1, 1), 1, False, "channels_last")
-
-
-def _inputs(step):
-    return keras.tree.flatten(step.input)
-
-
-def _steps(model):
-    """The operations of a model and of the models inside it."""
-    for step in model.layers if isinstance(model, keras.Sequential) else model.operations:
-        if isinstance(step, keras.Sequential) or hasattr(step, "operations"):
-            yield from _steps(step)
-        elif not isinstance(step, keras.layers.InputLayer):
-            yield step
 
 
 def _is_foreign(step):

@@ -1,6 +1,7 @@
 """Int8 but for the parts of a network that lose most by it, found by measuring each."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -9,13 +10,37 @@ import warnings
 
 import numpy as np
 
+from mixnet_tf import layers
+from mixnet_tf.endpoints import parts
 from mixnet_tf.export import runtime
+from mixnet_tf.export.walk import models
 
 _PROBES = 8  # images that the error is measured on
 _CALIBRATION = 100  # images; the calibration keeps every tensor's range
 
 
-def quantize_selectively(content, images, parts, num_float, input_name="image"):
+def check_float_parts(model, number):
+    """Refuses a number of float parts that a model's int8 form cannot have.
+
+    Raises:
+        ValueError: If `litert-quantizer` is not installed, the model holds no MixNet, or it has fewer parts.
+    """
+    if not importlib.util.find_spec("litert_quantizer"):
+        raise ValueError("int8_float_parts needs the package litert-quantizer: pip install litert-quantizer.")
+    names = part_names(model)
+    if number > len(names):
+        raise ValueError(f"int8_float_parts: expected a number from 0 to {len(names)}; received {number}.")
+
+
+def part_names(model):
+    """The parts of the MixNet that a model is, or has inside it: "stem", "block_0", ..., "head"."""
+    for inner in models(model):
+        if any(isinstance(layer, layers.MixConv) for layer in inner.layers):
+            return list(parts(inner))
+    raise ValueError(f"int8_float_parts: model {model.name!r} holds no MixNet, whose parts could stay float.")
+
+
+def quantize_selectively(content, images, names, num_float, input_name="image"):
     """Quantizes a float32 TFLite model to int8, and leaves the parts with the largest error in float32.
 
     Each part is quantized alone and the error of the model's output measured; that is what it would cost.
@@ -23,25 +48,16 @@ def quantize_selectively(content, images, parts, num_float, input_name="image"):
     Args:
         content: The float32 model's bytes; its tensors' names begin with the parts' layers, as the rewrite names them.
         images: (images, size, size, 3), float32 in [0, 255], to calibrate and measure with.
-        parts: Names such as "stem", "block_0", "head".
+        names: Of the parts, such as "stem", "block_0", "head".
         num_float: How many parts stay float.
         input_name: Of the signature's input.
 
     Returns:
         (the model's bytes with float input and output, dict from each part to its mean squared error, the worst
         first: the first `num_float` are float).
-
-    Raises:
-        ValueError: If `litert-quantizer` is not installed, or there are fewer parts.
     """
-    try:
-        from litert_quantizer import quantizer, recipe
-    except ImportError as error:
-        raise ValueError(
-            "int8_float_parts needs the package litert-quantizer: pip install litert-quantizer."
-        ) from error
-    if not 0 <= num_float <= len(parts):
-        raise ValueError(f"int8_float_parts: expected a number from 0 to {len(parts)}; received {num_float}.")
+    from litert_quantizer import quantizer, recipe
+
     [whole] = recipe.static_wi8_ai8()
     float_ends = [{**_kept_float(whole, ".*"), "operation": end} for end in ("INPUT", "OUTPUT")]
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +75,7 @@ def quantize_selectively(content, images, parts, num_float, input_name="image"):
         probes = images[:_PROBES]
         expected = runtime.predict(content, probes)
         errors = {}
-        for part in parts:
+        for part in names:
             alone = quantized([{**whole, "regex": _scope(part)}])
             errors[part] = float(np.square(runtime.predict(alone, probes) - expected).mean())
         errors = dict(sorted(errors.items(), key=lambda item: -item[1]))

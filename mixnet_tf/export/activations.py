@@ -1,0 +1,97 @@
+"""How large a network's activations become: which images are typical, and units that suit int8."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf import layers
+from mixnet_tf.export.walk import call, walk
+
+_BATCH = 16  # images
+_SMALLEST = 1e-3  # of a tensor's largest unit; a channel that is always zero has none of its own
+
+
+class Activations:
+    """The largest absolute values behind each batch normalization of a model, for each of some images.
+
+    Args:
+        model: A `keras.Model`; MixNet's layers may lie in models inside it.
+        images: (images, size, size, 3), float32 in [0, 255].
+
+    Attributes:
+        largest: Dict from a batch normalization, or an addition of several, to (images, channels).
+    """
+
+    def __init__(self, model, images):
+        self._added = {}  # a layer -> an addition that it reaches without a layer between
+        steps = []
+        spec = tf.TensorSpec((None, *images.shape[1:]), tf.float32)
+
+        @tf.function(input_signature=[spec], autograph=False)  # one tracing, so each step is met once
+        def largest(batch):
+            found = []
+
+            def apply(step, inputs):
+                tensors, sources = zip(*inputs, strict=True)
+                output = call(step, list(tensors))
+                if _is_sum_of(step, sources):
+                    self._added |= dict.fromkeys(sources, step)
+                elif not isinstance(step, keras.layers.BatchNormalization):
+                    return output, None
+                steps.append(step)
+                found.append(tf.reduce_max(tf.abs(output), list(range(1, len(output.shape) - 1))))
+                return output, step
+
+            walk(model, [(batch, None)], apply)
+            return found
+
+        batches = [largest(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+        values = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+        self.largest = dict(zip(steps, values, strict=True))
+        self._num_images = len(images)
+
+    def scores(self):
+        """How far each image drives the network: the mean over all batch normalizations of log(largest value).
+
+        Returns:
+            (images,), infinite where a value is not finite; 0 for a model without batch normalization.
+        """
+        normalizations = [v.max(-1) for step, v in self.largest.items() if not isinstance(step, keras.layers.Add)]
+        if not normalizations:
+            return np.zeros(self._num_images)
+        logs = np.log(np.maximum(normalizations, np.finfo(np.float32).tiny))
+        return np.nan_to_num(logs.mean(0), nan=np.inf)
+
+    def units(self, chosen=slice(None)):
+        """The largest absolute value of each channel behind each batch normalization of a MixNet.
+
+        Int8 has one scale for a whole tensor, so a channel a hundred times smaller than another keeps no digits.
+        Computed in units of its own range, each channel uses all of them: exact in real numbers, folded into the
+        kernels before and after, and free but for swish, whose sigmoid needs the channel as it was. Blocks that are
+        added up share their units.
+
+        Args:
+            chosen: Indices of the images to take them from.
+
+        Returns:
+            Dict from a batch normalization to float64 (channels,), all above 0.
+
+        Source: cross-layer equalization, arXiv:1906.04721, section 4.1, by measured ranges; the way through swish is
+        ours.
+        """
+        by_end = {}
+        for step, values in self.largest.items():
+            end = self._last_sum(step)
+            by_end[end] = np.maximum(by_end.get(end, 0.0), values[chosen].max(0).astype(np.float64))
+        units = {end: np.maximum(values, _SMALLEST * values.max()) for end, values in by_end.items()}
+        normalizations = [step for step in self.largest if isinstance(step, layers.BatchNormalization)]
+        return {step: units[self._last_sum(step)] for step in normalizations if units[self._last_sum(step)].max() > 0}
+
+    def _last_sum(self, step):
+        while step in self._added:
+            step = self._added[step]
+        return step
+
+
+def _is_sum_of(step, sources):
+    return isinstance(step, keras.layers.Add) and None not in sources

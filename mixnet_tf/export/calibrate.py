@@ -1,0 +1,110 @@
+"""Which calibration images and which graph int8 takes: those whose int8 form is nearest to Keras."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mixnet_tf.export import runtime
+from mixnet_tf.export.activations import Activations
+
+SHARES = (1.0, 0.95, 0.9, 0.8)  # of the calibration images that may be kept, those with the smallest activations
+_NEAR = 0.02  # mean distance from Keras at which the search ends: trained networks lost no accuracy there
+_UNITS_GAIN = 0.5  # units cost a fifth of the latency: their error must be below this part of the plain graph's
+_KERAS_BATCH = 32  # images
+
+
+class Calibration(NamedTuple):
+    """How int8 is calibrated, and how near it comes to Keras."""
+
+    images: np.ndarray  # those whose ranges are taken
+    units: dict  # of the channels, as `Activations.units` gives them; empty: as they are
+    kept: float  # share of the calibration images
+    left_out: int  # images
+    error: float  # as `distance` measures it, on all calibration images
+    content: bytes  # the int8 model
+
+    def summary(self):
+        """What the report says of it."""
+        return {
+            "images": len(self.images) + self.left_out,
+            "kept": self.kept,
+            "left_out": self.left_out,
+            "channel_units": bool(self.units),
+            "distance_from_keras": self.error,
+        }
+
+
+def calibrate(model, images, convert, logits=False):
+    """The calibration whose int8 model is nearest to Keras.
+
+    The converter takes each tensor's range from the largest value over all images it sees, so a few images that drive
+    the network far coarsen all others. How many to leave out is judged on all of them: by the distance of the int8
+    model's probabilities from Keras'. Each candidate costs a conversion, so the search ends at one that is near enough.
+
+    Args:
+        model: The Keras model.
+        images: (images, size, size, 3), float32 in [0, 255].
+        convert: A function (units, images) to the bytes of an int8 model with float input and output.
+        logits: Whether the models give logits.
+
+    Returns:
+        A `Calibration`.
+    """
+    expected = model.predict(images, batch_size=_KERAS_BATCH, verbose=0)
+    activations = Activations(model, images)
+    by_score = np.argsort(activations.scores(), kind="stable")
+
+    def candidate(count, in_units):
+        chosen = np.sort(by_score[:count])
+        units = activations.units(chosen) if in_units else {}
+        content = convert(units, images[chosen])
+        error = distance(runtime.predict(content, images), expected, logits)
+        error = math.inf if math.isnan(error) else error  # so that it never wins
+        found = Calibration(images[chosen], units, count / len(images), len(images) - count, error, content)
+        print(f"int8: {_described(found, len(images))}: distance from Keras {error:.4f}", flush=True)
+        return found
+
+    counts = dict.fromkeys(max(1, round(share * len(images))) for share in SHARES)
+    tried = []
+    for count in counts:
+        tried.append(candidate(count, False))
+        if tried[-1].error < _NEAR:
+            break
+    best = min(tried, key=lambda found: found.error)  # the first of equals: it leaves out the fewest
+    if not best.error < _NEAR:
+        in_units = candidate(len(best.images), True)
+        best = in_units if in_units.error < _UNITS_GAIN * best.error else best
+    if best.left_out:
+        print(
+            f"int8: {best.left_out} of {len(images)} calibration images are left out: their activations are the "
+            "largest, and one range for all would leave the others fewer steps.",
+            flush=True,
+        )
+    return best
+
+
+def distance(actual, expected, logits=False):
+    """The mean total variation distance of a model's probabilities from Keras'.
+
+    It lies between 0 and 1 for each image, as a wrong answer does: images that no range suits count, but no more than
+    others. It sees differences that leave the top-1 unchanged.
+
+    Args:
+        actual: (images, classes).
+        expected: The same of Keras.
+        logits: Whether both are logits.
+    """
+    if logits:
+        actual, expected = _softmax(actual), _softmax(expected)
+    return float(np.minimum(0.5 * np.abs(actual - expected).sum(-1), 1.0).mean())
+
+
+def _softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _described(calibration, total):
+    units = "channels in their own units" if calibration.units else "channels as they are"
+    return f"{len(calibration.images)} of {total} images, {units}"

@@ -1,0 +1,62 @@
+"""A Keras model in the TFLite formats: its rewritten graphs, each written once, converted."""
+
+import os
+
+from mixnet_tf.export import quantize
+from mixnet_tf.export.calibrate import calibrate
+from mixnet_tf.export.convert import convert, write_saved_model
+from mixnet_tf.export.rewrite import InferenceFunction
+from mixnet_tf.export.selective import part_names, quantize_selectively
+
+
+class Graphs:
+    """A model to convert.
+
+    Args:
+        model: What `target_model` returned.
+        options: An `export.Options`.
+        images: (images, size, size, 3), float32 in [0, 255], to calibrate int8 with; None without int8.
+        scratch: A folder for SavedModels.
+
+    Attributes:
+        calibration: The `Calibration` of the int8 formats, once one was converted.
+    """
+
+    def __init__(self, model, options, images, scratch):
+        self._model, self._options, self._images, self._scratch = model, options, images, scratch
+        self._folders = {}
+        self.calibration = None
+
+    def convert(self, format_name):
+        """The model's bytes in a format."""
+        if format_name not in quantize.NEEDS_CALIBRATION:
+            return convert(self._folder({}), quantize.configure(format_name))
+        if self.calibration is None:
+            logits = self._options.output == "logits"
+            self.calibration = calibrate(self._model, self._images, self._int8, logits)
+        if format_name == "int8":
+            return self._selectively() if self._options.int8_float_parts else self.calibration.content
+        configure = quantize.configure(format_name, self.calibration.images)
+        return convert(self._folder(self.calibration.units), configure)
+
+    def _int8(self, units, images):
+        return convert(self._folder(units), quantize.configure("int8", images))
+
+    def _folder(self, units):
+        """The SavedModel of the graph in the channels' units, or with none as they are."""
+        kind = "in_units" if units else "plain"
+        if kind not in self._folders:
+            function = InferenceFunction(self._model, self._options.large_kernels, units)
+            folder = self._folders[kind] = os.path.join(self._scratch, kind)
+            size, batch = self._model.input_shape[1], self._options.batch_size or None
+            write_saved_model(function, folder, size, batch, self._options.output)
+        return self._folders[kind]
+
+    def _selectively(self):
+        number = self._options.int8_float_parts
+        content = convert(self._folder(self.calibration.units))
+        names = part_names(self._model)
+        content, errors = quantize_selectively(content, self.calibration.images, names, number)
+        for place, (part, error) in enumerate(errors.items()):
+            print(f"int8: {part:<10} alone: mean squared error {error:.1e}{', stays float' if place < number else ''}")
+        return content

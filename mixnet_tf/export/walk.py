@@ -1,0 +1,68 @@
+"""A Keras model's operations in their order, those of the models inside it included."""
+
+import functools
+
+import keras
+
+
+def walk(model, inputs, apply):
+    """Computes a model by a function of one's own for each operation.
+
+    Args:
+        model: A functional or sequential `keras.Model` of one output.
+        inputs: A list of values, one per input of the model.
+        apply: A function (operation, list of values) to a value; a model inside the model is never given to it, its
+            operations are.
+
+    Returns:
+        The value of the model's output.
+
+    Raises:
+        ValueError: For an operation that the model uses twice.
+    """
+    if isinstance(model, keras.Sequential):
+        return functools.reduce(lambda value, layer: _step(layer, [value], apply), model.layers, inputs[0])
+    values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
+    for step in model.operations:
+        if isinstance(step, keras.layers.InputLayer):
+            continue
+        if any(id(tensor) not in values for tensor in inputs_of(step)):
+            # `input` and `output` are those of a layer's first call.
+            raise ValueError(f"Layer {step.name!r} or one before it is used more than once; the export takes one use.")
+        values[id(step.output)] = _step(step, [values[id(tensor)] for tensor in inputs_of(step)], apply)
+    return values[id(model.outputs[0])]
+
+
+def _step(step, inputs, apply):
+    return walk(step, inputs, apply) if _is_model(step) else apply(step, inputs)
+
+
+def steps(model):
+    """The operations of a model and of the models inside it."""
+    for step in model.layers if isinstance(model, keras.Sequential) else model.operations:
+        if _is_model(step):
+            yield from steps(step)
+        elif not isinstance(step, keras.layers.InputLayer):
+            yield step
+
+
+def models(model):
+    """A model and the models inside it, the outer ones first."""
+    yield model
+    for layer in model.layers:
+        if _is_model(layer):
+            yield from models(layer)
+
+
+def inputs_of(step):
+    """The symbolic inputs of an operation, a list."""
+    return keras.tree.flatten(step.input)
+
+
+def call(step, tensors):
+    """An operation as Keras computes it in inference."""
+    return keras.Function(inputs_of(step), step.output)(tensors)
+
+
+def _is_model(step):
+    return isinstance(step, keras.Sequential) or hasattr(step, "operations")
