@@ -1,5 +1,7 @@
 """Exports a trained MixNet for phones and servers: python export_tflite.py --model_dir=DIR --output_dir=OUT."""
 
+import os
+
 from absl import flags
 
 import mixnet_launch  # noqa: F401 (before TensorFlow)
@@ -8,6 +10,7 @@ from mixnet_tf.export.command import Settings, export_command
 from mixnet_tf.export.export import FORMATS, Options
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
+from mixnet_tf.screen import command_screen
 
 _FORMATS = flags.DEFINE_list("formats", ["fp32"], f"Some of {', '.join(FORMATS)}; int8_full has uint8 inputs, outputs.")
 
@@ -41,8 +44,13 @@ def main():
     options = Options(formats=tuple(_FORMATS.value), **given)
     settings.check()
     options.check()
-    report = export_command(command_line.open_model_from_flags(), settings, options)
-    return 0 if all(row["written"] for row in report["files"]) else 1
+    screen = command_screen()
+    report = export_command(command_line.open_model_from_flags(), settings, options, screen)
+    written = [os.path.join(settings.output_dir, row["file"]) for row in report["files"] if row["written"]]
+    if written:
+        screen.say(f"Wrote {', '.join(written)}.")
+        screen.say(f"Next: put {written[0]} into an app, as docs/DEPLOYMENT.md shows for Android and Python.")
+    return 0 if len(written) == len(report["files"]) else 1
 
 
 if __name__ == "__main__":

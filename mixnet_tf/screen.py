@@ -28,6 +28,10 @@ class Phase:
             self._bar.set_postfix_str(words, refresh=False)
             self._bar.update(done - self._bar.n)
 
+    def advance(self):
+        """Notes that one more unit is done."""
+        self._bar.update(1)
+
     def describe(self, words):
         """Notes what is done just now, beside the count."""
         if not self._bar.disable:

@@ -16,6 +16,7 @@ from mixnet_tf.export.convert import ConversionError
 from mixnet_tf.export.export import Options, export_model
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.metadata import with_metadata
+from mixnet_tf.screen import command_screen
 
 
 def test_every_format_is_written_verified_and_reported(exported):
@@ -85,8 +86,9 @@ def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_pa
     pytest.importorskip("litert_quantizer")
     options = Options(formats=("int8",), int8_float_parts=1, latency_runs=0)
     images, labels = digits[False].images[:40], digits[False].labels[:40]
+    calibration, screen = digits[True].images[:20], command_screen()
     [found] = export_model(
-        trained, str(tmp_path), images, labels, calibration_images=digits[True].images[:20], options=options
+        trained, str(tmp_path), images, labels, calibration_images=calibration, options=options, screen=screen
     )["files"]
     errors = [
         float(line.split("error ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines() if "alone" in line
@@ -98,9 +100,7 @@ def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_pa
     assert {"int8", "float32"} <= kinds and found["accuracy_drop"] <= 1 / 40
 
 
-def test_a_format_that_fails_leaves_the_others_and_sets_its_older_file_aside(
-    trained, tmp_path, digits, monkeypatch, capsys
-):
+def test_a_format_that_fails_leaves_the_others_and_sets_its_older_file_aside(trained, tmp_path, digits, monkeypatch):
     monkeypatch.setitem(report._LEAST_AGREEMENT, "fp16", 1.1)
     (tmp_path / f"mixnet_t_{SIZE}_fp16.tflite").write_bytes(b"an older export")
     images, options = digits[False].images[:4], Options(formats=("fp16", "fp32"), latency_runs=0)
@@ -112,7 +112,7 @@ def test_a_format_that_fails_leaves_the_others_and_sets_its_older_file_aside(
     failed, passed = result["files"]
     assert not failed["written"] and failed["failures"] and failed["older_file"] == f"mixnet_t_{SIZE}_fp16.tflite.old"
     assert passed["written"] and not passed["failures"]
-    out = capsys.readouterr().out
+    out = report.text(result, len(images))
     assert "Not written: fp16: top-1 is Keras' for 100.00% of the images" in out and "--allow_accuracy_drop" in out
 
 

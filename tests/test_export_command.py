@@ -76,6 +76,7 @@ def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(crop, trained
         seen.update(kwargs, images=images)
 
     monkeypatch.setattr("mixnet_tf.export.command.export_model", export_model)
+    monkeypatch.setattr("mixnet_tf.export.command.text", lambda *_: "")
     settings = Settings("never", images=str(tmp_path), crop=crop)
     export_command(Opened(trained, "model.keras", None), settings, Options(formats=("fp32", "int8")))
     expected = [folder_images(str(tmp_path), SIZE, cropped, None).images for cropped in (crop, not crop)]

@@ -10,6 +10,7 @@ from mixnet_tf.export import calibrate, quantize, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.export import Options
 from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.screen import command_screen
 
 # No photograph is like this: each channel of each pixel is 0 or 255. It drives the classifier far.
 RUNAWAY = 255.0 * np.random.default_rng(0).integers(0, 2, (SIZE, SIZE, 3))
@@ -30,7 +31,7 @@ def calibration_images(digits):
 
 
 def graphs(model, images, folder, **options):
-    return Graphs(model, Options(formats=("int8",), **options), images, str(folder))
+    return Graphs(model, Options(formats=("int8",), **options), images, str(folder), command_screen())
 
 
 def among(images, *odd):

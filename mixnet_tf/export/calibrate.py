@@ -7,6 +7,7 @@ import numpy as np
 
 from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
+from mixnet_tf.screen import SILENT
 
 SHARES = (1.0, 0.95, 0.9, 0.8)  # of the calibration images that may be kept, those with the smallest activations
 _NEAR = 0.02  # mean distance from Keras at which the search ends: trained networks lost no accuracy there
@@ -35,7 +36,7 @@ class Calibration(NamedTuple):
         }
 
 
-def calibrate(model, images, convert, logits=False):
+def calibrate(model, images, convert, logits=False, screen=SILENT):
     """The calibration whose int8 model is nearest to Keras.
 
     The converter takes each tensor's range from the largest value over all images it sees, so a few images that drive
@@ -45,25 +46,29 @@ def calibrate(model, images, convert, logits=False):
     Args:
         model: The Keras model.
         images: (images, size, size, 3), float32 in [0, 255].
-        convert: A function (units, images) to the bytes of an int8 model with float input and output.
+        convert: A function (units, images, seen) to the bytes of an int8 model with float input and output; it calls
+            `seen` for each image.
         logits: Whether the models give logits.
+        screen: A `screen.Screen`.
 
     Returns:
         A `Calibration`.
     """
-    expected = model.predict(images, batch_size=_KERAS_BATCH, verbose=0)
-    activations = Activations(model, images)
+    with screen.phase(f"int8: measuring the activations of {len(images)} calibration images"):
+        expected = model.predict(images, batch_size=_KERAS_BATCH, verbose=0)
+        activations = Activations(model, images)
     by_score = np.argsort(activations.scores(), kind="stable")
 
     def candidate(count, in_units):
         chosen = np.sort(by_score[:count])
         units = activations.units(chosen) if in_units else {}
-        content = convert(units, images[chosen])
-        error = distance(runtime.predict(content, images), expected, logits)
-        error = math.inf if math.isnan(error) else error  # so that it never wins
-        found = Calibration(images[chosen], units, count / len(images), len(images) - count, error, content)
-        print(f"int8: {_described(found, len(images))}: distance from Keras {error:.4f}", flush=True)
-        return found
+        name = f"int8: {count} of {len(images)} images, channels {'in their own units' if units else 'as they are'}"
+        with screen.phase(name, count + len(images), "images") as phase:
+            content = convert(units, images[chosen], phase.advance)
+            error = distance(runtime.predict(content, images, seen=phase.advance), expected, logits)
+            error = math.inf if math.isnan(error) else error  # so that it never wins
+            phase.describe(f"distance from Keras {error:.4f}")
+        return Calibration(images[chosen], units, count / len(images), len(images) - count, error, content)
 
     counts = dict.fromkeys(max(1, round(share * len(images))) for share in SHARES)
     tried = []
@@ -76,10 +81,9 @@ def calibrate(model, images, convert, logits=False):
         in_units = candidate(len(best.images), True)
         best = in_units if in_units.error < _UNITS_GAIN * best.error else best
     if best.left_out:
-        print(
+        screen.say(
             f"int8: {best.left_out} of {len(images)} calibration images are left out: their activations are the "
-            "largest, and one range for all would leave the others fewer steps.",
-            flush=True,
+            "largest, and one range for all would leave the others fewer steps."
         )
     return best
 
@@ -103,8 +107,3 @@ def distance(actual, expected, logits=False):
 def _softmax(logits):
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
-
-
-def _described(calibration, total):
-    units = "channels in their own units" if calibration.units else "channels as they are"
-    return f"{len(calibration.images)} of {total} images, {units}"

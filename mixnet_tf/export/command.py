@@ -5,13 +5,16 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mixnet_tf.data import MissingSplitError
+from mixnet_tf.errors import InputError
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images
+from mixnet_tf.export.report import text
 from mixnet_tf.export.target import target_model
 from mixnet_tf.imagenet import CLASSES, imagenet_labels
 from mixnet_tf.labels import read_labels
 from mixnet_tf.recipe import recipe_for
+from mixnet_tf.screen import SILENT
 
 
 class Settings(NamedTuple):
@@ -33,19 +36,20 @@ class Settings(NamedTuple):
             ValueError: For settings that contradict each other, or a folder that is not there.
         """
         if self.dataset is not None and self.images is not None:
-            raise ValueError("Give --dataset or --images, not both.")
+            raise InputError("Give --dataset or --images, not both.")
         if self.images is not None and not tf.io.gfile.isdir(self.images):
-            raise ValueError(f"--images: there is no folder {self.images}.")
+            raise InputError(f"--images: there is no folder {self.images}.")
         return self
 
 
-def export_command(opened, settings, options):
+def export_command(opened, settings, options, screen=SILENT):
     """Gathers images and labels for a model, and exports it.
 
     Args:
         opened: A `mixnet_tf.saved.Opened`.
         settings: `Settings`.
         options: An `export.Options`; its crop is that of the settings.
+        screen: A `screen.Screen`.
 
     Returns:
         The report of `export_model`.
@@ -59,10 +63,10 @@ def export_command(opened, settings, options):
     dataset = settings.dataset
     if dataset is None and settings.images is None:
         if config is None:
-            raise ValueError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
+            raise InputError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
         dataset = config.dataset
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
-    print(f"Exporting {opened.source}.")
+    screen.say(f"Exporting {opened.source}.")
     recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
     crop = recipe.crop if settings.crop is None else settings.crop
     names = None if settings.labels is None else read_labels(settings.labels, classes)
@@ -71,22 +75,26 @@ def export_command(opened, settings, options):
 
     calibrates = bool(set(options.formats) & set(quantize.NEEDS_CALIBRATION))
     gather = _of_folder if settings.images is not None else _of_dataset
-    shown, calibration = gather(dataset, settings, size, crop, calibrates)
+    with screen.phase("Reading images"):
+        shown, calibration = gather(dataset, settings, size, crop, calibrates)
     if shown.labels is not None and (
         shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes)
     ):
-        raise ValueError(f"The model has {classes} classes; dataset {dataset!r} has others.")
-    print(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
-    return export_model(
+        raise InputError(f"The model has {classes} classes; dataset {dataset!r} has others.")
+    screen.say(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
+    report = export_model(
         model,
         settings.output_dir,
         shown.images,
         shown.labels,
         calibration_images=None if calibration is None else calibration.images,
-        label_names=names or _names(dataset, shown, classes),
+        label_names=names or _names(dataset, shown, classes, screen),
         options=options._replace(crop=crop),
         notes={"verified_on": shown.source, "calibrated_on": calibration.source if calibration else None},
+        screen=screen,
     )
+    screen.say(text(report, len(shown.images)))
+    return report
 
 
 def _of_folder(_, settings, size, crop, calibrates):
@@ -107,12 +115,11 @@ def _of_dataset(dataset, settings, size, crop, calibrates):
     try:
         calibration = load(settings.calibration_images, True)
     except MissingSplitError:
-        print(f"Dataset {dataset!r} has no training images; int8 is calibrated on some and verified on others.")
         return load(settings.num_images + settings.calibration_images, False).halves(settings.calibration_images)
     return load(settings.num_images, False), calibration
 
 
-def _names(dataset, shown, classes):
+def _names(dataset, shown, classes, screen):
     """Names of the classes where neither a file nor a run has any; None if nobody knows them."""
     if shown.label_names is not None:
         return shown.label_names
@@ -120,7 +127,7 @@ def _names(dataset, shown, classes):
         try:
             return imagenet_labels()
         except ConnectionError:
-            print("ImageNet's names cannot be had here; the files carry none. --labels=FILE gives them.")
+            screen.say("ImageNet's names cannot be had here; the files carry none. --labels=FILE gives them.")
     elif shown.labels is not None:
-        print("The names of the classes are not known; the files carry none. --labels=FILE gives them.")
+        screen.say("The names of the classes are not known; the files carry none. --labels=FILE gives them.")
     return None

@@ -82,7 +82,7 @@ class Convolution(Maps):
             # As a convolution of one tap: in int8 it has a scale per channel, where a vector has one for all.
             units = self.units[start:end].astype(np.float32).reshape(1, 1, -1, 1)
             return tensor * tf.sigmoid(tf.nn.depthwise_conv2d(tensor, units, (1, 1, 1, 1), "SAME"))
-        return tensor if self._activation is None else self._activation(tensor)
+        return tensor if self._activation is None else _activate(self._activation, tensor)
 
 
 class Depthwise(Convolution):
@@ -113,10 +113,15 @@ class Depthwise(Convolution):
         return tensors
 
 
+def _activate(function, tensor):
+    # TensorFlow's swish has a gradient of its own, which a SavedModel would hold.
+    return tensor * tf.sigmoid(tensor) if function is keras.activations.silu else function(tensor)
+
+
 def elementwise(function, value):
     """An elementwise function of the pieces."""
     value = value.plain()
-    return Maps(value.channels, lambda edges: [function(tensor) for tensor in value.pieces(edges)])
+    return Maps(value.channels, lambda edges: [_activate(function, tensor) for tensor in value.pieces(edges)])
 
 
 def squeeze_excite(layer, value):
@@ -127,7 +132,7 @@ def squeeze_excite(layer, value):
     def emit(edges):
         pieces = value.pieces(edges)
         means = concat([tf.reduce_mean(tensor, (1, 2), keepdims=True) for tensor in pieces])
-        squeezed = reduce.activation(tf.nn.conv2d(means, kernel, 1, "SAME") + value_of(reduce.bias))
+        squeezed = _activate(reduce.activation, tf.nn.conv2d(means, kernel, 1, "SAME") + value_of(reduce.bias))
         gated = []
         for tensor, (start, end) in zip(pieces, itertools.pairwise(value.edges), strict=True):
             gate = tf.nn.conv2d(squeezed, value_of(expand.kernel)[..., start:end], 1, "SAME")

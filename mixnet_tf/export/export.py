@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
 from mixnet_tf.export import publish, quantize, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError, to_tflite
 from mixnet_tf.export.graphs import Graphs
@@ -16,6 +17,7 @@ from mixnet_tf.export.rewrite import LARGE_KERNELS, AsWritten, InferenceFunction
 from mixnet_tf.export.selective import check_float_parts
 from mixnet_tf.export.serving import predict_saved_model, write_serving_model
 from mixnet_tf.export.target import OUTPUTS, target_model
+from mixnet_tf.screen import SILENT
 
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
 REPORT_FILE = "report.json"
@@ -44,22 +46,31 @@ class Options(NamedTuple):
         """
         unknown = sorted(set(self.formats) - set(FORMATS))
         if unknown or not self.formats or len(set(self.formats)) < len(self.formats):
-            raise ValueError(f"formats: expected some of {list(FORMATS)}, each once; received {list(self.formats)}.")
+            raise InputError(f"formats: expected some of {list(FORMATS)}, each once; received {list(self.formats)}.")
         for name, allowed in (("large_kernels", LARGE_KERNELS), ("output", OUTPUTS)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}; received {getattr(self, name)!r}.")
+                raise InputError(f"{name}: expected one of {allowed}; received {getattr(self, name)!r}.")
         for name in ("batch_size", "latency_runs", "int8_float_parts"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected a whole number from 0; received {getattr(self, name)!r}.")
+                raise InputError(f"{name}: expected a whole number from 0; received {getattr(self, name)!r}.")
         if self.int8_float_parts and "int8" not in self.formats:
-            raise ValueError(f"int8_float_parts goes with the format int8; received formats {list(self.formats)}.")
+            raise InputError(f"int8_float_parts goes with the format int8; received formats {list(self.formats)}.")
         return self
 
 
 def export_model(
-    model, output_dir, images, labels=None, *, calibration_images=None, label_names=None, options=None, notes=None
+    model,
+    output_dir,
+    images,
+    labels=None,
+    *,
+    calibration_images=None,
+    label_names=None,
+    options=None,
+    notes=None,
+    screen=SILENT,
 ):
-    """Writes a model in each format, verified, with `labels.txt` and `report.json`, and prints the report.
+    """Writes a model in each format, verified, with `labels.txt` and `report.json`.
 
     A format that fails its gate is not written, and an older file of its name is renamed `.old`; the others are.
 
@@ -72,6 +83,7 @@ def export_model(
         label_names: A name for each class; None: the files carry none.
         options: `Options`; None for the defaults.
         notes: A dict of further entries of the report, such as where the images are from.
+        screen: A `screen.Screen`.
 
     Returns:
         The report, a dict, as written to `report.json`; `written` of each entry of `files` says whether its gate let it
@@ -85,25 +97,26 @@ def export_model(
     foreign = _checked(target, images, calibration_images, label_names, options)
     publish.check_writable(output_dir)
     if foreign:
-        print(f"Not MixNet's, exported as they are: {', '.join(foreign)}.")
+        screen.say(f"Not MixNet's, exported as they are: {', '.join(foreign)}.")
 
-    expected = target.predict(images, batch_size=_KERAS_BATCH, verbose=0)
+    with screen.phase(f"Keras: classifying {len(images)} images"):
+        expected = target.predict(images, batch_size=_KERAS_BATCH, verbose=0)
     largest = 1.0 if options.output == "probabilities" else float(np.abs(expected).max())
     stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{target.input_shape[1]}")
     rows, contents = [], {}
     with tempfile.TemporaryDirectory() as scratch:
-        graphs = Graphs(target, options, calibration_images, scratch)
+        graphs = Graphs(target, options, calibration_images, scratch, screen)
         for format_name in options.formats:
-            print(f"{format_name}: converting ...", flush=True)
             if format_name == "saved_model":
                 path = f"{stem}_saved_model"
-                row = _saved_model(target, path, images, options)
+                with screen.phase("saved_model: writing and verifying"):
+                    row = _saved_model(target, path, images, options)
             else:
                 path = f"{stem}_{format_name}.tflite"
-                row = _tflite(graphs, format_name, images, label_names, model.name, options, contents)
+                row = _tflite(graphs, format_name, images, label_names, model.name, options, contents, screen)
             row = {"format": format_name, "file": os.path.basename(path), **row}
             rows.append(_judged(row, path, expected, labels, largest, options))
-    _add_latencies(rows, contents, target, options)
+    _add_latencies(rows, contents, target, options, screen)
 
     result = {
         "model": model.name,
@@ -119,7 +132,6 @@ def export_model(
         "files": rows,
     }
     _publish(result, output_dir, contents, label_names)
-    print(report.text(result, len(images)), flush=True)
     return result
 
 
@@ -127,19 +139,19 @@ def _checked(target, images, calibration_images, label_names, options):
     """The names of the layers that are not MixNet's, after all that can be refused without work was."""
     size, classes = target.input_shape[1], target.output_shape[-1]
     if label_names is not None and len(label_names) != classes:
-        raise ValueError(f"{len(label_names)} labels do not fit a model of {classes} classes.")
+        raise InputError(f"{len(label_names)} labels do not fit a model of {classes} classes.")
     needs_calibration = set(options.formats) & set(quantize.NEEDS_CALIBRATION)
     if needs_calibration and (calibration_images is None or not len(calibration_images)):
-        raise ValueError("The int8 formats need calibration images; give a dataset or a folder of images.")
+        raise InputError("The int8 formats need calibration images; give a dataset or a folder of images.")
     for given in (images, calibration_images) if needs_calibration else (images,):
         if len(given) == 0 or tuple(given.shape[1:]) != (size, size, 3):
-            raise ValueError(f"The model takes {size}x{size} RGB images; received {tuple(given.shape)}.")
+            raise InputError(f"The model takes {size}x{size} RGB images; received {tuple(given.shape)}.")
     if options.int8_float_parts:
         check_float_parts(target, options.int8_float_parts)
     return InferenceFunction(target, options.large_kernels).foreign
 
 
-def _tflite(graphs, format_name, images, label_names, model_name, options, contents):
+def _tflite(graphs, format_name, images, label_names, model_name, options, contents, screen):
     """What a TFLite model is and gives; its bytes go into `contents`."""
     try:
         content = graphs.convert(format_name)
@@ -157,7 +169,9 @@ def _tflite(graphs, format_name, images, label_names, model_name, options, conte
         output_name=options.output,
         labels=label_names,
     )
-    return {**report.structure(content), "outputs": runtime.predict(content, images)}
+    with screen.phase(f"{format_name}: verifying", len(images), "images") as phase:
+        outputs = runtime.predict(content, images, seen=phase.advance)
+    return {**report.structure(content), "outputs": outputs}
 
 
 def _saved_model(target, path, images, options):
@@ -182,14 +196,15 @@ def _judged(row, path, expected, labels, largest, options):
     return row
 
 
-def _add_latencies(rows, contents, target, options):
+def _add_latencies(rows, contents, target, options, screen):
     """Milliseconds of each TFLite model beside those of the Keras model converted as it is, in turns."""
     if not options.latency_runs or not contents:
         return
-    print("as written, to compare the latency with: converting ...", flush=True)
-    as_written = to_tflite(AsWritten(target), target.input_shape[1], options.batch_size or None, options.output)
+    with screen.phase("Latency, beside the Keras model converted as it is: converting it"):
+        as_written = to_tflite(AsWritten(target), target.input_shape[1], options.batch_size or None, options.output)
     for threads in (1, 2):
-        medians = runtime.latencies({**contents, "as_written": as_written}, threads, options.latency_runs)
+        with screen.phase(f"Latency on {threads} threads: {options.latency_runs} rounds"):
+            medians = runtime.latencies({**contents, "as_written": as_written}, threads, options.latency_runs)
         for row in rows:
             if row["format"] in medians:
                 row.setdefault("latency_ms", {})[str(threads)] = medians[row["format"]]

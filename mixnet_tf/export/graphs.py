@@ -7,6 +7,7 @@ from mixnet_tf.export.calibrate import calibrate
 from mixnet_tf.export.convert import convert, write_saved_model
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.selective import part_names, quantize_selectively
+from mixnet_tf.screen import SILENT
 
 
 class Graphs:
@@ -17,30 +18,35 @@ class Graphs:
         options: An `export.Options`.
         images: (images, size, size, 3), float32 in [0, 255], to calibrate int8 with; None without int8.
         scratch: A folder for SavedModels.
+        screen: A `screen.Screen`.
 
     Attributes:
         calibration: The `Calibration` of the int8 formats, once one was converted.
     """
 
-    def __init__(self, model, options, images, scratch):
+    def __init__(self, model, options, images, scratch, screen=SILENT):
         self._model, self._options, self._images, self._scratch = model, options, images, scratch
+        self._screen = screen
         self._folders = {}
         self.calibration = None
 
     def convert(self, format_name):
         """The model's bytes in a format."""
         if format_name not in quantize.NEEDS_CALIBRATION:
-            return convert(self._folder({}), quantize.configure(format_name))
+            with self._screen.phase(f"{format_name}: converting"):
+                return convert(self._folder({}), quantize.configure(format_name))
         if self.calibration is None:
             logits = self._options.output == "logits"
-            self.calibration = calibrate(self._model, self._images, self._int8, logits)
+            self.calibration = calibrate(self._model, self._images, self._int8, logits, self._screen)
         if format_name == "int8":
             return self._selectively() if self._options.int8_float_parts else self.calibration.content
-        configure = quantize.configure(format_name, self.calibration.images)
-        return convert(self._folder(self.calibration.units), configure)
+        images = self.calibration.images
+        with self._screen.phase(f"{format_name}: converting", len(images), "images") as phase:
+            configure = quantize.configure(format_name, images, phase.advance)
+            return convert(self._folder(self.calibration.units), configure)
 
-    def _int8(self, units, images):
-        return convert(self._folder(units), quantize.configure("int8", images))
+    def _int8(self, units, images, seen=None):
+        return convert(self._folder(units), quantize.configure("int8", images, seen))
 
     def _folder(self, units):
         """The SavedModel of the graph in the channels' units, or with none as they are."""
@@ -54,9 +60,12 @@ class Graphs:
 
     def _selectively(self):
         number = self._options.int8_float_parts
-        content = convert(self._folder(self.calibration.units))
         names = part_names(self._model)
-        content, errors = quantize_selectively(content, self.calibration.images, names, number)
+        with self._screen.phase("int8: measuring each part alone", len(names), "parts") as phase:
+            content = convert(self._folder(self.calibration.units))
+            images = self.calibration.images
+            content, errors = quantize_selectively(content, images, names, number, seen=phase.advance)
         for place, (part, error) in enumerate(errors.items()):
-            print(f"int8: {part:<10} alone: mean squared error {error:.1e}{', stays float' if place < number else ''}")
+            kept = ", stays float" if place < number else ""
+            self._screen.say(f"int8: {part:<10} alone: mean squared error {error:.1e}{kept}")
         return content

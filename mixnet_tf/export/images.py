@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.corruption import naming_corrupt_images
 from mixnet_tf.data import load_split
+from mixnet_tf.errors import InputError
 from mixnet_tf.preprocessing import preprocess_for_eval
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -31,7 +32,7 @@ class Images(NamedTuple):
             ValueError: If there are fewer than 2 images.
         """
         if len(self.images) < 2:
-            raise ValueError(f"Int8 is calibrated and verified on different images; received {self.source}.")
+            raise InputError(f"Int8 is calibrated and verified on different images; received {self.source}.")
         calibrating = np.zeros(len(self.images), bool)
         calibrating[1::2][:num_calibration] = True
         return self._chosen(~calibrating), self._chosen(calibrating)
@@ -72,15 +73,15 @@ def folder_images(folder, image_size, crop, count):
         ValueError: If there is no such folder, no image in it, or one that cannot be read, naming it.
     """
     if not tf.io.gfile.isdir(folder):
-        raise ValueError(f"There is no folder {folder}.")
+        raise InputError(f"There is no folder {folder}.")
     names = sorted(name for name in tf.io.gfile.listdir(folder) if name.lower().endswith(_EXTENSIONS))[:count]
     if not names:
-        raise ValueError(f"{folder} holds no images; expected files that end in one of {_EXTENSIONS}.")
+        raise InputError(f"{folder} holds no images; expected files that end in one of {_EXTENSIONS}.")
     images = []
     for name in names:
         path = os.path.join(folder, name)
         try:
             images.append(preprocess_for_eval(tf.io.read_file(path), image_size, crop).numpy())
         except tf.errors.OpError as error:
-            raise ValueError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
+            raise InputError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
     return Images(np.stack(images), None, None, f"{len(images)} images of {folder}")

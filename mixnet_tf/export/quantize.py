@@ -3,25 +3,28 @@
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 TFLITE_FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full")
 NEEDS_CALIBRATION = ("int8", "int8_full")
 
 
-def configure(format_name, calibration_images=None):
+def configure(format_name, calibration_images=None, seen=None):
     """A function that sets a converter's options for a format.
 
     Args:
         format_name: "fp32"; "fp16": half-precision weights; "dynamic": int8 weights, float activations; "int8": int8
             weights and activations, float input and output; "int8_full": uint8 input and output as well.
         calibration_images: (images, height, width, 3), float32 in [0, 255], for the int8 formats.
+        seen: Called without arguments for each of them that the converter has taken; None: nothing.
 
     Raises:
         ValueError: For an unknown format, or int8 without calibration images.
     """
     if format_name not in TFLITE_FORMATS:
-        raise ValueError(f"Unknown format {format_name!r}; expected one of {TFLITE_FORMATS}.")
+        raise InputError(f"Unknown format {format_name!r}; expected one of {TFLITE_FORMATS}.")
     if format_name in NEEDS_CALIBRATION and (calibration_images is None or not len(calibration_images)):
-        raise ValueError(f"Format {format_name!r} needs calibration images; give a dataset or a folder of images.")
+        raise InputError(f"Format {format_name!r} needs calibration images; give a dataset or a folder of images.")
 
     def set_options(converter):
         if format_name != "fp32":
@@ -29,7 +32,7 @@ def configure(format_name, calibration_images=None):
         if format_name == "fp16":
             converter.target_spec.supported_types = [tf.float16]
         if format_name in NEEDS_CALIBRATION:
-            converter.representative_dataset = representative_dataset(calibration_images)
+            converter.representative_dataset = representative_dataset(calibration_images, seen)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         if format_name == "int8_full":
             converter.inference_input_type = converter.inference_output_type = tf.uint8
@@ -37,7 +40,7 @@ def configure(format_name, calibration_images=None):
     return set_options
 
 
-def representative_dataset(images):
+def representative_dataset(images, seen=None):
     """The images one by one, as the converter's calibration reads them.
 
     Two corner pixels of the first are made black and white, so that the input keeps its range from 0 to 255.
@@ -48,5 +51,7 @@ def representative_dataset(images):
     def batches():
         for image in (first, *images[1:]):
             yield {"image": image[np.newaxis]}
+            if seen is not None:
+                seen()
 
     return batches

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf import layers
+from mixnet_tf.errors import InputError
 from mixnet_tf.export import convolutions
 from mixnet_tf.export.convolutions import Convolution, Depthwise, value_of
 from mixnet_tf.export.maps import Maps
@@ -58,9 +59,9 @@ class InferenceFunction(AsWritten):
         super().__init__(model)
         self._units = dict(units or {})
         if large_kernels not in LARGE_KERNELS:
-            raise ValueError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
+            raise InputError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise ValueError(f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs, not one.")
+            raise InputError(f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs, not one.")
         self._split = large_kernels == "split"
         self.foreign = [step.name for step in steps(model) if _is_foreign(step)]
 

@@ -40,7 +40,7 @@ def interpreter(content, num_threads=1, batch_size=None):
     return loaded
 
 
-def predict(content, images, num_threads=1):
+def predict(content, images, num_threads=1, seen=None):
     """A model's outputs for images, as floats.
 
     Args:
@@ -48,6 +48,7 @@ def predict(content, images, num_threads=1):
         images: (images, height, width, 3), float32 in [0, 255]. A model with integer inputs gets them quantized as
             its input says.
         num_threads: Threads of the delegate.
+        seen: Called without arguments after each invocation; None: nothing.
 
     Returns:
         (images, classes), float32.
@@ -62,6 +63,8 @@ def predict(content, images, num_threads=1):
         loaded.set_tensor(source["index"], quantized(padded, source))
         loaded.invoke()
         outputs.append(dequantized(loaded.get_tensor(target["index"]), target)[: len(chunk)])
+        if seen is not None:
+            seen()
     return np.concatenate(outputs)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mixnet_tf import layers
 from mixnet_tf.endpoints import parts
+from mixnet_tf.errors import InputError
 from mixnet_tf.export import runtime
 from mixnet_tf.export.walk import models
 
@@ -26,10 +27,10 @@ def check_float_parts(model, number):
         ValueError: If `litert-quantizer` is not installed, the model holds no MixNet, or it has fewer parts.
     """
     if not importlib.util.find_spec("litert_quantizer"):
-        raise ValueError("int8_float_parts needs the package litert-quantizer: pip install litert-quantizer.")
+        raise InputError("int8_float_parts needs the package litert-quantizer: pip install litert-quantizer.")
     names = part_names(model)
     if number > len(names):
-        raise ValueError(f"int8_float_parts: expected a number from 0 to {len(names)}; received {number}.")
+        raise InputError(f"int8_float_parts: expected a number from 0 to {len(names)}; received {number}.")
 
 
 def part_names(model):
@@ -37,10 +38,10 @@ def part_names(model):
     for inner in models(model):
         if any(isinstance(layer, layers.MixConv) for layer in inner.layers):
             return list(parts(inner))
-    raise ValueError(f"int8_float_parts: model {model.name!r} holds no MixNet, whose parts could stay float.")
+    raise InputError(f"int8_float_parts: model {model.name!r} holds no MixNet, whose parts could stay float.")
 
 
-def quantize_selectively(content, images, names, num_float, input_name="image"):
+def quantize_selectively(content, images, names, num_float, input_name="image", seen=None):
     """Quantizes a float32 TFLite model to int8, and leaves the parts with the largest error in float32.
 
     Each part is quantized alone and the error of the model's output measured; that is what it would cost.
@@ -51,6 +52,7 @@ def quantize_selectively(content, images, names, num_float, input_name="image"):
         names: Of the parts, such as "stem", "block_0", "head".
         num_float: How many parts stay float.
         input_name: Of the signature's input.
+        seen: Called without arguments after each part; None: nothing.
 
     Returns:
         (the model's bytes with float input and output, dict from each part to its mean squared error, the worst
@@ -78,6 +80,8 @@ def quantize_selectively(content, images, names, num_float, input_name="image"):
         for part in names:
             alone = quantized([{**whole, "regex": _scope(part)}])
             errors[part] = float(np.square(runtime.predict(alone, probes) - expected).mean())
+            if seen is not None:
+                seen()
         errors = dict(sorted(errors.items(), key=lambda item: -item[1]))
         kept = [_kept_float(whole, _scope(part)) for part in list(errors)[:num_float]]
         return quantized([whole, *kept]), errors

@@ -2,6 +2,8 @@
 
 import keras
 
+from mixnet_tf.errors import InputError
+
 OUTPUTS = ("probabilities", "logits")
 
 
@@ -20,19 +22,19 @@ def target_model(model, output="probabilities"):
             not end in an activation layer, or a model without one square image of a fixed size as its input.
     """
     if output not in OUTPUTS:
-        raise ValueError(f"output: expected one of {OUTPUTS}; received {output!r}.")
+        raise InputError(f"output: expected one of {OUTPUTS}; received {output!r}.")
     shape = model.input_shape
     if len(model.inputs) != 1 or len(shape) != 4 or None in shape[1:] or shape[1] != shape[2] or shape[3] != 3:
-        raise ValueError(f"The export needs a fixed square RGB input; model {model.name!r} takes {shape}.")
+        raise InputError(f"The export needs a fixed square RGB input; model {model.name!r} takes {shape}.")
     if any(layer.compute_dtype != "float32" for layer in model.layers):
         model = _in_float32(model)
     last = getattr(model, "operations", model.layers)[-1]
     ends_in_activation = isinstance(last, keras.layers.Activation)
     if output == "probabilities" and ends_in_activation and last.activation is keras.activations.linear:
-        raise ValueError(f"Model {model.name!r} ends in logits; export output='logits', or give it a softmax.")
+        raise InputError(f"Model {model.name!r} ends in logits; export output='logits', or give it a softmax.")
     if output == "logits":
         if not ends_in_activation:
-            raise ValueError(f"Model {model.name!r} does not end in an activation layer; its logits cannot be told.")
+            raise InputError(f"Model {model.name!r} does not end in an activation layer; its logits cannot be told.")
         model = keras.Model(model.input, last.input, name=model.name)
     return model
 

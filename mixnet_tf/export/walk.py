@@ -4,6 +4,8 @@ import functools
 
 import keras
 
+from mixnet_tf.errors import InputError
+
 
 def walk(model, inputs, apply):
     """Computes a model by a function of one's own for each operation.
@@ -28,7 +30,7 @@ def walk(model, inputs, apply):
             continue
         if any(id(tensor) not in values for tensor in inputs_of(step)):
             # `input` and `output` are those of a layer's first call.
-            raise ValueError(f"Layer {step.name!r} or one before it is used more than once; the export takes one use.")
+            raise InputError(f"Layer {step.name!r} or one before it is used more than once; the export takes one use.")
         values[id(step.output)] = _step(step, [values[id(tensor)] for tensor in inputs_of(step)], apply)
     return values[id(model.outputs[0])]
 
