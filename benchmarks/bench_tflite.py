@@ -4,6 +4,7 @@ python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l --json=FIL
 """
 
 import json
+import os
 import tempfile
 
 import keras
@@ -32,9 +33,12 @@ def _mixnet(name, scratch):
         f"{name} as written": to_tflite(AsWritten(model), size),
         f"{name} rewritten": to_tflite(InferenceFunction(model, "keep"), size),
     }
-    folder = f"{scratch}/{name}"
-    write_saved_model(InferenceFunction(model, "split"), folder, size, 1, "probabilities")
     for form in _FORMATS.value:
+        arithmetic = "int8" if form in quantize.NEEDS_CALIBRATION else "float32"
+        folder = f"{scratch}/{name}_{arithmetic}"
+        if not os.path.exists(folder):
+            function = InferenceFunction(model, "split", arithmetic=arithmetic)
+            write_saved_model(function, folder, size, 1, "probabilities")
         contents[f"{name} split {form}"] = convert(folder, quantize.configure(form, images))
     return contents
 

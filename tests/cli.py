@@ -32,7 +32,7 @@ def run(capfd, script, *arguments):
     return (code, *capfd.readouterr())
 
 
-def process(script, *arguments, cwd=None, **environment):
+def process(script, *arguments, cwd=None, timeout=600, **environment):
     """Runs a script as a process of its own; a `subprocess.CompletedProcess`."""
     return subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, arguments)],
@@ -40,6 +40,6 @@ def process(script, *arguments, cwd=None, **environment):
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=timeout,
         check=False,
     )

@@ -91,7 +91,9 @@ def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_pa
         trained, str(tmp_path), images, labels, calibration_images=calibration, options=options, screen=screen
     )["files"]
     errors = [
-        float(line.split("error ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines() if "alone" in line
+        float(line.split("error ")[1].split(",")[0])
+        for line in capsys.readouterr().out.splitlines()
+        if "alone: mean" in line
     ]
     assert len(errors) == 6 and errors == sorted(errors, reverse=True)
     content = (tmp_path / found["file"]).read_bytes()

@@ -69,6 +69,30 @@ for path in sys.argv[2:]:
         assert agreement >= (0.95 if "int8" in name else 1), name
 
 
+def metadata_of(content):
+    """What MediaPipe's own reader finds in a file."""
+    schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    [entry] = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
+    return schema.ModelMetadataT.InitFromObj(
+        schema.ModelMetadata.GetRootAsModelMetadata(bytes(model.buffers[entry.buffer].data), 0)
+    )
+
+
+def test_the_metadata_says_what_the_scores_are_and_no_licence_that_nobody_gave(exported, trained, digits, tmp_path):
+    of_probabilities = metadata_of((exported[0] / row(exported, "fp32")["file"]).read_bytes())
+    assert of_probabilities.license is None and of_probabilities.description.startswith(b"mixnet-t, ")
+    [scores] = of_probabilities.subgraphMetadata[0].outputTensorMetadata
+    assert (list(scores.stats.min), list(scores.stats.max)) == ([0.0], [1.0])
+    options = Options(output="logits", license="CC-BY-4.0", latency_runs=0)
+    [written] = export_model(trained, str(tmp_path), digits[False].images[:4], options=options)["files"]
+    of_logits = metadata_of((tmp_path / written["file"]).read_bytes())
+    [scores] = of_logits.subgraphMetadata[0].outputTensorMetadata
+    assert scores.name == b"logits" and scores.stats is None and of_logits.license == b"CC-BY-4.0"
+
+
 def test_the_saved_model_serves_floats_and_encoded_images(exported, trained, digits):
     loaded = tf.saved_model.load(str(exported[0] / row(exported, "saved_model")["file"]))
     images = np.round(digits[False].images[:3])

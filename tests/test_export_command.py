@@ -1,16 +1,21 @@
 """export_tflite.py: its flags, and the images that it verifies with."""
 
+import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
 from cli import process, run
 from exported_digits import SIZE
 
-from mixnet_tf.export.command import Settings, export_command
+from mixnet_tf.data import MissingSplitError, load_split
+from mixnet_tf.export import report
+from mixnet_tf.export.command import Settings, _names, export_command
 from mixnet_tf.export.export import Options
-from mixnet_tf.export.images import folder_images
+from mixnet_tf.export.images import Images, folder_images
 from mixnet_tf.saved import Opened
+from mixnet_tf.screen import command_screen
 
 
 def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path):
@@ -56,14 +61,111 @@ def test_a_folder_without_readable_images_is_an_error_that_names_it(tmp_path):
         folder_images(str(tmp_path), SIZE, True, None)
 
 
-def test_images_of_a_folder_are_verified_and_calibrated_with(trained, tmp_path, photographs):
+def test_some_images_of_a_folder_verify_and_others_calibrate(trained, tmp_path, photographs):
     for name, path in photographs.items():
         (tmp_path / name).write_bytes(pathlib.Path(path).read_bytes())
     settings = Settings(str(tmp_path / "out"), images=str(tmp_path))
     # Photographs are nothing that the classifier knows; the gate is not what is asked here.
     options = Options(formats=("int8",), latency_runs=0, allow_accuracy_drop=True)
     [found] = export_command(Opened(trained, "model.keras", None), settings, options)["files"]
-    assert found["num_images"] == 2 and "top_1_accuracy" not in found and found["written"]
+    assert found["num_images"] == 1 and "top_1_accuracy" not in found and found["written"]
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["verified_on"] == written["calibrated_on"] == f"1 of 2 images of {tmp_path}"
+    assert written["calibration"]["images"] == 1
+
+
+def test_without_a_training_split_different_images_calibrate_and_verify(
+    trained, data_dir, tmp_path, monkeypatch, capsys
+):
+    def without_training_images(dataset, folder, train, *more):
+        if train:
+            raise MissingSplitError("no split train")
+        return load_split(dataset, folder, train, *more)
+
+    monkeypatch.setattr("mixnet_tf.export.images.load_split", without_training_images)
+    given = {}
+    monkeypatch.setattr(
+        "mixnet_tf.export.command.export_model", lambda model, out, *images, **more: given.update(more, images=images)
+    )
+    monkeypatch.setattr("mixnet_tf.export.command.text", lambda *_: "")
+    settings = Settings(str(tmp_path), "digits", data_dir, num_images=30, calibration_images=20)
+    export_command(Opened(trained, "model.keras", None), settings, Options(formats=("int8",)), command_screen())
+    verified, calibrated = given["images"][0], given["calibration_images"]
+    assert len(verified) == 30 and len(calibrated) == 20
+    assert not {image.tobytes() for image in verified} & {image.tobytes() for image in calibrated}
+    assert "no training images" in capsys.readouterr().out
+    assert given["notes"] == {
+        "verified_on": "30 of 50 images of digits, split test",
+        "calibrated_on": "20 of 50 images of digits, split test",
+    }
+
+
+def test_a_training_split_that_cannot_be_read_is_an_error(trained, data_dir, tmp_path, monkeypatch):
+    def damaged(dataset, folder, train, *more):
+        if train:
+            raise ValueError("train-00000: record 3 cannot be read")
+        return load_split(dataset, folder, train, *more)
+
+    monkeypatch.setattr("mixnet_tf.export.images.load_split", damaged)
+    settings = Settings(str(tmp_path), "digits", data_dir, num_images=8, calibration_images=8)
+    with pytest.raises(ValueError, match="record 3 cannot be read"):
+        export_command(Opened(trained, "model.keras", None), settings, Options(formats=("int8",)))
+
+
+@pytest.mark.parametrize("dataset", ["folder", "tfrecord", "digits"])
+def test_a_split_that_is_not_there_is_told_from_other_errors(dataset, data_dir, tmp_path):
+    (tmp_path / "validation" / "a").mkdir(parents=True)
+    with pytest.raises(MissingSplitError):
+        load_split(dataset, data_dir if dataset == "digits" else tmp_path, True, "dreamt")
+    with pytest.raises(ValueError, match="Unknown dataset") as refused:
+        load_split("no_such_dataset", tmp_path, True)
+    assert not isinstance(refused.value, MissingSplitError)
+
+
+def test_halves_spread_every_class_and_share_no_image():
+    images = np.arange(10.0)
+    verifying, calibrating = Images(images, np.arange(10), None, "10 images").halves(3)
+    np.testing.assert_array_equal(calibrating.images, [1, 3, 5])
+    np.testing.assert_array_equal(verifying.labels, [0, 2, 4, 6, 7, 8, 9])
+    with pytest.raises(ValueError, match="different images; received 1 image"):
+        Images(images[:1], None, None, "1 image").halves(3)
+
+
+def test_imagenets_names_that_cannot_be_had_are_left_out(monkeypatch, capsys):
+    def offline():
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("mixnet_tf.export.command.imagenet_labels", offline)
+    shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
+    assert _names("imagenet2012", shown, 1000, command_screen()) is None
+    assert "--labels=FILE" in capsys.readouterr().out
+
+
+def test_tfrecords_are_not_taken_for_imagenet(monkeypatch, capsys):
+    monkeypatch.setattr("mixnet_tf.export.command.imagenet_labels", lambda: ("tench",) * 1000)
+    shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
+    assert _names("tfrecord", shown, 1000, command_screen()) is None
+    assert "--labels=FILE" in capsys.readouterr().out
+    assert _names("imagenet2012", shown, 1000, command_screen()) == ("tench",) * 1000
+
+
+def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
+    trained, data_dir, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setitem(report._LEAST_AGREEMENT, "fp16", 1.1)
+    trained.save(tmp_path / "model.keras")
+    flags = ["--dataset=digits", f"--data_dir={data_dir}", "--num_images=8", "--latency_runs=0", "--formats=fp16,fp32"]
+    where = (f"--weights={tmp_path / 'model.keras'}", f"--output_dir={tmp_path / 'out'}")
+    code, out, err = run(capfd, "export_tflite.py", *where, *flags)
+    assert code == 1 and "Not written: fp16" in out and not re.search("^error:", err, re.MULTILINE)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"mixnet_t_{SIZE}_fp32.tflite",
+        "labels.txt",
+        "report.json",
+    }
+    code, out, _ = run(capfd, "export_tflite.py", *where, *flags, "--allow_accuracy_drop")
+    assert code == 0 and "Written all the same: fp16" in out
+    assert (tmp_path / "out" / f"mixnet_t_{SIZE}_fp16.tflite").exists()
 
 
 @pytest.mark.parametrize("crop", [True, False])
@@ -81,9 +183,9 @@ def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(crop, trained
     export_command(Opened(trained, "model.keras", None), settings, Options(formats=("fp32", "int8")))
     expected = [folder_images(str(tmp_path), SIZE, cropped, None).images for cropped in (crop, not crop)]
     assert seen["options"].crop is crop
-    for images in (seen["images"], seen["calibration_images"]):
-        np.testing.assert_array_equal(images, expected[0])
-        assert not np.array_equal(images, expected[1])
+    images = np.concatenate([seen["images"], seen["calibration_images"]])  # one each
+    np.testing.assert_array_equal(images, expected[0])
+    assert not np.array_equal(images, expected[1])
 
 
 def test_the_crop_is_a_flag_of_the_script(capfd):

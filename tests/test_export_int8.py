@@ -3,13 +3,17 @@
 import keras
 import numpy as np
 import pytest
+from cli import process
 from exported_digits import SIZE
 
 from mixnet_tf import layers
 from mixnet_tf.export import calibrate, quantize, runtime
 from mixnet_tf.export.activations import Activations
+from mixnet_tf.export.command import Settings as ExportSettings
+from mixnet_tf.export.command import export_command
 from mixnet_tf.export.export import Options
 from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.saved import open_model
 from mixnet_tf.screen import command_screen
 
 # No photograph is like this: each channel of each pixel is 0 or 255. It drives the classifier far.
@@ -91,9 +95,9 @@ def scripted(monkeypatch, trained, images, errors):
     monkeypatch.setattr(calibrate, "SHARES", SHARES)
     errors = iter(errors)
     monkeypatch.setattr(calibrate, "distance", lambda *_: next(errors))
-    monkeypatch.setattr(runtime, "predict", lambda *_: None)
+    monkeypatch.setattr(runtime, "predict", lambda *_, seen: None)
 
-    def convert(units, chosen):
+    def convert(units, chosen, seen):
         asked.append((len(chosen), bool(units)))
         return b"%d %d" % asked[-1]
 
@@ -139,7 +143,7 @@ def test_units_that_ruin_the_integers_are_not_taken(trained, calibration_images,
     monkeypatch.setattr(calibrate, "SHARES", (1.0,))
     found = graphs(trained, calibration_images[:60], tmp_path)
     found.convert("int8")
-    assert set(found._folders) == {"plain", "in_units"} and not found.calibration.units
+    assert set(found._folders) == {"int8", "int8_in_units"} and not found.calibration.units
 
 
 def test_units_save_a_network_whose_channels_differ_a_thousandfold(trained, calibration_images, tmp_path):
@@ -186,3 +190,21 @@ def test_the_ranges_of_a_layer_that_is_not_mixnets_need_no_units(trained):
     activations = Activations(own, np.full((2, SIZE, SIZE, 3), 7.0, np.float32))
     assert activations.units() == {} and activations.scores() == pytest.approx(np.log(7), abs=1e-3)
     assert not any(isinstance(layer, layers.BatchNormalization) for layer in own.layers)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("model_name", "seed"), [*(("mixnet-s", seed) for seed in range(4)), ("mixnet-m", 0)])
+def test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float(
+    model_name, seed, data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(calibrate, "SHARES", SHARES)
+    flags = (f"--model_name={model_name}", f"--seed={seed}", "--deterministic", f"--data_dir={data_dir}")
+    done = process("train.py", *flags, f"--model_dir={tmp_path}", timeout=3600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    opened = open_model(model_dir=tmp_path)
+    settings = ExportSettings(str(tmp_path / "export"), data_dir=data_dir)
+    options = Options(formats=("fp32", "int8", "int8_full"), latency_runs=0)
+    rows = export_command(opened, settings, options)["files"]
+    assert [row["num_images"] for row in rows] == [360] * 3 and all(row["written"] for row in rows)
+    assert rows[0]["accuracy_drop"] == 0
+    assert [row["format"] for row in rows if abs(row["accuracy_drop"]) > 0.006] == []

@@ -12,7 +12,7 @@ from mixnet_tf import build_model, layers
 from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.kernels import MAX_TAPS, cheapest_tiles, depthwise_conv2d
+from mixnet_tf.export.kernels import ARITHMETICS, MAX_TAPS, cheapest_tiles, depthwise_conv2d
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
 
@@ -119,27 +119,34 @@ def test_scores_and_units_reach_into_a_model_inside_the_model(model):
 
 @pytest.mark.parametrize("size", [7, 9, 11, 13])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_tiles_cover_each_tap_once_and_each_is_small(size, stride):
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_tiles_cover_each_tap_once_and_each_is_small(size, stride, arithmetic):
     covered = np.zeros((size, size), int)
-    for rows, columns in cheapest_tiles(size, stride):
+    for rows, columns in cheapest_tiles(size, stride, arithmetic):
         assert len(rows) * len(columns) <= MAX_TAPS
         covered[np.ix_(np.array(rows) + size // 2, np.array(columns) + size // 2)] += 1
     np.testing.assert_array_equal(covered, 1)
 
 
+@pytest.mark.parametrize("size", [7, 9, 11])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_int8_takes_no_more_tiles_than_float32(size, stride):
+    assert len(cheapest_tiles(size, stride, "int8")) <= len(cheapest_tiles(size, stride, "float32"))
+
+
 @pytest.mark.parametrize("size", [3, 13, 14])
 def test_split_kernels_are_the_large_ones_to_1e_5_in_litert(size):
     rng = np.random.default_rng(0)
-    cases = list(itertools.product([7, 9, 11], [1, 2]))
-    kernels = [rng.normal(0, 1 / k, (k, k, 4, 1)).astype(np.float32) for k, _ in cases]
+    cases = list(itertools.product([7, 9, 11], [1, 2], ARITHMETICS))
+    kernels = [rng.normal(0, 1 / k, (k, k, 4, 1)).astype(np.float32) for k, *_ in cases]
     biases = [rng.normal(size=4).astype(np.float32) for _ in cases]
 
     class Split(tf.Module):
         def __call__(self, images):
             x = tf.concat([images, images[..., :1]], -1)
             maps = (
-                depthwise_conv2d(x, kernel, stride, 1, bias)
-                for (_, stride), kernel, bias in zip(cases, kernels, biases, strict=True)
+                depthwise_conv2d(x, kernel, stride, 1, bias, arithmetic)
+                for (_, stride, arithmetic), kernel, bias in zip(cases, kernels, biases, strict=True)
             )
             return tf.concat([tf.reshape(m, (1, -1)) for m in maps], -1)
 
@@ -147,7 +154,7 @@ def test_split_kernels_are_the_large_ones_to_1e_5_in_litert(size):
     x = np.concatenate([images, images[..., :1]], -1)
     expected = [
         tf.reshape(tf.nn.depthwise_conv2d(x, kernel, (1, stride, stride, 1), "SAME") + bias, (3, -1))
-        for (_, stride), kernel, bias in zip(cases, kernels, biases, strict=True)
+        for (_, stride, _), kernel, bias in zip(cases, kernels, biases, strict=True)
     ]
     content = to_tflite(Split(), size)
     np.testing.assert_allclose(runtime.predict(content, images), np.concatenate(expected, -1), rtol=0, atol=1e-5)

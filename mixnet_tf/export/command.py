@@ -76,7 +76,7 @@ def export_command(opened, settings, options, screen=SILENT):
     calibrates = bool(set(options.formats) & set(quantize.NEEDS_CALIBRATION))
     gather = _of_folder if settings.images is not None else _of_dataset
     with screen.phase("Reading images"):
-        shown, calibration = gather(dataset, settings, size, crop, calibrates)
+        shown, calibration = gather(dataset, settings, size, crop, calibrates, screen)
     if shown.labels is not None and (
         shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes)
     ):
@@ -97,14 +97,14 @@ def export_command(opened, settings, options, screen=SILENT):
     return report
 
 
-def _of_folder(_, settings, size, crop, calibrates):
+def _of_folder(_dataset, settings, size, crop, calibrates, _screen):
     """Images to verify with, and others to calibrate with, where that is wanted."""
     count = settings.num_images + (settings.calibration_images if calibrates else 0)
     found = folder_images(settings.images, size, crop, count)
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
-def _of_dataset(dataset, settings, size, crop, calibrates):
+def _of_dataset(dataset, settings, size, crop, calibrates, screen):
     """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
 
     def load(count, train):
@@ -115,6 +115,7 @@ def _of_dataset(dataset, settings, size, crop, calibrates):
     try:
         calibration = load(settings.calibration_images, True)
     except MissingSplitError:
+        screen.say(f"Dataset {dataset!r} has no training images; int8 is calibrated on some and verified on others.")
         return load(settings.num_images + settings.calibration_images, False).halves(settings.calibration_images)
     return load(settings.num_images, False), calibration
 

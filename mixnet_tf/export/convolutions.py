@@ -88,15 +88,15 @@ class Convolution(Maps):
 class Depthwise(Convolution):
     """The same for a depthwise convolution: its pieces are those of its input and of its groups."""
 
-    def __init__(self, source, kernels, stride, rates, split, **folded):
-        self._rates, self._split = rates, split
+    def __init__(self, source, kernels, stride, rates, arithmetic, **folded):
+        self._rates, self._arithmetic = rates, arithmetic
         super().__init__(source, kernels, stride, **folded)
 
     def _widths(self):
         return [kernel.shape[2] for kernel in self._kernels]
 
     def _replaced(self, **changes):
-        given = (self._source, self._kernels, self._stride, self._rates, self._split)
+        given = (self._source, self._kernels, self._stride, self._rates, self._arithmetic)
         return Depthwise(*given, **{**self._folded(), **changes})
 
     def _emit_groups(self, edges):
@@ -108,7 +108,8 @@ class Depthwise(Convolution):
             kernel = self._kernels[group][:, :, start - own[group] : end - own[group]]
             factors = self._source.units[start:end] * self._factors(start, end)
             kernel = (kernel * factors[:, None]).astype(np.float32)
-            tensor = depthwise_conv2d(x, kernel, self._stride, self._rates[group], self._bias(start, end), self._split)
+            bias = self._bias(start, end)
+            tensor = depthwise_conv2d(x, kernel, self._stride, self._rates[group], bias, self._arithmetic)
             tensors.append(self._finished(tensor, start, end))
         return tensors
 

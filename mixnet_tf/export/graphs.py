@@ -34,7 +34,7 @@ class Graphs:
         """The model's bytes in a format."""
         if format_name not in quantize.NEEDS_CALIBRATION:
             with self._screen.phase(f"{format_name}: converting"):
-                return convert(self._folder({}), quantize.configure(format_name))
+                return convert(self._folder("float32"), quantize.configure(format_name))
         if self.calibration is None:
             logits = self._options.output == "logits"
             self.calibration = calibrate(self._model, self._images, self._int8, logits, self._screen)
@@ -43,16 +43,16 @@ class Graphs:
         images = self.calibration.images
         with self._screen.phase(f"{format_name}: converting", len(images), "images") as phase:
             configure = quantize.configure(format_name, images, phase.advance)
-            return convert(self._folder(self.calibration.units), configure)
+            return convert(self._folder("int8", self.calibration.units), configure)
 
     def _int8(self, units, images, seen=None):
-        return convert(self._folder(units), quantize.configure("int8", images, seen))
+        return convert(self._folder("int8", units), quantize.configure("int8", images, seen))
 
-    def _folder(self, units):
-        """The SavedModel of the graph in the channels' units, or with none as they are."""
-        kind = "in_units" if units else "plain"
+    def _folder(self, arithmetic, units=None):
+        """The SavedModel of the graph for an arithmetic, its channels in units or as they are."""
+        kind = f"{arithmetic}_in_units" if units else arithmetic
         if kind not in self._folders:
-            function = InferenceFunction(self._model, self._options.large_kernels, units)
+            function = InferenceFunction(self._model, self._options.large_kernels, units, arithmetic)
             folder = self._folders[kind] = os.path.join(self._scratch, kind)
             size, batch = self._model.input_shape[1], self._options.batch_size or None
             write_saved_model(function, folder, size, batch, self._options.output)
@@ -62,7 +62,7 @@ class Graphs:
         number = self._options.int8_float_parts
         names = part_names(self._model)
         with self._screen.phase("int8: measuring each part alone", len(names), "parts") as phase:
-            content = convert(self._folder(self.calibration.units))
+            content = convert(self._folder("int8", self.calibration.units))
             images = self.calibration.images
             content, errors = quantize_selectively(content, images, names, number, seen=phase.advance)
         for place, (part, error) in enumerate(errors.items()):

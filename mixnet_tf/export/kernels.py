@@ -6,12 +6,14 @@ import numpy as np
 import tensorflow as tf
 
 # XNNPACK has depthwise micro-kernels of 3, 4, 9 and 25 taps; anything larger runs as a grouped convolution, some
-# ten times slower per tap. The costs are relative to 9 taps, addition included: benchmarks/bench_depthwise.py.
-_COST_OF_TAPS = {4: 0.55, 9: 1.0, 25: 2.8}
-MAX_TAPS = max(_COST_OF_TAPS)
+# ten times slower per tap. The costs are relative to 9 taps, addition included. float32: benchmarks/bench_depthwise.py.
+# int8: instructions on ARM64, as additions that requantize make many small tiles dear; x86 gains as well.
+_COSTS_OF_TAPS = {"float32": {4: 0.55, 9: 1.0, 25: 2.8}, "int8": {4: 0.67, 9: 1.0, 25: 1.85}}
+ARITHMETICS = tuple(_COSTS_OF_TAPS)
+MAX_TAPS = 25
 
 
-def depthwise_conv2d(inputs, kernel, stride, rate, bias, split=True):
+def depthwise_conv2d(inputs, kernel, stride, rate, bias, arithmetic="float32"):
     """Depthwise convolution plus bias, SAME padding, as the sum of `cheapest_tiles` if the kernel is large.
 
     Args:
@@ -20,17 +22,17 @@ def depthwise_conv2d(inputs, kernel, stride, rate, bias, split=True):
         stride: Pixels, rows and columns alike.
         rate: Dilation, pixels. A dilated kernel is never split.
         bias: numpy (channels,), float32.
-        split: Whether to split kernels of more than `MAX_TAPS` taps.
+        arithmetic: One of `ARITHMETICS`, which kernels of more than `MAX_TAPS` taps are split for; None: they are not.
 
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), channels).
     """
     kernel = _within_reach(kernel, rate, inputs.shape[1:3])
     size = kernel.shape[0]
-    if rate != 1 or not split or size * size <= MAX_TAPS:
+    if rate != 1 or arithmetic is None or size * size <= MAX_TAPS:
         return _depthwise(inputs, kernel, stride, (rate, rate)) + bias
     total = None
-    for rows, columns in cheapest_tiles(size, stride):
+    for rows, columns in cheapest_tiles(size, stride, arithmetic):
         taps = kernel[np.ix_(*(np.array(comb) + size // 2 for comb in (rows, columns)))]
         tile = _depthwise(inputs, taps, stride, (_step(rows), _step(columns)))
         # A depthwise op without a bias is not delegated; the converter gives one of zeros to the others.
@@ -60,7 +62,7 @@ def _depthwise(inputs, kernel, stride, rates):
 
 
 @functools.cache
-def cheapest_tiles(size, stride):
+def cheapest_tiles(size, stride, arithmetic="float32"):
     """The cheapest exact cover of a square kernel by tiles that SAME padding centres where they belong.
 
     A tile is a comb of rows times a comb of columns: offsets from the kernel's centre with one distance between
@@ -69,6 +71,7 @@ def cheapest_tiles(size, stride):
     Args:
         size: Rows and columns of the kernel, odd.
         stride: Pixels.
+        arithmetic: One of `ARITHMETICS`, whose costs count.
 
     Returns:
         A tuple of (rows, columns), each a tuple of offsets in pixels, together covering each tap once.
@@ -82,7 +85,7 @@ def cheapest_tiles(size, stride):
         combs = _comb(rows), _comb(columns)
         if None not in combs and min(map(len, combs)) >= shortest and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
             taps = len(combs[0]) * len(combs[1])
-            best = (next(cost for most, cost in _COST_OF_TAPS.items() if taps <= most), (combs,))
+            best = (next(cost for most, cost in _COSTS_OF_TAPS[arithmetic].items() if taps <= most), (combs,))
         halves = [((a, columns), (b, columns)) for a, b in _bipartitions(rows)]
         halves += [((rows, a), (rows, b)) for a, b in _bipartitions(columns)]
         for first, second in halves:

@@ -7,6 +7,7 @@ from mixnet_tf import layers
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import convolutions
 from mixnet_tf.export.convolutions import Convolution, Depthwise, value_of
+from mixnet_tf.export.kernels import ARITHMETICS
 from mixnet_tf.export.maps import Maps
 from mixnet_tf.export.walk import call, steps, walk
 
@@ -46,6 +47,7 @@ class InferenceFunction(AsWritten):
         large_kernels: "split": depthwise kernels of over 25 taps become sums of smaller ones. "keep": they stay.
         units: Dict from a batch normalization to (channels,), the units to compute its output in, as
             `Activations.units` gives them; None: 1.
+        arithmetic: "float32" or "int8": what the sums of smaller kernels are to be fast in.
 
     Attributes:
         foreign: Names of the layers that are not MixNet's.
@@ -55,14 +57,16 @@ class InferenceFunction(AsWritten):
             model uses twice.
     """
 
-    def __init__(self, model, large_kernels="split", units=None):
+    def __init__(self, model, large_kernels="split", units=None, arithmetic="float32"):
         super().__init__(model)
         self._units = dict(units or {})
         if large_kernels not in LARGE_KERNELS:
             raise InputError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
+        if arithmetic not in ARITHMETICS:
+            raise InputError(f"arithmetic: expected one of {ARITHMETICS}; received {arithmetic!r}.")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise InputError(f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs, not one.")
-        self._split = large_kernels == "split"
+        self._arithmetic = arithmetic if large_kernels == "split" else None
         self.foreign = [step.name for step in steps(model) if _is_foreign(step)]
 
     def __call__(self, images):
@@ -83,7 +87,7 @@ class InferenceFunction(AsWritten):
             return Convolution(inputs[0], [value_of(step.kernel)], stride=step.strides[0])
         if isinstance(step, layers.MixConv):
             kernels = [value_of(kernel) for kernel in step.kernels]
-            return Depthwise(inputs[0], kernels, step.strides[0], _rates(step), self._split)
+            return Depthwise(inputs[0], kernels, step.strides[0], _rates(step), self._arithmetic)
         if isinstance(step, layers.BatchNormalization) and folds:
             return inputs[0].normalized(step).in_units(self._units.get(step))
         if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:
