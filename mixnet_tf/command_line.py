@@ -136,7 +136,7 @@ def define_model_flags():
     flags.DEFINE_string("weights", None, WEIGHTS_HELP)
     flags.DEFINE_enum("model_name", None, list(VARIANTS), "The network, where --weights holds weights alone.")
     flags.DEFINE_integer("num_label_classes", None, "Its number of classes; by default 1000.", lower_bound=1)
-    flags.DEFINE_integer("image_size", None, "Its height and width of input, pixels; by default 224.", lower_bound=1)
+    flags.DEFINE_integer("image_size", None, "Its pixels a side; by default 224 or the file's.", lower_bound=1)
 
 
 def open_model_from_flags():

@@ -175,8 +175,11 @@ def _of_fixed_size(model, image_size):
     """The model for square images of one size, with the same weights."""
     shape = model.input_shape[1:]
     if None in shape[:2] and image_size is None:
-        raise InputError(f"Model {model.name!r} takes images of any size; say of which with image_size.")
-    wanted = (image_size or shape[0],) * 2 + (3,)
+        raise InputError(
+            f"Model {model.name!r} takes images of any size; give the one to use as image_size, --image_size=PIXELS."
+        )
+    size = shape[0] if image_size is None else image_size
+    wanted = (size, size, 3)
     if any(have not in (None, want) for have, want in zip(shape, wanted, strict=True)):
         raise InputError(
             f"Model {model.name!r} takes images of {shape}; expected {wanted}"
@@ -193,9 +196,10 @@ def _with_probabilities(model):
     """The model, or where it ends in logits, the model with a softmax behind them."""
     last = model
     while hasattr(last, "layers"):
-        last = last.layers[-1]
+        last = getattr(last, "operations", last.layers)[-1]
     activation = getattr(last, "activation", None)
-    if activation in (keras.activations.softmax, keras.activations.sigmoid) or type(last).__name__ == "Softmax":
+    is_operation = type(last).__name__ in ("Softmax", "Sigmoid")  # a layer's, or of keras.ops
+    if is_operation or activation in (keras.activations.softmax, keras.activations.sigmoid):
         return model
     if activation is not keras.activations.linear:
         raise InputError(

@@ -118,6 +118,20 @@ def test_eval_counts_a_split_without_all_its_shards_only_where_that_is_allowed(d
     assert code == 0 and "num_images 5" in out, err
 
 
+def test_eval_shows_probabilities_of_a_model_that_takes_any_size_and_ends_in_logits(data, photographs, tmp_path, capfd):
+    from mixnet_tf.model import build_model
+
+    build_model("tiny", classes=2, classifier_activation=None).save(tmp_path / "x.keras")
+    arguments = (f"--weights={tmp_path}/x.keras", f"--image={photographs['china.jpg']}")
+    code, _, err = run(capfd, "eval.py", *arguments)
+    assert code == 2 and "takes images of any size; give the one to use as image_size, --image_size=" in err
+    code, out, err = run(capfd, "eval.py", *arguments, "--image_size=32")
+    assert code == 0, err
+    percentages = [float(word.rstrip("%")) for word in out.split() if word.endswith("%")]
+    assert len(percentages) == 2 and all(percentage >= 0 for percentage in percentages)
+    np.testing.assert_allclose(sum(percentages), 100, atol=0.1)
+
+
 _BAD = [
     ("train.py", ["--train_batch_size=0"], "train_batch_size"),
     ("train.py", ["--learning_rate_schedule=linear"], "learning_rate_schedule"),

@@ -160,7 +160,7 @@ def test_a_model_for_images_of_any_size_opens_at_the_size_that_is_given(keras_fi
     x = images(2, 40, 40, 3)
     np.testing.assert_array_equal(opened(x), model(x))
     assert list(endpoints(opened)) == list(endpoints(model))
-    with pytest.raises(ValueError, match="takes images of any size; say of which with image_size"):
+    with pytest.raises(ValueError, match="takes images of any size; give the one to use as image_size"):
         open_model(weights=path)
 
 
@@ -187,12 +187,19 @@ def test_a_model_that_ends_in_logits_opens_with_a_softmax(keras_file):
     assert endpoints(open_model(weights=keras_file(model)).model).keys() == endpoints(model).keys()
 
 
+def _ending_in(operation):
+    inputs = keras.Input((32, 32, 3))
+    return keras.Model(inputs, operation(keras.layers.Dense(3)(keras.layers.Flatten()(inputs))))
+
+
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_a_model_that_ends_in_probabilities_opens_unchanged(keras_file, activation):
     x = images(2, 32, 32, 3)
     for model in (
         build_tiny(input_shape=(32, 32, 3), classifier_activation=activation),
         keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation)]),
+        _ending_in(getattr(keras.ops, activation)),
+        _ending_in(keras.layers.Softmax()),
     ):
         np.testing.assert_array_equal(open_model(weights=keras_file(model)).model(x), model(x))
 
