@@ -158,8 +158,8 @@ CALLS = {
         (lambda g: mixnet_tf.preprocess_input(None), _VALUE, "expected numbers"),
     ],
     "weights.load_weights": [
-        (lambda g: load_weights(g.model, g.text + ".keras"), _VALUE, "does not fit model"),
-        (lambda g: load_weights(g.model, g.text + ".weights.h5"), _VALUE, "does not fit model"),
+        (lambda g: load_weights(g.model, g.text + ".keras"), _VALUE, "is not a readable file of Keras 3"),
+        (lambda g: load_weights(g.model, g.text + ".weights.h5"), _VALUE, "is not a readable file of Keras 3"),
         (lambda g: load_weights(g.model, "x.h5"), _VALUE, "save it anew with Keras 3"),
         (lambda g: load_weights(g.model, ["x.keras"]), _VALUE, "weights: expected 'imagenet', or the path"),
     ],
