@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from mixnet_tf.checkpoints import UNREADABLE
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import local_copy, published, publishing, read_json, write_json
 from mixnet_tf.model import build_model
@@ -231,10 +232,13 @@ def restore_averages(model, checkpoint):
     """Reads the averages of a training checkpoint into the run's model.
 
     Raises:
-        tf.errors.OpError: If the checkpoint is gone or damaged.
+        InputError: If the checkpoint is gone or damaged.
     """
     variables = [variable.value for variable in model.weights]
-    tf.train.Checkpoint(averages=variables).read(checkpoint).expect_partial().assert_existing_objects_matched()
+    try:
+        tf.train.Checkpoint(averages=variables).read(checkpoint).expect_partial().assert_existing_objects_matched()
+    except (*UNREADABLE, AssertionError) as error:
+        raise InputError(f"Checkpoint {checkpoint} cannot be read: {str(error).strip().splitlines()[0]}") from error
 
 
 def load_keras_file(path):

@@ -5,7 +5,7 @@ import time
 
 import tensorflow as tf
 
-from mixnet_tf.checkpoints import UNREADABLE
+from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.files import published, read_json, write_json
 from mixnet_tf.saved import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
@@ -49,8 +49,8 @@ def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=pr
         seen, last_news = checkpoint, time.monotonic()
         try:
             restore_averages(model, checkpoint)
-        except (*UNREADABLE, AssertionError) as error:  # training keeps the newest few: this one may be gone by now
-            report({"skipped": checkpoint, "reason": str(error).strip().splitlines()[0]})
+        except InputError as error:  # training keeps the newest few: this one may be gone by now
+            report({"skipped": checkpoint, "reason": str(error)})
             continue
         metrics = {"step": int(checkpoint.rsplit("-", 1)[1]), **evaluate()}
         report(metrics)

@@ -61,6 +61,12 @@ def test_a_stopped_run_opens_from_its_newest_checkpoint():
     assert open_model(model_dir=_WRITTEN / "stopped").source.endswith("ckpt-12")
 
 
+def test_a_damaged_checkpoint_is_one_clear_line(stopped, data_dir, capfd):
+    (stopped / "checkpoints" / "ckpt-12.data-00000-of-00001").write_bytes(b"")
+    code, _, err = run(capfd, "eval.py", f"--model_dir={stopped}", f"--data_dir={data_dir}")
+    assert code == 2 and "ckpt-12 cannot be read" in err and "Traceback" not in err
+
+
 def test_a_stopped_run_resumes_with_the_settings_it_began_with_whatever_the_recipe_is_by_now(
     stopped, data_dir, monkeypatch, answers, capfd
 ):
