@@ -26,7 +26,7 @@ class Settings(NamedTuple):
     labels: str | None = None
 
     def check(self):
-        """Itself.
+        """Checks what can be checked without work, and returns the settings.
 
         Raises:
             ValueError: For settings that contradict each other, or a folder that is not there.
