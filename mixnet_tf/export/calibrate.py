@@ -9,8 +9,8 @@ from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.screen import SILENT
 
-SHARES = (1.0, 0.95, 0.9, 0.8)  # of the calibration images that may be kept, those with the smallest activations
-_NEAR = 0.02  # mean distance from Keras at which the search ends: trained networks lost no accuracy there
+SHARES = (0.95, 0.9, 0.8)  # of the calibration images that are kept, those with the smallest activations
+_NEAR = 0.02  # mean distance from Keras at which neither all images nor units, a conversion each, are tried as well
 _UNITS_GAIN = 0.5  # units cost a fifth of the latency: their error must be below this part of the plain graph's
 _KERAS_BATCH = 32  # images
 
@@ -41,7 +41,7 @@ def calibrate(model, images, convert, logits=False, screen=SILENT):
 
     The converter takes each tensor's range from the largest value over all images it sees, so a few images that drive
     the network far coarsen all others. How many to leave out is judged on all of them: by the distance of the int8
-    model's probabilities from Keras'. Each candidate costs a conversion, so the search ends at one that is near enough.
+    model's probabilities from Keras'.
 
     Args:
         model: The Keras model.
@@ -70,13 +70,11 @@ def calibrate(model, images, convert, logits=False, screen=SILENT):
             phase.describe(f"distance from Keras {error:.4f}")
         return Calibration(images[chosen], units, count / len(images), len(images) - count, error, content)
 
-    counts = dict.fromkeys(max(1, round(share * len(images))) for share in SHARES)
-    tried = []
-    for count in counts:
-        tried.append(candidate(count, False))
-        if tried[-1].error < _NEAR:
-            break
-    best = min(tried, key=lambda found: found.error)  # the first of equals: it leaves out the fewest
+    counts = list(dict.fromkeys(max(1, round(share * len(images))) for share in SHARES))
+    found = [candidate(count, False) for count in counts]
+    if not min(each.error for each in found) < _NEAR and len(images) not in counts:
+        found.append(candidate(len(images), False))
+    best = min(found, key=lambda each: each.error)
     if not best.error < _NEAR:
         in_units = candidate(len(best.images), True)
         best = in_units if in_units.error < _UNITS_GAIN * best.error else best

@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     crop: bool | None = None  # None: the run's, or the dataset's recipe's
 
     def check(self):
-        """Itself.
+        """Checks what can be checked without work, and returns the settings.
 
         Raises:
             ValueError: For settings that contradict each other, or a folder that is not there.

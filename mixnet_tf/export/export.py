@@ -39,7 +39,7 @@ class Options(NamedTuple):
     latency_runs: int = 20  # invocations of each model; 0: no latency is measured
 
     def check(self):
-        """Itself.
+        """Checks every field, and returns the options.
 
         Raises:
             ValueError: For a value out of its range, or float parts of no int8 file.
