@@ -21,6 +21,7 @@ from mixnet_tf.matching import assign
 from mixnet_tf.model import stages_and_params
 from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
+from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import validate
 from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
 from mixnet_tf.screen import SILENT
@@ -157,6 +158,9 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         screen.say(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.")
         return INTERRUPTED if ctrl_c else RESTART_ME
 
+    if recipe.recalibrate_batch_norm:
+        with screen.phase("Measuring the statistics of batch normalization"):
+            recalibrate(trainer.ema_model, train_split, recipe, strategy)
     metrics = evaluate(screen)
     progress.evaluation(total_steps, metrics)
     if chief:

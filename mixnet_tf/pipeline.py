@@ -118,6 +118,29 @@ def eval_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1
     return batches.with_options(_options())
 
 
+def measuring_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1):
+    """A dataset of whole batches of a share's images, as the evaluation prepares them, in the order of the files.
+
+    Args:
+        split: A `data.Split`.
+        image_size: Pixels.
+        batch_size: Images in a batch.
+        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        shard: Which of the `num_shards` shares of the split, one for each host.
+        num_shards: Number of shares.
+
+    Returns:
+        A dataset of float32 (batch, size, size, 3).
+    """
+    batches = (
+        split.read(None, shard, num_shards)
+        .map(lambda e: preprocess_for_eval(e["image"], image_size, crop), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches.with_options(_options())
+
+
 def _options():
     options = tf.data.Options()
     options.deterministic = True

@@ -39,6 +39,7 @@ class Recipe(NamedTuple):
     precision: str = "float32"
     sync_batch_norm: bool = False
     adapt_batch_norm: bool = False
+    recalibrate_batch_norm: bool = False
     freeze: str = "none"
     seed: int = 0
     model_overrides: Mapping[str, Any] | None = None
@@ -143,6 +144,11 @@ FIELDS = {
     ),
     "adapt_batch_norm": (
         "Whether the momentum of batch normalization is max(1 - 10 / steps per epoch, 0.9).",
+        lambda v: isinstance(v, bool),
+        "true or false",
+    ),
+    "recalibrate_batch_norm": (
+        "Whether batch normalization's statistics are measured anew after training, on up to 1,280 images a replica.",
         lambda v: isinstance(v, bool),
         "true or false",
     ),

@@ -17,6 +17,7 @@ from mixnet_tf.data import load_split
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.loop import Settings, train
 from mixnet_tf.progress import read_metrics
+from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.saved import load_keras_file, open_model, save_model
 from mixnet_tf.screen import command_screen
@@ -59,6 +60,19 @@ def test_the_final_model_is_the_averages_in_float32_with_softmax(unbroken):
     probabilities = model(np.zeros((1, 16, 16, 3), "float32"))
     assert probabilities.dtype == tf.float32
     np.testing.assert_allclose(tf.reduce_sum(probabilities), 1, rtol=1e-6)
+
+
+def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_them(unbroken, tmp_path, data_dir):
+    _copy(unbroken, tmp_path)
+    recipe = _RECIPE._replace(recalibrate_batch_norm=True)
+    assert _train(tmp_path, data_dir, recipe, allow_config_change=True) == 0
+    expected = load_keras_file(str(unbroken / "final.keras"))
+    recalibrate(expected, load_split("digits", data_dir, True), recipe)
+    before, after = (load_keras_file(str(folder / "final.keras")) for folder in (unbroken, tmp_path))
+    for value, other in zip(values(after), values(expected), strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-5)
+    name = "block_2_project_bn"
+    assert not np.allclose(before.get_layer(name).moving_mean, after.get_layer(name).moving_mean, rtol=1e-2)
 
 
 def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_dir):

@@ -58,6 +58,7 @@ _BAD = {
     "precision": "float16",
     "sync_batch_norm": None,
     "adapt_batch_norm": 1,
+    "recalibrate_batch_norm": "yes",
     "freeze": "head",
     "seed": -1,
 }
@@ -73,7 +74,7 @@ def test_a_value_out_of_range_is_refused_by_name(field):
         validate(Recipe()._replace(**{field: _BAD[field]}))
 
 
-@pytest.mark.parametrize("field", sorted(set(FIELDS) - {"crop", "flip", "sync_batch_norm", "adapt_batch_norm"}))
+@pytest.mark.parametrize("field", [field for field in FIELDS if not isinstance(getattr(Recipe(), field), bool)])
 @pytest.mark.parametrize("value", ["x", None, True, [1], float("nan"), float("inf")])
 def test_a_value_of_another_kind_is_refused_by_name(field, value):
     if getattr(Recipe(), field) is None:

@@ -1,0 +1,62 @@
+"""Statistics of batch normalization measured anew, once a network is trained."""
+
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.layers import BatchNormalization
+from mixnet_tf.pipeline import measuring_batches
+
+_BATCH = 128  # images of a replica, as many as the reference trains with: few give moments of their own
+_MOST_BATCHES = 10  # of each replica
+
+
+def recalibrate(model, split, recipe, strategy=None):
+    """Sets the moving statistics of a model to the moments of training images as the evaluation prepares them.
+
+    Moments that a network was trained with, of few and of augmented images, differ from those of the images to come; a
+    moving average of them, too. Each batch normalization takes the mean over up to ten batches, passed through the
+    network in training mode. Frozen ones stay.
+
+    Args:
+        model: A Keras model from images of a fixed size.
+        split: The `data.Split` that it was trained on.
+        recipe: The `Recipe` that it was trained by.
+        strategy: A `tf.distribute.Strategy`; None for the current one. Each replica has images of its own.
+
+    Source: arXiv:2105.07576, section 3 (precise statistics); the reference has nothing like it.
+    """
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    normalizations = [layer for layer in model.layers if isinstance(layer, BatchNormalization) and layer.trainable]
+    statistics = [v for layer in normalizations for v in (layer.moving_mean, layer.moving_variance)]
+
+    @tf.function
+    def measure(images):
+        strategy.run(lambda own: model(own, training=True), args=(images,))
+
+    momenta = [layer.momentum for layer in normalizations]
+    sums, count = [0.0] * len(statistics), 0
+    try:
+        for layer in normalizations:
+            layer.momentum = 0.0  # so that the statistics are those of the last batch alone
+        for images in _batches(strategy, split, recipe):
+            measure(images)
+            sums = [total + np.float64(variable) for total, variable in zip(sums, statistics, strict=True)]
+            count += 1
+    finally:
+        for layer, momentum in zip(normalizations, momenta, strict=True):
+            layer.momentum = momentum
+    for variable, total in zip(statistics, sums, strict=True):
+        variable.assign(total / count)
+
+
+def _batches(strategy, split, recipe):
+    def of_host(context):
+        hosts = context.num_input_pipelines
+        own = split.num_examples // hosts // (strategy.num_replicas_in_sync // hosts)  # images of a replica, at least
+        batch_size = max(1, min(_BATCH, own))
+        count = max(1, min(_MOST_BATCHES, own // batch_size)) * (strategy.num_replicas_in_sync // hosts)
+        return measuring_batches(
+            split, recipe.image_size, batch_size, recipe.crop, context.input_pipeline_id, hosts
+        ).take(count)
+
+    return strategy.distribute_datasets_from_function(of_host)
