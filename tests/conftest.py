@@ -15,15 +15,41 @@ tf.config.set_logical_device_configuration(
 
 
 # Files that share a session's fixtures, and so have to be in one process where several run.
-_TOGETHER = {name: "export" for name in ("test_export", "test_export_clients", "test_export_command")}
-_LONGEST_FIRST = ()  # the other files follow in their order: no process is left with a long one at the end
+_TOGETHER = {"test_export_clients": "test_export", "test_export_command": "test_export"}
+# Files that train, export or start processes, the longest first: no process is left with a long one at the end.
+_SLOW = (
+    "test_readme",
+    "test_kills",
+    "test_export",
+    "test_export_int8",
+    "test_export_command",
+    "test_export_clients",
+    "test_loop",
+    "test_cli",
+    "test_transfer",
+    "test_pretrained",
+    "test_screen",
+    "test_version_0_1_0",
+    "test_training",
+    "test_bad_input",
+    "test_full_disk",
+    "test_supervisor",
+    "test_makefile",
+    "test_command_line",
+    "test_cross_validate",
+    "test_verify_weights",
+    "test_corruption",
+    "test_timm",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """Keeps the tests of a file in one process, and the long files at the start."""
+    """Keeps the tests of a file in one process, and the slow files at the start."""
+    order = {name: place for place, name in enumerate(_SLOW)}
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.stem, item.path.stem)))
-    order = {name: place for place, name in enumerate(_LONGEST_FIRST)}
+        if item.path.stem in order:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
