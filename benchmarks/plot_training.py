@@ -33,7 +33,7 @@ def main():
     plt.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
     figure, (loss, accuracy) = plt.subplots(2, 1, figsize=(6.4, 4.8), sharex=True)
     loss.plot(*_series(trained, "loss"), color="#1d4ed8", linewidth=1.2)
-    loss.set_ylabel("loss, with L2")
+    loss.set_ylabel("loss, with L2" if config.recipe.weight_decay else "loss")
     accuracy.plot(*_series(trained, "top_1_accuracy"), color="#1d4ed8", linewidth=1.2, label="training batches")
     if evaluated:
         accuracy.plot(*_series(evaluated, "top_1_accuracy"), "o", color="#b45309", markersize=5, label="evaluation")
