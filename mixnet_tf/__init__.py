@@ -17,7 +17,7 @@ from mixnet_tf.model import MixNetL, MixNetM, MixNetS, build_model, preprocess_i
 from mixnet_tf.timm import load_timm_weights
 from mixnet_tf.variants import get_model_params
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BlockArgs",
