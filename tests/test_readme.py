@@ -75,7 +75,7 @@ def test_the_commands_that_need_no_hardware_and_no_network_run_one_after_the_oth
         assert code == 0, f"{command}\n{out}\n{err}"
         ran.append(script)
     assert ran == ["train.py", "eval.py", "eval.py", "export_tflite.py"]
-    assert pathlib.Path("runs/train/export/mixnet_s_48_int8.tflite").exists()
+    assert pathlib.Path("runs/train/export/mixnet_s_32_int8.tflite").exists()
 
 
 def _allowed(script):
