@@ -10,6 +10,7 @@ from mixnet_tf.export.convolutions import Convolution, Depthwise, value_of
 from mixnet_tf.export.kernels import ARITHMETICS
 from mixnet_tf.export.maps import Maps
 from mixnet_tf.export.walk import call, steps, walk
+from mixnet_tf.names import is_mixnets
 
 LARGE_KERNELS = ("split", "keep")
 # Keras activations that treat each channel alike, so that they may stand before a concatenation.
@@ -67,7 +68,7 @@ class InferenceFunction(AsWritten):
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise InputError(f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs, not one.")
         self._arithmetic = arithmetic if large_kernels == "split" else None
-        self.foreign = [step.name for step in steps(model) if _is_foreign(step)]
+        self.foreign = [step.name for step in steps(model) if not is_mixnets(step)]
 
     def __call__(self, images):
         """(batch, height, width, 3) to (batch, classes), both float32."""
@@ -113,7 +114,3 @@ def _is_plain(conv):
     options = (conv.padding, conv.dilation_rate, conv.groups, conv.use_bias, conv.data_format)
     linear = conv.activation is keras.activations.linear and conv.strides[0] == conv.strides[1]
     return linear and options == ("same", (1, 1), 1, False, "channels_last")
-
-
-def _is_foreign(step):
-    return step.name.split("_")[0] not in ("preprocessing", "stem", "block", "head", "predictions")
