@@ -121,3 +121,32 @@ def test_the_transfer_table_is_the_measured_one():
             assert len(found) == 3
             cells.append(f"{sum(found) / 3:.1%} ({min(found):.1%} to {max(found):.1%})")
         assert line == f"| {start} | {' | '.join(cells)} |"
+
+
+def _figures(document, row):
+    """The numbers in the first row of a table that has this text, but those of its first cell."""
+    lines = [line for line in (ROOT / document).read_text().splitlines() if row in line and line.startswith("|")]
+    line = lines[0]  # the table of 224 px is the first
+    return re.findall(r"[0-9][0-9.]*", line.split("|", 2)[2])
+
+
+@pytest.mark.parametrize("row", ["as exported by default", "fp16", "dynamic", "int8"])
+def test_the_latencies_of_the_readme_are_those_of_the_document(row):
+    in_readme, in_document = f"`{row}`", f"| {row} | "
+    if row.startswith("as"):
+        in_readme = in_document = row
+    readme = _figures("README.md", in_readme)
+    assert len(readme) == 6 and readme == _figures("docs/DEPLOYMENT.md", in_document)[: len(readme)]
+
+
+def test_the_accuracies_of_the_seeds_are_the_same_in_both_documents():
+    training = " ".join((ROOT / "docs" / "TRAINING.md").read_text().split())
+    listed = re.search(r"--seed=SEED` ended at (.*?): a mean of ([0-9.]+)%", training)
+    accuracies = [float(number) for number in re.findall(r"[0-9.]+", listed[1])]
+    assert len(accuracies) == 5
+    assert f"{sum(accuracies) / 5:.2f}" == listed[2]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    said = f"The seeds 0 to 4 end at {min(accuracies):.2f}% to {max(accuracies):.2f}% of the held-out digits"
+    assert f"{said}, a mean of {listed[2]}%" in readme
+    assert f"it ends at {accuracies[0]:.1f}% of the held-out digits](docs/training.png)" in readme
+    assert f"it ends at {accuracies[0]:.2f}% of the 360 test images" in training

@@ -77,10 +77,10 @@ def test_some_images_of_a_folder_verify_and_others_calibrate(trained, tmp_path, 
 def test_without_a_training_split_different_images_calibrate_and_verify(
     trained, data_dir, tmp_path, monkeypatch, capsys
 ):
-    def without_training_images(dataset, folder, train, *more):
+    def without_training_images(dataset, folder, train, **more):
         if train:
             raise MissingSplitError("no split train")
-        return load_split(dataset, folder, train, *more)
+        return load_split(dataset, folder, train, **more)
 
     monkeypatch.setattr("mixnet_tf.export.images.load_split", without_training_images)
     given = {}
@@ -101,10 +101,10 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
 
 
 def test_a_training_split_that_cannot_be_read_is_an_error(trained, data_dir, tmp_path, monkeypatch):
-    def damaged(dataset, folder, train, *more):
+    def damaged(dataset, folder, train, **more):
         if train:
             raise ValueError("train-00000: record 3 cannot be read")
-        return load_split(dataset, folder, train, *more)
+        return load_split(dataset, folder, train, **more)
 
     monkeypatch.setattr("mixnet_tf.export.images.load_split", damaged)
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=8, calibration_images=8)
