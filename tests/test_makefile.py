@@ -60,8 +60,11 @@ def test_every_target_is_there(target):
 
 
 def test_the_first_test_installs_and_the_second_does_not(clone):
-    assert _make(clone, "test") == ["pip install --quiet --editable .[test]", "python -m pytest"]
-    assert _make(clone, "test") == ["python -m pytest"]
+    assert _make(clone, "test") == [
+        "pip install --quiet --editable .[test]",
+        "python -m pytest --numprocesses=2 --dist=loadgroup",
+    ]
+    assert _make(clone, "test") == ["python -m pytest --numprocesses=2 --dist=loadgroup"]
 
 
 @pytest.mark.parametrize("tensorflow", ["tensorflow-tpu", "tensorflow[and-cuda]"])
@@ -70,10 +73,10 @@ def test_another_tensorflow_goes_first_and_all_that_setup_asks_for_but_tensorflo
         f"pip install --quiet {tensorflow}>=2.20",
         "pip install --quiet --no-deps --editable .",
         "pip install --quiet --requirement .venv/requirements.txt",
-        "python -m pytest",
+        "python -m pytest --numprocesses=2 --dist=loadgroup",
     ]
     assert set((clone / ".venv" / "requirements.txt").read_text().split()) == asked - {"tensorflow>=2.20"}
-    assert _make(clone, "test", f"TF={tensorflow}") == ["python -m pytest"]
+    assert _make(clone, "test", f"TF={tensorflow}") == ["python -m pytest --numprocesses=2 --dist=loadgroup"]
 
 
 def test_each_switch_to_another_tensorflow_makes_the_environment_anew(clone):

@@ -21,6 +21,11 @@ exit "$code"
 """
 
 
+def _heed_ctrl_c():
+    """What a shell starts in the background ignores the signal, and bash then cannot trap it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def supervise(tmp_path):
     """Starts the documented loop around the fake command; arguments: its ends, one after the other."""
@@ -35,7 +40,9 @@ def supervise(tmp_path):
         (tmp_path / "bin" / "python").chmod(0o755)
         (tmp_path / "plan").write_text("".join(f"{end}\n" for end in plan))
         environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        return subprocess.Popen(["bash", "loop.sh"], cwd=tmp_path, env=environment, start_new_session=True)
+        return subprocess.Popen(
+            ["bash", "loop.sh"], cwd=tmp_path, env=environment, start_new_session=True, preexec_fn=_heed_ctrl_c
+        )
 
     return start
 
