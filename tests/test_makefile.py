@@ -10,6 +10,7 @@ import types
 import pytest
 from cli import ROOT
 
+_PYTEST = "python -m pytest --numprocesses=2 --dist=loadgroup"
 # `python -m venv .venv` makes a pip and a python that log their calls; the python runs `-c` in earnest.
 _FAKE = f"""#!/usr/bin/env bash
 if [ "$2" = venv ]; then
@@ -62,9 +63,9 @@ def test_every_target_is_there(target):
 def test_the_first_test_installs_and_the_second_does_not(clone):
     assert _make(clone, "test") == [
         "pip install --quiet --editable .[test]",
-        "python -m pytest --numprocesses=2 --dist=loadgroup",
+        _PYTEST,
     ]
-    assert _make(clone, "test") == ["python -m pytest --numprocesses=2 --dist=loadgroup"]
+    assert _make(clone, "test") == [_PYTEST]
 
 
 @pytest.mark.parametrize("tensorflow", ["tensorflow-tpu", "tensorflow[and-cuda]"])
@@ -73,10 +74,10 @@ def test_another_tensorflow_goes_first_and_all_that_setup_asks_for_but_tensorflo
         f"pip install --quiet {tensorflow}>=2.20",
         "pip install --quiet --no-deps --editable .",
         "pip install --quiet --requirement .venv/requirements.txt",
-        "python -m pytest --numprocesses=2 --dist=loadgroup",
+        _PYTEST,
     ]
     assert set((clone / ".venv" / "requirements.txt").read_text().split()) == asked - {"tensorflow>=2.20"}
-    assert _make(clone, "test", f"TF={tensorflow}") == ["python -m pytest --numprocesses=2 --dist=loadgroup"]
+    assert _make(clone, "test", f"TF={tensorflow}") == [_PYTEST]
 
 
 def test_each_switch_to_another_tensorflow_makes_the_environment_anew(clone):
