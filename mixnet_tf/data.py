@@ -1,6 +1,7 @@
 """A dataset by its name: what it holds, and its encoded examples in an order that a seed decides."""
 
 import contextlib
+import io
 import os
 import random
 import re
@@ -107,7 +108,8 @@ def _tfds_builder(dataset, data_dir):
             f"({str(error).strip().splitlines()[0]})."
         ) from error
     try:
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(io.StringIO()):  # tfds announces it there; its bars are on standard error
+            builder.download_and_prepare()
     except AssertionError as error:  # tfds says so where files must be fetched by hand
         raise InputError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
     except (tfds.download.DownloadError, requests.RequestException) as error:

@@ -165,9 +165,11 @@ def test_an_export_that_ends_in_the_middle_leaves_the_older_files_with_their_rep
 
 
 def test_gates_judge_by_what_was_measured():
-    good = {"max_difference": 1e-7, "top_1_agreement": 1.0, "flex_ops": 0}
+    good = {"max_difference": 1e-7, "typical_difference": 1e-7, "top_1_agreement": 1.0, "flex_ops": 0}
     assert report.judge("fp32", good) == ([], [])
-    assert report.judge("fp32", {**good, "max_difference": 2e-5})[0]
+    assert report.judge("fp32", {**good, "max_difference": 2e-5, "typical_difference": 2e-5})[0]
+    assert not report.judge("fp32", {**good, "max_difference": 2e-5})[0]  # rounding, on an image between two classes
+    assert report.judge("fp32", {**good, "max_difference": 2e-4})[0]
     assert report.judge("fp32", {**good, "max_difference": float("nan")})[0]
     assert report.judge("fp32", {**good, "top_1_agreement": 0.999})[0]
     assert report.judge("fp16", {**good, "top_1_agreement": 0.994})[0] and not report.judge("fp16", good)[0]

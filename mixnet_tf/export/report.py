@@ -8,7 +8,10 @@ from mixnet_tf.export import runtime
 
 # Least share of images whose top-1 is Keras'; None: the accuracy decides.
 _LEAST_AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "dynamic": 0.97, "int8": None, "int8_full": None, "saved_model": 1.0}
-_MOST_DIFFERENCE = 1e-5  # of a float32 probability; of the largest logit
+# Of a float32 probability, or of the largest logit. Rounding alone keeps most images within the first, but one between
+# two classes goes further: Keras itself, in batches of 1 and of 32, differed by 2.2e-5 on one of 360 digits.
+_MOST_DIFFERENCE, _MOST_OF_ONE_IMAGE = 1e-5, 1e-4
+_MOST_IMAGES = 0.95  # share of the images that the first holds for
 # int8: how much of top-1 may be lost for certain, one-sided at 95%; where a few images prove little; and in silence.
 _MOST_LOSS, _SIGNIFICANCE = 0.01, 1.64  # share of the images, standard errors
 _FEW, _MOST_LOSS_OF_FEW = 100, 0.05  # images, share of them
@@ -24,16 +27,18 @@ def compare(expected, actual, labels):
         labels: (images,) ints, or None where the classes are not known.
 
     Returns:
-        A dict: `num_images`, `max_difference`, `top_1_agreement`, `disagreement` (1 - `top_1_agreement`) and, with
-        labels, `top_1_accuracy_keras`, `top_1_accuracy` and `accuracy_drop`, their difference; all shares of 1. What
-        int8 is judged by, `accuracy_drop` or without labels `disagreement`, is a mean over images: of 1 where only
-        Keras is right and -1 where only the model is, or of 1 where their top-1 differ. `..._standard_error` is that
-        mean's.
+        A dict: `num_images`, `max_difference`, `typical_difference` (that of 95% of the images), `top_1_agreement`,
+        `disagreement` (1 - `top_1_agreement`) and, with labels, `top_1_accuracy_keras`, `top_1_accuracy` and
+        `accuracy_drop`, their difference; all shares of 1. What int8 is judged by, `accuracy_drop` or without labels
+        `disagreement`, is a mean over images: of 1 where only Keras is right and -1 where only the model is, or of 1
+        where their top-1 differ. `..._standard_error` is that mean's.
     """
     top, top_before = actual.argmax(-1), expected.argmax(-1)
+    differences = np.abs(actual - expected).max(-1)
     row = {
         "num_images": len(expected),
-        "max_difference": float(np.abs(actual - expected).max()),
+        "max_difference": float(differences.max()),
+        "typical_difference": float(np.quantile(differences, _MOST_IMAGES)),
         "top_1_agreement": float((top == top_before).mean()),
         **_mean_and_error("disagreement", top != top_before),
     }
@@ -73,10 +78,13 @@ def judge(format_name, row, largest=1.0):
         failures.append(f"{row['flex_ops']} ops are not TFLite's builtin ones")
     if not math.isfinite(row["max_difference"]):
         failures.append("some outputs are not finite numbers")
-    if format_name in ("fp32", "saved_model") and row["max_difference"] > _MOST_DIFFERENCE * largest:
-        failures.append(
-            f"outputs differ from Keras' by up to {row['max_difference']:.2g}, more than {_MOST_DIFFERENCE:g}"
-        )
+    if format_name in ("fp32", "saved_model"):
+        for name, limit, images in (
+            ("typical_difference", _MOST_DIFFERENCE, f"{_MOST_IMAGES:.0%} of the images"),
+            ("max_difference", _MOST_OF_ONE_IMAGE, "any image"),
+        ):
+            if row[name] > limit * largest:
+                failures.append(f"outputs differ from Keras' by {row[name]:.2g}, more than {limit:g} for {images}")
     least = _LEAST_AGREEMENT[format_name]
     if least is not None and row["top_1_agreement"] < least:
         failures.append(f"top-1 is Keras' for {row['top_1_agreement']:.2%} of the images, less than {least:.1%}")
