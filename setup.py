@@ -27,6 +27,7 @@ setup(
         "h5py",
         "numpy",
         "tensorboard",  # TensorFlow 2.21 no longer brings it
+        "requests",  # what tensorflow-datasets downloads with; its errors are caught
         "tqdm",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not declare it
     ],

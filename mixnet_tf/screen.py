@@ -24,9 +24,8 @@ class Phase:
 
     def update(self, done, words=""):
         """Notes that `done` of the phase's units are done, and `words` to show beside the count."""
-        if not self._bar.disable:
-            self._bar.set_postfix_str(words, refresh=False)
-            self._bar.update(done - self._bar.n)
+        self.describe(words)
+        self._bar.update(done - self._bar.n)
 
     def advance(self):
         """Notes that one more unit is done."""
