@@ -18,9 +18,9 @@ from measurement import median_ratio, write_report
 
 import mixnet_tf
 from mixnet_tf import command_line
+from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
-from mixnet_tf.variants import VARIANTS
 
 _MODELS = flags.DEFINE_list("models", list(VARIANTS), "Networks to compare with themselves with Keras' normalization.")
 _EFFICIENTNET = flags.DEFINE_bool("efficientnet", True, "Whether EfficientNet-B0 takes part.")
@@ -55,7 +55,7 @@ def _model(contender):
 
 
 def _with_stock(layer):
-    if not isinstance(layer, mixnet_tf.layers.BatchNormalization):
+    if not isinstance(layer, mixnet_tf.networks.BatchNormalization):
         return layer.__class__.from_config(layer.get_config())
     return keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name)
 

@@ -9,13 +9,20 @@ if keras.config.backend() != "tensorflow":
     )
 
 from mixnet_tf.checkpoints import load_official_checkpoint
-from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder
-from mixnet_tf.endpoints import endpoints, features_model, multiply_adds
 from mixnet_tf.imagenet import decode_predictions
-from mixnet_tf.layers import GroupedConv2D, MixConv
-from mixnet_tf.model import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
+from mixnet_tf.models import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
+from mixnet_tf.networks import (
+    BlockArgs,
+    GlobalParams,
+    GroupedConv2D,
+    MixConv,
+    MixnetDecoder,
+    endpoints,
+    features_model,
+    get_model_params,
+    multiply_adds,
+)
 from mixnet_tf.timm import load_timm_weights
-from mixnet_tf.variants import get_model_params
 
 __version__ = "0.2.0"
 

@@ -11,3 +11,8 @@ class MissingFileError(InputError, FileNotFoundError):
 
 class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the text has the command."""
+
+
+def is_count(value):
+    """Whether `value` is a whole number from 1; True is not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

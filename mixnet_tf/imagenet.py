@@ -6,8 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from mixnet_tf.config import is_count
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, is_count
 
 CLASSES = 1000  # ILSVRC 2012
 

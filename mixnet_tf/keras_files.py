@@ -10,11 +10,11 @@ import zlib
 import h5py
 import tensorflow as tf
 
-from mixnet_tf import names
 from mixnet_tf.archives import MAX_UNPACKED
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import local_copy
 from mixnet_tf.matching import LAYER, Arrays, rank
+from mixnet_tf.networks import parse
 
 _INSIDE = "model.weights.h5"  # the weights in a .keras file, which is a zip
 # Where Keras writes a variable: the layer's group, the way to a layer inside it, and the number of the variable.
@@ -101,7 +101,7 @@ def _array(data):
 def _key(owner, number):
     """(part, kind, counter, name) of a variable; None for what is not a weight, such as the seed of a dropout."""
     layer, _, inside = owner.partition("/")
-    parsed = names.parse(layer)
+    parsed = parse(layer)
     if parsed is None:
         return owner, LAYER, number, "variable"
     part, role = parsed

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import keras
 
-from mixnet_tf import layers
-from mixnet_tf.endpoints import parts
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks import GroupedConv2D, MixConv, SqueezeExcite, parts
 
 LAYER = "layer"  # the kind of a variable of a layer that is not MixNet's
 
@@ -94,13 +93,13 @@ def variables(model):
             found.update({(part, kind, place, name): v for name, v in zip(names, values, strict=True)})
 
         for layer in part_layers:
-            if isinstance(layer, layers.GroupedConv2D):
+            if isinstance(layer, GroupedConv2D):
                 for kernel in layer.kernels:
                     add("conv", ["kernel"], [kernel])
-            elif isinstance(layer, layers.MixConv):
+            elif isinstance(layer, MixConv):
                 for kernel in layer.kernels:
                     add("depthwise", ["depthwise_kernel"], [kernel])
-            elif isinstance(layer, layers.SqueezeExcite):
+            elif isinstance(layer, SqueezeExcite):
                 for conv in (layer.reduce, layer.expand):
                     add("se", ["kernel", "bias"], [conv.kernel, conv.bias])
             elif isinstance(layer, keras.layers.BatchNormalization):

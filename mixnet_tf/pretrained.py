@@ -11,16 +11,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from mixnet_tf import names
 from mixnet_tf.archives import extract
 from mixnet_tf.checkpoints import read_official_checkpoint
-from mixnet_tf.config import unroll
-from mixnet_tf.endpoints import parts
 from mixnet_tf.errors import InputError
 from mixnet_tf.imagenet import CLASSES, keras_models
-from mixnet_tf.layers import MixConv
 from mixnet_tf.matching import Arrays
-from mixnet_tf.variants import VARIANTS, get_model_params
+from mixnet_tf.networks import VARIANTS, MixConv, find_classifier, get_model_params, parts, unroll
 
 # Source: tensorflow/tpu, models/official/mnasnet/mixnet/README.md.
 BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet"
@@ -61,7 +57,7 @@ def imagenet_weights(model, skip_head=False):
         ConnectionError, ValueError: As `published_weights`, and if the model has a head for another number of classes.
     """
     model_name = variant_of(mixconvs_of(model))
-    head = names.classifier(model)
+    head = find_classifier(model)
     if head is not None and head.units != CLASSES and not skip_head:
         raise InputError(
             f"weights='imagenet' with include_top=True needs classes={CLASSES}, received {head.units}; "

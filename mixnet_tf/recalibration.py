@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.layers import BatchNormalization
+from mixnet_tf.networks import BatchNormalization
 from mixnet_tf.pipeline import measuring_batches
 
 _BATCH = 128  # images of a replica, as many as the reference trains with: few give moments of their own

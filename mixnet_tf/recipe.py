@@ -5,9 +5,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mixnet_tf.config import GlobalParams
 from mixnet_tf.errors import InputError
-from mixnet_tf.variants import override_global_params
+from mixnet_tf.networks import GlobalParams, override_global_params
 
 
 class Recipe(NamedTuple):

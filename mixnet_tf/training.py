@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from mixnet_tf import names
 from mixnet_tf.ema import moving_average_decay, update_moving_average
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks import find_classifier
 from mixnet_tf.optim import (
     build_learning_rate,
     build_optimizer,
@@ -164,7 +164,7 @@ class Trainer:
 
 def _freeze(model, part):
     """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
-    classifier = names.classifier(model)
+    classifier = find_classifier(model)
     if part == "backbone" and classifier is None:
         raise InputError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
     for layer in model.layers:

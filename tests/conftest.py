@@ -72,7 +72,7 @@ def tiny_network():
     """The network "tiny" among the released ones."""
     import tiny_run
 
-    from mixnet_tf.variants import VARIANTS
+    from mixnet_tf.networks.variants import VARIANTS
 
     tiny_run.register()
     yield

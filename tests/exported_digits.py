@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 
-from mixnet_tf import build_model, layers
+from mixnet_tf import build_model
 from mixnet_tf.export.export import Options, export_model
 from mixnet_tf.export.images import dataset_images
+from mixnet_tf.networks import layers
 
 SIZE = 32  # pixels
 BLOCKS = [

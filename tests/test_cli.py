@@ -74,7 +74,7 @@ def test_model_overrides_replace_parameters_beside_the_recipes(data, tmp_path, c
 
 
 def test_eval_prints_the_classes_of_images_by_name(data, photographs, tmp_path, capfd):
-    from mixnet_tf.model import build_model
+    from mixnet_tf.models import build_model
 
     build_model("tiny", classes=2, input_shape=(32, 32, 3)).save(tmp_path / "x.keras")
     (tmp_path / "labels.txt").write_text("temple\nflower\n")
@@ -107,7 +107,7 @@ def test_watch_evaluates_with_the_crop_asked_for_or_the_runs(flag, crop, data, t
 
 
 def test_eval_counts_a_split_without_all_its_shards_only_where_that_is_allowed(data, tmp_path, capfd):
-    from mixnet_tf.model import build_model
+    from mixnet_tf.models import build_model
 
     build_model("tiny", classes=1000, input_shape=(32, 32, 3)).save(tmp_path / "x.keras")
     shutil.copy(f"{data['tfrecord'][0]}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
@@ -119,7 +119,7 @@ def test_eval_counts_a_split_without_all_its_shards_only_where_that_is_allowed(d
 
 
 def test_eval_shows_probabilities_of_a_model_that_takes_any_size_and_ends_in_logits(data, photographs, tmp_path, capfd):
-    from mixnet_tf.model import build_model
+    from mixnet_tf.models import build_model
 
     build_model("tiny", classes=2, classifier_activation=None).save(tmp_path / "x.keras")
     arguments = (f"--weights={tmp_path}/x.keras", f"--image={photographs['china.jpg']}")
@@ -184,7 +184,7 @@ def test_every_script_has_bad_cases():
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
     """Files that the cases of bad input name."""
-    from mixnet_tf.model import build_model
+    from mixnet_tf.models import build_model
 
     tmp = tmp_path_factory.mktemp("bad")
     build_model("tiny", classes=3, input_shape=(32, 32, 3)).save(tmp / "x.keras")

@@ -8,13 +8,14 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from mixnet_tf import build_model, layers
+from mixnet_tf import build_model
 from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.kernels import ARITHMETICS, MAX_TAPS, cheapest_tiles, depthwise_conv2d
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
+from mixnet_tf.networks import layers
 
 BLOCKS = [
     "r1_k3_a1_p1_s11_e1_i16_o16",

@@ -8,7 +8,7 @@ import tiny
 from tiny_run import BLOCKS
 
 import mixnet_tf
-from mixnet_tf.layers import BatchNormalization
+from mixnet_tf.networks import BatchNormalization
 
 _SIZE = 24
 

@@ -13,7 +13,7 @@ import tiny
 
 import mixnet_tf
 from mixnet_tf import build_model
-from mixnet_tf.layers import BatchNormalization, Dropout, SqueezeExcite
+from mixnet_tf.networks import BatchNormalization, Dropout, SqueezeExcite
 
 # (trainable, all); the paper's S is said to have 4.1M, M 5.0M, L 7.3M.
 PARAMETERS = {

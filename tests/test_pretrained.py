@@ -15,9 +15,9 @@ from mirror import know, make_archive, places, serving
 
 import mixnet_tf
 from mixnet_tf import pretrained
-from mixnet_tf.config import unroll
+from mixnet_tf.networks.block_strings import unroll
+from mixnet_tf.networks.variants import get_model_params
 from mixnet_tf.pretrained import Archive
-from mixnet_tf.variants import get_model_params
 from mixnet_tf.weights import load_weights, read_weights
 
 pytestmark = pytest.mark.usefixtures("weights_cache")

@@ -8,7 +8,7 @@ import tiny_run
 
 from mixnet_tf import build_model, recalibration
 from mixnet_tf.data import load_split
-from mixnet_tf.layers import BatchNormalization
+from mixnet_tf.networks import BatchNormalization
 from mixnet_tf.pipeline import measuring_batches
 from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import RECIPES

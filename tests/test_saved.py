@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny import build_tiny, images, randomise, values
 
-from mixnet_tf.endpoints import endpoints
-from mixnet_tf.model import build_model
+from mixnet_tf.models import build_model
+from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.saved import RunConfig, load_keras_file, open_model, save_model
 

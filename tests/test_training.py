@@ -11,7 +11,7 @@ from tiny import GOLDEN, build_tiny, images, randomise
 import mixnet_tf
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import build_evaluator
-from mixnet_tf.layers import BatchNormalization, Dropout
+from mixnet_tf.networks import BatchNormalization, Dropout
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
 

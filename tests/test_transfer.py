@@ -10,7 +10,7 @@ import tiny_run
 from tiny import images, randomise, values
 
 from mixnet_tf.loop import Settings, train
-from mixnet_tf.model import build_model
+from mixnet_tf.models import build_model
 from mixnet_tf.optim import build_optimizer
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.saved import RunConfig, load_keras_file, open_model

@@ -11,8 +11,8 @@ BLOCKS = ("r1_k3_a1_p1_s22_e1_i8_o8", "r2_k3.5_a1.1_p1.1_s11_e3_i8_o8_se0.5_sw")
 
 def register():
     """Adds the network "tiny" to the released ones."""
-    from mixnet_tf.config import GlobalParams
-    from mixnet_tf.variants import VARIANTS
+    from mixnet_tf.networks.block_strings import GlobalParams
+    from mixnet_tf.networks.variants import VARIANTS
 
     VARIANTS["tiny"] = (BLOCKS, GlobalParams(stem_size=8, feature_size=16))
 

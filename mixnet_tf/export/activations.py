@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf import layers
 from mixnet_tf.export.walk import call, walk
+from mixnet_tf.networks import BatchNormalization
 
 _BATCH = 16  # images
 _SMALLEST = 1e-3  # of a tensor's largest unit; a channel that is always zero has none of its own
@@ -84,7 +84,7 @@ class Activations:
             end = self._last_sum(step)
             by_end[end] = np.maximum(by_end.get(end, 0.0), values[chosen].max(0).astype(np.float64))
         units = {end: np.maximum(values, _SMALLEST * values.max()) for end, values in by_end.items()}
-        normalizations = [step for step in self.largest if isinstance(step, layers.BatchNormalization)]
+        normalizations = [step for step in self.largest if isinstance(step, BatchNormalization)]
         return {step: units[self._last_sum(step)] for step in normalizations if units[self._last_sum(step)].max() > 0}
 
     def _last_sum(self, step):

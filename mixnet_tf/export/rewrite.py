@@ -3,14 +3,13 @@
 import keras
 import tensorflow as tf
 
-from mixnet_tf import layers
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import convolutions
 from mixnet_tf.export.convolutions import Convolution, Depthwise, value_of
 from mixnet_tf.export.kernels import ARITHMETICS
 from mixnet_tf.export.maps import Maps
 from mixnet_tf.export.walk import call, steps, walk
-from mixnet_tf.names import is_mixnets
+from mixnet_tf.networks import BatchNormalization, GroupedConv2D, MixConv, SqueezeExcite, is_mixnets
 
 LARGE_KERNELS = ("split", "keep")
 # Keras activations that treat each channel alike, so that they may stand before a concatenation.
@@ -82,18 +81,18 @@ class InferenceFunction(AsWritten):
 
     def _apply(self, step, inputs):
         folds = isinstance(inputs[0], Convolution) and inputs[0].takes_more
-        if isinstance(step, layers.GroupedConv2D):
+        if isinstance(step, GroupedConv2D):
             return Convolution(inputs[0], [value_of(kernel) for kernel in step.kernels])
         if isinstance(step, keras.layers.Conv2D) and _is_plain(step):
             return Convolution(inputs[0], [value_of(step.kernel)], stride=step.strides[0])
-        if isinstance(step, layers.MixConv):
+        if isinstance(step, MixConv):
             kernels = [value_of(kernel) for kernel in step.kernels]
             return Depthwise(inputs[0], kernels, step.strides[0], _rates(step), self._arithmetic)
-        if isinstance(step, layers.BatchNormalization) and folds:
+        if isinstance(step, BatchNormalization) and folds:
             return inputs[0].normalized(step).in_units(self._units.get(step))
         if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:
             return inputs[0].activated(step.activation) if folds else convolutions.elementwise(step.activation, *inputs)
-        if isinstance(step, layers.SqueezeExcite):
+        if isinstance(step, SqueezeExcite):
             return convolutions.squeeze_excite(step, *inputs)
         if type(step) is keras.layers.Add and len({value.channels for value in inputs}) == 1:
             return convolutions.add(inputs)

@@ -10,11 +10,10 @@ import warnings
 
 import numpy as np
 
-from mixnet_tf import layers
-from mixnet_tf.endpoints import parts
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import runtime
 from mixnet_tf.export.walk import models
+from mixnet_tf.networks import MixConv, parts
 
 _PROBES = 8  # images that the error is measured on
 _CALIBRATION = 100  # images; the calibration keeps every tensor's range
@@ -36,7 +35,7 @@ def check_float_parts(model, number):
 def part_names(model):
     """The parts of the MixNet that a model is, or has inside it: "stem", "block_0", ..., "head"."""
     for inner in models(model):
-        if any(isinstance(layer, layers.MixConv) for layer in inner.layers):
+        if any(isinstance(layer, MixConv) for layer in inner.layers):
             return list(parts(inner))
     raise InputError(f"int8_float_parts: model {model.name!r} holds no MixNet, whose parts could stay float.")
 

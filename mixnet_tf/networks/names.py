@@ -4,8 +4,8 @@ import re
 
 import keras
 
-from mixnet_tf import layers
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks import layers
 
 PREPROCESSING, PREDICTIONS = "preprocessing", "predictions"
 _CONV = {"bn": keras.layers.BatchNormalization, "activation": keras.layers.Activation}
@@ -79,7 +79,7 @@ def is_mixnets(layer):
     return part_of(layer) is not None or isinstance(layer, _OTHERS.get(layer.name, ()))
 
 
-def classifier(model):
+def find_classifier(model):
     """The dense layer that a MixNet classifies with; None if it has none."""
     name = layer_name("head", "dense")
     return next((layer for layer in model.layers if layer.name == name and part_of(layer)), None)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from mixnet_tf.config import GlobalParams, MixnetDecoder, is_count
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.networks.block_strings import GlobalParams, MixnetDecoder
 
 _MIXNET_S = (
     "r1_k3_a1_p1_s11_e1_i16_o16",

@@ -4,7 +4,7 @@ import pytest
 import tiny
 
 import mixnet_tf
-from mixnet_tf.endpoints import block_names, parts
+from mixnet_tf.networks.endpoints import block_names, parts
 
 # Multiply-adds at 224 px of the convolutions and the dense layer, in millions.
 MULTIPLY_ADDS = {"mixnet-s": 239.2, "mixnet-m": 339.2, "mixnet-l": 555.3}

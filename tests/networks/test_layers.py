@@ -7,8 +7,16 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from mixnet_tf import layers
-from mixnet_tf.layers import BatchNormalization, Dropout, GroupedConv2D, MixConv, SqueezeExcite, split_channels
+from mixnet_tf import networks
+from mixnet_tf.networks import (
+    BatchNormalization,
+    Dropout,
+    GroupedConv2D,
+    MixConv,
+    SqueezeExcite,
+    layers,
+)
+from mixnet_tf.networks.layers import split_channels
 
 
 def conv_oracle(x, kernel, stride=1, rate=1, depthwise=False):
@@ -265,7 +273,7 @@ EXAMPLES = {
 
 
 def test_every_layer_has_an_example():
-    ours = {k for k, v in vars(layers).items() if isinstance(v, type) and issubclass(v, keras.layers.Layer)}
+    ours = {k for k, v in vars(networks).items() if isinstance(v, type) and issubclass(v, keras.layers.Layer)}
     assert ours == set(EXAMPLES)
 
 

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from mixnet_tf.config import BlockArgs, GlobalParams, MixnetDecoder, round_filters, unroll
-from mixnet_tf.variants import VARIANTS
+from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder, round_filters, unroll
+from mixnet_tf.networks.variants import VARIANTS
 
 PLAIN = "r1_k3_a1_p1_s11_e1_i16_o16"
 

@@ -4,10 +4,9 @@ import math
 
 import keras
 
-from mixnet_tf import layers
-from mixnet_tf.config import is_count
-from mixnet_tf.errors import InputError
-from mixnet_tf.names import block_part, is_block, layer_name, part_of
+from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.networks import layers
+from mixnet_tf.networks.names import block_part, is_block, layer_name, part_of
 
 
 def parts(model):

@@ -3,12 +3,8 @@
 import re
 from typing import NamedTuple
 
+from mixnet_tf import imagenet
 from mixnet_tf.errors import InputError
-
-
-def is_count(value):
-    """Whether `value` is a whole number from 1; True is not."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 class GlobalParams(NamedTuple):
@@ -21,7 +17,7 @@ class GlobalParams(NamedTuple):
     batch_norm_momentum: float = 0.99
     batch_norm_epsilon: float = 1e-3
     dropout_rate: float = 0.2
-    num_classes: int = 1000
+    num_classes: int = imagenet.CLASSES
     depth_multiplier: float | None = None  # None: widths as written
     depth_divisor: int = 8
     min_depth: int | None = None  # None: the divisor

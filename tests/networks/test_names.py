@@ -6,8 +6,8 @@ import pytest
 import tiny
 
 import mixnet_tf
-from mixnet_tf import names
-from mixnet_tf.endpoints import parts
+from mixnet_tf.networks import names
+from mixnet_tf.networks.endpoints import parts
 
 
 def _all_roles():
@@ -54,16 +54,16 @@ def test_a_layer_of_ones_own_belongs_to_no_part_whatever_its_name(name):
     own = model.get_layer(name)
     assert own not in [layer for part in parts(model).values() for layer in part]
     assert "head" not in mixnet_tf.endpoints(model)
-    assert names.classifier(model) is None and not names.is_mixnets(own)
+    assert names.find_classifier(model) is None and not names.is_mixnets(own)
 
 
 def test_a_name_of_mixnets_on_another_class_does_not_count():
     own = keras.layers.EinsumDense("bc,cd->bd", 3, name="head_dense")
-    assert names.part_of(own) is None and names.classifier(_with(own)) is None
+    assert names.part_of(own) is None and names.find_classifier(_with(own)) is None
 
 
 def test_a_dense_layer_of_mixnets_name_is_the_classifier():
     x = tiny.images(2, 32, 32, 3)
     model = _with(keras.layers.Dense(3, name="head_dense"))
-    assert names.classifier(model).units == 3
+    assert names.find_classifier(model).units == 3
     np.testing.assert_array_equal(mixnet_tf.features_model(model, ["head"])(x)["head"], model(x))

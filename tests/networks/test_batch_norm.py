@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from mixnet_tf.layers import BatchNormalization
+from mixnet_tf.networks.batch_norm import BatchNormalization
 
 
 def random(*shape, seed=1):

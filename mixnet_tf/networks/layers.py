@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks.gradients import activate, bias_add
 
 _PACKAGE = "mixnet_tf"
 
@@ -186,42 +187,6 @@ class MixConv(keras.layers.Layer):
         }
 
 
-@tf.custom_gradient
-def _swish(x):
-    """`x` times its sigmoid; for the gradient it keeps its slope where `tf.nn.silu` keeps `x`: one sigmoid less."""
-    gate = tf.sigmoid(x)
-    slope = gate * (1 + x * (1 - gate))
-    return x * gate, lambda upstream: upstream * _slope_of_swish(x, slope)
-
-
-@tf.custom_gradient
-def _slope_of_swish(x, slope):
-    """`slope`, which can be differentiated once more."""
-
-    def gradient(upstream):
-        gate = tf.sigmoid(x)
-        return upstream * gate * (1 - gate) * (2 + x * (1 - 2 * gate)), None
-
-    return tf.identity(slope), gradient
-
-
-@tf.custom_gradient
-def _bias_add(x, bias):
-    """With a reshape before its gradient: oneDNN would merge it with the convolution's, to other last bits."""
-
-    def gradient(upstream):
-        return upstream, tf.raw_ops.BiasAddGrad(out_backprop=tf.reshape(upstream, (-1, upstream.shape[-1])))
-
-    return tf.nn.bias_add(x, bias), gradient
-
-
-def _activate(inputs, activation, training):
-    """Inference needs no gradient of its own, which a SavedModel would hold; `tf.nn.silu` has one, too."""
-    if activation is keras.activations.silu:
-        return _swish(inputs) if training else inputs * tf.sigmoid(inputs)
-    return activation(inputs)
-
-
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Activation(keras.layers.Activation):
     """Keras' activation layer; in training its swish keeps the slope for the gradient, in place of the input.
@@ -230,7 +195,7 @@ class Activation(keras.layers.Activation):
     """
 
     def call(self, inputs, training=False):
-        return _activate(inputs, self.activation, training)
+        return activate(inputs, self.activation, training)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -269,10 +234,10 @@ class SqueezeExcite(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         x = tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
-        add_bias = _bias_add if training else tf.nn.bias_add
+        add_bias = bias_add if training else tf.nn.bias_add
         for conv in (self.reduce, self.expand):
             x = tf.nn.conv2d(x, conv.kernel, strides=1, padding="SAME")
-            x = _activate(add_bias(x, tf.convert_to_tensor(conv.bias)), conv.activation, training)
+            x = activate(add_bias(x, tf.convert_to_tensor(conv.bias)), conv.activation, training)
         return inputs * x
 
     def compute_output_shape(self, input_shape):
@@ -280,53 +245,6 @@ class SqueezeExcite(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "activation": self.activation}
-
-
-@keras.saving.register_keras_serializable(_PACKAGE)
-class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalization, trained through TensorFlow's fused op.
-
-    Each replica normalises with its own batch or, with `synchronized`, with those of all. The moving
-    variance follows the unbiased one, N / (N - 1), as the reference's does, and over replicas the
-    moving statistics take the mean of all.
-
-    Input and output: (batch, height, width, channels).
-    """
-
-    def add_weight(self, *args, trainable=True, **kwargs):
-        aggregation = "none" if trainable else "mean"
-        return super().add_weight(*args, trainable=trainable, aggregation=aggregation, **kwargs)
-
-    def call(self, inputs, training=None):
-        parameters = [tf.convert_to_tensor(v) for v in (self.gamma, self.beta, self.moving_mean, self.moving_variance)]
-        if not (training and self.trainable):
-            return tf.compat.v1.nn.fused_batch_norm(inputs, *parameters, epsilon=self.epsilon, is_training=False)[0]
-        normalize = _synchronized_batch_norm if self.synchronized else tf.compat.v1.nn.fused_batch_norm
-        outputs, moving_mean, moving_variance = normalize(
-            inputs, *parameters, epsilon=self.epsilon, exponential_avg_factor=1 - self.momentum
-        )
-        self.moving_mean.assign(moving_mean)
-        self.moving_variance.assign(moving_variance)
-        return outputs
-
-
-def _synchronized_batch_norm(inputs, gamma, beta, moving_mean, moving_variance, epsilon, exponential_avg_factor):
-    """As the fused op in training, with the moments of the batches of all replicas."""
-    replicas = tf.distribute.get_replica_context()
-
-    def mean_over_all(values):
-        return replicas.all_reduce(tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, axis=(0, 1, 2)))
-
-    def follow(moving, batch):
-        return (1 - exponential_avg_factor) * moving + exponential_avg_factor * batch
-
-    x = tf.cast(inputs, tf.float32)
-    mean = mean_over_all(x)
-    variance = mean_over_all(tf.square(x - mean))  # a second pass: E[x^2] - mean^2 cancels
-    outputs = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
-    count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]) * replicas.num_replicas_in_sync, tf.float32)
-    unbiased = variance * count / tf.maximum(count - 1, 1)
-    return tf.cast(outputs, inputs.dtype), follow(moving_mean, mean), follow(moving_variance, unbiased)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)

@@ -1,0 +1,207 @@
+"""A network with its weights as a Keras model: where `networks` and `weights` meet."""
+
+import keras
+
+from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.networks import POOLINGS, Preprocessing, backbone, classifier, pooled, stages_and_params
+from mixnet_tf.weights import load_weights
+
+
+def preprocess_input(images):
+    """RGB in [0, 255] to the input of a model built with `include_preprocessing=False`.
+
+    Args:
+        images: (..., height, width, 3), any numeric dtype.
+
+    Returns:
+        A float32 tensor of the same shape: minus the ImageNet mean, over its standard deviation.
+
+    Raises:
+        ValueError: For anything but images of three channels.
+    """
+    try:
+        images = keras.ops.convert_to_tensor(images, "float32")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"images: expected numbers, (..., height, width, 3); received {images!r}.") from error
+    if len(images.shape) < 3 or images.shape[-1] != 3:
+        raise InputError(f"images: expected the shape (..., height, width, 3), received {tuple(images.shape)}.")
+    return Preprocessing(dtype="float32")(images)
+
+
+def build_model(
+    model_name=None,
+    override_params=None,
+    *,
+    blocks_args=None,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    include_preprocessing=True,
+    name=None,
+):
+    """A MixNet as a functional Keras model.
+
+    Args:
+        model_name: "mixnet-s", "mixnet-m" or "mixnet-l"; or else give `blocks_args`.
+        override_params: Dict of `GlobalParams` fields to replace, such as `dropout_rate`.
+        blocks_args: List of block strings, or of `BlockArgs`, of a network of your own. Its stem
+            has as many filters as its first block takes, unless `stem_size` is overridden.
+        include_top: Whether to end in dropout and a classifier over `classes`. If not, the model
+            ends after the head's convolution.
+        weights: None for random ones, or what `mixnet_tf.load_weights` takes: "imagenet" for
+            Google's published ones, a `.keras` or `.weights.h5` file, an official checkpoint, or a
+            `.safetensors` or `.npz` file of timm's tf_mixnet.
+        input_tensor: A Keras tensor to build on, in place of a new input.
+        input_shape: (height, width, 3), None where any size will do; None for (None, None, 3).
+        pooling: Without the top: None, "avg" or "max" over space.
+        classes: Number of classes; None for `num_classes` of the parameters, 1000.
+        classifier_activation: Keras activation after the classifier; None for logits. Always
+            computed in float32.
+        include_preprocessing: Whether the input is RGB in [0, 255], normalised by the model itself.
+            If not, the input is what `preprocess_input` returns.
+        name: Name of the Keras model; None for the model's.
+
+    Returns:
+        A `keras.Model` from (batch, height, width, 3) to (batch, classes), or without the top to
+        (batch, height / 32, width / 32, 1536), or pooled to (batch, 1536).
+
+    Raises:
+        ValueError: For an argument out of its range, or arguments that disagree.
+
+    Example:
+        >>> import mixnet_tf
+        >>> model = mixnet_tf.build_model("mixnet-s", classes=10, input_shape=(48, 48, 3))
+        >>> model.output_shape
+        (None, 10)
+    """
+    _check_data_format()
+    stages, params = stages_and_params(model_name, blocks_args, override_params)
+    params = params._replace(num_classes=_resolve_classes(classes, override_params, params))
+    for flag, value in (("include_top", include_top), ("include_preprocessing", include_preprocessing)):
+        if not isinstance(value, bool):
+            raise InputError(f"{flag}: expected True or False, received {value!r}.")
+    if include_top and pooling is not None:
+        raise InputError(f"pooling={pooling!r} goes with include_top=False; the classifier pools by itself.")
+    if pooling not in list(POOLINGS):
+        raise InputError(f"pooling: expected None, 'avg' or 'max'; received {pooling!r}.")
+    inputs = _input(input_tensor, input_shape)
+
+    features = backbone(inputs, stages, params, include_preprocessing)
+    outputs = classifier(features, params, classifier_activation) if include_top else pooled(features, pooling)
+    sources = keras.utils.get_source_inputs(inputs)
+    # Not a list of one, which Keras would warn about at each call with a plain tensor.
+    model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name or model_name or "mixnet")
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _check_data_format():
+    if keras.config.image_data_format() != "channels_last":
+        raise InputError(
+            "mixnet_tf computes channels last only; call keras.config.set_image_data_format('channels_last') first."
+        )
+
+
+def _resolve_classes(classes, override_params, params):
+    if classes is None:
+        return params.num_classes
+    if not is_count(classes):
+        raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
+    overridden = (override_params or {}).get("num_classes", classes)
+    if overridden != classes:
+        raise InputError(f"classes={classes} and override_params['num_classes']={overridden} disagree; give one.")
+    return classes
+
+
+def _input(input_tensor, input_shape):
+    if input_shape is not None and not isinstance(input_shape, tuple | list):
+        raise InputError(f"input_shape: expected (height, width, 3) in pixels, received {input_shape!r}.")
+    if input_tensor is not None:
+        if not keras.backend.is_keras_tensor(input_tensor):
+            raise InputError(f"input_tensor: expected a Keras tensor, such as keras.Input gives; got {input_tensor!r}.")
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise InputError(f"input_shape={tuple(input_shape)} and the input_tensor's shape {shape} disagree.")
+    else:
+        shape = (None, None, 3) if input_shape is None else tuple(input_shape)
+    valid = len(shape) == 3 and shape[2] == 3
+    if not valid or not all(n is None or (isinstance(n, int) and n >= 1) for n in shape[:2]):
+        raise InputError(f"input_shape: expected (height, width, 3) in pixels, None for any size; received {shape}.")
+    return keras.Input(shape, name="image") if input_tensor is None else input_tensor
+
+
+def MixNetS(
+    *,
+    override_params=None,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    include_preprocessing=True,
+    name=None,
+):
+    """MixNet-S as a Keras model; see `build_model` for the arguments.
+
+    Example:
+        >>> import mixnet_tf
+        >>> model = mixnet_tf.MixNetS(include_top=False, pooling="avg")
+        >>> model.output_shape
+        (None, 1536)
+    """
+    return build_model("mixnet-s", **locals())
+
+
+def MixNetM(
+    *,
+    override_params=None,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    include_preprocessing=True,
+    name=None,
+):
+    """MixNet-M as a Keras model; see `build_model` for the arguments.
+
+    Example:
+        >>> import mixnet_tf
+        >>> model = mixnet_tf.MixNetM(include_top=False, pooling="avg")
+        >>> model.output_shape
+        (None, 1536)
+    """
+    return build_model("mixnet-m", **locals())
+
+
+def MixNetL(
+    *,
+    override_params=None,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    include_preprocessing=True,
+    name=None,
+):
+    """MixNet-L as a Keras model; see `build_model` for the arguments.
+
+    Example:
+        >>> import mixnet_tf
+        >>> model = mixnet_tf.MixNetL(include_top=False, pooling="avg")
+        >>> model.output_shape
+        (None, 1536)
+    """
+    return build_model("mixnet-l", **locals())

@@ -1,0 +1,55 @@
+"""Batch normalization as the reference trains it, on one device or many."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("mixnet_tf")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch normalization, trained through TensorFlow's fused op.
+
+    Each replica normalises with its own batch or, with `synchronized`, with those of all. The moving
+    variance follows the unbiased one, N / (N - 1), as the reference's does, and over replicas the
+    moving statistics take the mean of all.
+
+    Input and output: (batch, height, width, channels).
+    """
+
+    def add_weight(self, *args, trainable=True, **kwargs):
+        aggregation = "none" if trainable else "mean"
+        return super().add_weight(*args, trainable=trainable, aggregation=aggregation, **kwargs)
+
+    def call(self, inputs, training=None):
+        gamma, beta, moving_mean, moving_variance = (
+            tf.convert_to_tensor(v) for v in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        )
+        follow = 1 - self.momentum
+        if training and self.trainable and self.synchronized:
+            outputs, mean, variance = _normalized_over_replicas(inputs, gamma, beta, self.epsilon)
+            self.moving_mean.assign((1 - follow) * moving_mean + follow * mean)
+            self.moving_variance.assign((1 - follow) * moving_variance + follow * variance)
+            return outputs
+        fused = tf.compat.v1.nn.fused_batch_norm
+        if not (training and self.trainable):
+            return fused(inputs, gamma, beta, moving_mean, moving_variance, self.epsilon, is_training=False)[0]
+        outputs, moving_mean, moving_variance = fused(
+            inputs, gamma, beta, moving_mean, moving_variance, self.epsilon, exponential_avg_factor=follow
+        )
+        self.moving_mean.assign(moving_mean)
+        self.moving_variance.assign(moving_variance)
+        return outputs
+
+
+def _normalized_over_replicas(inputs, gamma, beta, epsilon):
+    """(outputs, mean, unbiased variance): as the fused op, with the moments of the batches of all replicas."""
+    replicas = tf.distribute.get_replica_context()
+
+    def mean_over_all(values):
+        return replicas.all_reduce(tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, axis=(0, 1, 2)))
+
+    x = tf.cast(inputs, tf.float32)
+    mean = mean_over_all(x)
+    variance = mean_over_all(tf.square(x - mean))  # a second pass: E[x^2] - mean^2 cancels
+    outputs = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+    count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]) * replicas.num_replicas_in_sync, tf.float32)
+    return tf.cast(outputs, inputs.dtype), mean, variance * count / tf.maximum(count - 1, 1)

@@ -1,0 +1,156 @@
+"""Block arguments to the layers of a MixNet, on a Keras tensor."""
+
+import keras
+
+from mixnet_tf.errors import InputError
+from mixnet_tf.networks import layers
+from mixnet_tf.networks.batch_norm import BatchNormalization
+from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder, round_filters, unroll
+from mixnet_tf.networks.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
+from mixnet_tf.networks.variants import get_model_params, override_global_params
+
+POOLINGS = {None: None, "avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+
+
+def stages_and_params(model_name, blocks_args=None, override_params=None):
+    """The stages and parameters that `build_model` builds from the same arguments, which it checks.
+
+    Returns:
+        (list of `BlockArgs`, `GlobalParams`).
+
+    Raises:
+        ValueError: For an argument out of its range, or arguments that disagree.
+    """
+    if (model_name is None) == (blocks_args is None):
+        raise InputError(
+            f"Give either model_name or blocks_args; received model_name={model_name!r}, blocks_args={blocks_args!r}."
+        )
+    if model_name is not None:
+        stages, params = get_model_params(model_name, override_params)
+    elif isinstance(blocks_args, str) or not blocks_args:
+        raise InputError(f"blocks_args: expected a list with at least one block string, received {blocks_args!r}.")
+    else:
+        stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
+        params = override_global_params(GlobalParams(stem_size=stages[0].input_filters), override_params)
+    _check_activation(params.activation)
+    return stages, params
+
+
+def _check_activation(name):
+    """Here and not with the other parameters, as only Keras knows its names."""
+    try:
+        keras.activations.get(name)
+    except ValueError as error:
+        raise InputError(
+            f"override_params['activation']: expected the name of a Keras activation, such as 'mish'; got {name!r}."
+        ) from error
+
+
+def backbone(images, stages, params, include_preprocessing=True):
+    """The network without its classifier, on a Keras tensor.
+
+    Args:
+        images: (batch, height, width, 3): RGB in [0, 255] or, without preprocessing, normalized already.
+        stages: List of `BlockArgs`.
+        params: The `GlobalParams`.
+        include_preprocessing: Whether the network normalizes the images itself.
+
+    Returns:
+        (batch, height / 32, width / 32, params.feature_size), for a network of five strides of 2.
+
+    Source: mixnet/mixnet_model.py:MixnetModel.call.
+    """
+    x = images
+    if include_preprocessing:
+        x = layers.Preprocessing(name=PREPROCESSING)(x)
+    x = _conv(x, "stem", round_filters(params.stem_size, params), kernel_size=3, strides=2)
+    x = _batch_norm_activation(x, params, "relu", "stem", "")
+    for number, block_args in enumerate(unroll(stages, params)):
+        x = mixnet_block(x, block_args, params, part=block_part(number))
+    x = _conv(x, "head", params.feature_size, kernel_size=1)
+    return _batch_norm_activation(x, params, "relu", "head", "")
+
+
+def classifier(features, params, activation="softmax"):
+    """Pooling, dropout and the classifier behind `backbone`.
+
+    Args:
+        features: (batch, height, width, channels).
+        params: The `GlobalParams`; its number of classes and rate of dropout are taken.
+        activation: Keras activation behind the classifier; None for logits. Always computed in float32.
+
+    Returns:
+        (batch, params.num_classes).
+    """
+    x = keras.layers.GlobalAveragePooling2D(name=layer_name("head", "pool"))(features)
+    x = layers.Dropout(params.dropout_rate, name=layer_name("head", "dropout"))(x)
+    x = keras.layers.Dense(
+        params.num_classes,
+        # Uniform within +-1 / sqrt(classes). Source: mixnet/mixnet_model.py:dense_kernel_initializer.
+        kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform"),
+        name=layer_name("head", "dense"),
+    )(x)
+    return keras.layers.Activation(activation or "linear", dtype="float32", name=PREDICTIONS)(x)
+
+
+def pooled(features, pooling):
+    """The output of a network without its top: `features` over space as one of `POOLINGS` pools them."""
+    return features if pooling is None else POOLINGS[pooling](name=layer_name("head", "pool"))(features)
+
+
+def mixnet_block(x, block_args, params, part):
+    """One inverted-residual block, mixed kernels in its middle, on the Keras tensor `x`.
+
+    Args:
+        x: (batch, height, width, channels), as many channels as `block_args.input_filters`.
+        block_args: A `BlockArgs` of `unroll`: one block, rounded filters.
+        params: The network's `GlobalParams`.
+        part: The block's name, such as "block_0".
+
+    Source: mixnet/mixnet_model.py:MixnetBlock.
+    """
+    if x.shape[-1] != block_args.input_filters:
+        raise InputError(
+            f"{part} declares {block_args.input_filters} input filters (after rounding), "
+            f"but {x.shape[-1]} channels reach it."
+        )
+    activation = params.activation if block_args.swish else "relu"
+    inputs = x
+    if block_args.expand_ratio != 1:
+        x = layers.GroupedConv2D(
+            block_args.expanded_filters, block_args.expand_ksize, name=layer_name(part, "expand_conv")
+        )(x)
+        x = _batch_norm_activation(x, params, activation, part, "expand_")
+    x = layers.MixConv(block_args.dw_ksize, block_args.strides, block_args.dilated, name=layer_name(part, "mixconv"))(x)
+    x = _batch_norm_activation(x, params, activation, part, "mixconv_")
+    if block_args.se_filters is not None:
+        x = layers.SqueezeExcite(block_args.se_filters, activation, name=layer_name(part, "se"))(x)
+    x = layers.GroupedConv2D(
+        block_args.output_filters, block_args.project_ksize, name=layer_name(part, "project_conv")
+    )(x)
+    x = _batch_norm(x, params, layer_name(part, "project_bn"))
+    if block_args.has_residual:
+        x = keras.layers.Add(name=layer_name(part, "add"))([x, inputs])
+    return x
+
+
+def _batch_norm(x, params, name):
+    momentum, epsilon = params.batch_norm_momentum, params.batch_norm_epsilon
+    return BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
+
+
+def _batch_norm_activation(x, params, activation, part, stage):
+    x = _batch_norm(x, params, layer_name(part, f"{stage}bn"))
+    return layers.Activation(activation, name=layer_name(part, f"{stage}activation"))(x)
+
+
+def _conv(x, part, filters, kernel_size, strides=1):
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=layers.conv_kernel_initializer(),
+        name=layer_name(part, "conv"),
+    )(x)
