@@ -12,11 +12,11 @@ from absl import flags
 
 from mixnet_tf import command_line
 from mixnet_tf.errors import InputError
-from mixnet_tf.matching import assign
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.preprocessing import preprocess_for_eval
-from mixnet_tf.pretrained import converted_file, published_weights
+from mixnet_tf.weights import assign
+from mixnet_tf.weights.pretrained import converted_file, published_weights
 
 PHOTOGRAPH = "https://upload.wikimedia.org/wikipedia/commons/f/fe/Giant_Panda_in_Beijing_Zoo_1.JPG"
 PHOTOGRAPH_SIZE = 116_068  # bytes

@@ -8,7 +8,6 @@ if keras.config.backend() != "tensorflow":
         "set KERAS_BACKEND=tensorflow in the environment, before keras is imported."
     )
 
-from mixnet_tf.checkpoints import load_official_checkpoint
 from mixnet_tf.imagenet import decode_predictions
 from mixnet_tf.models import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
 from mixnet_tf.networks import (
@@ -22,7 +21,7 @@ from mixnet_tf.networks import (
     get_model_params,
     multiply_adds,
 )
-from mixnet_tf.timm import load_timm_weights
+from mixnet_tf.weights import load_official_checkpoint, load_timm_weights
 
 __version__ = "0.2.0"
 

@@ -4,12 +4,15 @@ import contextlib
 import errno
 import json
 import os
+import pathlib
 import tempfile
 
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
 
+# What TensorFlow raises where a checkpoint is damaged or gone.
+UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 _POINTER = ".current"  # version 0.1.0's: on remote storage it names the file that stands for a path
 
 
@@ -111,3 +114,8 @@ def read_json(path):
             return json.load(file)
         except json.JSONDecodeError as error:
             raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def keras_cache():
+    """The folder where Keras keeps what it downloads for its models."""
+    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"

@@ -1,19 +1,12 @@
 """The classes of ImageNet by their names."""
 
-import os
-import pathlib
-
 import keras
 import numpy as np
 
 from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.files import keras_cache
 
 CLASSES = 1000  # ILSVRC 2012
-
-
-def keras_models():
-    """The folder where Keras keeps what it downloads for its models."""
-    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
 def decode_predictions(preds, top=5):
@@ -42,7 +35,7 @@ def decode_predictions(preds, top=5):
     except Exception as error:  # get_file raises plain Exceptions
         raise ConnectionError(
             f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "
-            f"{keras_models()}, or give the names with --labels=FILE where a script asks for them."
+            f"{keras_cache()}, or give the names with --labels=FILE where a script asks for them."
         ) from error
 
 

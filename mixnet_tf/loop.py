@@ -16,7 +16,6 @@ from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.interruption import INTERRUPTED, RESTART_ME, Interruption
-from mixnet_tf.matching import assign
 from mixnet_tf.networks import stages_and_params, unroll
 from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
@@ -26,7 +25,7 @@ from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_mod
 from mixnet_tf.screen import SILENT
 from mixnet_tf.training import Trainer
 from mixnet_tf.watch import archive_final
-from mixnet_tf.weights import read_weights
+from mixnet_tf.weights import assign, read_weights
 
 
 class Settings(NamedTuple):

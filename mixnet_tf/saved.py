@@ -8,9 +8,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from mixnet_tf.checkpoints import UNREADABLE
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import local_copy, published, publishing, read_json, write_json
+from mixnet_tf.files import UNREADABLE, local_copy, published, publishing, read_json, write_json
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.weights import load_weights

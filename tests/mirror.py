@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import tiny
 
-from mixnet_tf import pretrained
+from mixnet_tf.weights import pretrained
 
 
 @contextlib.contextmanager

@@ -11,8 +11,7 @@ from absl import flags
 from mirror import know, places, serving
 
 import mixnet_tf
-from mixnet_tf import pretrained
-from mixnet_tf.weights import read_weights
+from mixnet_tf.weights import pretrained, read_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tiny
 
 import mixnet_tf
-from mixnet_tf.weights import load_weights, read_weights
+from mixnet_tf.weights.sources import load_weights, read_weights
 
 CHECKPOINT = str(tiny.GOLDEN / "tiny-s" / "model.ckpt")
 X = tiny.images(2, 40, 40, 3)

@@ -10,11 +10,11 @@ import zlib
 import h5py
 import tensorflow as tf
 
-from mixnet_tf.archives import MAX_UNPACKED
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import local_copy
-from mixnet_tf.matching import LAYER, Arrays, rank
 from mixnet_tf.networks import parse
+from mixnet_tf.weights.archives import MAX_UNPACKED
+from mixnet_tf.weights.matching import LAYER, Arrays, rank
 
 _INSIDE = "model.weights.h5"  # the weights in a .keras file, which is a zip
 # Where Keras writes a variable: the layer's group, the way to a layer inside it, and the number of the variable.

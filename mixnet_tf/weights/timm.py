@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 from mixnet_tf.files import is_remote, local_copy, read_json
-from mixnet_tf.matching import Arrays, assign, listing, rank
+from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
 _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
 _BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tiny
 
 from mixnet_tf import load_official_checkpoint
-from mixnet_tf.checkpoints import checkpoint_prefix
+from mixnet_tf.weights.official import checkpoint_prefix
 
 GOLDEN_S = tiny.GOLDEN / "tiny-s" / "model.ckpt"
 

@@ -2,13 +2,13 @@
 
 import os
 
-from mixnet_tf.checkpoints import read_official_checkpoint
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import published
-from mixnet_tf.keras_files import read_keras_file
-from mixnet_tf.matching import assign
-from mixnet_tf.pretrained import imagenet_weights, published_weights, variant_of
-from mixnet_tf.timm import read_timm_file
+from mixnet_tf.weights.keras_files import read_keras_file
+from mixnet_tf.weights.matching import assign
+from mixnet_tf.weights.official import read_official_checkpoint
+from mixnet_tf.weights.pretrained import imagenet_weights, published_weights, variant_of
+from mixnet_tf.weights.timm import read_timm_file
 
 IMAGENET = "imagenet"
 _KERAS, _TIMM = (".keras", ".weights.h5"), (".safetensors", ".npz")

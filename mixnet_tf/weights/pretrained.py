@@ -11,12 +11,13 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from mixnet_tf.archives import extract
-from mixnet_tf.checkpoints import read_official_checkpoint
 from mixnet_tf.errors import InputError
-from mixnet_tf.imagenet import CLASSES, keras_models
-from mixnet_tf.matching import Arrays
+from mixnet_tf.files import keras_cache
+from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.networks import VARIANTS, MixConv, find_classifier, get_model_params, parts, unroll
+from mixnet_tf.weights.archives import extract
+from mixnet_tf.weights.matching import Arrays
+from mixnet_tf.weights.official import read_official_checkpoint
 
 # Source: tensorflow/tpu, models/official/mnasnet/mixnet/README.md.
 BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet"
@@ -40,7 +41,7 @@ ARCHIVES = {
 
 def cache_folder():
     """Where the published weights are kept, in Keras' own folder."""
-    return keras_models() / "mixnet_tf"
+    return keras_cache() / "mixnet_tf"
 
 
 def imagenet_weights(model, skip_head=False):

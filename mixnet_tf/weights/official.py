@@ -7,10 +7,9 @@ import re
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.matching import Arrays, assign, listing, rank
+from mixnet_tf.files import UNREADABLE
+from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
-# What TensorFlow raises where a checkpoint is damaged or gone.
-UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 _EMA = "/ExponentialMovingAverage"
 _SLOT = re.compile(r"/RMSProp(_1)?$")
 _SCOPE = re.compile(r"stem|head|blocks_([0-9]+)")

@@ -1,7 +1,6 @@
 import hashlib
 import http.server
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -11,14 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from cli import ROOT
 from mirror import know, make_archive, places, serving
 
 import mixnet_tf
-from mixnet_tf import pretrained
 from mixnet_tf.networks.block_strings import unroll
 from mixnet_tf.networks.variants import get_model_params
-from mixnet_tf.pretrained import Archive
-from mixnet_tf.weights import load_weights, read_weights
+from mixnet_tf.weights import pretrained
+from mixnet_tf.weights.pretrained import Archive
+from mixnet_tf.weights.sources import load_weights, read_weights
 
 pytestmark = pytest.mark.usefixtures("weights_cache")
 
@@ -92,16 +92,16 @@ def test_two_processes_at_once_both_read_whole_weights(mirrored, weights_cache, 
     content = released_archive.read_bytes()
     program = f"""
 import sys
-from mixnet_tf import MixNetS, pretrained
+from mixnet_tf import MixNetS
+from mixnet_tf.weights import pretrained
 pretrained.ARCHIVES["mixnet-s"] = pretrained.Archive({len(content)}, {hashlib.sha256(content).hexdigest()!r})
 model = MixNetS(weights="imagenet")
 print([int(w.numpy().flat[0]) - 2 for layer in model.layers for w in layer.weights])
 """
-    root = pathlib.Path(__file__).parent.parent
     running = [
         subprocess.Popen(
             [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

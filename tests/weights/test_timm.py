@@ -9,7 +9,7 @@ import tiny
 
 import mixnet_tf
 from mixnet_tf import load_timm_weights
-from mixnet_tf.weights import load_weights
+from mixnet_tf.weights.sources import load_weights
 
 # timm 1.0.31's tf_mixnet_s with a quarter of the channels, 32 features and 10 classes; random weights.
 GOLDEN = tiny.GOLDEN / "timm-tiny"

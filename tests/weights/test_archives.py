@@ -7,7 +7,7 @@ import pytest
 import tiny
 from mirror import know, make_archive
 
-from mixnet_tf import archives, pretrained
+from mixnet_tf.weights import archives, pretrained
 
 
 def link(kind, target):

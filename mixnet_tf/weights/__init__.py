@@ -1,0 +1,21 @@
+"""Saved weights of any kind into a built model.
+
+In: "imagenet", or the path of a `.keras`, `.weights.h5`, `.safetensors` or `.npz` file or of an official checkpoint.
+Out: numpy arrays by the reference's names (`Arrays`), and models that hold them.
+"""
+
+from mixnet_tf.weights.matching import Arrays, assign
+from mixnet_tf.weights.official import load_official_checkpoint
+from mixnet_tf.weights.pretrained import published_weights
+from mixnet_tf.weights.sources import load_weights, read_weights
+from mixnet_tf.weights.timm import load_timm_weights
+
+__all__ = [
+    "Arrays",
+    "assign",
+    "load_official_checkpoint",
+    "load_timm_weights",
+    "load_weights",
+    "published_weights",
+    "read_weights",
+]
