@@ -4,12 +4,11 @@ from absl import flags
 
 import mixnet_launch  # noqa: F401 (before TensorFlow)
 from mixnet_tf import command_line
-from mixnet_tf.data import load_split
+from mixnet_tf.data import imagenet_labels, load_split, read_labels
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator, classify
 from mixnet_tf.files import write_json
-from mixnet_tf.imagenet import CLASSES, imagenet_labels
-from mixnet_tf.labels import read_labels
+from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.saved import RunConfig
 from mixnet_tf.screen import command_screen

@@ -15,9 +15,7 @@ from absl import flags
 from measurement import in_turns, median_ratio, write_report
 
 from mixnet_tf import command_line
-from mixnet_tf.data import Split
-from mixnet_tf.pipeline import eval_batches, train_batches, train_examples
-from mixnet_tf.preprocessing import center_window, random_window
+from mixnet_tf.data import Split, center_window, eval_batches, random_window, train_batches, train_examples
 from mixnet_tf.recipe import Recipe
 
 _HEIGHT, _WIDTH = 375, 500

@@ -12,10 +12,9 @@ from absl import flags
 from measurement import write_report
 
 from mixnet_tf import command_line
-from mixnet_tf.data import load_split
+from mixnet_tf.data import load_split, train_batches
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.models import build_model
-from mixnet_tf.pipeline import train_batches
 from mixnet_tf.recipe import validate
 from mixnet_tf.training import Trainer
 

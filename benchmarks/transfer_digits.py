@@ -13,10 +13,9 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from mixnet_tf.data import load_split
+from mixnet_tf.data import load_split, train_batches
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.models import build_model
-from mixnet_tf.pipeline import train_batches
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
 from mixnet_tf.weights import load_weights

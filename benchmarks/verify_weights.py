@@ -11,10 +11,10 @@ import tensorflow as tf
 from absl import flags
 
 from mixnet_tf import command_line
+from mixnet_tf.data import preprocess_for_eval
 from mixnet_tf.errors import InputError
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.variants import VARIANTS
-from mixnet_tf.preprocessing import preprocess_for_eval
 from mixnet_tf.weights import assign
 from mixnet_tf.weights.pretrained import converted_file, published_weights
 

@@ -8,7 +8,7 @@ if keras.config.backend() != "tensorflow":
         "set KERAS_BACKEND=tensorflow in the environment, before keras is imported."
     )
 
-from mixnet_tf.imagenet import decode_predictions
+from mixnet_tf.data import decode_predictions
 from mixnet_tf.models import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
 from mixnet_tf.networks import (
     BlockArgs,

@@ -2,10 +2,8 @@
 
 import tensorflow as tf
 
-from mixnet_tf.corruption import naming_corrupt_images
+from mixnet_tf.data import eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.pipeline import eval_batches
-from mixnet_tf.preprocessing import preprocess_for_eval
 from mixnet_tf.screen import SILENT
 
 _SUM = tf.distribute.ReduceOp.SUM

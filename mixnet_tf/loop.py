@@ -10,14 +10,12 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.checkpointing import Checkpointer
-from mixnet_tf.corruption import naming_corrupt_images
-from mixnet_tf.data import load_split
+from mixnet_tf.data import load_split, naming_corrupt_images, train_batches
 from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.networks import stages_and_params, unroll
-from mixnet_tf.pipeline import train_batches
 from mixnet_tf.progress import Progress
 from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import validate

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.data import measuring_batches
 from mixnet_tf.networks import BatchNormalization
-from mixnet_tf.pipeline import measuring_batches
 
 _BATCH = 128  # images of a replica, as many as the reference trains with: few give moments of their own
 _MOST_BATCHES = 10  # of each replica

@@ -8,7 +8,6 @@ from cli import ROOT, run
 
 import mixnet_tf.data
 import mixnet_tf.evaluation
-import mixnet_tf.pipeline
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _SCRIPT = "benchmarks/cross_validate.py"
@@ -23,7 +22,7 @@ def record(monkeypatch):
     """What the script asks for: the splits it loads, and for each fold and run the images and the averaged weights."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     record = {"loaded": [], "trained": [], "held_out": [], "weights": []}
-    load_split, train_batches = mixnet_tf.data.load_split, mixnet_tf.pipeline.train_batches
+    load_split, train_batches = mixnet_tf.data.load_split, mixnet_tf.data.train_batches
     build_evaluator = mixnet_tf.evaluation.build_evaluator
 
     def load(dataset, data_dir, train):
@@ -48,7 +47,7 @@ def record(monkeypatch):
         return recorded
 
     monkeypatch.setattr(mixnet_tf.data, "load_split", load)
-    monkeypatch.setattr(mixnet_tf.pipeline, "train_batches", train)
+    monkeypatch.setattr(mixnet_tf.data, "train_batches", train)
     monkeypatch.setattr(mixnet_tf.evaluation, "build_evaluator", build)
     return record
 

@@ -9,7 +9,7 @@ import pytest
 from cli import process, run
 from exported_digits import SIZE
 
-from mixnet_tf.data import MissingSplitError, load_split
+from mixnet_tf.data.splits import MissingSplitError, load_split
 from mixnet_tf.export import report
 from mixnet_tf.export.command import Settings, _names, export_command
 from mixnet_tf.export.export import Options

@@ -8,8 +8,8 @@ import tiny_run
 
 from mixnet_tf import build_model, recalibration
 from mixnet_tf.data import load_split
+from mixnet_tf.data.pipeline import measuring_batches
 from mixnet_tf.networks import BatchNormalization
-from mixnet_tf.pipeline import measuring_batches
 from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import RECIPES
 

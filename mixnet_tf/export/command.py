@@ -4,15 +4,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mixnet_tf.data import MissingSplitError
+from mixnet_tf.data import MissingSplitError, imagenet_labels, read_labels
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images
 from mixnet_tf.export.report import text
 from mixnet_tf.export.target import target_model
-from mixnet_tf.imagenet import CLASSES, imagenet_labels
-from mixnet_tf.labels import read_labels
+from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.screen import SILENT
 

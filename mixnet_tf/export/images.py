@@ -6,10 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.corruption import naming_corrupt_images
-from mixnet_tf.data import load_split
+from mixnet_tf.data import load_split, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError
-from mixnet_tf.preprocessing import preprocess_for_eval
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 

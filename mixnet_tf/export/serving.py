@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.data import preprocess_for_eval
 from mixnet_tf.export.convert import write_saved_model
 from mixnet_tf.export.rewrite import AsWritten
-from mixnet_tf.preprocessing import preprocess_for_eval
 
 _BATCH = 32  # images
 

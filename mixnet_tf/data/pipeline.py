@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.preprocessing import preprocess_for_eval, preprocess_for_train
+from mixnet_tf.data.preprocessing import preprocess_for_eval, preprocess_for_train
 
 _SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet
 

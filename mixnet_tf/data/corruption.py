@@ -5,7 +5,7 @@ import re
 
 import tensorflow as tf
 
-from mixnet_tf.data import LABEL_ERROR, count_records
+from mixnet_tf.data.splits import LABEL_ERROR, count_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.screen import SILENT
 

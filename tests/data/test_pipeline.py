@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.data import Split, load_split
-from mixnet_tf.pipeline import eval_batches, train_batches
+from mixnet_tf.data.splits import Split, load_split
+from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.recipe import Recipe
 
 _RECIPE = Recipe(image_size=8, crop=False, flip=False)

@@ -12,11 +12,10 @@ import requests  # what tensorflow_datasets downloads with, and whose errors it 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mixnet_tf import digits  # noqa: F401 (registers the builder with tfds)
+from mixnet_tf import imagenet
+from mixnet_tf.data import digits  # noqa: F401 (registers the builder with tfds)
 from mixnet_tf.errors import InputError
 
-_IMAGENET = {"train": (1024, 1281167), "validation": (128, 50000)}  # split: (shards, images)
-_IMAGENET_CLASSES = 1000
 _EVAL_SPLITS = ("validation", "test", "val", "eval")
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
@@ -223,7 +222,7 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
             "without them by --allow_missing_shards."
         )
     if num_images is None:
-        shards, images = _IMAGENET.get(name, (None, None))
+        shards, images = imagenet.SPLITS.get(name, (None, None))
         numbered = files[0].endswith(f"-of-{shards:05d}") if shards else False
         num_images = images if numbered and len(files) == shards else count_records(files)
     if num_images < 1:
@@ -239,7 +238,7 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
             records = records.shard(num_shards, shard)
         return records.map(_parse_imagenet)
 
-    return Split("tfrecord", name, num_images, None, _IMAGENET_CLASSES, read, tuple(files), missing)
+    return Split("tfrecord", name, num_images, None, imagenet.CLASSES, read, tuple(files), missing)
 
 
 def _missing_shards(files):
@@ -267,7 +266,7 @@ def _parse_imagenet(record, record_id):
         "image/class/label": tf.io.FixedLenFeature([], tf.int64),
     }
     parsed = tf.io.parse_single_example(record, features)
-    return _example(parsed["image/encoded"], parsed["image/class/label"], record_id, _IMAGENET_CLASSES, first_label=1)
+    return _example(parsed["image/encoded"], parsed["image/class/label"], record_id, imagenet.CLASSES, first_label=1)
 
 
 def count_records(files):

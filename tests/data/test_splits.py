@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mixnet_tf.corruption import naming_corrupt_images
-from mixnet_tf.data import load_split
+from mixnet_tf.data.corruption import naming_corrupt_images
+from mixnet_tf.data.splits import load_split
 from mixnet_tf.export.images import dataset_images
-from mixnet_tf.pipeline import eval_batches, train_batches
+from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.recipe import Recipe
 
 

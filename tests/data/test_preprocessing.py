@@ -6,8 +6,8 @@ import scipy.ndimage
 import tensorflow as tf
 from tiny import GOLDEN
 
-from mixnet_tf import preprocessing
-from mixnet_tf.preprocessing import preprocess_for_eval, preprocess_for_train
+from mixnet_tf.data import preprocessing
+from mixnet_tf.data.preprocessing import preprocess_for_eval, preprocess_for_train
 
 
 def _png(pixels):

@@ -1,0 +1,74 @@
+"""The names of classes: ImageNet's, and those in a file."""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.errors import InputError, MissingFileError, is_count
+from mixnet_tf.files import keras_cache
+from mixnet_tf.imagenet import CLASSES
+
+
+def read_labels(path, num_classes):
+    """The names of classes 0, 1, ... in a text file, one a line, or a JSON file {"0": name, ...}.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds another number of names than `num_classes`, or none.
+    """
+    if not tf.io.gfile.exists(path):
+        raise MissingFileError(f"labels: there is no file {path}.")
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    if path.endswith(".json") or text.lstrip().startswith("{"):
+        try:
+            by_class = json.loads(text)
+            names = [str(by_class[str(number)]) for number in range(len(by_class))]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f'labels: {path} is not JSON of the form {{"0": "name", "1": ...}}.') from error
+    else:
+        names = text.splitlines()
+    if len(names) != num_classes:
+        raise InputError(f"labels: {path} names {len(names)} classes, but the model has {num_classes}.")
+    return tuple(names)
+
+
+def decode_predictions(preds, top=5):
+    """The most probable ImageNet classes, by Keras' own index of their names.
+
+    Keras downloads the index, imagenet_class_index.json, into its cache at the first call.
+
+    Args:
+        preds: (batch, 1000) probabilities or logits.
+        top: How many classes of each image.
+
+    Returns:
+        For each image a list of (WordNet id, name, value), the largest value first.
+
+    Raises:
+        ConnectionError: If the index is not cached and cannot be had.
+        ValueError: For another shape, or a `top` that is not from 1 to 1000.
+    """
+    preds = np.asarray(keras.ops.convert_to_numpy(preds), "float32")
+    if preds.ndim != 2 or preds.shape[1] != CLASSES:
+        raise InputError(f"decode_predictions: expected (batch, {CLASSES}) predictions, received shape {preds.shape}.")
+    if not is_count(top) or top > CLASSES:
+        raise InputError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
+    try:
+        return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
+    except Exception as error:  # get_file raises plain Exceptions
+        raise ConnectionError(
+            f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "
+            f"{keras_cache()}, or give the names with --labels=FILE where a script asks for them."
+        ) from error
+
+
+def imagenet_labels():
+    """The names of ImageNet's 1000 classes, in their order, as `decode_predictions` gives them.
+
+    Raises:
+        ConnectionError: If Keras' index is not cached and cannot be had.
+    """
+    return tuple(name for [(_, name, _)] in decode_predictions(np.eye(CLASSES), top=1))
