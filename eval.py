@@ -6,13 +6,12 @@ import mixnet_launch  # noqa: F401 (before TensorFlow)
 from mixnet_tf import command_line
 from mixnet_tf.data import imagenet_labels, load_split, read_labels
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import build_evaluator, classify
+from mixnet_tf.evaluation import build_evaluator, classify, watch
 from mixnet_tf.files import write_json
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.recipe import recipe_for
-from mixnet_tf.saved import RunConfig
+from mixnet_tf.runs import RunConfig
 from mixnet_tf.screen import command_screen
-from mixnet_tf.watch import watch
 
 command_line.define_model_flags()
 _DATASET = flags.DEFINE_string("dataset", None, "Dataset; by default the run's, or digits. As for train.py.")

@@ -6,10 +6,10 @@ from absl import flags
 
 import mixnet_launch  # noqa: F401 (before TensorFlow)
 from mixnet_tf import command_line
-from mixnet_tf.distribution import STRATEGIES
-from mixnet_tf.loop import Settings, train
 from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.screen import command_screen
+from mixnet_tf.training.distribution import STRATEGIES
+from mixnet_tf.training.run import Settings, train
 
 _MODEL_NAME = flags.DEFINE_enum("model_name", "mixnet-s", list(VARIANTS), "The network.")
 _DATASET = flags.DEFINE_string("dataset", "digits", "digits, tfrecord, folder, or any name of tensorflow_datasets.")

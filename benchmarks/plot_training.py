@@ -14,8 +14,8 @@ from absl import flags
 
 from mixnet_tf import command_line
 from mixnet_tf.errors import InputError
-from mixnet_tf.progress import METRICS, read_metrics
-from mixnet_tf.saved import RunConfig
+from mixnet_tf.runs import RunConfig
+from mixnet_tf.training.metrics import METRICS, read_metrics
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "The run's folder.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The PNG file to write.", required=True)

@@ -10,12 +10,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
+from mixnet_tf.classifiers import open_model
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import published
-from mixnet_tf.interruption import RESTART_ME
 from mixnet_tf.networks import VARIANTS
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
-from mixnet_tf.saved import CONFIG, RunConfig, open_model
+from mixnet_tf.runs import CONFIG, RunConfig
+from mixnet_tf.training import RESTART_ME
 
 WEIGHTS_HELP = "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, or imagenet."
 MISSING_SHARDS_HELP = "tfrecord: go on where files named *-of-N are fewer than N."

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cli import process, run
 
-from mixnet_tf.saved import load_keras_file
+from mixnet_tf.classifiers import load_keras_file
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _QUICK = ("--train_batch_size=4", "--train_epochs=1", "--image_size=32", "--warmup_epochs=0", "--eval_batch_size=8")
@@ -90,7 +90,7 @@ def test_eval_prints_the_classes_of_images_by_name(data, photographs, tmp_path, 
 @pytest.mark.parametrize("flag, crop", [("--crop", True), ("--nocrop", False), (None, False)])
 def test_watch_evaluates_with_the_crop_asked_for_or_the_runs(flag, crop, data, tmp_path, capfd, monkeypatch):
     from mixnet_tf.recipe import RECIPES
-    from mixnet_tf.saved import RunConfig
+    from mixnet_tf.runs import RunConfig
 
     seen = []
 
@@ -98,7 +98,7 @@ def test_watch_evaluates_with_the_crop_asked_for_or_the_runs(flag, crop, data, t
         seen.append(crop)
         return dict
 
-    monkeypatch.setattr("mixnet_tf.watch.build_evaluator", build_evaluator)
+    monkeypatch.setattr("mixnet_tf.evaluation.watching.build_evaluator", build_evaluator)
     RunConfig("tiny", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
     arguments = ["--watch", "--watch_timeout=0", "--watch_seconds=0", f"--data_dir={data['digits'][0]}"]
     code, _, err = run(capfd, "eval.py", f"--model_dir={tmp_path}", *arguments, *([flag] if flag else []))

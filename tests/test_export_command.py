@@ -9,12 +9,12 @@ import pytest
 from cli import process, run
 from exported_digits import SIZE
 
+from mixnet_tf.classifiers import Opened
 from mixnet_tf.data.splits import MissingSplitError, load_split
 from mixnet_tf.export import report
 from mixnet_tf.export.command import Settings, _names, export_command
 from mixnet_tf.export.export import Options
 from mixnet_tf.export.images import Images, folder_images
-from mixnet_tf.saved import Opened
 from mixnet_tf.screen import command_screen
 
 

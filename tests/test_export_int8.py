@@ -6,6 +6,7 @@ import pytest
 from cli import process
 from exported_digits import SIZE
 
+from mixnet_tf.classifiers import open_model
 from mixnet_tf.export import calibrate, quantize, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.command import Settings as ExportSettings
@@ -13,7 +14,6 @@ from mixnet_tf.export.command import export_command
 from mixnet_tf.export.export import Options
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.networks import layers
-from mixnet_tf.saved import open_model
 from mixnet_tf.screen import command_screen
 
 # No photograph is like this: each channel of each pixel is 0 or 255. It drives the classifier far.

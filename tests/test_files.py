@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tiny import build_tiny, randomise, values
 
+from mixnet_tf.classifiers import open_model
 from mixnet_tf.files import local_copy, published, publishing, read_json, write_json
-from mixnet_tf.saved import open_model
 
 
 def _write(path, text):

@@ -19,7 +19,7 @@ def register():
 
 def interrupt_at(monkeypatch, step, signal_number):
     """Has a run send itself a signal after it has reported `step`."""
-    from mixnet_tf.progress import Progress
+    from mixnet_tf.training.metrics import Progress
 
     report = Progress.train
 

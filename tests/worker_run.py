@@ -14,9 +14,9 @@ import tiny_run
 from tiny import images, randomise, values
 
 import mixnet_tf
-from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
+from mixnet_tf.training.distribution import is_chief, make_strategy
 
 
 def train(strategy, steps=4):

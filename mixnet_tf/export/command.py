@@ -45,7 +45,7 @@ def export_command(opened, settings, options, screen=SILENT):
     """Gathers images and labels for a model, and exports it.
 
     Args:
-        opened: A `mixnet_tf.saved.Opened`.
+        opened: A `mixnet_tf.classifiers.Opened`.
         settings: `Settings`.
         options: An `export.Options`; its crop is that of the settings.
         screen: A `screen.Screen`.

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from tiny import build_tiny, images, randomise, values
 
+from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
-from mixnet_tf.saved import RunConfig, load_keras_file, open_model, save_model
+from mixnet_tf.runs import RunConfig, save_model
 
 _TINY = {"depth_multiplier": 0.13, "depth_divisor": 1, "feature_size": 24}
 _CONFIG = RunConfig(

@@ -4,11 +4,11 @@ import os
 
 import tensorflow as tf
 
-from mixnet_tf.distribution import is_chief
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import UNREADABLE
-from mixnet_tf.saved import CHECKPOINTS
+from mixnet_tf.runs import CHECKPOINTS
 from mixnet_tf.screen import SILENT
+from mixnet_tf.training.distribution import is_chief
 
 _KEEP = 3
 

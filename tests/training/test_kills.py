@@ -18,8 +18,8 @@ from cli import ROOT
 from mirror import write_archive
 from tiny import listing, values
 
-from mixnet_tf.progress import read_metrics
-from mixnet_tf.saved import load_keras_file
+from mixnet_tf.classifiers import load_keras_file
+from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.weights import pretrained
 
 _RUN = (

@@ -9,20 +9,19 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from mixnet_tf.checkpointing import Checkpointer
 from mixnet_tf.data import load_split, naming_corrupt_images, train_batches
-from mixnet_tf.distribution import is_chief, make_strategy
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import build_evaluator
-from mixnet_tf.interruption import INTERRUPTED, RESTART_ME, Interruption
+from mixnet_tf.evaluation import archive_final, build_evaluator
 from mixnet_tf.networks import stages_and_params, unroll
-from mixnet_tf.progress import Progress
-from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import validate
-from mixnet_tf.saved import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
+from mixnet_tf.runs import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
 from mixnet_tf.screen import SILENT
-from mixnet_tf.training import Trainer
-from mixnet_tf.watch import archive_final
+from mixnet_tf.training.checkpointing import Checkpointer
+from mixnet_tf.training.distribution import is_chief, make_strategy
+from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
+from mixnet_tf.training.metrics import Progress
+from mixnet_tf.training.recalibration import recalibrate
+from mixnet_tf.training.trainer import Trainer
 from mixnet_tf.weights import assign, read_weights
 
 

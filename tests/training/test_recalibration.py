@@ -6,12 +6,13 @@ import pytest
 import tensorflow as tf
 import tiny_run
 
-from mixnet_tf import build_model, recalibration
+from mixnet_tf import build_model
 from mixnet_tf.data import load_split
 from mixnet_tf.data.pipeline import measuring_batches
 from mixnet_tf.networks import BatchNormalization
-from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import RECIPES
+from mixnet_tf.training import recalibration
+from mixnet_tf.training.recalibration import recalibrate
 
 _RECIPE = RECIPES["digits"]._replace(image_size=16)
 

@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
-from mixnet_tf.ema import moving_average_decay, update_moving_average
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import find_classifier
-from mixnet_tf.optim import (
+from mixnet_tf.training.ema import moving_average_decay, update_moving_average
+from mixnet_tf.training.optim import (
     build_learning_rate,
     build_optimizer,
     decayed_variables,

@@ -3,9 +3,9 @@
 import pytest
 import tensorflow as tf
 
-from mixnet_tf import progress
-from mixnet_tf.progress import Progress, read_metrics
 from mixnet_tf.screen import SILENT
+from mixnet_tf.training import metrics
+from mixnet_tf.training.metrics import Progress, read_metrics
 
 _METRICS = {"loss": 1.0, "top_1_accuracy": 0.5, "learning_rate": 0.1}
 
@@ -52,7 +52,7 @@ def test_a_remote_file_is_written_at_checkpoints_and_evaluations(tmp_path, appen
 
 def test_a_remote_file_is_never_older_than_five_minutes(tmp_path, appended, monkeypatch):
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
     reported = Progress(f"ram://{tmp_path.name}", 0, 4, SILENT)
     for step in range(1, 11):
         now = 60.0 * step

@@ -10,9 +10,9 @@ import tiny_run
 from cli import run
 from tiny import values
 
-from mixnet_tf.checkpointing import Checkpointer
+from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.recipe import Recipe
-from mixnet_tf.saved import load_keras_file, open_model
+from mixnet_tf.training.checkpointing import Checkpointer
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _FLAGS = ("--model_name=tiny", "--image_size=16", "--train_batch_size=128", "--train_epochs=2", "--checkpoint_steps=5")

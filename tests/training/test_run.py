@@ -12,15 +12,17 @@ import tensorflow as tf
 import tiny_run
 from tiny import values
 
-from mixnet_tf import checkpointing, loop, watch
+from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import load_split
+from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json, write_json
-from mixnet_tf.loop import Settings, train
-from mixnet_tf.progress import read_metrics
-from mixnet_tf.recalibration import recalibrate
 from mixnet_tf.recipe import RECIPES
-from mixnet_tf.saved import load_keras_file, open_model, save_model
+from mixnet_tf.runs import save_model
 from mixnet_tf.screen import command_screen
+from mixnet_tf.training import checkpointing
+from mixnet_tf.training.metrics import read_metrics
+from mixnet_tf.training.recalibration import recalibrate
+from mixnet_tf.training.run import Settings, train
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)
@@ -182,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tmp_
 
 def test_watch_evaluates_to_the_last_step_and_keeps_the_best(unbroken, data_dir):
     rows = []
-    last = watch.watch(str(unbroken), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
+    last = watching.watch(str(unbroken), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
     assert last["step"] == _STEPS and rows[-1] == last
     opened = open_model(model_dir=unbroken)
     assert opened.source.endswith("best.keras")
@@ -198,21 +200,21 @@ def test_watch_survives_a_checkpoint_deleted_under_it(unbroken, tmp_path, data_d
     named = iter([newest.replace("-22", "-7"), newest])
     monkeypatch.setattr(tf.train, "latest_checkpoint", lambda folder: next(named))
     rows = []
-    watch.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
+    watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
     assert "skipped" in rows[0] and rows[1]["step"] == _STEPS
 
 
 def test_watch_gives_up_in_time(unbroken, tmp_path, data_dir):
     (tmp_path / "config.json").write_bytes((unbroken / "config.json").read_bytes())
     with pytest.raises(TimeoutError, match="No new checkpoint"):
-        watch.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, timeout=0.05)
+        watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, timeout=0.05)
 
 
 def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
     model = load_keras_file(str(unbroken / "final.keras"))
     for accuracy, best in ((0.5, 0.5), (0.4, 0.5), (0.6, 0.6)):
-        watch.archive_best(model, {"step": 1, "top_1_accuracy": accuracy}, str(tmp_path))
-        assert watch.read_json(str(tmp_path / "best.json"))["top_1_accuracy"] == best
+        watching.archive_best(model, {"step": 1, "top_1_accuracy": accuracy}, str(tmp_path))
+        assert watching.read_json(str(tmp_path / "best.json"))["top_1_accuracy"] == best
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,7 @@ def test_a_bad_recipe_is_refused_before_anything_is_written(tmp_path, data_dir):
 
 def test_every_setting_is_a_flag_of_the_script():
     script = (tiny_run.ROOT / "train.py").read_text()
-    assert all(f'"{name}"' in script for name in loop.Settings._fields)
+    assert all(f'"{name}"' in script for name in Settings._fields)
 
 
 def _copy(source, target):

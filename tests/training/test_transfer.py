@@ -9,13 +9,14 @@ import tensorflow as tf
 import tiny_run
 from tiny import images, randomise, values
 
-from mixnet_tf.loop import Settings, train
+from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.models import build_model
-from mixnet_tf.optim import build_optimizer
 from mixnet_tf.recipe import RECIPES, Recipe
-from mixnet_tf.saved import RunConfig, load_keras_file, open_model
+from mixnet_tf.runs import RunConfig
 from mixnet_tf.screen import command_screen
 from mixnet_tf.training import Trainer
+from mixnet_tf.training.optim import build_optimizer
+from mixnet_tf.training.run import Settings, train
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _RECIPE = RECIPES["finetune"]._replace(train_epochs=1.0, image_size=16, crop=False, flip=False, warmup_epochs=0.0)

@@ -6,9 +6,9 @@ import time
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.evaluation.accuracy import build_evaluator
 from mixnet_tf.files import published, read_json, write_json
-from mixnet_tf.saved import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
+from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
 
 BEST_METRICS = "best.json"
 

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from tiny import build_tiny, released
 
-from mixnet_tf import optim
-from mixnet_tf.ema import moving_average_decay, update_moving_average
-from mixnet_tf.optim import build_learning_rate, decayed_variables, l2_loss, smoothed_cross_entropy
 from mixnet_tf.recipe import Recipe
+from mixnet_tf.training import optim
+from mixnet_tf.training.ema import moving_average_decay, update_moving_average
+from mixnet_tf.training.optim import build_learning_rate, decayed_variables, l2_loss, smoothed_cross_entropy
 
 _IMAGENET_STEPS_PER_EPOCH = 1281167 / 1024
 

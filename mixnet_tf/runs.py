@@ -1,0 +1,135 @@
+"""What a training run leaves in its folder."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.files import UNREADABLE, publishing, read_json, write_json
+from mixnet_tf.models import build_model
+from mixnet_tf.recipe import Recipe
+
+CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "checkpoints"
+
+
+class RunConfig(NamedTuple):
+    """What a run trains: enough to build its model again, and to see whether another run is the same."""
+
+    model_name: str
+    num_label_classes: int
+    dataset: str
+    num_train_images: int
+    recipe: Recipe
+    label_names: tuple[str, ...] | None = None
+    weights: str | None = None  # what the run started from
+    # None in the next ones: not recorded, as in version 0.1.0.
+    train_split: str | None = None
+    eval_split: str | None = None
+    train_shards: int | None = None  # TFRecord files; 0: read from others
+    missing_shards: tuple[str, ...] | None = None  # of both splits, let pass by --allow_missing_shards
+
+    def write(self, model_dir):
+        """Writes `model_dir`/config.json."""
+        write_json(os.path.join(model_dir, CONFIG), {**self._asdict(), "recipe": _plain(self.recipe._asdict())})
+
+    @classmethod
+    def read(cls, model_dir):
+        """Reads `model_dir`/config.json.
+
+        Raises:
+            FileNotFoundError: If `model_dir` is no training run's folder.
+            ValueError: If the file is not what `write` writes.
+        """
+        path = os.path.join(model_dir, CONFIG)
+        try:
+            fields = read_json(path)
+        except FileNotFoundError as error:
+            raise MissingFileError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
+        try:
+            lists = {name: fields.get(name) for name in ("label_names", "missing_shards")}
+            tuples = {name: None if value is None else tuple(value) for name, value in lists.items()}
+            return cls(**{**fields, **tuples, "recipe": Recipe(**fields["recipe"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is not the configuration of a training run: {error}") from error
+
+    @classmethod
+    def wait_for(cls, model_dir, seconds, timeout=None):
+        """Reads the configuration as soon as a run has written it.
+
+        Args:
+            model_dir: The run's folder.
+            seconds: Between two looks.
+            timeout: Seconds after which to give up; None: never.
+
+        Raises:
+            FileNotFoundError: If it did not come in time.
+        """
+        start = time.monotonic()
+        while True:
+            try:
+                return cls.read(model_dir)
+            except FileNotFoundError:
+                if timeout is not None and time.monotonic() - start > timeout:
+                    raise
+                time.sleep(seconds)
+
+    def build_model(self, **kwargs):
+        """The run's model, at its image size; keyword arguments go to `mixnet_tf.build_model`."""
+        size = self.recipe.image_size
+        overrides = self.recipe.model_params(self.num_train_images)
+        return build_model(
+            self.model_name, overrides, classes=self.num_label_classes, input_shape=(size, size, 3), **kwargs
+        )
+
+    def differences(self, other):
+        """Lines that name each field in which `other` differs."""
+        lines = []
+        for name, ours, theirs in _compared(self, other):
+            if ours != theirs:
+                lines.append(f"{name}: {ours!r} there, {theirs!r} now")
+        return lines
+
+
+def _plain(value):
+    return {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
+
+
+_NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_shards")
+
+
+def _compared(one, other):
+    fields = [(field, getattr(one, field), getattr(other, field)) for field in RunConfig._fields if field != "recipe"]
+    fields += [(field, getattr(one.recipe, field), getattr(other.recipe, field)) for field in Recipe._fields]
+    for field, ours, theirs in fields:
+        if field in _NOT_IN_0_1_0 and None in (ours, theirs):
+            continue
+        yield ("recipe" if field == "name" else field), ours, theirs
+
+
+def save_model(model, path):
+    """Writes a `.keras` file; an older one at `path` stays whole until the new one is."""
+    with publishing(path) as local:
+        model.save(local)
+
+
+def inference_model(config, weights):
+    """The run's model in float32, ending in softmax, with the given arrays as its weights."""
+    model = config.build_model()
+    model.set_weights(weights)
+    return model
+
+
+def restore_averages(model, checkpoint):
+    """Reads the averages of a training checkpoint into the run's model.
+
+    Raises:
+        InputError: If the checkpoint is gone or damaged.
+    """
+    variables = [variable.value for variable in model.weights]
+    try:
+        tf.train.Checkpoint(averages=variables).read(checkpoint).expect_partial().assert_existing_objects_matched()
+    except (*UNREADABLE, AssertionError) as error:
+        raise InputError(f"Checkpoint {checkpoint} cannot be read: {str(error).strip().splitlines()[0]}") from error
