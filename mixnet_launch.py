@@ -1,12 +1,15 @@
-"""A command's first import: keeps harmless log lines off the screen, unless TensorFlow is loaded already.
+"""Starts the commands, and keeps harmless log lines off their screens, unless TensorFlow is loaded already.
 
 TensorFlow, CUDA and LiteRT log through C++ straight to file descriptor 2, some of it while they are imported and
 whatever the log level. So descriptor 2 becomes a pipe to a child process that passes on every line but the harmless
-ones, and shows those too if the command fails. `--verbosity` (absl's flag) leaves everything as it is.
+ones, and shows those too if the command fails. `--verbosity` (absl's flag) leaves every line.
+
+A module of its own, since `mixnet_tf` imports TensorFlow.
 """
 
 import atexit
 import collections
+import importlib
 import os
 import re
 import select
@@ -34,7 +37,8 @@ _WAIT = 0.2  # seconds that an unfinished line may stay unseen
 _MOST_HELD = 1000  # lines
 
 
-def _keep_quiet():
+def keep_quiet():
+    """Filters what is written to standard error from now on; to be called before TensorFlow is imported."""
     if "tensorflow" in sys.modules or any(_VERBOSITY.match(argument) for argument in sys.argv[1:]):
         return
     os.environ.setdefault(_LOG_LEVEL, "2")
@@ -83,4 +87,23 @@ def _filter(source, target):
         os.write(target, b"Log lines that were held back until here:\n" + b"".join(held))
 
 
-_keep_quiet()
+def train():
+    """Runs `mixnet_tf.commands.train`."""
+    _run("train")
+
+
+def evaluate():
+    """Runs `mixnet_tf.commands.evaluate`."""
+    _run("evaluate")
+
+
+def export():
+    """Runs `mixnet_tf.commands.export`."""
+    _run("export")
+
+
+def _run(name):
+    keep_quiet()
+    command_line = importlib.import_module("mixnet_tf.commands.command_line")
+    command = importlib.import_module(f"mixnet_tf.commands.{name}")
+    command_line.run(command.main, command.define_flags)

@@ -1,4 +1,4 @@
-"""Installs the library; the scripts stay in the clone."""
+"""Installs the library and its commands; the scripts stay in the clone."""
 
 import pathlib
 import re
@@ -19,6 +19,13 @@ setup(
     license="Apache-2.0",
     py_modules=["mixnet_launch"],
     packages=find_packages(include=["mixnet_tf", "mixnet_tf.*"]),
+    entry_points={
+        "console_scripts": [
+            "mixnet-train = mixnet_launch:train",
+            "mixnet-eval = mixnet_launch:evaluate",
+            "mixnet-export = mixnet_launch:export",
+        ]
+    },
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.20",

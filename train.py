@@ -1,52 +1,6 @@
 """Trains MixNet. Without flags: MixNet-S on scikit-learn's handwritten digits, in minutes on a laptop."""
 
-import os
-
-from absl import flags
-
-import mixnet_launch  # noqa: F401 (before TensorFlow)
-from mixnet_tf import command_line
-from mixnet_tf.networks.variants import VARIANTS
-from mixnet_tf.screen import command_screen
-from mixnet_tf.training.distribution import STRATEGIES
-from mixnet_tf.training.run import Settings, train
-
-_MODEL_NAME = flags.DEFINE_enum("model_name", "mixnet-s", list(VARIANTS), "The network.")
-_DATASET = flags.DEFINE_string("dataset", "digits", "digits, tfrecord, folder, or any name of tensorflow_datasets.")
-_WEIGHTS = flags.DEFINE_string("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
-
-flags.DEFINE_string("model_dir", "runs/train", "Where the run is kept; the same command goes on from there.")
-flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
-flags.DEFINE_string("train_split", None, "Split to train on; by default train.")
-flags.DEFINE_string("eval_split", None, "Split to evaluate on; by default validation or test.")
-flags.DEFINE_integer("num_train_images", None, "tfrecord: images to train on, if not ImageNet's.", lower_bound=1)
-flags.DEFINE_integer("num_eval_images", None, "tfrecord: images to evaluate on, if not ImageNet's.", lower_bound=1)
-flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
-flags.DEFINE_integer("eval_batch_size", 64, "Images per evaluation step over all replicas.", lower_bound=1)
-flags.DEFINE_enum("strategy", "auto", STRATEGIES, "How the work is spread over devices.")
-flags.DEFINE_string("tpu", None, "Name or address of a TPU; local for this machine's.")
-flags.DEFINE_integer("steps_per_loop", 10, "Steps between two looks at signals and metrics.", lower_bound=1)
-flags.DEFINE_integer("checkpoint_steps", None, "Steps between checkpoints; by default an epoch's.", lower_bound=1)
-flags.DEFINE_bool("use_cache", False, "Keep the encoded images in memory.")
-flags.DEFINE_bool("jit_compile", False, "Let XLA compile the step (a TPU always does; slow on a CPU).")
-flags.DEFINE_bool("deterministic", False, "Bit-equal results from equal runs, at some cost of speed.")
-flags.DEFINE_bool("allow_config_change", False, "Go on in a model_dir of another configuration.")
-command_line.define_recipe_flags()
-
-
-def main():
-    """Trains as the flags say; returns the exit code."""
-    settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
-    settings = settings._replace(
-        model_dir=os.path.expanduser(settings.model_dir), data_dir=os.path.expanduser(settings.data_dir)
-    )
-    recipe = command_line.recipe_from_flags(_DATASET.value, settings.model_dir)
-    screen = command_screen()
-    code = train(_MODEL_NAME.value, _DATASET.value, recipe, settings, _WEIGHTS.value, screen)
-    if code == 0:
-        screen.say(f"Next: python eval.py --model_dir={settings.model_dir}{command_line.given('data_dir')}")
-    return code
-
+import mixnet_launch
 
 if __name__ == "__main__":
-    command_line.run(main)
+    mixnet_launch.train()

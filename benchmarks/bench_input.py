@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 from measurement import in_turns, median_ratio, write_report
 
-from mixnet_tf import command_line
+from mixnet_tf.commands import command_line
 from mixnet_tf.data import Split, center_window, eval_batches, random_window, train_batches, train_examples
 from mixnet_tf.recipe import Recipe
 
@@ -103,7 +103,7 @@ def _contenders(files, image_size):
     }
 
 
-def main():
+def main(_screen):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     count = _IMAGES.value // _BATCH_SIZE * _BATCH_SIZE
     files = jpegs(count)

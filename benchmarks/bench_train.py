@@ -17,7 +17,7 @@ from absl import flags
 from measurement import median_ratio, write_report
 
 import mixnet_tf
-from mixnet_tf import command_line
+from mixnet_tf.commands import command_line
 from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
@@ -135,7 +135,7 @@ def _figures(contender, seconds, memory):
     }
 
 
-def main():
+def main(_screen):
     rows = {}
     if _GROWTH.value:
         base = Contender("mixnet-s")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags
 from measurement import write_report
 
-from mixnet_tf import command_line
+from mixnet_tf.commands import command_line
 from mixnet_tf.data import load_split, train_batches
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.models import build_model
@@ -82,7 +82,7 @@ def _assign(variables, values):
         variable.assign(value)
 
 
-def main():
+def main(_screen):
     """Cross-validates as the flags say; returns the exit code."""
     recipe = command_line.recipe_from_flags("digits")
     validate(recipe)

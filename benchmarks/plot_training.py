@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from absl import flags
 
-from mixnet_tf import command_line
+from mixnet_tf.commands import command_line
 from mixnet_tf.errors import InputError
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training.metrics import METRICS, read_metrics
@@ -21,7 +21,7 @@ _MODEL_DIR = flags.DEFINE_string("model_dir", None, "The run's folder.", require
 _OUTPUT = flags.DEFINE_string("output", None, "The PNG file to write.", required=True)
 
 
-def main():
+def main(_screen):
     """Draws the picture; returns the exit code."""
     config = RunConfig.read(_MODEL_DIR.value)
     rows = read_metrics(_MODEL_DIR.value)

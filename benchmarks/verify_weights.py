@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from mixnet_tf import command_line
+from mixnet_tf.commands import command_line
 from mixnet_tf.data import preprocess_for_eval
 from mixnet_tf.errors import InputError
 from mixnet_tf.models import build_model
@@ -93,7 +93,7 @@ def verify_answer(model, image_bytes):
         raise InputError(f"The probabilities of {wrong} are further than {TOLERANCE} per cent from the published ones.")
 
 
-def main():
+def main(_screen):
     models = {model_name: verify_conversion(model_name) for model_name in VARIANTS}
     verify_answer(models["mixnet-s"], photograph(_PHOTOGRAPH.value))
     print("The published weights give the published answer.")

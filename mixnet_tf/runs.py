@@ -61,7 +61,7 @@ class RunConfig(NamedTuple):
 
         Args:
             model_dir: The run's folder.
-            seconds: Between two looks.
+            seconds: Poll interval.
             timeout: Seconds after which to give up; None: never.
 
         Raises:

@@ -1,5 +1,6 @@
 """Two logical CPUs, so that every test process can also run as two replicas."""
 
+import logging
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,15 +16,15 @@ tf.config.set_logical_device_configuration(
 
 
 # Files that share a session's fixtures, and so have to be in one process where several run.
-_TOGETHER = {"test_export_clients": "test_export", "test_export_command": "test_export"}
+_TOGETHER = {"test_clients": "test_export", "test_export_command": "test_export"}
 # Files that train, export or start processes, the longest first: no process is left with a long one at the end.
 _SLOW = (
     "test_readme",
     "test_kills",
     "test_export",
-    "test_export_int8",
+    "test_int8",
     "test_export_command",
-    "test_export_clients",
+    "test_clients",
     "test_run",
     "test_cli",
     "test_transfer",
@@ -51,6 +52,19 @@ def pytest_collection_modifyitems(items):
         if item.path.stem in order:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture
+def logged(caplog):
+    """A function that gives what the library has logged since it was asked last."""
+    caplog.set_level(logging.INFO, logger="absl")
+
+    def text():
+        lines = [record.getMessage() for record in caplog.records if record.name == "absl"]
+        caplog.clear()
+        return "\n".join(lines)
+
+    return text
 
 
 @pytest.fixture(scope="session")

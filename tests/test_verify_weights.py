@@ -53,7 +53,7 @@ def test_another_answer_is_an_error_that_names_the_class(script, off):
 
 
 def test_verification_downloads_converts_and_compares(
-    script, mirrored, weights_cache, released_archive, monkeypatch, capsys
+    script, mirrored, weights_cache, released_archive, monkeypatch, capsys, logged
 ):
     folder, asked = mirrored
     (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
@@ -66,15 +66,15 @@ def test_verification_downloads_converts_and_compares(
     pretrained.converted_file("mixnet-s").write_bytes(b"an older conversion, which would hide what the archive holds")
     flags.FLAGS.mark_as_parsed()
     with pytest.raises(ValueError, match="further than"):  # the values are ours, so the answer is another one
-        script.main()
+        script.main(None)
     said = capsys.readouterr()
     assert "mixnet-s: all 347 variables were read." in said.out
-    assert hashlib.sha256(released_archive.read_bytes()).hexdigest() in said.err
+    assert hashlib.sha256(released_archive.read_bytes()).hexdigest() in logged()
     assert asked == ["/mixnet-s.tar.gz", "/panda.jpg"]
 
     compared = []
     monkeypatch.setattr(script, "verify_answer", lambda *arguments: compared.append(arguments))
-    assert script.main() == 0
+    assert script.main(None) == 0
     [(model, image_bytes)] = compared
     assert places(model) == list(range(347)) and image_bytes == JPEG
     assert asked == ["/mixnet-s.tar.gz", "/panda.jpg", "/panda.jpg"]  # the archive is cached by now

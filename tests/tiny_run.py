@@ -19,22 +19,23 @@ def register():
 
 def interrupt_at(monkeypatch, step, signal_number):
     """Has a run send itself a signal after it has reported `step`."""
-    from mixnet_tf.training.metrics import Progress
+    from mixnet_tf.training.metrics import MetricsLog
 
-    report = Progress.train
+    report = MetricsLog.train
 
     def report_and_signal(self, reported, *others):
         report(self, reported, *others)
         if reported == step:
             os.kill(os.getpid(), signal_number)
 
-    monkeypatch.setattr(Progress, "train", report_and_signal)
+    monkeypatch.setattr(MetricsLog, "train", report_and_signal)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    import mixnet_launch  # noqa: F401 (before TensorFlow, as the script itself would)
+    import mixnet_launch
 
+    mixnet_launch.keep_quiet()  # before TensorFlow is imported, as the script itself would
     register()
     script = sys.argv.pop(1)
     runpy.run_path(str(ROOT / script), run_name="__main__")

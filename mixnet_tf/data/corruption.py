@@ -7,19 +7,19 @@ import tensorflow as tf
 
 from mixnet_tf.data.splits import LABEL_ERROR, count_records
 from mixnet_tf.errors import InputError
-from mixnet_tf.screen import SILENT
+from mixnet_tf.progress import silent
 
 # The ops that `preprocessing` decodes with, as TensorFlow's errors name where they come from.
 _DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape)")
 
 
 @contextlib.contextmanager
-def naming_corrupt_images(split, screen=SILENT):
+def naming_corrupt_images(split, progress=silent):
     """Turns the failure of the code inside to read `split` into an error that names the record or image.
 
     Args:
         split: The `data.Split` that the code inside reads.
-        screen: A `screen.Screen`, for the scan after a failure.
+        progress: Shows the phases of the work, for the scan after a failure.
 
     Raises:
         ValueError: If a record of the split cannot be read, an image not be decoded, or a label is no class, with
@@ -30,7 +30,7 @@ def naming_corrupt_images(split, screen=SILENT):
     try:
         yield
     except tf.errors.DataLossError:
-        with screen.phase(f"Reading failed; looking for a record of split {split.name!r} that cannot be read"):
+        with progress(f"Reading failed; looking for a record of split {split.name!r} that cannot be read"):
             count_records(split.files)
         raise
     except tf.errors.InvalidArgumentError as error:
@@ -39,7 +39,7 @@ def naming_corrupt_images(split, screen=SILENT):
             raise InputError(f"Split {split.name!r} of dataset {split.dataset!r}: {label[0]}") from error
         if _DECODING.search(str(error)) is None:
             raise
-        with screen.phase(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded"):
+        with progress(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded"):
             found = find_corrupt(split)
         if found is None:
             raise

@@ -218,8 +218,8 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
     if missing and not allow_missing_shards:
         shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
         raise InputError(
-            f"data_dir: {data_dir} lacks {len(missing)} shards of split {name!r}: {shown}. Fetch them, or go on "
-            "without them by --allow_missing_shards."
+            f"data_dir: {data_dir} lacks {len(missing)} shards of split {name!r}: {shown}. Fetch them, or leave "
+            "them out with --allow_missing_shards."
         )
     if num_images is None:
         shards, images = imagenet.SPLITS.get(name, (None, None))

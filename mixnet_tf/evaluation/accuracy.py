@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from mixnet_tf.data import eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.screen import SILENT
+from mixnet_tf.progress import silent
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -21,7 +21,7 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
         jit_compile: Whether XLA compiles the step of each replica.
 
     Returns:
-        A function that takes a `screen.Screen`, or nothing, and gives a dict of "top_1_accuracy",
+        A function that takes a `Progress`, or nothing, and gives a dict of "top_1_accuracy",
         "top_5_accuracy" (floats from 0 to 1) and "num_images". Every image of the split counts once, on any
         number of hosts.
 
@@ -47,9 +47,9 @@ def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_c
 
     batches = _distributed_batches(strategy, split, model.input_shape[1], crop, batch_size)
 
-    def evaluate(screen=SILENT):
+    def evaluate(progress=silent):
         top_1 = top_5 = count = 0.0  # Python's floats: float32 would lose images past 2^24
-        with naming_corrupt_images(split, screen), screen.phase("Evaluation", split.num_examples, "images") as phase:
+        with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
             for batch in batches:
                 hits = step(*batch).numpy().tolist()
                 top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]

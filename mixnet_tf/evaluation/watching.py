@@ -13,7 +13,7 @@ from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, restore_averages, save_
 BEST_METRICS = "best.json"
 
 
-def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=print, crop=None):
+def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=None, crop=None):
     """Evaluates each new checkpoint of a run until its last step.
 
     Leaves the best model as `model_dir`/best.keras, with its measurements in best.json.
@@ -22,9 +22,9 @@ def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=pr
         model_dir: The run's folder; training may just have begun.
         split: The `data.Split` to evaluate on.
         batch_size: Images per step.
-        seconds: Between two looks.
+        seconds: Poll interval.
         timeout: Seconds without a new checkpoint after which to give up; None: never.
-        report: Called with the dict of each evaluation: "step" and what `build_evaluator` measures.
+        report: Called with the dict of each evaluation: "step" and what `build_evaluator` measures; None: nothing.
         crop: Whether to take the centre crop; None: as the run's recipe says.
 
     Returns:
@@ -33,6 +33,7 @@ def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=pr
     Raises:
         TimeoutError: If no new checkpoint came in time.
     """
+    report = report or (lambda metrics: None)
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     model = config.build_model()
     evaluate = build_evaluator(model, split, config.recipe.crop if crop is None else crop, batch_size)

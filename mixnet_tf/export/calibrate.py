@@ -4,10 +4,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
-from mixnet_tf.screen import SILENT
+from mixnet_tf.progress import silent
 
 SHARES = (0.95, 0.9, 0.8)  # of the calibration images that are kept, those with the smallest activations
 _NEAR = 0.02  # mean distance from Keras at which neither all images nor units, a conversion each, are tried as well
@@ -36,7 +37,7 @@ class Calibration(NamedTuple):
         }
 
 
-def calibrate(model, images, convert, logits=False, screen=SILENT):
+def calibrate(model, images, convert, logits=False, progress=silent):
     """The calibration whose int8 model is nearest to Keras.
 
     The converter takes each tensor's range from the largest value over all images it sees, so a few images that drive
@@ -49,12 +50,12 @@ def calibrate(model, images, convert, logits=False, screen=SILENT):
         convert: A function (units, images, seen) to the bytes of an int8 model with float input and output; it calls
             `seen` for each image.
         logits: Whether the models give logits.
-        screen: A `screen.Screen`.
+        progress: Shows the phases of the work.
 
     Returns:
         A `Calibration`.
     """
-    with screen.phase(f"int8: measuring the activations of {len(images)} calibration images"):
+    with progress(f"int8: measuring the activations of {len(images)} calibration images"):
         expected = model.predict(images, batch_size=_KERAS_BATCH, verbose=0)
         activations = Activations(model, images)
     by_score = np.argsort(activations.scores(), kind="stable")
@@ -63,7 +64,7 @@ def calibrate(model, images, convert, logits=False, screen=SILENT):
         chosen = np.sort(by_score[:count])
         units = activations.units(chosen) if in_units else {}
         name = f"int8: {count} of {len(images)} images, channels {'in their own units' if units else 'as they are'}"
-        with screen.phase(name, count + len(images), "images") as phase:
+        with progress(name, count + len(images), "images") as phase:
             content = convert(units, images[chosen], phase.advance)
             error = distance(runtime.predict(content, images, seen=phase.advance), expected, logits)
             error = math.inf if math.isnan(error) else error  # so that it never wins
@@ -79,7 +80,7 @@ def calibrate(model, images, convert, logits=False, screen=SILENT):
         in_units = candidate(len(best.images), True)
         best = in_units if in_units.error < _UNITS_GAIN * best.error else best
     if best.left_out:
-        screen.say(
+        logging.info(
             f"int8: {best.left_out} of {len(images)} calibration images are left out: their activations are the "
             "largest, and one range for all would leave the others fewer steps."
         )

@@ -3,17 +3,17 @@
 from typing import NamedTuple
 
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.data import MissingSplitError, imagenet_labels, read_labels
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import quantize
 from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images
-from mixnet_tf.export.report import text
 from mixnet_tf.export.target import target_model
 from mixnet_tf.imagenet import CLASSES
+from mixnet_tf.progress import silent
 from mixnet_tf.recipe import recipe_for
-from mixnet_tf.screen import SILENT
 
 
 class Settings(NamedTuple):
@@ -41,14 +41,14 @@ class Settings(NamedTuple):
         return self
 
 
-def export_command(opened, settings, options, screen=SILENT):
+def export_command(opened, settings, options, progress=silent):
     """Gathers images and labels for a model, and exports it.
 
     Args:
         opened: A `mixnet_tf.classifiers.Opened`.
         settings: `Settings`.
         options: An `export.Options`; its crop is that of the settings.
-        screen: A `screen.Screen`.
+        progress: Shows the phases of the work.
 
     Returns:
         The report of `export_model`.
@@ -65,7 +65,7 @@ def export_command(opened, settings, options, screen=SILENT):
             raise InputError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
         dataset = config.dataset
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
-    screen.say(f"Exporting {opened.source}.")
+    logging.info(f"Exporting {opened.source}.")
     recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
     crop = recipe.crop if settings.crop is None else settings.crop
     names = None if settings.labels is None else read_labels(settings.labels, classes)
@@ -74,36 +74,35 @@ def export_command(opened, settings, options, screen=SILENT):
 
     calibrates = bool(set(options.formats) & set(quantize.NEEDS_CALIBRATION))
     gather = _of_folder if settings.images is not None else _of_dataset
-    with screen.phase("Reading images"):
-        shown, calibration = gather(dataset, settings, size, crop, calibrates, screen)
+    with progress("Reading images"):
+        shown, calibration = gather(dataset, settings, size, crop, calibrates)
     if shown.labels is not None and (
         shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes)
     ):
         raise InputError(f"The model has {classes} classes; dataset {dataset!r} has others.")
-    screen.say(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
+    logging.info(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
     report = export_model(
         model,
         settings.output_dir,
         shown.images,
         shown.labels,
         calibration_images=None if calibration is None else calibration.images,
-        label_names=names or _names(dataset, shown, classes, screen),
+        label_names=names or _names(dataset, shown, classes),
         options=options._replace(crop=crop),
         notes={"verified_on": shown.source, "calibrated_on": calibration.source if calibration else None},
-        screen=screen,
+        progress=progress,
     )
-    screen.say(text(report, len(shown.images)))
     return report
 
 
-def _of_folder(_dataset, settings, size, crop, calibrates, _screen):
+def _of_folder(_dataset, settings, size, crop, calibrates):
     """Images to verify with, and others to calibrate with, where that is wanted."""
     count = settings.num_images + (settings.calibration_images if calibrates else 0)
     found = folder_images(settings.images, size, crop, count)
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
-def _of_dataset(dataset, settings, size, crop, calibrates, screen):
+def _of_dataset(dataset, settings, size, crop, calibrates):
     """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
 
     def load(count, train):
@@ -114,12 +113,12 @@ def _of_dataset(dataset, settings, size, crop, calibrates, screen):
     try:
         calibration = load(settings.calibration_images, True)
     except MissingSplitError:
-        screen.say(f"Dataset {dataset!r} has no training images; int8 is calibrated on some and verified on others.")
+        logging.info(f"Dataset {dataset!r} has no training images; int8 is calibrated on some and verified on others.")
         return load(settings.num_images + settings.calibration_images, False).halves(settings.calibration_images)
     return load(settings.num_images, False), calibration
 
 
-def _names(dataset, shown, classes, screen):
+def _names(dataset, shown, classes):
     """Names of the classes where neither a file nor a run has any; None if nobody knows them."""
     if shown.label_names is not None:
         return shown.label_names
@@ -127,7 +126,7 @@ def _names(dataset, shown, classes, screen):
         try:
             return imagenet_labels()
         except ConnectionError:
-            screen.say("ImageNet's names cannot be had here; the files carry none. --labels=FILE gives them.")
+            logging.info("ImageNet's names cannot be had here; the files carry none. --labels=FILE gives them.")
     elif shown.labels is not None:
-        screen.say("The names of the classes are not known; the files carry none. --labels=FILE gives them.")
+        logging.info("The names of the classes are not known; the files carry none. --labels=FILE gives them.")
     return None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import publish, quantize, report, runtime
@@ -17,7 +18,7 @@ from mixnet_tf.export.rewrite import LARGE_KERNELS, AsWritten, InferenceFunction
 from mixnet_tf.export.selective import check_float_parts
 from mixnet_tf.export.serving import predict_saved_model, write_serving_model
 from mixnet_tf.export.target import OUTPUTS, target_model
-from mixnet_tf.screen import SILENT
+from mixnet_tf.progress import silent
 
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
 REPORT_FILE = "report.json"
@@ -68,7 +69,7 @@ def export_model(
     label_names=None,
     options=None,
     notes=None,
-    screen=SILENT,
+    progress=silent,
 ):
     """Writes a model in each format, verified, with `labels.txt` and `report.json`.
 
@@ -83,7 +84,7 @@ def export_model(
         label_names: A name for each class; None: the files carry none.
         options: `Options`; None for the defaults.
         notes: A dict of further entries of the report, such as where the images are from.
-        screen: A `screen.Screen`.
+        progress: Shows the phases of the work.
 
     Returns:
         The report, a dict, as written to `report.json`; `written` of each entry of `files` says whether its gate let it
@@ -97,31 +98,32 @@ def export_model(
     foreign = _checked(target, images, calibration_images, label_names, options)
     publish.check_writable(output_dir)
     if foreign:
-        screen.say(f"Not MixNet's, exported as they are: {', '.join(foreign)}.")
+        logging.info(f"Not MixNet's, exported as they are: {', '.join(foreign)}.")
 
-    with screen.phase(f"Keras: classifying {len(images)} images"):
+    with progress(f"Keras: classifying {len(images)} images"):
         expected = target.predict(images, batch_size=_KERAS_BATCH, verbose=0)
     largest = 1.0 if options.output == "probabilities" else float(np.abs(expected).max())
     stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{target.input_shape[1]}")
     rows, contents = [], {}
     with tempfile.TemporaryDirectory() as scratch:
-        graphs = Graphs(target, options, calibration_images, scratch, screen)
+        graphs = Graphs(target, options, calibration_images, scratch, progress)
         for format_name in options.formats:
             if format_name == "saved_model":
                 path = f"{stem}_saved_model"
-                with screen.phase("saved_model: writing and verifying"):
+                with progress("saved_model: writing and verifying"):
                     row = _saved_model(target, path, images, options)
             else:
                 path = f"{stem}_{format_name}.tflite"
-                row = _tflite(graphs, format_name, images, label_names, model.name, options, contents, screen)
+                row = _tflite(graphs, format_name, images, label_names, model.name, options, contents, progress)
             row = {"format": format_name, "file": os.path.basename(path), **row}
             rows.append(_judged(row, path, expected, labels, largest, options))
-    _add_latencies(rows, contents, target, options, screen)
+    _add_latencies(rows, contents, target, options, progress)
 
     result = {
         "model": model.name,
         "image_size": target.input_shape[1],
         "classes": target.output_shape[-1],
+        "num_images": len(images),
         **options._asdict(),
         **(notes or {}),
         "calibration": None if graphs.calibration is None else graphs.calibration.summary(),
@@ -151,7 +153,7 @@ def _checked(target, images, calibration_images, label_names, options):
     return InferenceFunction(target, options.large_kernels).foreign
 
 
-def _tflite(graphs, format_name, images, label_names, model_name, options, contents, screen):
+def _tflite(graphs, format_name, images, label_names, model_name, options, contents, progress):
     """What a TFLite model is and gives; its bytes go into `contents`."""
     try:
         content = graphs.convert(format_name)
@@ -169,7 +171,7 @@ def _tflite(graphs, format_name, images, label_names, model_name, options, conte
         output_name=options.output,
         labels=label_names,
     )
-    with screen.phase(f"{format_name}: verifying", len(images), "images") as phase:
+    with progress(f"{format_name}: verifying", len(images), "images") as phase:
         outputs = runtime.predict(content, images, seen=phase.advance)
     return {**report.structure(content), "outputs": outputs}
 
@@ -196,14 +198,14 @@ def _judged(row, path, expected, labels, largest, options):
     return row
 
 
-def _add_latencies(rows, contents, target, options, screen):
+def _add_latencies(rows, contents, target, options, progress):
     """Milliseconds of each TFLite model beside those of the Keras model converted as it is, in turns."""
     if not options.latency_runs or not contents:
         return
-    with screen.phase("Latency, beside the Keras model converted as it is: converting it"):
+    with progress("Latency, beside the Keras model converted as it is: converting it"):
         as_written = to_tflite(AsWritten(target), target.input_shape[1], options.batch_size or None, options.output)
     for threads in (1, 2):
-        with screen.phase(f"Latency on {threads} threads: {options.latency_runs} rounds"):
+        with progress(f"Latency on {threads} threads: {options.latency_runs} rounds"):
             medians = runtime.latencies({**contents, "as_written": as_written}, threads, options.latency_runs)
         for row in rows:
             if row["format"] in medians:

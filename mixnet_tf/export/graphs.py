@@ -2,12 +2,14 @@
 
 import os
 
+from absl import logging
+
 from mixnet_tf.export import quantize
 from mixnet_tf.export.calibrate import calibrate
 from mixnet_tf.export.convert import convert, write_saved_model
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.selective import part_names, quantize_selectively
-from mixnet_tf.screen import SILENT
+from mixnet_tf.progress import silent
 
 
 class Graphs:
@@ -18,30 +20,30 @@ class Graphs:
         options: An `export.Options`.
         images: (images, size, size, 3), float32 in [0, 255], to calibrate int8 with; None without int8.
         scratch: A folder for SavedModels.
-        screen: A `screen.Screen`.
+        progress: Shows the phases of the work.
 
     Attributes:
         calibration: The `Calibration` of the int8 formats, once one was converted.
     """
 
-    def __init__(self, model, options, images, scratch, screen=SILENT):
+    def __init__(self, model, options, images, scratch, progress=silent):
         self._model, self._options, self._images, self._scratch = model, options, images, scratch
-        self._screen = screen
+        self._progress = progress
         self._folders = {}
         self.calibration = None
 
     def convert(self, format_name):
         """The model's bytes in a format."""
         if format_name not in quantize.NEEDS_CALIBRATION:
-            with self._screen.phase(f"{format_name}: converting"):
+            with self._progress(f"{format_name}: converting"):
                 return convert(self._folder("float32"), quantize.configure(format_name))
         if self.calibration is None:
             logits = self._options.output == "logits"
-            self.calibration = calibrate(self._model, self._images, self._int8, logits, self._screen)
+            self.calibration = calibrate(self._model, self._images, self._int8, logits, self._progress)
         if format_name == "int8":
             return self._selectively() if self._options.int8_float_parts else self.calibration.content
         images = self.calibration.images
-        with self._screen.phase(f"{format_name}: converting", len(images), "images") as phase:
+        with self._progress(f"{format_name}: converting", len(images), "images") as phase:
             configure = quantize.configure(format_name, images, phase.advance)
             return convert(self._folder("int8", self.calibration.units), configure)
 
@@ -61,11 +63,11 @@ class Graphs:
     def _selectively(self):
         number = self._options.int8_float_parts
         names = part_names(self._model)
-        with self._screen.phase("int8: measuring each part alone", len(names), "parts") as phase:
+        with self._progress("int8: measuring each part alone", len(names), "parts") as phase:
             content = convert(self._folder("int8", self.calibration.units))
             images = self.calibration.images
             content, errors = quantize_selectively(content, images, names, number, seen=phase.advance)
         for place, (part, error) in enumerate(errors.items()):
             kept = ", stays float" if place < number else ""
-            self._screen.say(f"int8: {part:<10} alone: mean squared error {error:.1e}{kept}")
+            logging.info(f"int8: {part:<10} alone: mean squared error {error:.1e}{kept}")
         return content

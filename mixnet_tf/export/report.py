@@ -122,13 +122,14 @@ def structure(content):
     }
 
 
-def text(result, num_images):
+def text(result):
     """A report in words: the table, what it was measured with, what to mind, and what was not written."""
     rows = result["files"]
     known = any("accuracy_drop" in row for row in rows)
     lines = [
         table(rows),
-        f"{result['runtime']}, large kernels: {result['large_kernels']}, {num_images} images; {result['machine']}",
+        f"{result['runtime']}, large kernels: {result['large_kernels']}, {result['num_images']} images; "
+        f"{result['machine']}",
         "lost: points of top-1 accuracy" if known else "lost: images, in 100, whose top-1 is not Keras'",
     ]
     lines += [f"Warning: {row['format']}: {sentence}." for row in rows for sentence in row.get("warnings", ())]

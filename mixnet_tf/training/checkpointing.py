@@ -3,11 +3,11 @@
 import os
 
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import UNREADABLE
 from mixnet_tf.runs import CHECKPOINTS
-from mixnet_tf.screen import SILENT
 from mixnet_tf.training.distribution import is_chief
 
 _KEEP = 3
@@ -70,11 +70,8 @@ class Checkpointer:
         if self._own_folder != self._folder and tf.io.gfile.exists(self._own_folder):
             tf.io.gfile.rmtree(self._own_folder)
 
-    def restore(self, screen=SILENT):
+    def restore(self):
         """Restores the newest checkpoint that can be read; says which ones cannot.
-
-        Args:
-            screen: A `screen.Screen`.
 
         Returns:
             Its path, or None if there is none.
@@ -90,7 +87,7 @@ class Checkpointer:
                 self._checkpoint.read(path).expect_partial().assert_existing_objects_matched()
             except (*UNREADABLE, AssertionError) as error:
                 broken.append(path)
-                screen.say(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).")
+                logging.warning(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).")
             else:
                 self.saved_step = self._trainer.step
                 return path

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 
-from mixnet_tf.screen import SILENT
+from absl import logging
 
 RESTART_ME = 75  # EX_TEMPFAIL of sysexits.h: saved, start the same command again
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it: saved, but a person wants it to stop
@@ -13,15 +13,11 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells have it: saved, but a person want
 class Interruption:
     """Within its `with` block SIGTERM and SIGINT set `requested`; a second one leaves at once.
 
-    Args:
-        screen: A `screen.Screen`.
-
     Attributes:
         requested: The number of the signal that came, or None.
     """
 
-    def __init__(self, screen=SILENT):
-        self._screen = screen
+    def __init__(self):
         self.requested = None
 
     def __enter__(self):
@@ -38,4 +34,4 @@ class Interruption:
             os._exit(128 + number)
         self.requested = number
         with contextlib.suppress(RuntimeError):  # Python cannot print where the signal came amid a print
-            self._screen.say(f"{signal.Signals(number).name}: saving; a second signal leaves at once.")
+            logging.warning(f"{signal.Signals(number).name}: saving; a second signal leaves at once.")

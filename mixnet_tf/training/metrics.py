@@ -1,4 +1,4 @@
-"""The measurements of a run: on the screen, in metrics.jsonl and as TensorBoard's scalars."""
+"""The measurements of a run: in the log, in metrics.jsonl and as TensorBoard's scalars."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import os
 import time
 
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.files import is_remote
 
@@ -13,19 +14,17 @@ METRICS = "metrics.jsonl"
 _REMOTE_INTERVAL = 300.0  # seconds; to append to a file of remote storage uploads it anew
 
 
-class Progress:
-    """Reports the measurements of a run.
+class MetricsLog:
+    """Keeps the measurements of a run.
 
     Args:
         model_dir: The run's folder; None to write no file, as on workers other than the chief.
         first_step: The step that the run starts at or resumes from.
         batch_size: Images per step.
-        screen: The `screen.Screen` for evaluations.
     """
 
-    def __init__(self, model_dir, first_step, batch_size, screen):
+    def __init__(self, model_dir, first_step, batch_size):
         self._batch_size = batch_size
-        self._screen = screen
         self._last = (first_step, time.monotonic())
         self._writer = None
         if model_dir is not None:
@@ -37,7 +36,7 @@ class Progress:
             self._writer = tf.summary.create_file_writer(os.path.join(model_dir, "tensorboard"))
 
     def train(self, step, metrics, phase):
-        """Reports a loop of training that ended at `step` to the files and to a `screen.Phase`.
+        """Reports a loop of training that ended at `step` to the files and to a `Phase` of progress.
 
         Args:
             step: Steps taken.
@@ -57,7 +56,7 @@ class Progress:
 
     def evaluation(self, step, metrics):
         """Reports an evaluation of the averages at `step`."""
-        self._screen.say(
+        logging.info(
             f"Evaluation at step {step} on {metrics['num_images']} images: "
             f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}"
         )

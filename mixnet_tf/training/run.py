@@ -4,25 +4,27 @@ import contextlib
 import os
 import random
 import signal
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from absl import logging
 
-from mixnet_tf.data import load_split, naming_corrupt_images, train_batches
+from mixnet_tf.data import Split, load_split, naming_corrupt_images, train_batches
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import archive_final, build_evaluator
 from mixnet_tf.networks import stages_and_params, unroll
+from mixnet_tf.progress import silent
 from mixnet_tf.recipe import validate
 from mixnet_tf.runs import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
-from mixnet_tf.screen import SILENT
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
-from mixnet_tf.training.metrics import Progress
+from mixnet_tf.training.metrics import MetricsLog
 from mixnet_tf.training.recalibration import recalibrate
 from mixnet_tf.training.trainer import Trainer
-from mixnet_tf.weights import assign, read_weights
+from mixnet_tf.weights import Arrays, assign, read_weights
 
 
 class Settings(NamedTuple):
@@ -52,20 +54,38 @@ class Settings(NamedTuple):
     allow_config_change: bool = False
 
 
-def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
-    """Trains a network, goes on where an interrupted run of the same configuration was, and evaluates it.
+class Run(NamedTuple):
+    """A run that is ready to train, at the step where it starts or resumes."""
+
+    config: RunConfig
+    settings: Settings
+    train_split: Split
+    eval_split: Split
+    trainer: Trainer
+    checkpointer: Checkpointer
+    evaluate: Callable
+    total_steps: int
+
+    @property
+    def is_chief(self):
+        """Whether this process writes the run's files."""
+        return is_chief(self.trainer.strategy)
+
+
+def train(model_name, dataset, recipe, settings, weights=None, progress=silent):
+    """Trains a network, resumes an interrupted run of the same configuration, and evaluates it.
 
     Leaves in `settings.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the
     end final.keras: the averages in float32, ending in softmax.
 
     Args:
         model_name: "mixnet-s", "mixnet-m" or "mixnet-l".
-        dataset: What `data.load_split` takes.
+        dataset: What `mixnet_tf.data.load_split` takes.
         recipe: A `Recipe`.
         settings: `Settings`.
-        weights: What `weights.load_weights` takes, to start from; a classifier of other classes is left out and
-            a new one trained, as a line says. None for random ones.
-        screen: A `screen.Screen`.
+        weights: What `mixnet_tf.load_weights` takes, to start from; a classifier of other classes is left out and
+            a new one trained, as the log says. None for random ones.
+        progress: Shows the phases of the work.
 
     Returns:
         The exit code: 0; or, where a signal stopped the run after it was saved, 130 for SIGINT on any host, else 75.
@@ -74,25 +94,39 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
         ValueError: For bad arguments, before anything is written.
         FloatingPointError: If the loss is not finite.
     """
+    run = prepare(model_name, dataset, recipe, settings, weights, progress)
+    model_dir = settings.model_dir if run.is_chief else None
+    metrics = MetricsLog(model_dir, run.trainer.step, recipe.train_batch_size)
+    signal_number = fit(run, metrics, progress)
+    if run.trainer.step < run.total_steps:
+        logging.info(f"Saved at step {run.trainer.step} of {run.total_steps}; the same command resumes there.")
+        return INTERRUPTED if signal_number == signal.SIGINT else RESTART_ME
+    finish(run, metrics, progress)
+    return 0
+
+
+def prepare(model_name, dataset, recipe, settings, weights=None, progress=silent):
+    """Checks all that can be checked, opens the data, and builds or restores what is trained.
+
+    The arguments are those of `train`, and so are the errors. Writes nothing but config.json.
+
+    Returns:
+        A `Run`.
+    """
     validate(recipe)
     network = stages_and_params(model_name, override_params=recipe.model_overrides)
     if recipe.freeze != "none" and weights is None:
         raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
     strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
-    # A run that goes on needs the weights that it started from no more.
+    # A run that resumes does not need the weights that it started from.
     starts = tf.train.latest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
     # Before the scope: in it a variable that one host makes and another does not would leave both waiting.
     first_weights = read_weights(weights, unroll(*network)) if weights is not None and starts else None
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    screen.say(f"Training {model_name} on {dataset} in {settings.model_dir}.")
-    with screen.phase(f"Opening dataset {dataset}", draws_itself=True):
+    logging.info(f"Training {model_name} on {dataset} in {settings.model_dir}.")
+    with progress(f"Opening dataset {dataset}", draws_itself=True):
         train_split, eval_split = _load_splits(dataset, settings)
-    if eval_split.num_classes != train_split.num_classes:
-        raise InputError(
-            f"Split {eval_split.name!r} has {eval_split.num_classes} classes, {train_split.name!r} has "
-            f"{train_split.num_classes}."
-        )
     config = RunConfig(
         model_name,
         train_split.num_classes,
@@ -109,94 +143,140 @@ def train(model_name, dataset, recipe, settings, weights=None, screen=SILENT):
     _check_config(config, settings)
 
     total_steps = recipe.train_steps(train_split.num_examples)
-    steps_per_epoch = recipe.steps_per_epoch(train_split.num_examples)
+    trainer = _build_trainer(config, strategy, total_steps, settings.jit_compile, first_weights)
+    evaluate = build_evaluator(
+        trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
+    )
+    if is_chief(strategy):
+        config.write(settings.model_dir)
+    checkpointer = Checkpointer(trainer, settings.model_dir)
+    restored = checkpointer.restore()
+    if restored is not None:
+        logging.info(f"Resuming from {restored}.")
+    return Run(config, settings, train_split, eval_split, trainer, checkpointer, evaluate, total_steps)
+
+
+def fit(run, metrics, progress=silent):
+    """Trains to the last step, or until a signal asks to stop; the state is saved then.
+
+    Args:
+        run: A `Run`.
+        metrics: The `MetricsLog` for the measurements.
+        progress: Shows the phases of the work.
+
+    Returns:
+        The signal that stopped the run, SIGINT if some host received that; None if it came to its end.
+
+    Raises:
+        FloatingPointError: If the loss is not finite.
+    """
+    trainer, total_steps = run.trainer, run.total_steps
+    checkpoint_steps = run.settings.checkpoint_steps or _checkpoint_steps(run.config)
+    with (
+        Interruption() as interruption,
+        naming_corrupt_images(run.train_split, progress),
+        progress("Training", total_steps, "steps", trainer.step) as phase,
+    ):
+        phase.describe("compiling the first step")
+        batches = iter(_distributed_train_batches(run))
+        while trainer.step < total_steps and not trainer.any_host(interruption.requested is not None):
+            to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
+            steps = min(run.settings.steps_per_loop, to_checkpoint, total_steps - trainer.step)
+            measured = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
+            _check_finite(int(measured.pop("first_bad_step")), trainer)
+            metrics.train(trainer.step, measured, phase)
+            if trainer.step % checkpoint_steps == 0:
+                run.checkpointer.save()
+                metrics.flush()
+        if trainer.step != run.checkpointer.saved_step:
+            run.checkpointer.save()
+        metrics.flush()
+        ctrl_c = trainer.any_host(interruption.requested == signal.SIGINT)
+    return signal.SIGINT if ctrl_c else interruption.requested
+
+
+def finish(run, metrics, progress=silent):
+    """Evaluates the averages, and writes them as the run's final model.
+
+    The arguments are those of `fit`.
+    """
+    model = run.trainer.ema_model
+    if run.config.recipe.recalibrate_batch_norm:
+        with progress("Measuring the statistics of batch normalization"):
+            recalibrate(model, run.train_split, run.config.recipe, run.trainer.strategy)
+    measured = run.evaluate(progress)
+    metrics.evaluation(run.total_steps, measured)
+    if run.is_chief:
+        model_dir = run.settings.model_dir
+        final = inference_model(run.config, model.get_weights())
+        save_model(final, os.path.join(model_dir, FINAL))
+        logging.info(f"Wrote {os.path.join(model_dir, FINAL)}.")
+        best = archive_final(final, {"step": run.total_steps, **measured}, run.eval_split, model_dir)
+        if best is not None:
+            logging.info(best)
+    run.checkpointer.finish()
+
+
+def _load_splits(dataset, settings):
+    """The splits to train on and to evaluate on, which have the same classes."""
+    incomplete = settings.allow_missing_shards
+    train = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete)
+    evaluation = load_split(
+        dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete
+    )
+    if evaluation.num_classes != train.num_classes:
+        raise InputError(
+            f"Split {evaluation.name!r} has {evaluation.num_classes} classes, {train.name!r} has {train.num_classes}."
+        )
+    return train, evaluation
+
+
+def _build_trainer(config, strategy, total_steps, jit_compile, first_weights):
+    recipe = config.recipe
     random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
     with strategy.scope(), _dtype_policy(recipe.precision):
         model = config.build_model(classifier_activation=None)
         if first_weights is not None:
-            _start_from(weights, first_weights, model, train_split.num_classes, screen)
-        trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, settings.jit_compile)
-    evaluate = build_evaluator(
-        trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
-    )
-    chief = is_chief(strategy)
-    if chief:
-        config.write(settings.model_dir)
-    checkpointer = Checkpointer(trainer, settings.model_dir)
-    restored = checkpointer.restore(screen)
-    if restored is not None:
-        screen.say(f"Going on from {restored}.")
-
-    progress = Progress(settings.model_dir if chief else None, trainer.step, recipe.train_batch_size, screen)
-    checkpoint_steps = settings.checkpoint_steps or min(2500, max(100, round(steps_per_epoch)))
-    with (
-        Interruption(screen) as interruption,
-        naming_corrupt_images(train_split, screen),
-        screen.phase("Training", total_steps, "steps", trainer.step) as phase,
-    ):
-        phase.describe("compiling the first step")
-        batches = iter(_distributed_train_batches(strategy, train_split, recipe, trainer.step, settings.use_cache))
-        while trainer.step < total_steps and not trainer.any_host(interruption.requested is not None):
-            to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
-            steps = min(settings.steps_per_loop, to_checkpoint, total_steps - trainer.step)
-            metrics = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
-            _check_finite(int(metrics.pop("first_bad_step")), trainer)
-            progress.train(trainer.step, metrics, phase)
-            if trainer.step % checkpoint_steps == 0:
-                checkpointer.save()
-                progress.flush()
-        if trainer.step != checkpointer.saved_step:
-            checkpointer.save()
-        progress.flush()
-        ctrl_c = trainer.any_host(interruption.requested == signal.SIGINT)
-    if trainer.step < total_steps:
-        screen.say(f"Saved at step {trainer.step} of {total_steps}; the same command goes on from there.")
-        return INTERRUPTED if ctrl_c else RESTART_ME
-
-    if recipe.recalibrate_batch_norm:
-        with screen.phase("Measuring the statistics of batch normalization"):
-            recalibrate(trainer.ema_model, train_split, recipe, strategy)
-    metrics = evaluate(screen)
-    progress.evaluation(total_steps, metrics)
-    if chief:
-        final = inference_model(config, trainer.ema_model.get_weights())
-        save_model(final, os.path.join(settings.model_dir, FINAL))
-        screen.say(f"Wrote {os.path.join(settings.model_dir, FINAL)}.")
-        best = archive_final(final, {"step": total_steps, **metrics}, eval_split, settings.model_dir)
-        if best is not None:
-            screen.say(best)
-    checkpointer.finish()
-    return 0
+            _start_from(first_weights, config, model)
+        steps_per_epoch = recipe.steps_per_epoch(config.num_train_images)
+        return Trainer(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile)
 
 
-def _load_splits(dataset, settings):
-    incomplete = settings.allow_missing_shards
-    return (
-        load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete),
-        load_split(dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete),
-    )
+def _checkpoint_steps(config):
+    """Once per epoch, but after 100 to 2,500 steps."""
+    return min(2500, max(100, round(config.recipe.steps_per_epoch(config.num_train_images))))
 
 
-def _distributed_train_batches(strategy, split, recipe, step, use_cache):
+def _distributed_train_batches(run):
+    recipe, step = run.config.recipe, run.trainer.step
+
     def of_host(context):
         hosts = context.num_input_pipelines
         batch_size = context.get_per_replica_batch_size(recipe.train_batch_size)
         first_image = step * recipe.train_batch_size // hosts
-        return train_batches(split, recipe, batch_size, first_image, context.input_pipeline_id, hosts, use_cache)
+        return train_batches(
+            run.train_split,
+            recipe,
+            batch_size,
+            first_image,
+            context.input_pipeline_id,
+            hosts,
+            run.settings.use_cache,
+        )
 
-    return strategy.distribute_datasets_from_function(of_host)
+    return run.trainer.strategy.distribute_datasets_from_function(of_host)
 
 
-def _start_from(weights, read, model, here, screen):
-    """Assigns all that fits a model with `here` classes, and says what that was."""
-    there = read.classes
+def _start_from(read: Arrays, config, model):
+    """Assigns all that fits the run's model, and says what that was."""
+    there, here = read.classes, config.num_label_classes
     assign(model, read, skip_head=there != here)
     if there == here:
-        screen.say(f"Loaded all weights of {weights}, the classifier of {here} classes included.")
+        logging.info(f"Loaded all weights of {config.weights}, the classifier of {here} classes included.")
     else:
         theirs = "it has none" if there is None else f"there it is of {there} classes"
-        screen.say(
-            f"Loaded all weights of {weights} but the classifier, head_dense ({theirs}): "
+        logging.info(
+            f"Loaded all weights of {config.weights} but the classifier, head_dense ({theirs}): "
             f"the new one, of {here} classes, starts from random weights."
         )
 
@@ -213,7 +293,7 @@ def _check_config(config, settings):
     if differences:
         listing = "\n".join(f"  {line}" for line in differences)
         raise InputError(
-            f"{path} is of another configuration; name another model_dir, or go on with --allow_config_change.\n"
+            f"{path} is of another configuration; name another model_dir, or resume with --allow_config_change.\n"
             f"{listing}"
         )
 

@@ -3,13 +3,13 @@
 import hashlib
 import os
 import pathlib
-import sys
 import tempfile
 import zipfile
 from typing import NamedTuple
 
 import keras
 import numpy as np
+from absl import logging
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import keras_cache
@@ -171,7 +171,7 @@ def download(model_name, folder):
 
 
 def check(path, model_name):
-    """Compares an archive with what is known of the published one, and prints what it saw and could not compare.
+    """Compares an archive with what is known of the published one, and logs what it saw and could not compare.
 
     Raises:
         ValueError: If the size or the checksum differs.
@@ -179,11 +179,11 @@ def check(path, model_name):
     known = ARCHIVES[model_name]
     content = pathlib.Path(path).read_bytes()  # tens of megabytes
     seen = Archive(len(content), hashlib.sha256(content).hexdigest())
-    print(f"{model_name}.tar.gz: {seen.size} bytes, sha256 {seen.sha256}", file=sys.stderr)
+    logging.info(f"{model_name}.tar.gz: {seen.size} bytes, sha256 {seen.sha256}")
     for field, unit in (("size", "bytes"), ("sha256", "as its sha256")):
         expected, received = getattr(known, field), getattr(seen, field)
         if expected is None:
-            print(f"{model_name}.tar.gz: its {field} is not published, so it was not checked.", file=sys.stderr)
+            logging.warning(f"{model_name}.tar.gz: its {field} is not published, so it was not checked.")
         elif expected != received:
             raise InputError(
                 f"{path} is not the published archive of {model_name}: expected {expected} {unit}, "

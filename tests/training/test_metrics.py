@@ -3,9 +3,9 @@
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.screen import SILENT
+from mixnet_tf.progress import silent
 from mixnet_tf.training import metrics
-from mixnet_tf.training.metrics import Progress, read_metrics
+from mixnet_tf.training.metrics import MetricsLog, read_metrics
 
 _METRICS = {"loss": 1.0, "top_1_accuracy": 0.5, "learning_rate": 0.1}
 
@@ -25,13 +25,13 @@ def appended(monkeypatch):
 
 
 def _train(reported, steps):
-    with SILENT.phase("Training") as phase:
+    with silent("Training") as phase:
         for step in steps:
             reported.train(step, _METRICS, phase)
 
 
 def test_a_local_file_has_each_loop_at_once(tmp_path, appended):
-    reported = Progress(str(tmp_path), 0, 4, SILENT)
+    reported = MetricsLog(str(tmp_path), 0, 4)
     _train(reported, (1, 2, 3))
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
     assert len(appended) == 3
@@ -39,7 +39,7 @@ def test_a_local_file_has_each_loop_at_once(tmp_path, appended):
 
 def test_a_remote_file_is_written_at_checkpoints_and_evaluations(tmp_path, appended):
     folder = f"ram://{tmp_path.name}"
-    reported = Progress(folder, 0, 4, SILENT)
+    reported = MetricsLog(folder, 0, 4)
     _train(reported, range(1, 100))
     assert appended == []
     reported.flush()  # as the run does with a checkpoint
@@ -53,7 +53,7 @@ def test_a_remote_file_is_written_at_checkpoints_and_evaluations(tmp_path, appen
 def test_a_remote_file_is_never_older_than_five_minutes(tmp_path, appended, monkeypatch):
     now = 0.0
     monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
-    reported = Progress(f"ram://{tmp_path.name}", 0, 4, SILENT)
+    reported = MetricsLog(f"ram://{tmp_path.name}", 0, 4)
     for step in range(1, 11):
         now = 60.0 * step
         _train(reported, (step,))
@@ -62,12 +62,12 @@ def test_a_remote_file_is_never_older_than_five_minutes(tmp_path, appended, monk
 
 def test_half_a_row_of_a_killed_run_is_passed_over(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kind": "train", "lo')
-    _train(Progress(str(tmp_path), 1, 4, SILENT), (2,))
+    _train(MetricsLog(str(tmp_path), 1, 4), (2,))
     assert [row["step"] for row in read_metrics(tmp_path)] == [2]
 
 
 def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path, appended):
-    reported = Progress(None, 0, 4, SILENT)
+    reported = MetricsLog(None, 0, 4)
     _train(reported, (1,))
     reported.flush()
     assert appended == []

@@ -18,7 +18,6 @@ from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import save_model
-from mixnet_tf.screen import command_screen
 from mixnet_tf.training import checkpointing
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.training.recalibration import recalibrate
@@ -31,7 +30,7 @@ _STEPS = 22  # int(4 * 1437 / 256)
 
 def _train(model_dir, data_dir, recipe=_RECIPE, **settings):
     settings = {"steps_per_loop": 3, "checkpoint_steps": 7, **settings}
-    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings), screen=command_screen())
+    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -135,15 +134,15 @@ def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no
         train("tiny", "tfrecord", recipe, settings)
 
 
-def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_path, data_dir, capsys):
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_path, data_dir, logged):
     _copy(unbroken, tmp_path)
     newest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
     data_file = newest + ".data-00000-of-00001"
     with open(data_file, "r+b") as file:
         file.truncate(1000)
     assert _train(tmp_path, data_dir) == 0
-    printed = capsys.readouterr().out
-    assert f"{newest} cannot be read" in printed and "Going on from" in printed
+    printed = logged()
+    assert f"{newest} cannot be read" in printed and "Resuming from" in printed
 
 
 def test_checkpoints_of_which_none_can_be_read_are_an_error_and_stay(unbroken, tmp_path, data_dir):
@@ -227,14 +226,16 @@ def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
         ({"top_1_accuracy": 0.001, "num_images": 12}, False, "stays: it was measured on another split"),
     ],
 )
-def test_the_final_model_takes_the_place_of_a_worse_best_one(best, replaced, says, unbroken, tmp_path, data_dir, capfd):
+def test_the_final_model_takes_the_place_of_a_worse_best_one(
+    best, replaced, says, unbroken, tmp_path, data_dir, logged
+):
     _copy(unbroken, tmp_path)
     older = load_keras_file(str(unbroken / "final.keras"))
     older.set_weights([value * 0 for value in older.get_weights()])
     save_model(older, str(tmp_path / "best.keras"))
     write_json(str(tmp_path / "best.json"), {"step": 7, **best})
     assert _train(tmp_path, data_dir) == 0
-    assert f"best.keras {says}" in capfd.readouterr().out
+    assert f"best.keras {says}" in logged()
     opened = open_model(model_dir=tmp_path)
     assert opened.source.endswith("best.keras")
     assert any(value.any() for value in values(opened.model)) == replaced
@@ -262,8 +263,8 @@ def test_a_bad_recipe_is_refused_before_anything_is_written(tmp_path, data_dir):
 
 
 def test_every_setting_is_a_flag_of_the_script():
-    script = (tiny_run.ROOT / "train.py").read_text()
-    assert all(f'"{name}"' in script for name in Settings._fields)
+    command = (tiny_run.ROOT / "mixnet_tf" / "commands" / "train.py").read_text()
+    assert all(f'"{name}"' in command for name in Settings._fields)
 
 
 def _copy(source, target):

@@ -13,7 +13,6 @@ from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.screen import command_screen
 from mixnet_tf.training import Trainer
 from mixnet_tf.training.optim import build_optimizer
 from mixnet_tf.training.run import Settings, train
@@ -147,31 +146,31 @@ def pretrained(tmp_path_factory):
 
 def _finetune(model_dir, data_dir, weights, **fields):
     settings = Settings(str(model_dir), data_dir, steps_per_loop=2, checkpoint_steps=2)
-    return train("tiny", "digits", _RECIPE._replace(**fields), settings, weights, command_screen())
+    return train("tiny", "digits", _RECIPE._replace(**fields), settings, weights)
 
 
-def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pretrained, data_dir, tmp_path, capsys):
+def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "3.keras")
     assert _finetune(tmp_path, data_dir, path, freeze="backbone") == 0
     said = f"Loaded all weights of {path} but the classifier, head_dense (there it is of 3 classes): the new one, of 10"
-    assert said in capsys.readouterr().out
+    assert said in logged()
     source, tuned = load_keras_file(path), open_model(model_dir=tmp_path).model
     for ours, theirs in zip(values(tuned)[:-2], values(source)[:-2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert tuned.output_shape == (None, 10)
 
 
-def test_weights_of_the_same_classes_are_loaded_with_their_head(pretrained, data_dir, tmp_path, capsys):
+def test_weights_of_the_same_classes_are_loaded_with_their_head(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "10.keras")
     assert _finetune(tmp_path, data_dir, path, freeze="bn", base_learning_rate=0.0, weight_decay=0.0) == 0
-    assert f"Loaded all weights of {path}, the classifier of 10 classes included." in capsys.readouterr().out
+    assert f"Loaded all weights of {path}, the classifier of 10 classes included." in logged()
     tuned = open_model(model_dir=tmp_path).model
     for ours, theirs in zip(values(tuned), values(load_keras_file(path)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_unbroken_one(
-    pretrained, data_dir, tmp_path, monkeypatch, capsys
+    pretrained, data_dir, tmp_path, monkeypatch, logged
 ):
     path = tmp_path / "gone.keras"
     path.write_bytes((pretrained / "3.keras").read_bytes())
@@ -183,9 +182,9 @@ def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_u
     assert _finetune(broken, data_dir, str(path), **fields) == 75
     monkeypatch.undo()
     path.unlink()
-    capsys.readouterr()
+    logged()
     assert _finetune(broken, data_dir, str(path), **fields) == 0
-    assert "Going on from" in (printed := capsys.readouterr().out) and "Loaded" not in printed
+    assert "Resuming from" in (printed := logged()) and "Loaded" not in printed
     resumed, unbroken = (open_model(model_dir=folder).model for folder in (broken, whole))
     for value, other in zip(values(resumed), values(unbroken), strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)  # bit-equal only with --deterministic

@@ -47,13 +47,13 @@ def test_the_archives_are_googles(model_name, tmp_path, monkeypatch):
     assert asked == [URLS[model_name]]
 
 
-def test_what_is_not_known_of_an_archive_is_said_to_be_unchecked(tmp_path, monkeypatch, capsys):
+def test_what_is_not_known_of_an_archive_is_said_to_be_unchecked(tmp_path, monkeypatch, logged):
     path = tmp_path / "a.tar.gz"
     path.write_bytes(b"four")
     for known, unchecked in ((Archive(4), ["sha256"]), (Archive(), ["size", "sha256"])):
         monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", known)
         pretrained.check(path, "mixnet-s")
-        said = re.findall("its (.*) is not published, so it was not checked", capsys.readouterr().err)
+        said = re.findall("its (.*) is not published, so it was not checked", logged())
         assert said == unchecked
 
 
@@ -66,7 +66,7 @@ def test_what_is_known_of_the_archives_is_pinned():
 
 
 def test_imagenet_weights_are_downloaded_once_and_their_averages_read(
-    mirrored, weights_cache, released_archive, monkeypatch, capsys
+    mirrored, weights_cache, released_archive, monkeypatch, logged
 ):
     folder, asked = mirrored
     (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
@@ -76,7 +76,7 @@ def test_imagenet_weights_are_downloaded_once_and_their_averages_read(
     model = mixnet_tf.MixNetS(weights="imagenet")
     assert places(model) == expected
     digest = hashlib.sha256(released_archive.read_bytes()).hexdigest()
-    assert f"{released_archive.stat().st_size} bytes, sha256 {digest}" in capsys.readouterr().err
+    assert f"{released_archive.stat().st_size} bytes, sha256 {digest}" in logged()
     assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.v2.npz"]
     assert asked == ["/mixnet-s.tar.gz"]
 

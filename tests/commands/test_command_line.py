@@ -17,11 +17,11 @@ import os
 
 import tensorflow as tf
 
-from mixnet_tf import command_line
+from mixnet_tf.commands import command_line
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 
 
-def main():
+def main(screen):
     {body}
 
 

@@ -1,4 +1,4 @@
-"""What the three scripts share: the recipe's flags, and errors as one clear line."""
+"""What the commands have in common: how they run and end, and the flags of a recipe and of a model."""
 
 import errno
 import json
@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from mixnet_tf.classifiers import open_model
+from mixnet_tf.commands.screen import command_screen, shown_log
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import published
 from mixnet_tf.networks import VARIANTS
@@ -19,18 +20,23 @@ from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
 
 WEIGHTS_HELP = "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, or imagenet."
-MISSING_SHARDS_HELP = "tfrecord: go on where files named *-of-N are fewer than N."
+MISSING_SHARDS_HELP = "tfrecord: do without the shards that are missing, where files named *-of-N are fewer than N."
 _BAD_INPUT = 2
 
 
-def run(main):
-    """Runs a script's `main`, which takes no arguments and returns an exit code.
+def run(main, define_flags=None):
+    """Runs a command.
+
+    Args:
+        main: A function of the screen to the exit code.
+        define_flags: Called before the command line is read; None where the flags are defined already.
 
     What a person can mend is one line and exit code 2: bad input, a loss that is not finite, a server that cannot be
     reached, a full disk. The loss of another host is one line and exit code 75. Any other error keeps its traceback.
     """
 
     def guarded(argv):
+        screen = command_screen()
         if len(argv) > 1:
             return _fail(f"Unknown arguments {argv[1:]}; every option is a flag, such as --model_dir=DIR.")
         if flags.FLAGS.only_check_args:  # absl itself looks only the first time in a process
@@ -41,7 +47,8 @@ def run(main):
         if not sys.stdout.isatty():
             tfds.disable_progress_bar()
         try:
-            return main()
+            with shown_log(screen):
+                return main(screen)
         except (InputError, FloatingPointError, ConnectionError, TimeoutError) as error:
             return _fail(str(error))
         except (OSError, tf.errors.OpError) as error:
@@ -52,6 +59,11 @@ def run(main):
             print(f"Another host was lost ({_first_line(error)}); restart this one, too.", file=sys.stderr, flush=True)
             return RESTART_ME
 
+    if define_flags is not None:
+        define_flags()
+    for name in flags.FLAGS:  # for --help, which shows the flags of the script that runs
+        if flags.FLAGS.find_module_defining_flag(name, "").startswith("mixnet_tf."):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(guarded)
 
 

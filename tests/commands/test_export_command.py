@@ -15,7 +15,6 @@ from mixnet_tf.export import report
 from mixnet_tf.export.command import Settings, _names, export_command
 from mixnet_tf.export.export import Options
 from mixnet_tf.export.images import Images, folder_images
-from mixnet_tf.screen import command_screen
 
 
 def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path):
@@ -75,7 +74,7 @@ def test_some_images_of_a_folder_verify_and_others_calibrate(trained, tmp_path, 
 
 
 def test_without_a_training_split_different_images_calibrate_and_verify(
-    trained, data_dir, tmp_path, monkeypatch, capsys
+    trained, data_dir, tmp_path, monkeypatch, logged
 ):
     def without_training_images(dataset, folder, train, **more):
         if train:
@@ -87,13 +86,12 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
     monkeypatch.setattr(
         "mixnet_tf.export.command.export_model", lambda model, out, *images, **more: given.update(more, images=images)
     )
-    monkeypatch.setattr("mixnet_tf.export.command.text", lambda *_: "")
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=30, calibration_images=20)
-    export_command(Opened(trained, "model.keras", None), settings, Options(formats=("int8",)), command_screen())
+    export_command(Opened(trained, "model.keras", None), settings, Options(formats=("int8",)))
     verified, calibrated = given["images"][0], given["calibration_images"]
     assert len(verified) == 30 and len(calibrated) == 20
     assert not {image.tobytes() for image in verified} & {image.tobytes() for image in calibrated}
-    assert "no training images" in capsys.readouterr().out
+    assert "no training images" in logged()
     assert given["notes"] == {
         "verified_on": "30 of 50 images of digits, split test",
         "calibrated_on": "20 of 50 images of digits, split test",
@@ -131,22 +129,22 @@ def test_halves_spread_every_class_and_share_no_image():
         Images(images[:1], None, None, "1 image").halves(3)
 
 
-def test_imagenets_names_that_cannot_be_had_are_left_out(monkeypatch, capsys):
+def test_imagenets_names_that_cannot_be_had_are_left_out(monkeypatch, logged):
     def offline():
         raise ConnectionError("no network")
 
     monkeypatch.setattr("mixnet_tf.export.command.imagenet_labels", offline)
     shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
-    assert _names("imagenet2012", shown, 1000, command_screen()) is None
-    assert "--labels=FILE" in capsys.readouterr().out
+    assert _names("imagenet2012", shown, 1000) is None
+    assert "--labels=FILE" in logged()
 
 
-def test_tfrecords_are_not_taken_for_imagenet(monkeypatch, capsys):
+def test_tfrecords_are_not_taken_for_imagenet(monkeypatch, logged):
     monkeypatch.setattr("mixnet_tf.export.command.imagenet_labels", lambda: ("tench",) * 1000)
     shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
-    assert _names("tfrecord", shown, 1000, command_screen()) is None
-    assert "--labels=FILE" in capsys.readouterr().out
-    assert _names("imagenet2012", shown, 1000, command_screen()) == ("tench",) * 1000
+    assert _names("tfrecord", shown, 1000) is None
+    assert "--labels=FILE" in logged()
+    assert _names("imagenet2012", shown, 1000) == ("tench",) * 1000
 
 
 def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
@@ -178,7 +176,6 @@ def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(crop, trained
         seen.update(kwargs, images=images)
 
     monkeypatch.setattr("mixnet_tf.export.command.export_model", export_model)
-    monkeypatch.setattr("mixnet_tf.export.command.text", lambda *_: "")
     settings = Settings("never", images=str(tmp_path), crop=crop)
     export_command(Opened(trained, "model.keras", None), settings, Options(formats=("fp32", "int8")))
     expected = [folder_images(str(tmp_path), SIZE, cropped, None).images for cropped in (crop, not crop)]

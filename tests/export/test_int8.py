@@ -14,7 +14,6 @@ from mixnet_tf.export.command import export_command
 from mixnet_tf.export.export import Options
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.networks import layers
-from mixnet_tf.screen import command_screen
 
 # No photograph is like this: each channel of each pixel is 0 or 255. It drives the classifier far.
 RUNAWAY = 255.0 * np.random.default_rng(0).integers(0, 2, (SIZE, SIZE, 3))
@@ -35,7 +34,7 @@ def calibration_images(digits):
 
 
 def graphs(model, images, folder, **options):
-    return Graphs(model, Options(formats=("int8",), **options), images, str(folder), command_screen())
+    return Graphs(model, Options(formats=("int8",), **options), images, str(folder))
 
 
 def among(images, *odd):
@@ -55,14 +54,14 @@ def undisturbed(trained, digits, calibration_images, tmp_path_factory):
 
 @pytest.mark.parametrize("odd", [[RUNAWAY], [BLACK, WHITE]], ids=["a runaway image", "black and white"])
 def test_odd_images_among_the_calibration_images_change_nothing(
-    odd, trained, digits, calibration_images, undisturbed, tmp_path, capsys
+    odd, trained, digits, calibration_images, undisturbed, tmp_path, logged
 ):
     images = among(calibration_images, *odd)
     found = graphs(trained, images, tmp_path)
     for name in ("int8", "int8_full") if odd == [RUNAWAY] else ("int8",):
         assert accuracy(found.convert(name), digits) == pytest.approx(undisturbed, abs=0.02)  # 7 images of 360
     left_out = found.calibration.left_out
-    assert f"{left_out} of {len(images)} calibration images are left out: their activations" in capsys.readouterr().out
+    assert f"{left_out} of {len(images)} calibration images are left out: their activations" in logged()
     assert found.calibration.summary() == {
         "images": len(images),
         "kept": pytest.approx(1 - left_out / len(images)),

@@ -11,11 +11,14 @@ import textwrap
 import time
 
 import pytest
+from absl import logging
 from cli import ROOT, process
 
 import mixnet_launch
-from mixnet_tf import screen
-from mixnet_tf.screen import SILENT, Screen
+from mixnet_tf.commands import screen
+from mixnet_tf.commands.screen import Screen
+from mixnet_tf.progress import silent
+from mixnet_tf.training import run
 
 
 class _Terminal(io.StringIO):
@@ -88,17 +91,27 @@ def test_a_terminal_has_one_live_line_which_goes_away(soon):
     assert written.endswith("\r") and not written.split("\r")[-2].strip()
 
 
-def test_a_silent_screen_says_nothing_and_counts_nothing(capfd):
-    SILENT.say("A line.")
-    with SILENT.phase("Training", 8, "steps") as phase:
+def test_silent_progress_shows_nothing(capfd):
+    with silent("Training", 8, "steps") as phase:
         phase.describe("compiling")
         phase.update(4, "loss 1.5")
+        phase.advance()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_librarys_log_is_on_the_screen_and_other_libraries_lines_are_not(capfd):
+    file = io.StringIO()
+    with screen.shown_log(Screen(file)):
+        run.logging.info("Evaluating 10% of %s")
+        logging.info("a line of somebody else's")
+    assert file.getvalue() == "Evaluating 10% of %s\n"
+    logging.info("after the block")
     assert capfd.readouterr() == ("", "")
 
 
 _PROGRAM = """
-    import sys
     import mixnet_launch
+    mixnet_launch.keep_quiet()
     import os
     for line in {lines!r}:
         os.write(2, line.encode() + b"\\n")
@@ -178,7 +191,8 @@ def test_a_script_writes_our_lines_alone(tmp_path, data_dir):
 def test_on_a_terminal_a_script_shows_a_live_line(tmp_path):
     """A terminal of its own: `pty` gives the script one."""
     main, child = pty.openpty()
-    program = "import mixnet_launch, sys, time\nfrom mixnet_tf.screen import command_screen\n"
+    program = "import mixnet_launch\nmixnet_launch.keep_quiet()\nimport time\n"
+    program += "from mixnet_tf.commands.screen import command_screen\n"
     program += "with command_screen().phase('Working', 2, 'steps'):\n    time.sleep(1.2)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.Popen([sys.executable, "-c", program], stdout=child, stderr=child, env=environment)

@@ -16,7 +16,6 @@ from mixnet_tf.export.convert import ConversionError
 from mixnet_tf.export.export import Options, export_model
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.metadata import with_metadata
-from mixnet_tf.screen import command_screen
 
 
 def test_every_format_is_written_verified_and_reported(exported):
@@ -82,19 +81,15 @@ def test_weights_that_lie_behind_the_flatbuffer_come_along_when_metadata_makes_i
     np.testing.assert_array_equal(runtime.predict(described, images), runtime.predict(content, images))
 
 
-def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_path, digits, capsys):
+def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_path, digits, logged):
     pytest.importorskip("litert_quantizer")
     options = Options(formats=("int8",), int8_float_parts=1, latency_runs=0)
     images, labels = digits[False].images[:40], digits[False].labels[:40]
-    calibration, screen = digits[True].images[:20], command_screen()
-    [found] = export_model(
-        trained, str(tmp_path), images, labels, calibration_images=calibration, options=options, screen=screen
-    )["files"]
-    errors = [
-        float(line.split("error ")[1].split(",")[0])
-        for line in capsys.readouterr().out.splitlines()
-        if "alone: mean" in line
+    calibration = digits[True].images[:20]
+    [found] = export_model(trained, str(tmp_path), images, labels, calibration_images=calibration, options=options)[
+        "files"
     ]
+    errors = [float(line.split("error ")[1].split(",")[0]) for line in logged().splitlines() if "alone: mean" in line]
     assert len(errors) == 6 and errors == sorted(errors, reverse=True)
     content = (tmp_path / found["file"]).read_bytes()
     details = runtime.interpreter(content).get_tensor_details()

@@ -1,12 +1,16 @@
-"""What a command says while it works: lines, and for each phase of long work how far it is."""
+"""What a command shows while it works: lines, and for each phase of long work how far it is."""
 
 import contextlib
 import io
+import logging
+import os
+import pathlib
 import shutil
 import sys
 import threading
 import time
 
+from absl import logging as absl_logging
 from tqdm import tqdm
 
 _REDRAW = 0.5  # seconds; a terminal's live line
@@ -16,23 +20,20 @@ _COUNTED = "{desc}: {n_fmt}/{total_fmt} {unit}{postfix}, {elapsed} elapsed, ETA 
 _NOT_COUNTED = "{desc}{postfix}, {elapsed} elapsed"
 
 
-class Phase:
-    """How far a phase of work is; `Screen.phase` gives it."""
+class _Bar:
+    """A `progress.Phase` shown by a bar of tqdm's."""
 
     def __init__(self, bar):
         self._bar = bar
 
     def update(self, done, words=""):
-        """Notes that `done` of the phase's units are done, and `words` to show beside the count."""
         self.describe(words)
         self._bar.update(done - self._bar.n)
 
     def advance(self):
-        """Notes that one more unit is done."""
         self._bar.update(1)
 
     def describe(self, words):
-        """Notes what is done just now, beside the count."""
         if not self._bar.disable:
             self._bar.set_postfix_str(words, refresh=False)
 
@@ -48,34 +49,26 @@ class Screen:
     On a terminal a phase is one live line; elsewhere a line at its start, now and then, and at its end.
 
     Args:
-        file: A text file to write to; None says nothing.
+        file: A text file to write to.
     """
 
     def __init__(self, file=None):
         self._file = file
-        self._is_terminal = file is not None and file.isatty()
+        self._is_terminal = file.isatty()
 
     def say(self, line):
         """Writes a line."""
         if self._is_terminal:
             tqdm.write(line, file=self._file)  # above the live line, if there is one
-        elif self._file is not None:
+        else:
             print(line, file=self._file, flush=True)
 
     @contextlib.contextmanager
     def phase(self, name, total=None, unit="", first=0, draws_itself=False):
-        """Shows a phase of work while the block runs; gives the `Phase` to report to.
-
-        Args:
-            name: What is done, such as "Training".
-            total: Units of work; None where they are not counted.
-            unit: What is counted, such as "steps".
-            first: Units done before.
-            draws_itself: Whether the work has bars of its own on a terminal.
-        """
+        """Shows a phase of work while the block runs: the `progress.Progress` of a command."""
         common = {"desc": name, "total": total, "initial": first, "unit": unit}
-        if self._file is None or (self._is_terminal and draws_itself):
-            yield Phase(tqdm(disable=True, **common))
+        if self._is_terminal and draws_itself:
+            yield _Bar(tqdm(disable=True, **common))
         elif self._is_terminal:
             bar_format = None if total is not None else _NOT_COUNTED
             # Not tqdm's own size: it draws nothing where a terminal says it has no rows and columns.
@@ -83,10 +76,10 @@ class Screen:
             size = {"ncols": columns, "nrows": rows}
             with tqdm(file=self._file, leave=False, bar_format=bar_format, **size, **common) as bar:
                 with _every(lambda _: _REDRAW, bar.refresh):
-                    yield Phase(bar)
+                    yield _Bar(bar)
         else:
             bar_format = _COUNTED if total is not None else _NOT_COUNTED
-            phase = Phase(tqdm(file=io.StringIO(), bar_format=bar_format, **common))
+            phase = _Bar(tqdm(file=io.StringIO(), bar_format=bar_format, **common))
             self.say(f"{name} ...")
             with _every(lambda elapsed: _OFTEN if elapsed < _AT_FIRST else _SELDOM, lambda: self.say(phase.line)):
                 yield phase
@@ -94,12 +87,44 @@ class Screen:
                 self.say(phase.line)
 
 
-SILENT = Screen()
-
-
 def command_screen():
     """The screen of a command: standard output."""
     return Screen(sys.stdout)
+
+
+@contextlib.contextmanager
+def shown_log(screen):
+    """Shows what the library logs as lines of the screen while the block runs; other libraries' lines only from errors.
+
+    Args:
+        screen: A `Screen`.
+    """
+    logger, others = absl_logging.get_absl_logger(), absl_logging.get_absl_handler()
+    ours = _OurLines(screen)
+    before = logger.level, others.level
+    logger.setLevel(logging.INFO)
+    others.setLevel(logging.ERROR)
+    logger.addHandler(ours)
+    try:
+        yield
+    finally:
+        logger.removeHandler(ours)
+        logger.setLevel(before[0])
+        others.setLevel(before[1])
+
+
+class _OurLines(logging.Handler):
+    """The log lines of this package below errors, on a screen."""
+
+    _PACKAGE = str(pathlib.Path(__file__).parents[1]) + os.sep
+
+    def __init__(self, screen):
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record):
+        if record.pathname.startswith(self._PACKAGE) and record.levelno < logging.ERROR:
+            self._screen.say(record.getMessage())
 
 
 @contextlib.contextmanager

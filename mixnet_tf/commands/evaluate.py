@@ -1,0 +1,110 @@
+"""Evaluates a MixNet on every image of a split, on single images, or on checkpoints as training writes them."""
+
+from absl import flags
+
+from mixnet_tf.commands import command_line
+from mixnet_tf.data import imagenet_labels, load_split, read_labels
+from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import build_evaluator, classify, watch
+from mixnet_tf.files import write_json
+from mixnet_tf.imagenet import CLASSES
+from mixnet_tf.recipe import recipe_for
+from mixnet_tf.runs import RunConfig
+
+_NOT_WITH_WATCH = ("weights", "model_name", "num_label_classes", "image_size", "image", "labels")
+
+
+def define_flags():
+    """Defines the command's flags."""
+    command_line.define_model_flags()
+    flags.DEFINE_string("dataset", None, "Dataset; by default the run's, or digits. As for train.py.")
+    flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    flags.DEFINE_string("split", None, "Split; by default validation or test.")
+    flags.DEFINE_integer("num_eval_images", None, "tfrecord: its images, if not ImageNet's.")
+    flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
+    flags.DEFINE_bool("crop", None, "Take the centre crop; by default as the run, or the dataset's recipe.")
+    flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
+    flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
+    flags.DEFINE_list("image", None, "Classify these image files instead of a dataset.")
+    flags.DEFINE_string("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
+    flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
+    flags.DEFINE_float("watch_seconds", 10.0, "Poll interval, seconds.", lower_bound=0.0)
+    flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
+
+
+def main(screen):
+    """Evaluates as the flags say; returns the exit code."""
+    values = flags.FLAGS
+    if values.watch:
+        return _watch(screen)
+    if values.labels is not None and not values.image:
+        raise InputError("--labels names the classes of an --image; a dataset is evaluated without names.")
+    opened = command_line.open_model_from_flags()
+    screen.say(f"Evaluating {opened.source}.")
+    dataset = values.dataset or (opened.config.dataset if opened.config else "digits")
+    recipe = opened.config.recipe if opened.config else recipe_for(dataset)
+    crop = recipe.crop if values.crop is None else values.crop
+    if values.image:
+        return _classify(opened, crop, screen)
+    evaluate = build_evaluator(opened.model, _load_split(dataset), crop, values.eval_batch_size)
+    _report(evaluate(screen.phase), screen)
+    if values.model_dir is not None:
+        where = f"--model_dir={values.model_dir}{command_line.given('data_dir')}"
+        screen.say(f"Next: python export_tflite.py {where} --output_dir={values.model_dir}/export")
+    return 0
+
+
+def _load_split(dataset):
+    values = flags.FLAGS
+    return load_split(
+        dataset, values.data_dir, False, values.split, values.num_eval_images, values.allow_missing_shards
+    )
+
+
+def _report(metrics, screen):
+    screen.say("  ".join(f"{name} {value}" for name, value in metrics.items()))
+    if flags.FLAGS.output_json is not None:
+        write_json(flags.FLAGS.output_json, metrics)
+
+
+def _classify(opened, crop, screen):
+    classes = opened.model.output_shape[-1]
+    if flags.FLAGS.labels is not None:
+        names = read_labels(flags.FLAGS.labels, classes)
+    else:
+        names = (opened.config.label_names if opened.config else None) or _names(classes, screen)
+    for path in flags.FLAGS.image:
+        screen.say(path)
+        for number, probability in classify(opened.model, path, crop):
+            screen.say(f"  {probability:7.2%}  {names[number]}")
+    return 0
+
+
+def _names(classes, screen):
+    if classes == CLASSES:
+        try:
+            return imagenet_labels()
+        except ConnectionError:
+            screen.say("ImageNet's names cannot be had here; the classes are shown by number.")
+    return range(classes)
+
+
+def _watch(screen):
+    values = flags.FLAGS
+    if values.model_dir is None:
+        raise InputError("--watch needs the --model_dir of a training run.")
+    given = [f"--{name}" for name in _NOT_WITH_WATCH if values[name].value is not None]
+    if given:
+        raise InputError(f"--watch evaluates the run's own model on a whole split; leave out {', '.join(given)}.")
+    seconds, timeout = values.watch_seconds, values.watch_timeout
+    dataset = values.dataset or RunConfig.wait_for(values.model_dir, seconds, timeout).dataset
+    watch(
+        values.model_dir,
+        _load_split(dataset),
+        values.eval_batch_size,
+        seconds,
+        timeout,
+        lambda metrics: _report(metrics, screen),
+        values.crop,
+    )
+    return 0

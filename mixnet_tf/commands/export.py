@@ -1,0 +1,48 @@
+"""Exports a trained MixNet for phones and servers: python export_tflite.py --model_dir=DIR --output_dir=OUT."""
+
+import os
+
+from absl import flags
+
+from mixnet_tf.commands import command_line
+from mixnet_tf.export import FORMATS, LARGE_KERNELS, OUTPUTS, Options, Settings, export_command, text
+
+
+def define_flags():
+    """Defines the command's flags."""
+    command_line.define_model_flags()
+    flags.DEFINE_list("formats", ["fp32"], f"Some of {', '.join(FORMATS)}; int8_full has uint8 inputs, outputs.")
+    flags.DEFINE_string("output_dir", None, "Where the files go.", required=True)
+    flags.DEFINE_string("dataset", None, "Images to verify and calibrate with, as in train.py; by default the run's.")
+    flags.DEFINE_string("data_dir", "data", "Where the dataset is or, for tensorflow_datasets, is prepared.")
+    flags.DEFINE_string("images", None, "In place of a dataset: a folder of images, whose classes are not known.")
+    flags.DEFINE_bool("crop", None, "Take the centre crop of encoded images; by default as the run, or the dataset's.")
+    flags.DEFINE_integer("num_images", 1000, "Images to verify with, at most.", lower_bound=1)
+    flags.DEFINE_integer("calibration_images", 300, "Images to calibrate int8 with, at most.", lower_bound=1)
+    flags.DEFINE_string("labels", None, "Class names: a line each, or JSON keyed by number; by default the dataset's.")
+
+    flags.DEFINE_integer("batch_size", 1, "Images in a batch of the TFLite files; 0 for any number.", lower_bound=0)
+    flags.DEFINE_enum("output", "probabilities", OUTPUTS, "What the files compute.")
+    flags.DEFINE_enum("large_kernels", "split", LARGE_KERNELS, "Depthwise kernels over 25 taps: as sums of small ones.")
+    flags.DEFINE_integer("int8_float_parts", 0, "int8: parts kept float, those that lose most by int8.", lower_bound=0)
+    flags.DEFINE_string("author", None, "Author of the model, for the files' metadata.")
+    flags.DEFINE_string("license", None, "Licence of the model, for the files' metadata.")
+    flags.DEFINE_bool("allow_accuracy_drop", False, "Write files that fail their gate, too.")
+    flags.DEFINE_integer("latency_runs", 20, "Invocations of each model to time; 0 for none.", lower_bound=0)
+
+
+def main(screen):
+    """Exports as the flags say; returns the exit code, 1 if a file failed its gate."""
+    values = flags.FLAGS
+    settings = Settings(**{name: values[name].value for name in Settings._fields})
+    own = set(Options._fields) - {*Settings._fields, "formats"}
+    options = Options(formats=tuple(values.formats), **{name: values[name].value for name in own})
+    settings.check()
+    options.check()
+    report = export_command(command_line.open_model_from_flags(), settings, options, screen.phase)
+    screen.say(text(report))
+    written = [os.path.join(settings.output_dir, row["file"]) for row in report["files"] if row["written"]]
+    if written:
+        screen.say(f"Wrote {', '.join(written)}.")
+        screen.say(f"Next: put {written[0]} into an app, as docs/DEPLOYMENT.md shows for Android and Python.")
+    return 0 if len(written) == len(report["files"]) else 1
