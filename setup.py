@@ -19,6 +19,7 @@ setup(
     license="Apache-2.0",
     py_modules=["mixnet_launch"],
     packages=find_packages(include=["mixnet_tf", "mixnet_tf.*"]),
+    package_data={"mixnet_tf": ["py.typed"]},
     entry_points={
         "console_scripts": [
             "mixnet-train = mixnet_launch:train",
@@ -48,6 +49,10 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "import-linter",
+            "mypy",
+            "types-requests",
+            "types-tqdm",
             "scikit-learn",
             "ai-edge-litert",
             "safetensors",

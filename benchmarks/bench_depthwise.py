@@ -54,20 +54,18 @@ def _content(tiles, size, channels, stride):
 def main(_):
     """Prints a line for each shape and kernel."""
     print(f"{runtime.RUNTIME}, 1 thread, median of {_RUNS.value}; {runtime.machine()}; microseconds")
-    print("maps        stride  kernel  as it is  quarters  chosen (tiles)")
+    print("maps        stride  kernel  whole  quarters  chosen (tiles)")
     for size, channels, stride in _SHAPES:
         for kernel in (3, 5, 7, 9, 11):
             offsets = tuple(range(-(kernel // 2), kernel // 2 + 1))
-            forms = {"as it is": [(offsets, offsets)]}
+            forms = {"whole": [(offsets, offsets)]}
             if kernel > 5:
                 if kernel < 11:  # a quarter of 11x11 has 36 taps
                     forms["quarters"] = _quarters(kernel)
                 forms["chosen"] = cheapest_tiles(kernel, stride)
             contents = {name: _content(tiles, size, channels, stride) for name, tiles in forms.items()}
             medians = runtime.latencies(contents, 1, _RUNS.value)
-            shown = [
-                f"{1e3 * medians[name]:8.0f}" if name in medians else "       -" for name in ("as it is", "quarters")
-            ]
+            shown = [f"{1e3 * medians[name]:8.0f}" if name in medians else "       -" for name in ("whole", "quarters")]
             chosen = f"{1e3 * medians['chosen']:6.0f} ({len(forms['chosen'])})" if "chosen" in medians else "     -"
             print(f"{size}x{size}x{channels:<4}  {stride:>6}  {kernel:>6}  {'  '.join(shown)}  {chosen}", flush=True)
 

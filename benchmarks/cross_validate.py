@@ -35,7 +35,7 @@ def part(split, fold, held_out):
         chosen = split.read().enumerate().filter(lambda place, _: (place % folds == fold) == held_out)
         return chosen.map(lambda _, example: example).shard(num_shards, shard)
 
-    size = split.share(fold, folds)
+    size = split.shard_size(fold, folds)
     return split._replace(num_examples=size if held_out else split.num_examples - size, read=read)
 
 

@@ -1,6 +1,6 @@
 """A run's loss and accuracy by step: python benchmarks/plot_training.py --model_dir=DIR --output=training.png.
 
-Reads metrics.jsonl, also of a run that goes on. Needs matplotlib: pip install 'mixnet_tf[docs]'.
+Reads metrics.jsonl, also of a run that has not ended. Needs matplotlib: pip install 'mixnet_tf[docs]'.
 """
 
 import pathlib

@@ -9,6 +9,7 @@ if keras.config.backend() != "tensorflow":
     )
 
 from mixnet_tf.data import decode_predictions
+from mixnet_tf.export import ExportOptions, export_model
 from mixnet_tf.models import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
 from mixnet_tf.networks import (
     BlockArgs,
@@ -21,12 +22,13 @@ from mixnet_tf.networks import (
     get_model_params,
     multiply_adds,
 )
-from mixnet_tf.weights import load_official_checkpoint, load_timm_weights
+from mixnet_tf.weights import load_official_checkpoint, load_timm_weights, load_weights
 
 __version__ = "0.2.0"
 
 __all__ = [
     "BlockArgs",
+    "ExportOptions",
     "GlobalParams",
     "GroupedConv2D",
     "MixConv",
@@ -37,10 +39,12 @@ __all__ = [
     "build_model",
     "decode_predictions",
     "endpoints",
+    "export_model",
     "features_model",
     "get_model_params",
     "load_official_checkpoint",
     "load_timm_weights",
+    "load_weights",
     "multiply_adds",
     "preprocess_input",
 ]

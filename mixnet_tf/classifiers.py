@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import local_copy, published
+from mixnet_tf.files import StrPath, local_copy, published
 from mixnet_tf.models import build_model
 from mixnet_tf.runs import BEST, CHECKPOINTS, FINAL, RunConfig, restore_averages
 from mixnet_tf.weights import load_weights
@@ -21,7 +21,13 @@ class Opened(NamedTuple):
     config: RunConfig | None  # None where it is not from a run's folder
 
 
-def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=None, image_size=None):
+def open_model(
+    weights: StrPath | None = None,
+    model_dir: StrPath | None = None,
+    model_name: str | None = None,
+    num_label_classes: int | None = None,
+    image_size: int | None = None,
+) -> Opened:
     """The float32 model that weights, or the best of a training run, stand for.
 
     Args:
@@ -41,10 +47,10 @@ def open_model(weights=None, model_dir=None, model_name=None, num_label_classes=
         FileNotFoundError: If there is nothing to open.
         ValueError: If what is there does not fit, or the arguments do not.
     """
-    if (weights is None) == (model_dir is None):
-        raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
-    if model_dir is not None:
+    if model_dir is not None and weights is None:
         return _open_run(os.fspath(model_dir))
+    if weights is None or model_dir is not None:
+        raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
     weights = os.fspath(weights)
     if weights.endswith(".keras"):
         described = {"model_name": model_name, "num_label_classes": num_label_classes}
@@ -116,7 +122,7 @@ def _open_run(model_dir):
     return Opened(model, checkpoint, config)
 
 
-def load_keras_file(path):
+def load_keras_file(path: StrPath) -> keras.Model:
     """A MixNet with its classifier out of a `.keras` file.
 
     Raises:
@@ -132,6 +138,6 @@ def load_keras_file(path):
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
-    if not all(isinstance(shape, tuple) for shape in shapes) or [len(shape) for shape in shapes] != [4, 2]:
+    if [len(shape) if isinstance(shape, tuple) else None for shape in shapes] != [4, 2]:
         raise InputError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}.")
     return model

@@ -13,6 +13,6 @@ class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the text has the command."""
 
 
-def is_count(value):
+def is_count(value: object) -> bool:
     """Whether `value` is a whole number from 1; True is not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -6,18 +6,21 @@ import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
 
+StrPath = str | os.PathLike[str]
 # What TensorFlow raises where a checkpoint is damaged or gone.
 UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 _POINTER = ".current"  # version 0.1.0's: on remote storage it names the file that stands for a path
 
 
 @contextlib.contextmanager
-def publishing(path):
+def publishing(path: StrPath) -> Iterator[str]:
     """A local path to write to; its contents become the file `path` when the block ends without an error.
 
     On a local disk the new file is written beside the old one and renamed over it. Elsewhere (gs://) it is
@@ -68,23 +71,23 @@ def _pointed_at(path):
     return os.path.join(os.path.dirname(path), name)
 
 
-def published(path):
+def published(path: StrPath) -> str | None:
     """Where the file `path` is: there, or where version 0.1.0's pointer says; None if nowhere."""
     path = os.fspath(path)
     old = _pointed_at(path) if is_remote(path) else None
     return next((found for found in (old, path) if found is not None and tf.io.gfile.exists(found)), None)
 
 
-def is_remote(path):
+def is_remote(path: StrPath) -> bool:
     """Whether `path` is on one of the file systems that only `tf.io.gfile` reaches."""
     return "://" in os.fspath(path)
 
 
 @contextlib.contextmanager
-def local_copy(path):
+def local_copy(path: StrPath) -> Iterator[str]:
     """A local file with the contents of `path`: HDF5 and zip need to seek."""
     if not is_remote(path):
-        yield path
+        yield os.fspath(path)
         return
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, os.path.basename(path))
@@ -92,14 +95,14 @@ def local_copy(path):
         yield local
 
 
-def write_json(path, value):
+def write_json(path: StrPath, value: Any) -> None:
     """Writes a value as the JSON file `path`."""
     with publishing(path) as local, open(local, "w") as file:
         json.dump(value, file, indent=1)
         file.write("\n")
 
 
-def read_json(path):
+def read_json(path: StrPath) -> Any:
     """The value in the JSON file `path`.
 
     Raises:
@@ -116,6 +119,6 @@ def read_json(path):
             raise InputError(f"{path} is not valid JSON: {error}") from error
 
 
-def keras_cache():
+def keras_cache() -> pathlib.Path:
     """The folder where Keras keeps what it downloads for its models."""
     return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"

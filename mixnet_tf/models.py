@@ -1,13 +1,18 @@
 """A network with its weights as a Keras model: where `networks` and `weights` meet."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from mixnet_tf.errors import InputError, is_count
-from mixnet_tf.networks import POOLINGS, Preprocessing, backbone, classifier, pooled, stages_and_params
+from mixnet_tf.files import StrPath
+from mixnet_tf.networks import POOLINGS, BlockArgs, Preprocessing, backbone, classifier, pooled, stages_and_params
 from mixnet_tf.weights import load_weights
 
 
-def preprocess_input(images):
+def preprocess_input(images: Any) -> tf.Tensor:
     """RGB in [0, 255] to the input of a model built with `include_preprocessing=False`.
 
     Args:
@@ -29,20 +34,20 @@ def preprocess_input(images):
 
 
 def build_model(
-    model_name=None,
-    override_params=None,
+    model_name: str | None = None,
+    override_params: dict[str, Any] | None = None,
     *,
-    blocks_args=None,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    include_preprocessing=True,
-    name=None,
-):
+    blocks_args: Sequence[str | BlockArgs] | None = None,
+    include_top: bool = True,
+    weights: StrPath | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    name: str | None = None,
+) -> keras.Model:
     """A MixNet as a functional Keras model.
 
     Args:
@@ -137,17 +142,17 @@ def _input(input_tensor, input_shape):
 
 def MixNetS(
     *,
-    override_params=None,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    include_preprocessing=True,
-    name=None,
-):
+    override_params: dict[str, Any] | None = None,
+    include_top: bool = True,
+    weights: StrPath | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    name: str | None = None,
+) -> keras.Model:
     """MixNet-S as a Keras model; see `build_model` for the arguments.
 
     Example:
@@ -161,17 +166,17 @@ def MixNetS(
 
 def MixNetM(
     *,
-    override_params=None,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    include_preprocessing=True,
-    name=None,
-):
+    override_params: dict[str, Any] | None = None,
+    include_top: bool = True,
+    weights: StrPath | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    name: str | None = None,
+) -> keras.Model:
     """MixNet-M as a Keras model; see `build_model` for the arguments.
 
     Example:
@@ -185,17 +190,17 @@ def MixNetM(
 
 def MixNetL(
     *,
-    override_params=None,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    include_preprocessing=True,
-    name=None,
-):
+    override_params: dict[str, Any] | None = None,
+    include_top: bool = True,
+    weights: StrPath | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    name: str | None = None,
+) -> keras.Model:
     """MixNet-L as a Keras model; see `build_model` for the arguments.
 
     Example:

@@ -12,6 +12,36 @@ from mixnet_tf.networks import GlobalParams, override_global_params
 class Recipe(NamedTuple):
     """Everything that decides what a training run computes; the defaults are the official ImageNet recipe.
 
+    Attributes:
+        train_batch_size: Images per step over all replicas; the peak learning rate scales with it.
+        train_epochs: Passes over the training images.
+        image_size: Height and width of the model's input, pixels.
+        base_learning_rate: Peak learning rate per 256 images of a batch.
+        learning_rate_schedule: One of `SCHEDULES`: its shape after the warm-up.
+        warmup_epochs: Epochs of linear warm-up from 0.
+        decay_factor: Of the exponential schedule: factor of each drop.
+        decay_epochs: Of the exponential schedule: epochs between two drops.
+        optimizer: One of `OPTIMIZERS`: "rmsprop" is TensorFlow 1's, "sgd" has Nesterov's momentum.
+        rmsprop_decay: Decay of RMSProp's mean square.
+        momentum: Momentum of the optimizer.
+        rmsprop_epsilon: Added to the mean square inside the root.
+        weight_decay: Factor of the L2 term of the loss.
+        label_smoothing: Fraction of the target that is spread evenly over all classes.
+        moving_average_decay: Decay of the EMA of weights and statistics; 0: there is none.
+        crop: Whether to crop: a random area in training, the centre in evaluation. If not, the image is resized.
+        flip: Whether to flip half of the training images left to right.
+        shift: Largest random shift of a training image along each axis, a fraction of `image_size`; 0: none.
+        zoom: Largest random change of a training image's size: 0.1 scales by 0.9 to 1.1; 0: none.
+        rotation: Largest random rotation of a training image, degrees either way; 0: none.
+        precision: One of `PRECISIONS`: "bfloat16" keeps float32 variables and logits.
+        sync_batch_norm: Whether batch normalization takes its moments over all replicas.
+        adapt_batch_norm: Whether its momentum is max(1 - 10 / steps per epoch, 0.9).
+        recalibrate_batch_norm: Whether its statistics are measured again after training.
+        freeze: One of `FREEZES`: "bn" keeps batch normalization as loaded, "backbone" all but the classifier.
+        seed: Seed of initial weights, order of images, augmentation and dropout.
+        model_overrides: Fields of `GlobalParams` to replace; None: none.
+        name: Which of `RECIPES` its fields started from; None: not recorded.
+
     Source: mnasnet_main.py, mnasnet_utils.py:build_learning_rate, build_optimizer.
     """
 
@@ -32,9 +62,9 @@ class Recipe(NamedTuple):
     moving_average_decay: float = 0.9999
     crop: bool = True
     flip: bool = True
-    shift: float = 0.0  # share of the image size, either way; for these three, 0 switches it off
-    zoom: float = 0.0  # change of the size as a share of it, either way
-    rotation: float = 0.0  # degrees, either way
+    shift: float = 0.0
+    zoom: float = 0.0
+    rotation: float = 0.0
     precision: str = "float32"
     sync_batch_norm: bool = False
     adapt_batch_norm: bool = False
@@ -42,17 +72,17 @@ class Recipe(NamedTuple):
     freeze: str = "none"
     seed: int = 0
     model_overrides: Mapping[str, Any] | None = None
-    name: str | None = None  # which of RECIPES its fields started from; None: not recorded
+    name: str | None = None
 
-    def train_steps(self, num_images):
+    def train_steps(self, num_images: int) -> int:
         """Steps of the whole run over `num_images` images."""
         return max(1, int(self.train_epochs * self.steps_per_epoch(num_images)))
 
-    def steps_per_epoch(self, num_images):
+    def steps_per_epoch(self, num_images: int) -> float:
         """Steps of one pass over `num_images` images, a float as in the reference."""
         return num_images / self.train_batch_size
 
-    def model_params(self, num_images):
+    def model_params(self, num_images: int) -> dict[str, Any]:
         """The model's parameters that the run replaces, as `build_model`'s `override_params`.
 
         With `adapt_batch_norm`, moving statistics forget within a tenth of an epoch or ten steps, the longer of
@@ -97,12 +127,12 @@ FIELDS = {
     "rmsprop_epsilon": ("Added to the mean square inside the root.", lambda v: v > 0, "a number above 0"),
     "weight_decay": ("Factor of the L2 term of the loss.", lambda v: v >= 0, "a number from 0"),
     "label_smoothing": (
-        "Share of the target spread evenly over all classes.",
+        "Fraction of the target that is spread evenly over all classes.",
         lambda v: 0 <= v < 1,
         "a number from 0 to below 1",
     ),
     "moving_average_decay": (
-        "Decay of the average of weights and statistics; 0: none is kept.",
+        "Decay of the EMA of weights and statistics; 0: there is none.",
         lambda v: 0 <= v < 1,
         "a number from 0 to below 1",
     ),
@@ -117,7 +147,7 @@ FIELDS = {
         "true or false",
     ),
     "shift": (
-        "Largest random shift of a training image along each axis, as a share of image_size; 0: none.",
+        "Largest random shift of a training image along each axis, a fraction of image_size; 0: none.",
         lambda v: 0 <= v <= 1,
         "a number from 0 to 1",
     ),
@@ -147,12 +177,12 @@ FIELDS = {
         "true or false",
     ),
     "recalibrate_batch_norm": (
-        "Whether batch normalization's statistics are measured anew after training, on up to 1,280 images a replica.",
+        "Whether batch normalization's statistics are measured again after training, on up to 1,280 images a replica.",
         lambda v: isinstance(v, bool),
         "true or false",
     ),
     "freeze": (
-        "What stays as it was loaded. bn: batch normalization, statistics included; backbone: all but the classifier.",
+        "What stays as loaded. bn: batch normalization, statistics included; backbone: all but the classifier.",
         lambda v: v in FREEZES,
         f"one of {FREEZES}",
     ),
@@ -211,12 +241,12 @@ RECIPES = {
 }
 
 
-def recipe_for(dataset):
+def recipe_for(dataset: str | None) -> Recipe:
     """The recipe that a dataset is trained with unless another one is named."""
     return RECIPES["digits" if dataset == "digits" else "imagenet"]
 
 
-def validate(recipe):
+def validate(recipe: Recipe) -> None:
     """Raises a ValueError that names the first field of `recipe` out of its range."""
     for field, (_, accepts, expected) in FIELDS.items():
         value = getattr(recipe, field)

@@ -2,13 +2,15 @@
 
 import os
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import UNREADABLE, publishing, read_json, write_json
+from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, write_json
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import Recipe
 
@@ -31,12 +33,12 @@ class RunConfig(NamedTuple):
     train_shards: int | None = None  # TFRecord files; 0: read from others
     missing_shards: tuple[str, ...] | None = None  # of both splits, let pass by --allow_missing_shards
 
-    def write(self, model_dir):
+    def write(self, model_dir: StrPath) -> None:
         """Writes `model_dir`/config.json."""
         write_json(os.path.join(model_dir, CONFIG), {**self._asdict(), "recipe": _plain(self.recipe._asdict())})
 
     @classmethod
-    def read(cls, model_dir):
+    def read(cls, model_dir: StrPath) -> "RunConfig":
         """Reads `model_dir`/config.json.
 
         Raises:
@@ -56,7 +58,7 @@ class RunConfig(NamedTuple):
             raise InputError(f"{path} is not the configuration of a training run: {error}") from error
 
     @classmethod
-    def wait_for(cls, model_dir, seconds, timeout=None):
+    def wait_for(cls, model_dir: StrPath, seconds: float, timeout: float | None = None) -> "RunConfig":
         """Reads the configuration as soon as a run has written it.
 
         Args:
@@ -76,7 +78,7 @@ class RunConfig(NamedTuple):
                     raise
                 time.sleep(seconds)
 
-    def build_model(self, **kwargs):
+    def build_model(self, **kwargs: Any) -> keras.Model:
         """The run's model, at its image size; keyword arguments go to `mixnet_tf.build_model`."""
         size = self.recipe.image_size
         overrides = self.recipe.model_params(self.num_train_images)
@@ -84,7 +86,7 @@ class RunConfig(NamedTuple):
             self.model_name, overrides, classes=self.num_label_classes, input_shape=(size, size, 3), **kwargs
         )
 
-    def differences(self, other):
+    def differences(self, other: "RunConfig") -> list[str]:
         """Lines that name each field in which `other` differs."""
         lines = []
         for name, ours, theirs in _compared(self, other):
@@ -109,20 +111,20 @@ def _compared(one, other):
         yield ("recipe" if field == "name" else field), ours, theirs
 
 
-def save_model(model, path):
+def save_model(model: keras.Model, path: StrPath) -> None:
     """Writes a `.keras` file; an older one at `path` stays whole until the new one is."""
     with publishing(path) as local:
         model.save(local)
 
 
-def inference_model(config, weights):
+def inference_model(config: RunConfig, weights: Sequence[np.ndarray]) -> keras.Model:
     """The run's model in float32, ending in softmax, with the given arrays as its weights."""
     model = config.build_model()
     model.set_weights(weights)
     return model
 
 
-def restore_averages(model, checkpoint):
+def restore_averages(model: keras.Model, checkpoint: str) -> None:
     """Reads the averages of a training checkpoint into the run's model.
 
     Raises:

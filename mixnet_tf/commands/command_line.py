@@ -5,15 +5,17 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
-from mixnet_tf.classifiers import open_model
-from mixnet_tf.commands.screen import command_screen, shown_log
+from mixnet_tf.classifiers import Opened, open_model
+from mixnet_tf.commands.screen import Screen, command_screen, shown_log
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import published
+from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import VARIANTS
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
@@ -24,7 +26,7 @@ MISSING_SHARDS_HELP = "tfrecord: do without the shards that are missing, where f
 _BAD_INPUT = 2
 
 
-def run(main, define_flags=None):
+def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None = None) -> None:
     """Runs a command.
 
     Args:
@@ -62,7 +64,7 @@ def run(main, define_flags=None):
     if define_flags is not None:
         define_flags()
     for name in flags.FLAGS:  # for --help, which shows the flags of the script that runs
-        if flags.FLAGS.find_module_defining_flag(name, "").startswith("mixnet_tf."):
+        if str(flags.FLAGS.find_module_defining_flag(name)).startswith("mixnet_tf."):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(guarded)
 
@@ -84,7 +86,12 @@ def _first_line(error):
     return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)).strip().splitlines()[0]
 
 
-def given(name):
+def flag_values(names: Iterable[str]) -> dict[str, Any]:
+    """The values of flags by their names."""
+    return {name: flags.FLAGS[name].value for name in names}
+
+
+def given(name: str) -> str:
     """A flag with its value, to stand in another command; nothing where it has its default."""
     flag = flags.FLAGS[name]
     return "" if flag.using_default_value else f" --{name}={flag.value}"
@@ -95,7 +102,7 @@ def _fail(message):
     return _BAD_INPUT
 
 
-def define_recipe_flags():
+def define_recipe_flags() -> None:
     """A flag for each field of `Recipe`, without a value of its own: the recipe gives it."""
     flags.DEFINE_string(
         "model_overrides",
@@ -106,12 +113,12 @@ def define_recipe_flags():
     flags.DEFINE_enum("recipe", None, list(RECIPES), "Settings to start from; by default the dataset's own.")
     for name, (text, accepts, expected) in FIELDS.items():
         default = getattr(Recipe(), name)
-        define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+        define: dict[type, Any] = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
         define.get(type(default), flags.DEFINE_string)(name, None, text)
         flags.register_validator(name, lambda v, ok=accepts: v is None or ok(v), f"expected {expected}")
 
 
-def recipe_from_flags(dataset, model_dir=None):
+def recipe_from_flags(dataset: str, model_dir: StrPath | None = None) -> Recipe:
     """The recipe of a run, with the flags given in place of its fields.
 
     A run that has begun in `model_dir` keeps the fields that its config.json has, so that another version's
@@ -125,7 +132,7 @@ def recipe_from_flags(dataset, model_dir=None):
         recipe = recipe._replace(name=values.recipe or recipe.name)
     else:
         recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
-    given = {name: values[name].value for name in FIELDS if values[name].value is not None}
+    given = {name: value for name, value in flag_values(FIELDS).items() if value is not None}
     if values.model_overrides is not None:
         given["model_overrides"] = {**(recipe.model_overrides or {}), **_json_object(values.model_overrides)}
     return recipe._replace(**given)
@@ -143,7 +150,7 @@ def _json_object(text):
     return value
 
 
-def define_model_flags():
+def define_model_flags() -> None:
     """The flags that say which model to evaluate or export."""
     flags.DEFINE_string("model_dir", None, "A training run: its best model, else its final one, else its newest.")
     flags.DEFINE_string("weights", None, WEIGHTS_HELP)
@@ -152,7 +159,6 @@ def define_model_flags():
     flags.DEFINE_integer("image_size", None, "Its pixels a side; by default 224 or the file's.", lower_bound=1)
 
 
-def open_model_from_flags():
+def open_model_from_flags() -> Opened:
     """The `saved.Opened` that the model flags say; raises what `saved.open_model` raises."""
-    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size")
-    return open_model(**{name: flags.FLAGS[name].value for name in names})
+    return open_model(**flag_values(("weights", "model_dir", "model_name", "num_label_classes", "image_size")))

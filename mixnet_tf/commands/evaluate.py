@@ -3,6 +3,7 @@
 from absl import flags
 
 from mixnet_tf.commands import command_line
+from mixnet_tf.commands.screen import Screen
 from mixnet_tf.data import imagenet_labels, load_split, read_labels
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator, classify, watch
@@ -14,7 +15,7 @@ from mixnet_tf.runs import RunConfig
 _NOT_WITH_WATCH = ("weights", "model_name", "num_label_classes", "image_size", "image", "labels")
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_model_flags()
     flags.DEFINE_string("dataset", None, "Dataset; by default the run's, or digits. As for train.py.")
@@ -32,7 +33,7 @@ def define_flags():
     flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
 
 
-def main(screen):
+def main(screen: Screen) -> int:
     """Evaluates as the flags say; returns the exit code."""
     values = flags.FLAGS
     if values.watch:

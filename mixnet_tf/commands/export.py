@@ -5,10 +5,11 @@ import os
 from absl import flags
 
 from mixnet_tf.commands import command_line
-from mixnet_tf.export import FORMATS, LARGE_KERNELS, OUTPUTS, Options, Settings, export_command, text
+from mixnet_tf.commands.screen import Screen
+from mixnet_tf.export import FORMATS, LARGE_KERNELS, OUTPUTS, ExportOptions, Settings, export_model, gather, text
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_model_flags()
     flags.DEFINE_list("formats", ["fp32"], f"Some of {', '.join(FORMATS)}; int8_full has uint8 inputs, outputs.")
@@ -31,15 +32,28 @@ def define_flags():
     flags.DEFINE_integer("latency_runs", 20, "Invocations of each model to time; 0 for none.", lower_bound=0)
 
 
-def main(screen):
+def main(screen: Screen) -> int:
     """Exports as the flags say; returns the exit code, 1 if a file failed its gate."""
     values = flags.FLAGS
-    settings = Settings(**{name: values[name].value for name in Settings._fields})
-    own = set(Options._fields) - {*Settings._fields, "formats"}
-    options = Options(formats=tuple(values.formats), **{name: values[name].value for name in own})
+    settings = Settings(**command_line.flag_values(Settings._fields))
+    own = set(ExportOptions._fields) - {*Settings._fields, "formats"}
+    options = ExportOptions(formats=tuple(values.formats), **command_line.flag_values(own))
     settings.check()
     options.check()
-    report = export_command(command_line.open_model_from_flags(), settings, options, screen.phase)
+    opened = command_line.open_model_from_flags()
+    screen.say(f"Exporting {opened.source}.")
+    inputs = gather(opened, settings, options, screen.phase)
+    report = export_model(
+        opened.model,
+        settings.output_dir,
+        inputs.images,
+        inputs.labels,
+        calibration_images=inputs.calibration_images,
+        label_names=inputs.label_names,
+        options=options._replace(crop=inputs.crop),
+        notes=inputs.notes,
+        progress=screen.phase,
+    )
     screen.say(text(report))
     written = [os.path.join(settings.output_dir, row["file"]) for row in report["files"] if row["written"]]
     if written:

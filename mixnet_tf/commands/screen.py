@@ -9,9 +9,13 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 from absl import logging as absl_logging
 from tqdm import tqdm
+
+from mixnet_tf.progress import Phase
 
 _REDRAW = 0.5  # seconds; a terminal's live line
 # Elsewhere a line every 10 s for the first two minutes of a phase, then every minute.
@@ -52,11 +56,11 @@ class Screen:
         file: A text file to write to.
     """
 
-    def __init__(self, file=None):
+    def __init__(self, file: TextIO) -> None:
         self._file = file
         self._is_terminal = file.isatty()
 
-    def say(self, line):
+    def say(self, line: str) -> None:
         """Writes a line."""
         if self._is_terminal:
             tqdm.write(line, file=self._file)  # above the live line, if there is one
@@ -64,16 +68,18 @@ class Screen:
             print(line, file=self._file, flush=True)
 
     @contextlib.contextmanager
-    def phase(self, name, total=None, unit="", first=0, draws_itself=False):
+    def phase(
+        self, name: str, total: int | None = None, unit: str = "", first: int = 0, draws_itself: bool = False
+    ) -> Iterator[Phase]:
         """Shows a phase of work while the block runs: the `progress.Progress` of a command."""
-        common = {"desc": name, "total": total, "initial": first, "unit": unit}
+        common: dict[str, Any] = {"desc": name, "total": total, "initial": first, "unit": unit}
         if self._is_terminal and draws_itself:
             yield _Bar(tqdm(disable=True, **common))
         elif self._is_terminal:
             bar_format = None if total is not None else _NOT_COUNTED
             # Not tqdm's own size: it draws nothing where a terminal says it has no rows and columns.
             columns, rows = shutil.get_terminal_size()
-            size = {"ncols": columns, "nrows": rows}
+            size: dict[str, Any] = {"ncols": columns, "nrows": rows}
             with tqdm(file=self._file, leave=False, bar_format=bar_format, **size, **common) as bar:
                 with _every(lambda _: _REDRAW, bar.refresh):
                     yield _Bar(bar)
@@ -87,13 +93,13 @@ class Screen:
                 self.say(phase.line)
 
 
-def command_screen():
+def command_screen() -> Screen:
     """The screen of a command: standard output."""
     return Screen(sys.stdout)
 
 
 @contextlib.contextmanager
-def shown_log(screen):
+def shown_log(screen: Screen) -> Iterator[None]:
     """Shows what the library logs as lines of the screen while the block runs; other libraries' lines only from errors.
 
     Args:

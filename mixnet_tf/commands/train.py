@@ -5,11 +5,12 @@ import os
 from absl import flags
 
 from mixnet_tf.commands import command_line
+from mixnet_tf.commands.screen import Screen
 from mixnet_tf.networks import VARIANTS
 from mixnet_tf.training import STRATEGIES, Settings, train
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the command's flags."""
     flags.DEFINE_enum("model_name", "mixnet-s", list(VARIANTS), "The network.")
     flags.DEFINE_string("dataset", "digits", "digits, tfrecord, folder, or any name of tensorflow_datasets.")
@@ -33,10 +34,10 @@ def define_flags():
     command_line.define_recipe_flags()
 
 
-def main(screen):
+def main(screen: Screen) -> int:
     """Trains as the flags say; returns the exit code."""
     values = flags.FLAGS
-    settings = Settings(**{name: values[name].value for name in Settings._fields})
+    settings = Settings(**command_line.flag_values(Settings._fields))
     settings = settings._replace(
         model_dir=os.path.expanduser(settings.model_dir), data_dir=os.path.expanduser(settings.data_dir)
     )

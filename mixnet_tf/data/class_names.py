@@ -1,17 +1,19 @@
 """The names of classes: ImageNet's, and those in a file."""
 
 import json
+import os
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError, is_count
-from mixnet_tf.files import keras_cache
+from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES
 
 
-def read_labels(path, num_classes):
+def read_labels(path: StrPath, num_classes: int) -> tuple[str, ...]:
     """The names of classes 0, 1, ... in a text file, one a line, or a JSON file {"0": name, ...}.
 
     Raises:
@@ -22,7 +24,7 @@ def read_labels(path, num_classes):
         raise MissingFileError(f"labels: there is no file {path}.")
     with tf.io.gfile.GFile(path) as file:
         text = file.read()
-    if path.endswith(".json") or text.lstrip().startswith("{"):
+    if os.fspath(path).endswith(".json") or text.lstrip().startswith("{"):
         try:
             by_class = json.loads(text)
             names = [str(by_class[str(number)]) for number in range(len(by_class))]
@@ -35,7 +37,7 @@ def read_labels(path, num_classes):
     return tuple(names)
 
 
-def decode_predictions(preds, top=5):
+def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
     """The most probable ImageNet classes, by Keras' own index of their names.
 
     Keras downloads the index, imagenet_class_index.json, into its cache at the first call.
@@ -65,7 +67,7 @@ def decode_predictions(preds, top=5):
         ) from error
 
 
-def imagenet_labels():
+def imagenet_labels() -> tuple[str, ...]:
     """The names of ImageNet's 1000 classes, in their order, as `decode_predictions` gives them.
 
     Raises:

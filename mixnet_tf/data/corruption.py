@@ -2,19 +2,20 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from mixnet_tf.data.splits import LABEL_ERROR, count_records
+from mixnet_tf.data.splits import LABEL_ERROR, Split, count_records
 from mixnet_tf.errors import InputError
-from mixnet_tf.progress import silent
+from mixnet_tf.progress import Progress, silent
 
 # The ops that `preprocessing` decodes with, as TensorFlow's errors name where they come from.
 _DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape)")
 
 
 @contextlib.contextmanager
-def naming_corrupt_images(split, progress=silent):
+def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator[None]:
     """Turns the failure of the code inside to read `split` into an error that names the record or image.
 
     Args:
@@ -49,7 +50,7 @@ def naming_corrupt_images(split, progress=silent):
         ) from error
 
 
-def find_corrupt(split):
+def find_corrupt(split: Split) -> str | None:
     """The "id" of the first example of a `data.Split` whose image cannot be decoded whole, or None."""
 
     def place_and_size(place, example):

@@ -2,29 +2,39 @@
 
 import tensorflow as tf
 
-from mixnet_tf.errors import InputError
 from mixnet_tf.data.preprocessing import preprocess_for_eval, preprocess_for_train
+from mixnet_tf.data.splits import Split
+from mixnet_tf.errors import InputError
+from mixnet_tf.recipe import Recipe
 
 _SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet
 
 
-def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=1, use_cache=False):
+def train_batches(
+    split: Split,
+    recipe: Recipe,
+    batch_size: int,
+    first_image: int = 0,
+    shard: int = 0,
+    num_shards: int = 1,
+    use_cache: bool = False,
+) -> tf.data.Dataset:
     """An endless dataset of training batches.
 
     Args:
         split: A `data.Split`.
         recipe: The `Recipe`.
         batch_size: Images in a batch of this pipeline.
-        first_image: Images that this share of the data has given before.
-        shard: Which of the `num_shards` shares of the split, one for each host.
-        num_shards: Number of shares.
+        first_image: Images that this shard of the data has given before.
+        shard: Which of the `num_shards` shards of the split, one for each host.
+        num_shards: Number of shards.
         use_cache: Whether to keep the encoded images in memory after the first epoch.
 
     Returns:
         A dataset of (float32 (batch, size, size, 3) in [0, 255], int32 (batch,)).
 
     Raises:
-        ValueError: If the split has fewer images than there are shares.
+        ValueError: If the split has fewer images than there are shards.
     """
 
     def decode(example, seed):
@@ -41,7 +51,9 @@ def train_batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=
     return batches.with_options(_options())
 
 
-def train_examples(split, recipe, first_image=0, shard=0, num_shards=1, use_cache=False):
+def train_examples(
+    split: Split, recipe: Recipe, first_image: int = 0, shard: int = 0, num_shards: int = 1, use_cache: bool = False
+) -> tf.data.Dataset:
     """An endless dataset of what `train_batches` decodes, in the same order.
 
     The epoch and the place in it follow from `first_image`; the order and the augmentation of an
@@ -50,16 +62,16 @@ def train_examples(split, recipe, first_image=0, shard=0, num_shards=1, use_cach
     Args:
         split: A `data.Split`.
         recipe: Its seed decides the order and the augmentation.
-        first_image: Images that this share of the data has given before.
-        shard: Which of the `num_shards` shares of the split, one for each host.
-        num_shards: Number of shares.
+        first_image: Images that this shard of the data has given before.
+        shard: Which of the `num_shards` shards of the split, one for each host.
+        num_shards: Number of shards.
         use_cache: Whether to keep the encoded images in memory after the first epoch.
 
     Returns:
         A dataset of (example of the split, int32 (2,) seed of its augmentation).
 
     Raises:
-        ValueError: If the split has fewer images than there are shares.
+        ValueError: If the split has fewer images than there are shards.
     """
     size = split.num_examples // num_shards
     if size == 0:
@@ -82,16 +94,24 @@ def train_examples(split, recipe, first_image=0, shard=0, num_shards=1, use_cach
     return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_examples)
 
 
-def eval_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1, multiple=1):
-    """A dataset of every image of a share once, in batches of one shape.
+def eval_batches(
+    split: Split,
+    image_size: int,
+    batch_size: int,
+    crop: bool = True,
+    shard: int = 0,
+    num_shards: int = 1,
+    multiple: int = 1,
+) -> tf.data.Dataset:
+    """A dataset of every image of a shard once, in batches of one shape.
 
     Args:
         split: A `data.Split`.
         image_size: Pixels.
         batch_size: Images in a batch; the last batches are padded.
         crop: Whether to take the centre crop, as `preprocess_for_eval`.
-        shard: Which of the `num_shards` shares of the split, one for each host.
-        num_shards: Number of shares; each gives the same number of batches.
+        shard: Which of the `num_shards` shards of the split, one for each host.
+        num_shards: Number of shards; each gives the same number of batches.
         multiple: What that number is a multiple of: the replicas that a host feeds.
 
     Returns:
@@ -103,11 +123,11 @@ def eval_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1
         image = preprocess_for_eval(example["image"], image_size, crop)
         return image, tf.cast(example["label"], tf.int32), tf.constant(1.0)
 
-    largest_share = split.share(0, num_shards)
+    largest_shard = split.shard_size(0, num_shards)
     round_of_batches = batch_size * multiple
-    padded_size = -(-largest_share // round_of_batches) * round_of_batches
+    padded_size = -(-largest_shard // round_of_batches) * round_of_batches
     nothing = (tf.zeros((image_size, image_size, 3)), tf.constant(0), tf.constant(0.0))
-    padding = tf.data.Dataset.from_tensors(nothing).repeat(padded_size - split.share(shard, num_shards))
+    padding = tf.data.Dataset.from_tensors(nothing).repeat(padded_size - split.shard_size(shard, num_shards))
     batches = (
         split.read(None, shard, num_shards)
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
@@ -118,16 +138,18 @@ def eval_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1
     return batches.with_options(_options())
 
 
-def measuring_batches(split, image_size, batch_size, crop=True, shard=0, num_shards=1):
-    """A dataset of whole batches of a share's images, as the evaluation prepares them, in the order of the files.
+def measuring_batches(
+    split: Split, image_size: int, batch_size: int, crop: bool = True, shard: int = 0, num_shards: int = 1
+) -> tf.data.Dataset:
+    """A dataset of whole batches of a shard's images, as the evaluation prepares them, in the order of the files.
 
     Args:
         split: A `data.Split`.
         image_size: Pixels.
         batch_size: Images in a batch.
         crop: Whether to take the centre crop, as `preprocess_for_eval`.
-        shard: Which of the `num_shards` shares of the split, one for each host.
-        num_shards: Number of shares.
+        shard: Which of the `num_shards` shards of the split, one for each host.
+        num_shards: Number of shards.
 
     Returns:
         A dataset of float32 (batch, size, size, 3).

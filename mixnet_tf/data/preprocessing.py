@@ -1,17 +1,18 @@
 """Encoded images to float32 (size, size, 3), RGB in [0, 255], as the reference does it."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
 _CROP_PADDING = 32  # pixels; source: preprocessing.py:CROP_PADDING
-_AREA_RANGE = (0.08, 1.0)  # share of the image
+_AREA_RANGE = (0.08, 1.0)  # fraction of the image
 _ASPECT_RATIO_RANGE = (3 / 4, 4 / 3)
 _MIN_OBJECT_COVERED = 0.1
 _MAX_ATTEMPTS = 10
 
 
-def preprocess_for_eval(image_bytes, image_size, crop=True):
+def preprocess_for_eval(image_bytes: tf.Tensor, image_size: int, crop: bool = True) -> tf.Tensor:
     """The centre of an image, resized.
 
     Args:
@@ -32,7 +33,16 @@ def preprocess_for_eval(image_bytes, image_size, crop=True):
     return _decode_and_resize(image_bytes, window, image_size)
 
 
-def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True, shift=0.0, zoom=0.0, rotation=0.0):
+def preprocess_for_train(
+    image_bytes: tf.Tensor,
+    image_size: int,
+    seed: Any,
+    crop: bool = True,
+    flip: bool = True,
+    shift: float = 0.0,
+    zoom: float = 0.0,
+    rotation: float = 0.0,
+) -> tf.Tensor:
     """A random area of an image, resized, perhaps flipped, and perhaps moved.
 
     Args:
@@ -41,7 +51,7 @@ def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True, sh
         seed: Two ints or an int tensor (2,); equal seeds give equal results.
         crop: Whether to crop at random. If not, the whole image is resized.
         flip: Whether to flip left to right with probability 1/2.
-        shift: Largest random shift along each axis, as a share of `image_size`.
+        shift: Largest random shift along each axis, a fraction of `image_size`.
         zoom: Largest random change of size: the scale is from 1 - zoom to 1 + zoom.
         rotation: Largest random angle, degrees either way.
 
@@ -65,7 +75,7 @@ def preprocess_for_train(image_bytes, image_size, seed, crop=True, flip=True, sh
     return image
 
 
-def affine(image, down=0.0, right=0.0, scale=1.0, rotation=0.0):
+def affine(image: tf.Tensor, down: Any = 0.0, right: Any = 0.0, scale: Any = 1.0, rotation: Any = 0.0) -> tf.Tensor:
     """An image rotated and scaled about its centre, then shifted; between pixels bilinear, outside black.
 
     Args:
@@ -120,7 +130,7 @@ def _whole_window(shape):
     return tf.stack([0, 0, shape[0], shape[1]])
 
 
-def center_window(shape, image_size):
+def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
     """The centre square that the reference crops to evaluate.
 
     Args:
@@ -134,13 +144,13 @@ def center_window(shape, image_size):
     """
     height_and_width = shape[:2]
     # In float32, as the reference: float64 gives another side at some sizes.
-    share = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
+    fraction = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
     shorter = tf.cast(tf.reduce_min(height_and_width, keepdims=True), tf.float32)
-    side = tf.cast(share * shorter, tf.int32)
+    side = tf.cast(fraction * shorter, tf.int32)
     return tf.concat([((height_and_width - side) + 1) // 2, side, side], axis=0)
 
 
-def random_window(shape, image_size, seed):
+def random_window(shape: tf.Tensor, image_size: int, seed: Any) -> tf.Tensor:
     """A window of random area and aspect ratio, or the centre square where no attempt succeeds.
 
     Args:

@@ -5,7 +5,7 @@ import io
 import os
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from mixnet_tf import imagenet
 from mixnet_tf.data import digits  # noqa: F401 (registers the builder with tfds)
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import StrPath
 
 _EVAL_SPLITS = ("validation", "test", "val", "eval")
 _IMAGES = (".jpg", ".jpeg", ".png")
@@ -31,7 +32,7 @@ class MissingSplitError(InputError):
 class Split(NamedTuple):
     """One split of a dataset.
 
-    `read(shuffle_seed, shard, num_shards)` gives a `tf.data.Dataset` of one pass over a share of the
+    `read(shuffle_seed, shard, num_shards)` gives a `tf.data.Dataset` of one pass over a shard of the
     split: dicts of "image" (scalar string: the encoded file), "label" (scalar int64, from 0) and "id"
     (scalar string: the file and place to look for it). `shuffle_seed`, an int or a scalar tensor,
     decides the order of the files; None leaves it. `files` are the TFRecord files behind it, if it has such;
@@ -47,12 +48,19 @@ class Split(NamedTuple):
     files: tuple[str, ...] = ()
     missing_shards: tuple[str, ...] = ()
 
-    def share(self, shard, num_shards):
-        """Examples of one of `num_shards` equal shares, the first ones larger by one where needed."""
+    def shard_size(self, shard: int, num_shards: int) -> int:
+        """Examples of one of `num_shards` equal shards, the first ones larger by one where needed."""
         return self.num_examples // num_shards + (shard < self.num_examples % num_shards)
 
 
-def load_split(dataset, data_dir, train, split=None, num_images=None, allow_missing_shards=False):
+def load_split(
+    dataset: str,
+    data_dir: StrPath,
+    train: bool,
+    split: str | None = None,
+    num_images: int | None = None,
+    allow_missing_shards: bool = False,
+) -> Split:
     """Finds a split of a dataset, and prepares the dataset first where tfds has to.
 
     Args:
@@ -269,7 +277,7 @@ def _parse_imagenet(record, record_id):
     return _example(parsed["image/encoded"], parsed["image/class/label"], record_id, imagenet.CLASSES, first_label=1)
 
 
-def count_records(files):
+def count_records(files: Iterable[str]) -> int:
     """The number of records of TFRecord files.
 
     Raises:

@@ -1,15 +1,27 @@
 """Accuracy of a classifier over every image of a split."""
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import tensorflow as tf
 
-from mixnet_tf.data import eval_batches, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import Split, eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.files import StrPath
 from mixnet_tf.progress import silent
 
 _SUM = tf.distribute.ReduceOp.SUM
 
 
-def build_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_compile=False):
+def build_evaluator(
+    model: keras.Model,
+    split: Split,
+    crop: bool = True,
+    batch_size: int = 64,
+    strategy: tf.distribute.Strategy | None = None,
+    jit_compile: bool = False,
+) -> Callable[..., dict[str, Any]]:
     """A function that measures a model's accuracy over a split, compiled once.
 
     Args:
@@ -77,7 +89,7 @@ def _distributed_batches(strategy, split, image_size, crop, batch_size):
     return strategy.distribute_datasets_from_function(of_host)
 
 
-def classify(model, path, crop=True, top=5):
+def classify(model: keras.Model, path: StrPath, crop: bool = True, top: int = 5) -> list[tuple[int, float]]:
     """The most probable classes of an image file.
 
     Args:

@@ -2,18 +2,30 @@
 
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
+import keras
 import tensorflow as tf
 
+from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.accuracy import build_evaluator
-from mixnet_tf.files import published, read_json, write_json
+from mixnet_tf.files import StrPath, published, read_json, write_json
 from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
 
 BEST_METRICS = "best.json"
 
 
-def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=None, crop=None):
+def watch(
+    model_dir: StrPath,
+    split: Split,
+    batch_size: int = 64,
+    seconds: float = 10.0,
+    timeout: float | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    crop: bool | None = None,
+) -> dict[str, Any]:
     """Evaluates each new checkpoint of a run until its last step.
 
     Leaves the best model as `model_dir`/best.keras, with its measurements in best.json.
@@ -60,7 +72,7 @@ def watch(model_dir, split, batch_size=64, seconds=10.0, timeout=None, report=No
             return metrics
 
 
-def archive_best(model, metrics, model_dir):
+def archive_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath) -> None:
     """Keeps the model as `model_dir`/best.keras if it has the highest top-1 so far, else leaves what is there."""
     path = os.path.join(model_dir, BEST_METRICS)
     best = read_json(path)["top_1_accuracy"] if published(path) else -1.0
@@ -69,7 +81,7 @@ def archive_best(model, metrics, model_dir):
         write_json(path, metrics)
 
 
-def archive_final(model, metrics, split, model_dir):
+def archive_final(model: keras.Model, metrics: dict[str, Any], split: Split, model_dir: StrPath) -> str | None:
     """Puts a run's final model in the place of its best one where that is worse, measured on the same split.
 
     Args:

@@ -1,5 +1,7 @@
 """How large a network's activations become: which images are typical, and units that suit int8."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -22,8 +24,8 @@ class Activations:
         largest: Dict from a batch normalization, or an addition of several, to (images, channels).
     """
 
-    def __init__(self, model, images):
-        self._added = {}  # a layer -> an addition that it reaches without a layer between
+    def __init__(self, model: keras.Model, images: np.ndarray) -> None:
+        self._added: dict[Any, Any] = {}  # a layer -> an addition that it reaches without a layer between
         steps = []
         spec = tf.TensorSpec((None, *images.shape[1:]), tf.float32)
 
@@ -50,7 +52,7 @@ class Activations:
         self.largest = dict(zip(steps, values, strict=True))
         self._num_images = len(images)
 
-    def scores(self):
+    def scores(self) -> np.ndarray:
         """How far each image drives the network: the mean over all batch normalizations of log(largest value).
 
         Returns:
@@ -62,7 +64,7 @@ class Activations:
         logs = np.log(np.maximum(normalizations, np.finfo(np.float32).tiny))
         return np.nan_to_num(logs.mean(0), nan=np.inf)
 
-    def units(self, chosen=slice(None)):
+    def units(self, chosen: Any = slice(None)) -> dict[keras.layers.Layer, np.ndarray]:
         """The largest absolute value of each channel behind each batch normalization of a MixNet.
 
         Int8 has one scale for a whole tensor, so a channel a hundred times smaller than another keeps no digits.
@@ -79,7 +81,7 @@ class Activations:
         Source: cross-layer equalization, arXiv:1906.04721, section 4.1, by measured ranges; the way through swish is
         ours.
         """
-        by_end = {}
+        by_end: dict[Any, np.ndarray] = {}
         for step, values in self.largest.items():
             end = self._last_sum(step)
             by_end[end] = np.maximum(by_end.get(end, 0.0), values[chosen].max(0).astype(np.float64))

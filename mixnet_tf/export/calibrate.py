@@ -1,16 +1,18 @@
 """Which calibration images and which graph int8 takes: those whose int8 form is nearest to Keras."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from absl import logging
 
 from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
-from mixnet_tf.progress import silent
+from mixnet_tf.progress import Progress, silent
 
-SHARES = (0.95, 0.9, 0.8)  # of the calibration images that are kept, those with the smallest activations
+FRACTIONS = (0.95, 0.9, 0.8)  # of the calibration images that are kept, those with the smallest activations
 _NEAR = 0.02  # mean distance from Keras at which neither all images nor units, a conversion each, are tried as well
 _UNITS_GAIN = 0.5  # units cost a fifth of the latency: their error must be below this part of the plain graph's
 _KERAS_BATCH = 32  # images
@@ -21,12 +23,12 @@ class Calibration(NamedTuple):
 
     images: np.ndarray  # those whose ranges are taken
     units: dict  # of the channels, as `Activations.units` gives them; empty: as they are
-    kept: float  # share of the calibration images
+    kept: float  # fraction of the calibration images
     left_out: int  # images
     error: float  # as `distance` measures it, on all calibration images
     content: bytes  # the int8 model
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """What the report says of it."""
         return {
             "images": len(self.images) + self.left_out,
@@ -37,7 +39,13 @@ class Calibration(NamedTuple):
         }
 
 
-def calibrate(model, images, convert, logits=False, progress=silent):
+def calibrate(
+    model: keras.Model,
+    images: np.ndarray,
+    convert: Callable[..., bytes],
+    logits: bool = False,
+    progress: Progress = silent,
+) -> Calibration:
     """The calibration whose int8 model is nearest to Keras.
 
     The converter takes each tensor's range from the largest value over all images it sees, so a few images that drive
@@ -71,7 +79,7 @@ def calibrate(model, images, convert, logits=False, progress=silent):
             phase.describe(f"distance from Keras {error:.4f}")
         return Calibration(images[chosen], units, count / len(images), len(images) - count, error, content)
 
-    counts = list(dict.fromkeys(max(1, round(share * len(images))) for share in SHARES))
+    counts = list(dict.fromkeys(max(1, round(fraction * len(images))) for fraction in FRACTIONS))
     found = [candidate(count, False) for count in counts]
     if not min(each.error for each in found) < _NEAR and len(images) not in counts:
         found.append(candidate(len(images), False))
@@ -87,7 +95,7 @@ def calibrate(model, images, convert, logits=False, progress=silent):
     return best
 
 
-def distance(actual, expected, logits=False):
+def distance(actual: np.ndarray, expected: np.ndarray, logits: bool = False) -> float:
     """The mean total variation distance of a model's probabilities from Keras'.
 
     It lies between 0 and 1 for each image, as a wrong answer does: images that no range suits count, but no more than

@@ -2,6 +2,8 @@
 
 import tempfile
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +14,9 @@ class ConversionError(ValueError):
     """The converter cannot express a model in TFLite's builtin ops."""
 
 
-def write_saved_model(function, folder, image_size, batch_size, output_name, **signatures):
+def write_saved_model(
+    function: Callable, folder: str, image_size: int, batch_size: int | None, output_name: str, **signatures: Any
+) -> None:
     """Writes a SavedModel whose `serving_default` maps float images to one output.
 
     Args:
@@ -35,7 +39,9 @@ def write_saved_model(function, folder, image_size, batch_size, output_name, **s
     tf.saved_model.save(module, folder, {"serving_default": serving_default, **signatures})
 
 
-def to_tflite(function, image_size, batch_size=1, output_name="probabilities"):
+def to_tflite(
+    function: Callable, image_size: int, batch_size: int | None = 1, output_name: str = "probabilities"
+) -> bytes:
     """A function of images as a float32 TFLite model; the arguments are those of `write_saved_model`.
 
     Returns:
@@ -49,7 +55,7 @@ def to_tflite(function, image_size, batch_size=1, output_name="probabilities"):
         return convert(folder)
 
 
-def convert(folder, configure=None):
+def convert(folder: str, configure: Callable[[Any], None] | None = None) -> bytes:
     """Converts a SavedModel to a TFLite model of builtin ops.
 
     Args:

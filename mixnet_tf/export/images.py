@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.data import load_split, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import StrPath
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -20,7 +21,7 @@ class Images(NamedTuple):
     label_names: tuple[str, ...] | None
     source: str  # in words
 
-    def halves(self, num_calibration):
+    def halves(self, num_calibration: int) -> tuple["Images", "Images"]:
         """Two sets of different images: to verify with, and to calibrate with.
 
         Every second image calibrates, up to `num_calibration`, so that images that lie in the order of their classes
@@ -40,7 +41,9 @@ class Images(NamedTuple):
         return Images(self.images[mask], labels, self.label_names, f"{mask.sum()} of {self.source}")
 
 
-def dataset_images(dataset, data_dir, image_size, crop, count, train):
+def dataset_images(
+    dataset: str, data_dir: StrPath, image_size: int, crop: bool, count: int | None, train: bool
+) -> Images:
     """The first images of a split of a dataset.
 
     Args:
@@ -64,7 +67,7 @@ def dataset_images(dataset, data_dir, image_size, crop, count, train):
     return Images(np.stack(images), np.array(labels), split.label_names, source)
 
 
-def folder_images(folder, image_size, crop, count):
+def folder_images(folder: str, image_size: int, crop: bool, count: int | None) -> Images:
     """The first images in a folder, by name; their classes are not known.
 
     Raises:

@@ -13,7 +13,9 @@ ARITHMETICS = tuple(_COSTS_OF_TAPS)
 MAX_TAPS = 25
 
 
-def depthwise_conv2d(inputs, kernel, stride, rate, bias, arithmetic="float32"):
+def depthwise_conv2d(
+    inputs: tf.Tensor, kernel: np.ndarray, stride: int, rate: int, bias: np.ndarray, arithmetic: str | None = "float32"
+) -> tf.Tensor:
     """Depthwise convolution plus bias, SAME padding, as the sum of `cheapest_tiles` if the kernel is large.
 
     Args:
@@ -62,7 +64,7 @@ def _depthwise(inputs, kernel, stride, rates):
 
 
 @functools.cache
-def cheapest_tiles(size, stride, arithmetic="float32"):
+def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple:
     """The cheapest exact cover of a square kernel by tiles that SAME padding centres where they belong.
 
     A tile is a comb of rows times a comb of columns: offsets from the kernel's centre with one distance between
@@ -81,7 +83,7 @@ def cheapest_tiles(size, stride, arithmetic="float32"):
 
     @functools.cache
     def cover(rows, columns):
-        best = (float("inf"), ())
+        best: tuple[float, tuple] = (float("inf"), ())
         combs = _comb(rows), _comb(columns)
         if None not in combs and min(map(len, combs)) >= shortest and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
             taps = len(combs[0]) * len(combs[1])

@@ -5,6 +5,7 @@ The layout is that of TensorFlow Lite's metadata schema, identifier M001: field 
 
 import io
 import zipfile
+from collections.abc import Sequence
 
 import flatbuffers
 from tensorflow.lite.tools import flatbuffer_utils
@@ -16,7 +17,17 @@ _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2  # union ContentProperties
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 
 
-def with_metadata(content, *, name, description, licence, author, input_name, output_name, labels):
+def with_metadata(
+    content: bytes,
+    *,
+    name: str,
+    description: str,
+    licence: str | None,
+    author: str | None,
+    input_name: str,
+    output_name: str,
+    labels: Sequence[str] | None,
+) -> bytes:
     """A TFLite image classifier with its metadata.
 
     The model normalises its images itself, so the metadata says mean 0, standard deviation 1: MediaPipe wants to be

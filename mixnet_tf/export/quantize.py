@@ -1,5 +1,8 @@
 """Number formats of a TFLite model: what the converter is told for each."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,7 +12,9 @@ TFLITE_FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full")
 NEEDS_CALIBRATION = ("int8", "int8_full")
 
 
-def configure(format_name, calibration_images=None, seen=None):
+def configure(
+    format_name: str, calibration_images: np.ndarray | None = None, seen: Callable[[], None] | None = None
+) -> Callable[[Any], None]:
     """A function that sets a converter's options for a format.
 
     Args:
@@ -23,7 +28,8 @@ def configure(format_name, calibration_images=None, seen=None):
     """
     if format_name not in TFLITE_FORMATS:
         raise InputError(f"Unknown format {format_name!r}; expected one of {TFLITE_FORMATS}.")
-    if format_name in NEEDS_CALIBRATION and (calibration_images is None or not len(calibration_images)):
+    calibrates = format_name in NEEDS_CALIBRATION
+    if calibrates and (calibration_images is None or not len(calibration_images)):
         raise InputError(f"Format {format_name!r} needs calibration images; give a dataset or a folder of images.")
 
     def set_options(converter):
@@ -31,7 +37,7 @@ def configure(format_name, calibration_images=None, seen=None):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if format_name == "fp16":
             converter.target_spec.supported_types = [tf.float16]
-        if format_name in NEEDS_CALIBRATION:
+        if calibrates and calibration_images is not None:
             converter.representative_dataset = representative_dataset(calibration_images, seen)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         if format_name == "int8_full":
@@ -40,7 +46,9 @@ def configure(format_name, calibration_images=None, seen=None):
     return set_options
 
 
-def representative_dataset(images, seen=None):
+def representative_dataset(
+    images: np.ndarray, seen: Callable[[], None] | None = None
+) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
     """The images one by one, as the converter's calibration reads them.
 
     Two corner pixels of the first are made black and white, so that the input keeps its range from 0 to 255.

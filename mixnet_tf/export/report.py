@@ -1,24 +1,25 @@
 """What an exported model is worth: measured against Keras, judged by gates, shown in a table."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from mixnet_tf.export import runtime
 
-# Least share of images whose top-1 is Keras'; None: the accuracy decides.
+# Least fraction of images whose top-1 is Keras'; None: the accuracy decides.
 _LEAST_AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "dynamic": 0.97, "int8": None, "int8_full": None, "saved_model": 1.0}
 # Of a float32 probability, or of the largest logit. Rounding alone keeps most images within the first, but one between
 # two classes goes further: Keras itself, in batches of 1 and of 32, differed by 2.2e-5 on one of 360 digits.
 _MOST_DIFFERENCE, _MOST_OF_ONE_IMAGE = 1e-5, 1e-4
-_MOST_IMAGES = 0.95  # share of the images that the first holds for
+_MOST_IMAGES = 0.95  # fraction of the images that the first holds for
 # int8: how much of top-1 may be lost for certain, one-sided at 95%; where a few images prove little; and in silence.
-_MOST_LOSS, _SIGNIFICANCE = 0.01, 1.64  # share of the images, standard errors
-_FEW, _MOST_LOSS_OF_FEW = 100, 0.05  # images, share of them
+_MOST_LOSS, _SIGNIFICANCE = 0.01, 1.64  # fraction of the images, standard errors
+_FEW, _MOST_LOSS_OF_FEW = 100, 0.05  # images, fraction of them
 _SILENT_LOSS = 0.005
 
 
-def compare(expected, actual, labels):
+def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
     """Outputs of an exported model beside Keras' on the same images.
 
     Args:
@@ -29,7 +30,7 @@ def compare(expected, actual, labels):
     Returns:
         A dict: `num_images`, `max_difference`, `typical_difference` (that of 95% of the images), `top_1_agreement`,
         `disagreement` (1 - `top_1_agreement`) and, with labels, `top_1_accuracy_keras`, `top_1_accuracy` and
-        `accuracy_drop`, their difference; all shares of 1. What int8 is judged by, `accuracy_drop` or without labels
+        `accuracy_drop`, their difference; all fractions. What int8 is judged by, `accuracy_drop` or without labels
         `disagreement`, is a mean over images: of 1 where only Keras is right and -1 where only the model is, or of 1
         where their top-1 differ. `..._standard_error` is that mean's.
     """
@@ -60,7 +61,7 @@ def _loss(row):
     return row.get(name), row.get(f"{name}_standard_error")
 
 
-def judge(format_name, row, largest=1.0):
+def judge(format_name: str, row: dict[str, Any], largest: float = 1.0) -> tuple[list[str], list[str]]:
     """What is wrong with a model by the gates of its format.
 
     Args:
@@ -109,7 +110,7 @@ def _judge_loss(row):
     return [], []
 
 
-def structure(content):
+def structure(content: bytes) -> dict[str, Any]:
     """Size, op histogram, delegate partitions and Flex ops of a TFLite model."""
     ops, partitions, flex = runtime.operations(content)
     delegated = runtime.is_fully_delegated(content)
@@ -122,7 +123,7 @@ def structure(content):
     }
 
 
-def text(result):
+def text(result: dict[str, Any]) -> str:
     """A report in words: the table, what it was measured with, what to mind, and what was not written."""
     rows = result["files"]
     known = any("accuracy_drop" in row for row in rows)
@@ -153,7 +154,7 @@ def _failed(row):
     return f"{sentence} To try: {', '.join([*repairs, 'another format, --allow_accuracy_drop'])}."
 
 
-def table(rows):
+def table(rows: list[dict[str, Any]]) -> str:
     """The rows of a report as text, a line each."""
     header = (
         "file",

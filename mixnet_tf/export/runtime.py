@@ -6,6 +6,8 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -22,13 +24,13 @@ except ImportError:
     RUNTIME = f"tf.lite of TensorFlow {tf.__version__}"
 
 
-def interpreter(content, num_threads=1, batch_size=None):
+def interpreter(content: bytes, num_threads: int = 1, batch_size: int | None = None) -> Any:
     """An interpreter that is ready to be invoked.
 
     Args:
         content: A TFLite model's bytes.
         num_threads: Threads of the delegate.
-        batch_size: Images, for a model of any number of them; None: as it is.
+        batch_size: Images, for a model of any number of them; None: its own.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LiteRT.*|.*tf.lite.*")  # where only TensorFlow's own is installed
@@ -40,7 +42,9 @@ def interpreter(content, num_threads=1, batch_size=None):
     return loaded
 
 
-def predict(content, images, num_threads=1, seen=None):
+def predict(
+    content: bytes, images: np.ndarray, num_threads: int = 1, seen: Callable[[], None] | None = None
+) -> np.ndarray:
     """A model's outputs for images, as floats.
 
     Args:
@@ -68,7 +72,7 @@ def predict(content, images, num_threads=1, seen=None):
     return np.concatenate(outputs)
 
 
-def quantized(values, detail):
+def quantized(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """Floats as a tensor's details ask for them."""
     scale, zero_point = detail["quantization"]
     if detail["dtype"] == np.float32:
@@ -77,14 +81,14 @@ def quantized(values, detail):
     return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
 
 
-def dequantized(values, detail):
+def dequantized(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """A tensor's values as floats."""
     scale, zero_point = detail["quantization"]
     return values if detail["dtype"] == np.float32 else ((values.astype(np.float32) - zero_point) * scale)
 
 
-def operations(content):
-    """How often each op stands in a model, and in how many partitions the CPU's delegate takes them.
+def operations(content: bytes) -> tuple[dict[str, int], int, int]:
+    """How often each op occurs in a model, and in how many partitions the CPU's delegate takes them.
 
     Returns:
         (dict from op name to count, partitions, custom or Flex ops).
@@ -100,12 +104,12 @@ def operations(content):
     )
 
 
-def is_fully_delegated(content):
+def is_fully_delegated(content: bytes) -> bool | None:
     """Whether LiteRT's CompiledModel leaves no op to the slow built-in kernels; None where it is not installed."""
     return None if CompiledModel is None else CompiledModel.from_buffer(content).is_fully_accelerated()
 
 
-def latencies(contents, num_threads, runs):
+def latencies(contents: dict[str, bytes], num_threads: int, runs: int) -> dict[str, float]:
     """Median milliseconds of one invocation, the models taking turns.
 
     Args:
@@ -114,7 +118,7 @@ def latencies(contents, num_threads, runs):
         runs: Rounds; each round invokes each model once.
     """
     loaded = {name: interpreter(content, num_threads) for name, content in contents.items()}
-    times = {name: [] for name in loaded}
+    times: dict[str, list[float]] = {name: [] for name in loaded}
     for model in loaded.values():
         for _ in range(3):
             model.invoke()
@@ -126,7 +130,7 @@ def latencies(contents, num_threads, runs):
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def machine():
+def machine() -> str:
     """Processor and number of cores, in words."""
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):

@@ -7,7 +7,9 @@ import os
 import re
 import tempfile
 import warnings
+from collections.abc import Callable
 
+import keras
 import numpy as np
 
 from mixnet_tf.errors import InputError
@@ -19,7 +21,7 @@ _PROBES = 8  # images that the error is measured on
 _CALIBRATION = 100  # images; the calibration keeps every tensor's range
 
 
-def check_float_parts(model, number):
+def check_float_parts(model: keras.Model, number: int) -> None:
     """Refuses a number of float parts that a model's int8 form cannot have.
 
     Raises:
@@ -32,7 +34,7 @@ def check_float_parts(model, number):
         raise InputError(f"int8_float_parts: expected a number from 0 to {len(names)}; received {number}.")
 
 
-def part_names(model):
+def part_names(model: keras.Model) -> list[str]:
     """The parts of the MixNet that a model is, or has inside it: "stem", "block_0", ..., "head"."""
     for inner in models(model):
         if any(isinstance(layer, MixConv) for layer in inner.layers):
@@ -40,7 +42,14 @@ def part_names(model):
     raise InputError(f"int8_float_parts: model {model.name!r} holds no MixNet, whose parts could stay float.")
 
 
-def quantize_selectively(content, images, names, num_float, input_name="image", seen=None):
+def quantize_selectively(
+    content: bytes,
+    images: np.ndarray,
+    names: list[str],
+    num_float: int,
+    input_name: str = "image",
+    seen: Callable[[], None] | None = None,
+) -> tuple[bytes, dict[str, float]]:
     """Quantizes a float32 TFLite model to int8, and leaves the parts with the largest error in float32.
 
     Each part is quantized alone and the error of the model's output measured; that is what it would cost.

@@ -1,5 +1,6 @@
 """A SavedModel for TF Serving: float images, or encoded ones as the reference's server takes them."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +11,7 @@ from mixnet_tf.export.rewrite import AsWritten
 _BATCH = 32  # images
 
 
-def write_serving_model(model, folder, output_name="probabilities", crop=True):
+def write_serving_model(model: keras.Model, folder: str, output_name: str = "probabilities", crop: bool = True) -> None:
     """Writes a SavedModel with two signatures, both for any number of images.
 
     `serving_default` takes `image`, float32 (batch, size, size, 3) in [0, 255]; `image_bytes` takes `image_bytes`,
@@ -39,7 +40,7 @@ def write_serving_model(model, folder, output_name="probabilities", crop=True):
     write_saved_model(function, folder, size, None, output_name, image_bytes=from_bytes)
 
 
-def predict_saved_model(folder, images, output_name="probabilities"):
+def predict_saved_model(folder: str, images: np.ndarray, output_name: str = "probabilities") -> np.ndarray:
     """A SavedModel's outputs, loaded from disk, for float images: (images, classes)."""
     serve = tf.saved_model.load(folder).signatures["serving_default"]
     chunks = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))

@@ -7,7 +7,7 @@ from mixnet_tf.errors import InputError
 OUTPUTS = ("probabilities", "logits")
 
 
-def target_model(model, output="probabilities"):
+def target_model(model: keras.Model, output: str = "probabilities") -> keras.Model:
     """A float32 Keras model that ends where the export ends.
 
     Args:

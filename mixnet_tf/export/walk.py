@@ -1,13 +1,15 @@
 """A Keras model's operations in their order, those of the models inside it included."""
 
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 
 from mixnet_tf.errors import InputError
 
 
-def walk(model, inputs, apply):
+def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) -> Any:
     """Computes a model by a function of one's own for each operation.
 
     Args:
@@ -39,7 +41,7 @@ def _step(step, inputs, apply):
     return walk(step, inputs, apply) if _is_model(step) else apply(step, inputs)
 
 
-def steps(model):
+def steps(model: keras.Model) -> Iterator[Any]:
     """The operations of a model and of the models inside it."""
     for step in model.layers if isinstance(model, keras.Sequential) else model.operations:
         if _is_model(step):
@@ -48,7 +50,7 @@ def steps(model):
             yield step
 
 
-def models(model):
+def models(model: keras.Model) -> Iterator[keras.Model]:
     """A model and the models inside it, the outer ones first."""
     yield model
     for layer in model.layers:
@@ -56,12 +58,12 @@ def models(model):
             yield from models(layer)
 
 
-def inputs_of(step):
+def inputs_of(step: Any) -> list:
     """The symbolic inputs of an operation, a list."""
     return keras.tree.flatten(step.input)
 
 
-def call(step, tensors):
+def call(step: Any, tensors: list) -> Any:
     """An operation as Keras computes it in inference."""
     return keras.Function(inputs_of(step), step.output)(tensors)
 

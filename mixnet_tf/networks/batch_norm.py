@@ -1,5 +1,7 @@
 """Batch normalization as the reference trains it, on one device or many."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -15,11 +17,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Input and output: (batch, height, width, channels).
     """
 
-    def add_weight(self, *args, trainable=True, **kwargs):
+    def add_weight(self, *args: Any, trainable: bool = True, **kwargs: Any) -> Any:
         aggregation = "none" if trainable else "mean"
         return super().add_weight(*args, trainable=trainable, aggregation=aggregation, **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         gamma, beta, moving_mean, moving_variance = (
             tf.convert_to_tensor(v) for v in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
         )

@@ -1,6 +1,7 @@
 """Block strings and model parameters: the paper's notation as typed, immutable values."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mixnet_tf import imagenet
@@ -48,17 +49,17 @@ class BlockArgs(NamedTuple):
     dilated: bool = False
 
     @property
-    def expanded_filters(self):
+    def expanded_filters(self) -> int:
         """Channels between the expand and the project convolution."""
         return self.input_filters * self.expand_ratio
 
     @property
-    def has_residual(self):
+    def has_residual(self) -> bool:
         """Whether the block's input is added to its output."""
         return self.id_skip and self.strides == (1, 1) and self.input_filters == self.output_filters
 
     @property
-    def se_filters(self):
+    def se_filters(self) -> int | None:
         """Channels inside squeeze-and-excitation, counted from the block's input; None without."""
         return None if self.se_ratio is None else max(1, int(self.input_filters * self.se_ratio))
 
@@ -84,7 +85,7 @@ class MixnetDecoder:
     """
 
     @staticmethod
-    def decode(string_list):
+    def decode(string_list: Sequence[str]) -> list[BlockArgs]:
         """Block strings to a list of `BlockArgs`.
 
         Raises:
@@ -95,7 +96,7 @@ class MixnetDecoder:
         return [_decode_block_string(text) for text in string_list]
 
     @staticmethod
-    def encode(blocks_args):
+    def encode(blocks_args: Sequence[BlockArgs]) -> list[str]:
         """A list of `BlockArgs` to block strings, in the reference's order of options.
 
         Raises:
@@ -114,7 +115,7 @@ def _decode_block_string(text):
         match = re.fullmatch(r"([a-z]+)([0-9.]*)", op)
         key, value = match.groups() if match else (op, "")
         if key in options or key in words:
-            raise InputError(f"Option {key!r} stands twice in block string {text!r}.")
+            raise InputError(f"Option {key!r} occurs twice in block string {text!r}.")
         if key in _FLAGS and not value:
             words.add(key)
         elif key in _KEYS:
@@ -162,7 +163,7 @@ def _decode_block_string(text):
         output_filters=integer("o"),
         expand_ratio=integer("e"),
         id_skip="noskip" not in words,
-        strides=tuple(map(int, options["s"])),
+        strides=(int(options["s"][0]), int(options["s"][1])),
         se_ratio=se_ratio,
         swish="sw" in words,
         dilated="dilated" in words,
@@ -194,7 +195,7 @@ def _encode_block_string(block):
     return "_".join(options)
 
 
-def round_filters(filters, global_params):
+def round_filters(filters: int, global_params: GlobalParams) -> int:
     """Filters times the depth multiplier, to a multiple of the divisor, never below 90%.
 
     Source: mixnet/mixnet_model.py:round_filters, where 0 means None for the multiplier and the minimum.
@@ -209,7 +210,7 @@ def round_filters(filters, global_params):
     return rounded + divisor if rounded < 0.9 * scaled else rounded
 
 
-def unroll(blocks_args, global_params):
+def unroll(blocks_args: Sequence[BlockArgs], global_params: GlobalParams) -> list[BlockArgs]:
     """Stages to single blocks (`num_repeat` 1) with rounded filters.
 
     The first block of a stage takes its input filters and strides; each repeat has the stage's

@@ -1,6 +1,8 @@
 """The parts of a built MixNet: its stages of computation by the reference's names."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -9,7 +11,7 @@ from mixnet_tf.networks import layers
 from mixnet_tf.networks.names import block_part, is_block, layer_name, part_of
 
 
-def parts(model):
+def parts(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     """The layers of a MixNet by the part they belong to, in the order of computation.
 
     Args:
@@ -23,7 +25,7 @@ def parts(model):
     """
     if not isinstance(model, keras.Model):
         raise InputError(f"Expected a MixNet of mixnet_tf, received {model!r}.")
-    found = {"stem": []}
+    found: dict[str, list[keras.layers.Layer]] = {"stem": []}
     for layer in model.layers:
         part = part_of(layer)
         if part is not None:
@@ -33,12 +35,12 @@ def parts(model):
     return found
 
 
-def block_names(model):
+def block_names(model: keras.Model) -> list[str]:
     """The names "block_0", "block_1", ... of a MixNet's blocks, in order."""
     return [part for part in parts(model) if is_block(part)]
 
 
-def endpoints(model):
+def endpoints(model: keras.Model) -> dict[str, Any]:
     """The reference's endpoints as Keras tensors.
 
     Args:
@@ -76,7 +78,7 @@ def _strides(block):
     return next(layer.strides for layer in block if isinstance(layer, layers.MixConv))
 
 
-def features_model(model, names=None):
+def features_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
     """A model from the images to some endpoints of a MixNet, sharing its weights.
 
     Args:
@@ -107,7 +109,7 @@ def features_model(model, names=None):
     return keras.Model(model.input, {name: available[name] for name in names}, name=f"{model.name}_features")
 
 
-def multiply_adds(model, image_size=None):
+def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
     """Multiply-adds of one image through the convolutions and the dense layer.
 
     Counted are the products of every convolution (depthwise, grouped and squeeze-and-excitation
@@ -135,7 +137,7 @@ def multiply_adds(model, image_size=None):
         if not is_count(image_size):
             raise InputError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
         height = width = image_size
-    size = (height or 224, width or 224)
+    size = [height or 224, width or 224]
     total = 0
     for layer in [layer for group in by_part.values() for layer in group]:
         size = [-(-n // stride) for n, stride in zip(size, getattr(layer, "strides", (1, 1)), strict=True)]

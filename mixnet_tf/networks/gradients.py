@@ -1,5 +1,8 @@
 """Functions with gradients of their own, for the speed of a training step and the bits of the reference's."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -24,7 +27,7 @@ def _slope_of_swish(x, slope):
 
 
 @tf.custom_gradient
-def bias_add(x, bias):
+def bias_add(x: tf.Tensor, bias: tf.Tensor) -> Any:
     """`tf.nn.bias_add` with a reshape before its gradient.
 
     oneDNN would merge the plain op's gradient with the convolution's, to other last bits.
@@ -36,7 +39,7 @@ def bias_add(x, bias):
     return tf.nn.bias_add(x, bias), gradient
 
 
-def activate(inputs, activation, training):
+def activate(inputs: tf.Tensor, activation: Callable, training: bool) -> tf.Tensor:
     """A Keras activation of `inputs`; swish, in training, with the gradient above.
 
     In inference no function has a gradient of its own, which a SavedModel would hold; `tf.nn.silu` has one, too.

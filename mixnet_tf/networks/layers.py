@@ -1,5 +1,8 @@
 """The layers that MixNet adds to Keras, all of them NHWC."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -9,7 +12,7 @@ from mixnet_tf.networks.gradients import activate, bias_add
 _PACKAGE = "mixnet_tf"
 
 
-def conv_kernel_initializer():
+def conv_kernel_initializer() -> keras.initializers.Initializer:
     """He normal over fan-out, not truncated; a new object, so a new seed.
 
     Source: mixnet/mixnet_model.py:conv_kernel_initializer.
@@ -17,8 +20,8 @@ def conv_kernel_initializer():
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
-def split_channels(channels, groups):
-    """Channels of each group: equal shares, the remainder to group 0.
+def split_channels(channels: int, groups: int) -> list[int]:
+    """Channels of each group: equal numbers, the remainder to group 0.
 
     Raises:
         ValueError: If there are more groups than channels.
@@ -27,8 +30,8 @@ def split_channels(channels, groups):
     """
     if groups > channels:
         raise InputError(f"{channels} channels cannot be split into {groups} groups; at least one each is needed.")
-    share = channels // groups
-    return [channels - share * (groups - 1)] + [share] * (groups - 1)
+    size = channels // groups
+    return [channels - size * (groups - 1)] + [size] * (groups - 1)
 
 
 def _split(inputs, sizes):
@@ -64,13 +67,13 @@ class Preprocessing(keras.layers.Layer):
     MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
     STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         images = tf.cast(inputs, self.compute_dtype)
         mean = tf.constant(self.MEAN_RGB, images.dtype)
         stddev = tf.constant(self.STDDEV_RGB, images.dtype)
         return (images - mean) / stddev
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
 
@@ -92,7 +95,7 @@ class GroupedConv2D(keras.layers.Layer):
     Source: mixnet/custom_layers.py:GroupedConv2D.
     """
 
-    def __init__(self, filters, kernel_size, **kwargs):
+    def __init__(self, filters: int, kernel_size: int | Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(filters, int) or filters < 1:
             raise InputError(f"filters: expected a whole number from 1, received {filters!r}.")
@@ -100,7 +103,7 @@ class GroupedConv2D(keras.layers.Layer):
         self.kernel_size = _kernel_sizes(kernel_size)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         groups = len(self.kernel_size)
         self._input_sizes = split_channels(input_shape[-1], groups)
         self.kernels = [
@@ -110,14 +113,14 @@ class GroupedConv2D(keras.layers.Layer):
             )
         ]
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         groups = zip(_split(inputs, self._input_sizes), self.kernels, strict=True)
         return _concat([tf.nn.conv2d(x, kernel, strides=1, padding="SAME") for x, kernel in groups])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size}
 
 
@@ -140,7 +143,13 @@ class MixConv(keras.layers.Layer):
     Source: mixnet/custom_layers.py:MixConv; arXiv:1907.09595, section 3.
     """
 
-    def __init__(self, kernel_size, strides=(1, 1), dilated=False, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = (1, 1),
+        dilated: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.kernel_size = _kernel_sizes(kernel_size)
         self.input_spec = keras.layers.InputSpec(ndim=4)
@@ -155,7 +164,7 @@ class MixConv(keras.layers.Layer):
         else:
             self._taps_and_rates = [(k, 1) for k in self.kernel_size]
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self._sizes = split_channels(input_shape[-1], len(self.kernel_size))
         self.kernels = [
             self.add_weight(
@@ -164,7 +173,7 @@ class MixConv(keras.layers.Layer):
             for i, ((taps, _), channels) in enumerate(zip(self._taps_and_rates, self._sizes, strict=True))
         ]
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, strict=True)
         return _concat(
             [
@@ -173,12 +182,12 @@ class MixConv(keras.layers.Layer):
             ]
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, *spatial, channels = input_shape
         out = [None if n is None else -(-n // s) for n, s in zip(spatial, self.strides, strict=True)]
         return (batch, *out, channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,
@@ -194,7 +203,7 @@ class Activation(keras.layers.Activation):
     Input and output: of any shape.
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         return activate(inputs, self.activation, training)
 
 
@@ -211,12 +220,12 @@ class SqueezeExcite(keras.layers.Layer):
     Source: mixnet/mixnet_model.py:MixnetBlock._call_se.
     """
 
-    def __init__(self, filters, activation="relu", **kwargs):
+    def __init__(self, filters: int, activation: Any = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.activation = activation
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         def conv(filters, activation, name):
             return keras.layers.Conv2D(
                 filters,
@@ -232,7 +241,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.reduce.build((input_shape[0], 1, 1, input_shape[-1]))
         self.expand.build((input_shape[0], 1, 1, self.filters))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
         add_bias = bias_add if training else tf.nn.bias_add
         for conv in (self.reduce, self.expand):
@@ -240,10 +249,10 @@ class SqueezeExcite(keras.layers.Layer):
             x = activate(add_bias(x, tf.convert_to_tensor(conv.bias)), conv.activation, training)
         return inputs * x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "activation": self.activation}
 
 
@@ -251,7 +260,7 @@ class SqueezeExcite(keras.layers.Layer):
 class Dropout(keras.layers.Dropout):
     """Keras' dropout with a mask of its own on each replica, from a seed that is a weight of the layer."""
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0:
             return inputs
         context = tf.distribute.get_replica_context()  # None directly under a strategy's scope

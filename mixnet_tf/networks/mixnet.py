@@ -1,5 +1,8 @@
 """Block arguments to the layers of a MixNet, on a Keras tensor."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import keras
 
 from mixnet_tf.errors import InputError
@@ -12,7 +15,11 @@ from mixnet_tf.networks.variants import get_model_params, override_global_params
 POOLINGS = {None: None, "avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
-def stages_and_params(model_name, blocks_args=None, override_params=None):
+def stages_and_params(
+    model_name: str | None,
+    blocks_args: Sequence[str | BlockArgs] | None = None,
+    override_params: Mapping[str, Any] | None = None,
+) -> tuple[list[BlockArgs], GlobalParams]:
     """The stages and parameters that `build_model` builds from the same arguments, which it checks.
 
     Returns:
@@ -46,7 +53,7 @@ def _check_activation(name):
         ) from error
 
 
-def backbone(images, stages, params, include_preprocessing=True):
+def backbone(images: Any, stages: Sequence[BlockArgs], params: GlobalParams, include_preprocessing: bool = True) -> Any:
     """The network without its classifier, on a Keras tensor.
 
     Args:
@@ -71,7 +78,7 @@ def backbone(images, stages, params, include_preprocessing=True):
     return _batch_norm_activation(x, params, "relu", "head", "")
 
 
-def classifier(features, params, activation="softmax"):
+def classifier(features: Any, params: GlobalParams, activation: str | Callable | None = "softmax") -> Any:
     """Pooling, dropout and the classifier behind `backbone`.
 
     Args:
@@ -93,12 +100,12 @@ def classifier(features, params, activation="softmax"):
     return keras.layers.Activation(activation or "linear", dtype="float32", name=PREDICTIONS)(x)
 
 
-def pooled(features, pooling):
+def pooled(features: Any, pooling: str | None) -> Any:
     """The output of a network without its top: `features` over space as one of `POOLINGS` pools them."""
     return features if pooling is None else POOLINGS[pooling](name=layer_name("head", "pool"))(features)
 
 
-def mixnet_block(x, block_args, params, part):
+def mixnet_block(x: Any, block_args: BlockArgs, params: GlobalParams, part: str) -> Any:
     """One inverted-residual block, mixed kernels in its middle, on the Keras tensor `x`.
 
     Args:

@@ -34,17 +34,17 @@ _OTHERS = {PREPROCESSING: layers.Preprocessing, PREDICTIONS: keras.layers.Activa
 _NAME = re.compile(r"(stem|head|(block)_(?:0|[1-9][0-9]*))_(.+)")
 
 
-def block_part(number):
+def block_part(number: int) -> str:
     """The part that is the block of this number, from 0."""
     return f"block_{number}"
 
 
-def is_block(part):
+def is_block(part: str) -> bool:
     """Whether a part is a block: neither "stem" nor "head"."""
     return part.startswith("block_")
 
 
-def layer_name(part, role):
+def layer_name(part: str, role: str) -> str:
     """The name of a part's layer, such as "block_3_expand_conv" for ("block_3", "expand_conv").
 
     Raises:
@@ -56,7 +56,7 @@ def layer_name(part, role):
     return name
 
 
-def parse(name):
+def parse(name: str) -> tuple[str, str] | None:
     """(part, role) of the name of a MixNet's layer; None for any other name."""
     found = _NAME.fullmatch(name)
     if found is None or found[3] not in _CLASSES[found[2] or found[1]]:
@@ -64,7 +64,7 @@ def parse(name):
     return found[1], found[3]
 
 
-def part_of(layer):
+def part_of(layer: keras.layers.Layer) -> str | None:
     """The part that a layer belongs to, by its name and class: "stem", "block_0", ..., "head"; None if to none."""
     parsed = parse(layer.name)
     if parsed is None:
@@ -74,12 +74,12 @@ def part_of(layer):
     return part if isinstance(layer, classes) else None
 
 
-def is_mixnets(layer):
+def is_mixnets(layer: keras.layers.Layer) -> bool:
     """Whether a layer is one that `build_model` builds, by its name and class."""
     return part_of(layer) is not None or isinstance(layer, _OTHERS.get(layer.name, ()))
 
 
-def find_classifier(model):
+def find_classifier(model: keras.Model) -> keras.layers.Dense | None:
     """The dense layer that a MixNet classifies with; None if it has none."""
     name = layer_name("head", "dense")
     return next((layer for layer in model.layers if layer.name == name and part_of(layer)), None)

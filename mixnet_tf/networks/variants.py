@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from mixnet_tf.errors import InputError, is_count
-from mixnet_tf.networks.block_strings import GlobalParams, MixnetDecoder
+from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder
 
 _MIXNET_S = (
     "r1_k3_a1_p1_s11_e1_i16_o16",
@@ -61,7 +62,7 @@ def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def override_global_params(global_params, override_params):
+def override_global_params(global_params: GlobalParams, override_params: Mapping[str, Any] | None) -> GlobalParams:
     """`global_params` with the fields of the dict `override_params` replaced; None: unchanged.
 
     Raises:
@@ -80,7 +81,9 @@ def override_global_params(global_params, override_params):
     return global_params._replace(**overrides)
 
 
-def get_model_params(model_name, override_params=None):
+def get_model_params(
+    model_name: str, override_params: Mapping[str, Any] | None = None
+) -> tuple[list[BlockArgs], GlobalParams]:
     """The stages and parameters of a released network.
 
     Args:

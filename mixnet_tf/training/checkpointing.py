@@ -6,9 +6,10 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import UNREADABLE
+from mixnet_tf.files import UNREADABLE, StrPath
 from mixnet_tf.runs import CHECKPOINTS
 from mixnet_tf.training.distribution import is_chief
+from mixnet_tf.training.trainer import Trainer
 
 _KEEP = 3
 
@@ -21,7 +22,7 @@ class Checkpointer:
         model_dir: The run's folder; the checkpoints are in its `checkpoints`.
     """
 
-    def __init__(self, trainer, model_dir):
+    def __init__(self, trainer: Trainer, model_dir: StrPath) -> None:
         self._trainer = trainer
         self._checkpoint = tf.train.Checkpoint(
             raw=[variable.value for variable in trainer.model.variables],
@@ -33,9 +34,9 @@ class Checkpointer:
         if not is_chief(trainer.strategy):  # every worker has to save; the chief's is the one that counts
             self._own_folder = os.path.join(model_dir, f".worker-{trainer.strategy.cluster_resolver.task_id}")
         self._manager = tf.train.CheckpointManager(self._checkpoint, self._own_folder, max_to_keep=_KEEP)
-        self.saved_step = None  # of the newest checkpoint written or restored here
+        self.saved_step: int | None = None  # of the newest checkpoint written or restored here
 
-    def save(self):
+    def save(self) -> None:
         """Writes a checkpoint of the present step.
 
         Raises:
@@ -65,12 +66,12 @@ class Checkpointer:
             f"Free some space: {after}."
         )
 
-    def finish(self):
+    def finish(self) -> None:
         """Removes what a worker had to save beside the chief; the run is over."""
         if self._own_folder != self._folder and tf.io.gfile.exists(self._own_folder):
             tf.io.gfile.rmtree(self._own_folder)
 
-    def restore(self):
+    def restore(self) -> str | None:
         """Restores the newest checkpoint that can be read; says which ones cannot.
 
         Returns:

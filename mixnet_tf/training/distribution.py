@@ -10,7 +10,7 @@ from mixnet_tf.errors import InputError
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
-def make_strategy(name="auto", tpu=None):
+def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
     """The strategy that a flag names.
 
     Args:
@@ -44,7 +44,7 @@ def make_strategy(name="auto", tpu=None):
     return tf.distribute.get_strategy()
 
 
-def is_chief(strategy):
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes the run's files."""
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):

@@ -17,7 +17,7 @@ class Interruption:
         requested: The number of the signal that came, or None.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested = None
 
     def __enter__(self):

@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import time
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.files import is_remote
+from mixnet_tf.files import StrPath, is_remote
+from mixnet_tf.progress import Phase
 
 METRICS = "metrics.jsonl"
 _REMOTE_INTERVAL = 300.0  # seconds; to append to a file of remote storage uploads it anew
@@ -23,7 +25,7 @@ class MetricsLog:
         batch_size: Images per step.
     """
 
-    def __init__(self, model_dir, first_step, batch_size):
+    def __init__(self, model_dir: StrPath | None, first_step: int, batch_size: int) -> None:
         self._batch_size = batch_size
         self._last = (first_step, time.monotonic())
         self._writer = None
@@ -35,7 +37,7 @@ class MetricsLog:
             self._flushed = time.monotonic()
             self._writer = tf.summary.create_file_writer(os.path.join(model_dir, "tensorboard"))
 
-    def train(self, step, metrics, phase):
+    def train(self, step: int, metrics: dict[str, float], phase: Phase) -> None:
         """Reports a loop of training that ended at `step` to the files and to a `Phase` of progress.
 
         Args:
@@ -54,7 +56,7 @@ class MetricsLog:
         )
         self._write(step, "train", {**metrics, "images_per_second": images_per_second})
 
-    def evaluation(self, step, metrics):
+    def evaluation(self, step: int, metrics: dict[str, Any]) -> None:
         """Reports an evaluation of the averages at `step`."""
         logging.info(
             f"Evaluation at step {step} on {metrics['num_images']} images: "
@@ -74,7 +76,7 @@ class MetricsLog:
         if time.monotonic() - self._flushed >= self._interval:
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         """Writes what is not written yet: on remote storage the rows of five minutes, or since the last checkpoint."""
         if self._writer is None or not self._rows:
             return
@@ -85,10 +87,10 @@ class MetricsLog:
         self._flushed = time.monotonic()
 
 
-def read_metrics(model_dir):
+def read_metrics(model_dir: StrPath) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl by step, for each step and kind the last that was written.
 
-    A run that goes on from a checkpoint writes rows anew, and one that was killed may leave half a row.
+    A run that resumes from a checkpoint writes rows again, and one that was killed may leave half a row.
     """
     path = os.path.join(model_dir, METRICS)
     if not tf.io.gfile.exists(path):

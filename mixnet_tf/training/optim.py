@@ -1,14 +1,17 @@
 """The loss, the learning rate and the optimizer of the official recipe."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.recipe import Recipe
 
 
-def build_learning_rate(recipe, steps_per_epoch, total_steps=None):
+def build_learning_rate(recipe: Recipe, steps_per_epoch: float, total_steps: int | None = None) -> "LearningRate":
     """The learning rate as a function of the step.
 
     Args:
@@ -56,7 +59,15 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         total_steps: cosine: where it reaches 0.
     """
 
-    def __init__(self, schedule, peak, warmup_steps, decay_steps, decay_factor, total_steps):
+    def __init__(
+        self,
+        schedule: str,
+        peak: float,
+        warmup_steps: Any,
+        decay_steps: Any,
+        decay_factor: float,
+        total_steps: int | None,
+    ) -> None:
         self._config = {
             "schedule": schedule,
             "peak": peak,
@@ -68,7 +79,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self._peak = peak
         self._warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         if self._warmup_steps == 0:
             return self._decayed(step)
@@ -84,7 +95,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
             return self._peak * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
         return tf.fill(tf.shape(step), tf.constant(self._peak, tf.float32))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return dict(self._config)
 
 
@@ -104,13 +115,21 @@ class RMSProp(keras.optimizers.Optimizer):
     Source: tf.compat.v1.train.RMSPropOptimizer.
     """
 
-    def __init__(self, learning_rate=0.001, decay=0.9, momentum=0.9, epsilon=1e-3, name="rmsprop", **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        decay: float = 0.9,
+        momentum: float = 0.9,
+        epsilon: float = 1e-3,
+        name: str = "rmsprop",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.decay = decay
         self.momentum = momentum
         self.epsilon = epsilon
 
-    def build(self, variables):
+    def build(self, variables: Sequence[Any]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -120,7 +139,7 @@ class RMSProp(keras.optimizers.Optimizer):
     def _slots(self, variables, name, initializer):
         return [self.add_variable_from_reference(v, name=name, initializer=initializer) for v in variables]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyRMSProp(
             var=variable.handle,
@@ -133,11 +152,11 @@ class RMSProp(keras.optimizers.Optimizer):
             grad=gradient,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "decay": self.decay, "momentum": self.momentum, "epsilon": self.epsilon}
 
 
-def build_optimizer(recipe, learning_rate):
+def build_optimizer(recipe: Recipe, learning_rate: Any) -> keras.optimizers.Optimizer:
     """The recipe's optimizer.
 
     Source: mnasnet_utils.py:build_optimizer; the reference has no "sgd".
@@ -147,13 +166,13 @@ def build_optimizer(recipe, learning_rate):
     return RMSProp(learning_rate, recipe.rmsprop_decay, recipe.momentum, recipe.rmsprop_epsilon)
 
 
-def smoothed_cross_entropy(logits, labels, label_smoothing):
-    """Cross-entropy of each example against a target of which a share is spread over all classes.
+def smoothed_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """Cross-entropy of each example against a target of which a fraction is spread over all classes.
 
     Args:
         logits: float32 (batch, classes).
         labels: int32 (batch,).
-        label_smoothing: The share.
+        label_smoothing: The fraction.
 
     Returns:
         float32 (batch,).
@@ -163,7 +182,7 @@ def smoothed_cross_entropy(logits, labels, label_smoothing):
     return tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
 
 
-def decayed_variables(model):
+def decayed_variables(model: keras.Model) -> list[Any]:
     """The trainables that the L2 term covers: all but batch normalization's scales and offsets.
 
     Source: mnasnet_main.py:mnasnet_model_fn, which leaves out names with "batch_normalization".
@@ -182,6 +201,6 @@ def _layers(model):
             yield from _layers(layer)
 
 
-def l2_loss(variables):
+def l2_loss(variables: Sequence[Any]) -> tf.Tensor:
     """Half the sum of all squares, float32 scalar."""
     return tf.add_n([tf.nn.l2_loss(variable) for variable in variables])

@@ -1,16 +1,20 @@
 """Statistics of batch normalization measured anew, once a network is trained."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import measuring_batches
+from mixnet_tf.data import Split, measuring_batches
 from mixnet_tf.networks import BatchNormalization
+from mixnet_tf.recipe import Recipe
 
 _BATCH = 128  # images of a replica, as many as the reference trains with: few give moments of their own
 _MOST_BATCHES = 10  # of each replica
 
 
-def recalibrate(model, split, recipe, strategy=None):
+def recalibrate(
+    model: keras.Model, split: Split, recipe: Recipe, strategy: tf.distribute.Strategy | None = None
+) -> None:
     """Sets the moving statistics of a model to the moments of training images as the evaluation prepares them.
 
     Moments that a network was trained with, of few and of augmented images, differ from those of the images to come; a

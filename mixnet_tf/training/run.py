@@ -14,9 +14,10 @@ from absl import logging
 from mixnet_tf.data import Split, load_split, naming_corrupt_images, train_batches
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import archive_final, build_evaluator
+from mixnet_tf.files import StrPath
 from mixnet_tf.networks import stages_and_params, unroll
-from mixnet_tf.progress import silent
-from mixnet_tf.recipe import validate
+from mixnet_tf.progress import Progress, silent
+from mixnet_tf.recipe import Recipe, validate
 from mixnet_tf.runs import CHECKPOINTS, CONFIG, FINAL, RunConfig, inference_model, save_model
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
@@ -34,6 +35,24 @@ class Settings(NamedTuple):
     rounding. The number of replicas decides which dropout masks are drawn and, unless the recipe has
     `sync_batch_norm`, how many images batch normalization takes its moments over: `train_batch_size` over replicas.
     The number of hosts decides the order of the images.
+
+    Attributes:
+        model_dir: The run's folder.
+        data_dir: Where the data is or, for tensorflow_datasets, is prepared.
+        train_split: Split to train on; None: "train".
+        eval_split: Split to evaluate on; None: the first of "validation", "test", "val", "eval".
+        num_train_images: tfrecord: images to train on; None: ImageNet's, or counted.
+        num_eval_images: tfrecord: images to evaluate on; None: ImageNet's, or counted.
+        allow_missing_shards: tfrecord: whether files named `*-of-N` may be fewer than N.
+        eval_batch_size: Images per evaluation step over all replicas.
+        strategy: One of `STRATEGIES`.
+        tpu: Name or address of a TPU; None: none, unless `strategy` asks for this machine's.
+        steps_per_loop: Steps between checks for signals and metrics.
+        checkpoint_steps: Steps between checkpoints; None: once per epoch, but after 100 to 2,500 steps.
+        use_cache: Whether to keep the encoded images in memory.
+        jit_compile: Whether XLA compiles the step.
+        deterministic: Whether equal runs give bit-equal results, at some cost of speed.
+        allow_config_change: Whether to resume in a folder of another configuration.
     """
 
     model_dir: str
@@ -47,7 +66,7 @@ class Settings(NamedTuple):
     strategy: str = "auto"
     tpu: str | None = None
     steps_per_loop: int = 10
-    checkpoint_steps: int | None = None  # None: once per epoch, but after 100 to 2,500 steps
+    checkpoint_steps: int | None = None
     use_cache: bool = False
     jit_compile: bool = False
     deterministic: bool = False
@@ -67,12 +86,19 @@ class Run(NamedTuple):
     total_steps: int
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """Whether this process writes the run's files."""
         return is_chief(self.trainer.strategy)
 
 
-def train(model_name, dataset, recipe, settings, weights=None, progress=silent):
+def train(
+    model_name: str,
+    dataset: str,
+    recipe: Recipe,
+    settings: Settings,
+    weights: StrPath | None = None,
+    progress: Progress = silent,
+) -> int:
     """Trains a network, resumes an interrupted run of the same configuration, and evaluates it.
 
     Leaves in `settings.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the
@@ -105,7 +131,14 @@ def train(model_name, dataset, recipe, settings, weights=None, progress=silent):
     return 0
 
 
-def prepare(model_name, dataset, recipe, settings, weights=None, progress=silent):
+def prepare(
+    model_name: str,
+    dataset: str,
+    recipe: Recipe,
+    settings: Settings,
+    weights: StrPath | None = None,
+    progress: Progress = silent,
+) -> Run:
     """Checks all that can be checked, opens the data, and builds or restores what is trained.
 
     The arguments are those of `train`, and so are the errors. Writes nothing but config.json.
@@ -156,7 +189,7 @@ def prepare(model_name, dataset, recipe, settings, weights=None, progress=silent
     return Run(config, settings, train_split, eval_split, trainer, checkpointer, evaluate, total_steps)
 
 
-def fit(run, metrics, progress=silent):
+def fit(run: Run, metrics: MetricsLog, progress: Progress = silent) -> int | None:
     """Trains to the last step, or until a signal asks to stop; the state is saved then.
 
     Args:
@@ -195,7 +228,7 @@ def fit(run, metrics, progress=silent):
     return signal.SIGINT if ctrl_c else interruption.requested
 
 
-def finish(run, metrics, progress=silent):
+def finish(run: Run, metrics: MetricsLog, progress: Progress = silent) -> None:
     """Evaluates the averages, and writes them as the run's final model.
 
     The arguments are those of `fit`.

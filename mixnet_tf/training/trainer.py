@@ -1,10 +1,13 @@
 """One training step of the official recipe, under any `tf.distribute` strategy."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import find_classifier
+from mixnet_tf.recipe import Recipe
 from mixnet_tf.training.ema import moving_average_decay, update_moving_average
 from mixnet_tf.training.optim import (
     build_learning_rate,
@@ -41,7 +44,15 @@ class Trainer:
     Source: mnasnet_main.py:mnasnet_model_fn.
     """
 
-    def __init__(self, model, recipe, steps_per_epoch, strategy=None, total_steps=None, jit_compile=False):
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        steps_per_epoch: float,
+        strategy: tf.distribute.Strategy | None = None,
+        total_steps: int | None = None,
+        jit_compile: bool = False,
+    ) -> None:
         self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
         self.recipe = recipe
         self.model = model
@@ -71,22 +82,22 @@ class Trainer:
         self._replica_step = tf.function(self._step_of_replica, jit_compile=jit_compile)
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Steps taken, a Python int."""
         return int(self.optimizer.iterations.numpy())
 
-    def is_finite(self):
+    def is_finite(self) -> bool:
         """Whether every weight, average and slot is a finite number."""
         variables = [*self.model.weights, *self.ema_model.weights, *self.optimizer.variables]
         return bool(_all_finite([v.value for v in variables if v.dtype == "float32"]))
 
-    def any_host(self, flag):
+    def any_host(self, flag: bool) -> bool:
         """Whether the bool `flag` is true on some host; every host has to ask at the same step."""
         value = tf.constant(float(flag))
         per_replica = self.strategy.run(lambda: tf.identity(value))
         return bool(self.strategy.reduce(_SUM, per_replica, axis=None) > 0)
 
-    def train_step(self, images, labels):
+    def train_step(self, images: Any, labels: Any) -> dict[str, tf.Tensor]:
         """One step on a global batch.
 
         Args:
@@ -98,11 +109,11 @@ class Trainer:
             "top_1_accuracy", and the "learning_rate" of this step.
         """
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels, tf.int32)
-        share = len(labels) // self.strategy.num_replicas_in_sync
+        own = len(labels) // self.strategy.num_replicas_in_sync
 
         def of_replica(tensor):
             def value(context):
-                return tensor[context.replica_id_in_sync_group * share :][:share]
+                return tensor[context.replica_id_in_sync_group * own :][:own]
 
             return self.strategy.experimental_distribute_values_from_function(value)
 
@@ -113,7 +124,7 @@ class Trainer:
         return self._run(images, labels)
 
     @tf.function
-    def train_steps(self, batches, steps):
+    def train_steps(self, batches: Any, steps: tf.Tensor) -> dict[str, tf.Tensor]:
         """Steps on the next batches of an iterator.
 
         Args:

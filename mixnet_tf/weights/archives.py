@@ -7,6 +7,7 @@ import tarfile
 import zlib
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import StrPath
 
 # Raw and averaged float32 weights of MixNet-L take 59 MB.
 MAX_UNPACKED = 500 * 10**6  # bytes
@@ -27,7 +28,7 @@ class _Bounded:
         return data
 
 
-def extract(archive, folder):
+def extract(archive: StrPath, folder: StrPath) -> pathlib.Path:
     """Unpacks a `.tar.gz` of plain files, and returns the folder in it that holds a checkpoint.
 
     Raises:
@@ -36,7 +37,10 @@ def extract(archive, folder):
     """
     folder = pathlib.Path(folder)
     try:
-        with gzip.open(archive) as unzipped, tarfile.open(fileobj=_Bounded(unzipped, MAX_UNPACKED), mode="r|") as tar:
+        with (
+            gzip.open(archive) as unzipped,
+            tarfile.open(fileobj=_Bounded(unzipped, MAX_UNPACKED), mode="r|") as tar,  # type: ignore[call-overload]
+        ):
             left = MAX_UNPACKED
             for number, member in enumerate(tar):
                 left -= member.size
@@ -62,5 +66,5 @@ def _extract_member(tar, member, folder):
         raise InputError(f"{member.name!r} is neither a plain file nor a folder")
     target = folder / place
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "xb") as file:  # x: no name stands twice
+    with open(target, "xb") as file:  # x: no name occurs twice
         shutil.copyfileobj(tar.extractfile(member), file)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import os
 import re
 import zipfile
 import zlib
@@ -11,7 +12,7 @@ import h5py
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import local_copy
+from mixnet_tf.files import StrPath, local_copy
 from mixnet_tf.networks import parse
 from mixnet_tf.weights.archives import MAX_UNPACKED
 from mixnet_tf.weights.matching import LAYER, Arrays, rank
@@ -38,7 +39,7 @@ _KINDS = {
 _KERNELS = {"conv": "kernel", "depthwise": "depthwise_kernel"}
 
 
-def read_keras_file(path):
+def read_keras_file(path: StrPath) -> Arrays:
     """The `matching.Arrays` in a `.keras` or `.weights.h5` file.
 
     Raises:
@@ -51,9 +52,10 @@ def read_keras_file(path):
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} is not a readable file of Keras 3: {reason}") from error
+    source = os.fspath(path)
     keys = {name: key for name, (owner, number, _) in found.items() if (key := _key(owner, number)) is not None}
-    ranked = rank(keys, path)
-    return Arrays(path, {key: arrays[name] for key, name in ranked.items()}, ranked, has_layers=True)
+    ranked = rank(keys, source)
+    return Arrays(source, {key: arrays[name] for key, name in ranked.items()}, ranked, has_layers=True)
 
 
 @contextlib.contextmanager

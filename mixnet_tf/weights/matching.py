@@ -6,7 +6,8 @@ computation; and the official name of the variable. A layer that is not MixNet's
 the kind "layer".
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import keras
 
@@ -25,13 +26,13 @@ class Arrays(NamedTuple):
     has_layers: bool = False  # whether the layers that are not MixNet's come from the source as well
 
     @property
-    def classes(self):
+    def classes(self) -> int | None:
         """Number of classes of the classifier; None where there is none."""
         bias = self.arrays.get(("head", "dense", 0, "bias"))
         return None if bias is None else len(bias)
 
 
-def rank(parsed, source):
+def rank(parsed: dict[str, tuple], source: str) -> dict[tuple, str]:
     """Names by key, where the place among the counters gives the rank.
 
     Args:
@@ -41,10 +42,10 @@ def rank(parsed, source):
     Raises:
         ValueError: If two names mean the same variable.
     """
-    counters = {}
+    counters: dict[tuple, set] = {}
     for part, kind, counter, _ in parsed.values():
         counters.setdefault((part, kind), set()).add(counter)
-    names = {}
+    names: dict[tuple, str] = {}
     for name, (part, kind, counter, variable) in parsed.items():
         key = (part, kind, sorted(counters[part, kind]).index(counter), variable)
         if key in names:
@@ -53,13 +54,13 @@ def rank(parsed, source):
     return names
 
 
-def assign(model, read, skip_head=False):
+def assign(model: keras.Model, read: Arrays, skip_head: bool = False) -> None:
     """Gives a model the values of arrays; nothing is assigned unless every one fits.
 
     Args:
         model: A MixNet. Without its top it takes no dense layer.
         read: `Arrays`.
-        skip_head: Whether to leave the model's dense layer as it is.
+        skip_head: Whether to leave the model's classifier unchanged.
 
     Raises:
         ValueError: For variables that are missing, left over or of another shape, naming them.
@@ -74,7 +75,11 @@ def assign(model, read, skip_head=False):
     for key in targets.keys() & arrays.keys():
         have, want = tuple(arrays[key].shape), tuple(targets[key].shape)
         if have != want:
-            hint = " (another number of classes; skip_head=True leaves the head as it is)" if key[1] == "dense" else ""
+            hint = (
+                " (another number of classes; skip_head=True leaves the classifier unchanged)"
+                if key[1] == "dense"
+                else ""
+            )
             problems.append(f"misshapen: {read.names[key]} is {have}, the model's is {want}{hint}")
     if problems:
         raise InputError(f"{read.source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
@@ -82,11 +87,11 @@ def assign(model, read, skip_head=False):
         variable.assign(arrays[key])
 
 
-def variables(model):
+def variables(model: keras.Model) -> dict[tuple, Any]:
     """A MixNet's variables by key."""
     found = {}
     for part, part_layers in parts(model).items():
-        ranks = {}
+        ranks: dict[str, int] = {}
 
         def add(kind, names, values, part=part, ranks=ranks):
             place = ranks[kind] = ranks.get(kind, -1) + 1
@@ -118,7 +123,7 @@ def _variables_of_other_layers(model):
     return {(layer.name, LAYER, i, "variable"): v for layer in others for i, v in enumerate(layer.weights)}
 
 
-def listing(lines, most=20):
+def listing(lines: Iterable[str], most: int = 20) -> str:
     """The first lines in order, indented, and how many more there are."""
     lines = sorted(lines)
     more = [f"... and {len(lines) - most} more"] if len(lines) > most else []

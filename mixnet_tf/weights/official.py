@@ -4,16 +4,17 @@ import contextlib
 import os
 import re
 
+import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import UNREADABLE
+from mixnet_tf.files import UNREADABLE, StrPath
 from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
 _EMA = "/ExponentialMovingAverage"
 _SLOT = re.compile(r"/RMSProp(_1)?$")
 _SCOPE = re.compile(r"stem|head|blocks_([0-9]+)")
-# What stands below a scope: the kind of layer, its counter, and the variable.
+# What is below a scope: the kind of layer, its counter, and the variable.
 _TAILS = (
     ("se", re.compile(r"se/conv2d(?:_([0-9]+))?/(kernel|bias)")),
     ("conv", re.compile(r"conv2d(?:_([0-9]+))?/(kernel)")),
@@ -23,7 +24,7 @@ _TAILS = (
 )
 
 
-def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
+def load_official_checkpoint(model: keras.Model, path: StrPath, use_ema: bool = True, skip_head: bool = False) -> None:
     """Reads a checkpoint of the official MixNet into a model.
 
     Nothing is assigned unless every variable fits. A model without its top takes no dense layer.
@@ -32,7 +33,7 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
         model: A MixNet of the same architecture.
         path: A checkpoint's prefix, such as "mixnet-s/model.ckpt", or a folder with a `checkpoint` file.
         use_ema: Whether to read the moving averages, the reference's choice for eval, or the raw weights.
-        skip_head: Whether to leave the model's dense layer as it is, for other classes.
+        skip_head: Whether to leave the model's classifier unchanged, for other classes.
 
     Raises:
         FileNotFoundError: If there is no checkpoint at `path`.
@@ -44,7 +45,7 @@ def load_official_checkpoint(model, path, use_ema=True, skip_head=False):
     assign(model, read_official_checkpoint(path, use_ema), skip_head)
 
 
-def read_official_checkpoint(path, use_ema=True):
+def read_official_checkpoint(path: StrPath, use_ema: bool = True) -> Arrays:
     """The `matching.Arrays` of a checkpoint of the official MixNet.
 
     Args:
@@ -65,7 +66,7 @@ def read_official_checkpoint(path, use_ema=True):
         return Arrays(prefix, {key: reader.get_tensor(name) for key, name in names.items()}, names)
 
 
-def checkpoint_prefix(path):
+def checkpoint_prefix(path: StrPath) -> str:
     """The checkpoint that `path`, a prefix or a folder with a `checkpoint` file, means.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import keras_cache
+from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.networks import VARIANTS, MixConv, find_classifier, get_model_params, parts, unroll
 from mixnet_tf.weights.archives import extract
@@ -39,17 +39,17 @@ ARCHIVES = {
 }
 
 
-def cache_folder():
+def cache_folder() -> pathlib.Path:
     """Where the published weights are kept, in Keras' own folder."""
     return keras_cache() / "mixnet_tf"
 
 
-def imagenet_weights(model, skip_head=False):
+def imagenet_weights(model: keras.Model, skip_head: bool = False) -> Arrays:
     """Google's ImageNet weights (moving averages) for a model.
 
     Args:
         model: A MixNet-S, M or L.
-        skip_head: Whether the model's dense layer will be left as it is.
+        skip_head: Whether the model's classifier will be left unchanged.
 
     Returns:
         The `matching.Arrays` of `published_weights`.
@@ -67,13 +67,13 @@ def imagenet_weights(model, skip_head=False):
     return published_weights(model_name)
 
 
-def mixconvs_of(model):
+def mixconvs_of(model: keras.Model) -> list[tuple[tuple[int, ...], int]]:
     """(kernel sizes, channels) of each of a model's MixConvs, by which `variant_of` knows it."""
     mixconvs = [layer for part in parts(model).values() for layer in part if isinstance(layer, MixConv)]
     return [(tuple(layer.kernel_size), layer.output.shape[-1]) for layer in mixconvs]
 
 
-def variant_of(mixconvs):
+def variant_of(mixconvs: list[tuple[tuple[int, ...], int]]) -> str:
     """Which released network has these MixConvs.
 
     Args:
@@ -92,7 +92,7 @@ def variant_of(mixconvs):
     )
 
 
-def published_weights(model_name):
+def published_weights(model_name: str) -> Arrays:
     """The published weights of a released network, as `matching.Arrays`.
 
     At first this downloads the archive and converts it; both stay in `cache_folder`. The environment variable
@@ -110,8 +110,8 @@ def published_weights(model_name):
     converted = converted_file(model_name)
     if not converted.exists():
         archive = folder / f"{model_name}.tar.gz"
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            scratch = pathlib.Path(scratch)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            scratch = pathlib.Path(temporary)
             source = archive if archive.exists() else download(model_name, scratch)
             check(source, model_name)
             fresh = scratch / converted.name
@@ -122,14 +122,14 @@ def published_weights(model_name):
     return _read_converted(converted)
 
 
-def converted_file(model_name):
+def converted_file(model_name: str) -> pathlib.Path:
     """Where the converted weights of a released network are cached."""
     return cache_folder() / f"{model_name}.v{_FORMAT}.npz"
 
 
 def _convert(checkpoint, model_name, path):
     read = read_official_checkpoint(checkpoint)
-    mixconvs = {}
+    mixconvs: dict[int, dict] = {}
     for (part, kind, place, _), array in read.arrays.items():
         if kind == "depthwise":
             mixconvs.setdefault(int(part.split("_")[1]), {})[place] = array.shape
@@ -154,7 +154,7 @@ def _read_converted(path):
     return Arrays(source, {key: arrays[name] for key, name in names_by_key.items()}, names_by_key)
 
 
-def download(model_name, folder):
+def download(model_name: str, folder: StrPath) -> pathlib.Path:
     """Downloads the published archive of a network into `folder`, and returns its path.
 
     Raises:
@@ -170,7 +170,7 @@ def download(model_name, folder):
         ) from error
 
 
-def check(path, model_name):
+def check(path: StrPath, model_name: str) -> None:
     """Compares an archive with what is known of the published one, and logs what it saw and could not compare.
 
     Raises:

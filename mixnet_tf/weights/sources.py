@@ -1,11 +1,15 @@
 """Saved weights of any kind into a built model."""
 
 import os
+from collections.abc import Sequence
+
+import keras
 
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import published
+from mixnet_tf.files import StrPath, published
+from mixnet_tf.networks import BlockArgs
 from mixnet_tf.weights.keras_files import read_keras_file
-from mixnet_tf.weights.matching import assign
+from mixnet_tf.weights.matching import Arrays, assign
 from mixnet_tf.weights.official import read_official_checkpoint
 from mixnet_tf.weights.pretrained import imagenet_weights, published_weights, variant_of
 from mixnet_tf.weights.timm import read_timm_file
@@ -14,7 +18,7 @@ IMAGENET = "imagenet"
 _KERAS, _TIMM = (".keras", ".weights.h5"), (".safetensors", ".npz")
 
 
-def load_weights(model, weights, skip_head=False):
+def load_weights(model: keras.Model, weights: StrPath, skip_head: bool = False) -> None:
     """Reads weights into a model; nothing is assigned unless all of them fit.
 
     Args:
@@ -22,7 +26,7 @@ def load_weights(model, weights, skip_head=False):
         weights: "imagenet" for Google's published ones, downloaded at first; a `.keras` or `.weights.h5` file
             of the same architecture; an official checkpoint (a folder or prefix; its moving averages are
             read); or a `.safetensors` or `.npz` file of timm's tf_mixnet.
-        skip_head: Whether to leave the model's dense layer as it is, for other classes.
+        skip_head: Whether to leave the model's classifier unchanged, for other classes.
 
     Raises:
         ConnectionError: If "imagenet" cannot be downloaded; it says how to place the file by hand.
@@ -33,7 +37,7 @@ def load_weights(model, weights, skip_head=False):
     assign(model, read, skip_head)
 
 
-def read_weights(weights, blocks=()):
+def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
     """Weights as numpy arrays, for `matching.assign`; no TensorFlow variable is made.
 
     Args:

@@ -4,11 +4,12 @@ import os
 import re
 import zipfile
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
-from mixnet_tf.files import is_remote, local_copy, read_json
+from mixnet_tf.files import StrPath, is_remote, local_copy, read_json
 from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
 _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
@@ -35,7 +36,7 @@ _INSIDE = (
 _AXES = {"kernel": (2, 3, 1, 0), "depthwise_kernel": (2, 3, 0, 1)}
 
 
-def load_timm_weights(model, path, skip_head=False):
+def load_timm_weights(model: keras.Model, path: StrPath, skip_head: bool = False) -> None:
     """Reads a file of timm's `tf_mixnet_s`, `tf_mixnet_m` or `tf_mixnet_l` into a model.
 
     They are Google's weights in PyTorch's layout. timm's other mixnets (`mixnet_s`, `mixnet_xl`, ...) were trained
@@ -49,7 +50,7 @@ def load_timm_weights(model, path, skip_head=False):
         model: A MixNet of the same architecture. Without its top it takes no classifier.
         path: A `.safetensors` file (needs the package `safetensors`, extra `timm`), or a `.npz` file
             of timm's `state_dict` by its names.
-        skip_head: Whether to leave the model's dense layer as it is, for other classes.
+        skip_head: Whether to leave the model's classifier unchanged, for other classes.
 
     Raises:
         FileNotFoundError: If there is no file at `path`.
@@ -62,7 +63,7 @@ def load_timm_weights(model, path, skip_head=False):
     assign(model, read_timm_file(path), skip_head)
 
 
-def read_timm_file(path):
+def read_timm_file(path: StrPath) -> Arrays:
     """The `matching.Arrays` of a file that `load_timm_weights` takes.
 
     Raises:

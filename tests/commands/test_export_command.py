@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pytest
 from cli import process, run
-from exported_digits import SIZE
+from exported_digits import SIZE, export_opened
 
 from mixnet_tf.classifiers import Opened
-from mixnet_tf.data.splits import MissingSplitError, load_split
-from mixnet_tf.export import report
-from mixnet_tf.export.command import Settings, _names, export_command
-from mixnet_tf.export.export import Options
+from mixnet_tf.data import MissingSplitError, load_split
+from mixnet_tf.errors import InputError
+from mixnet_tf.export import ExportOptions, Settings, gather, report
 from mixnet_tf.export.images import Images, folder_images
+from mixnet_tf.export.inputs import _names
 
 
 def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path):
@@ -49,7 +49,7 @@ def test_bad_flags_are_one_line_and_no_zero(flags, message):
 )
 def test_settings_that_contradict_each_other_are_refused(trained, settings, message):
     with pytest.raises(ValueError, match=message):
-        export_command(Opened(trained, "model.keras", None), settings, Options())
+        gather(Opened(trained, "model.keras", None), settings, ExportOptions())
 
 
 def test_a_folder_without_readable_images_is_an_error_that_names_it(tmp_path):
@@ -65,8 +65,8 @@ def test_some_images_of_a_folder_verify_and_others_calibrate(trained, tmp_path, 
         (tmp_path / name).write_bytes(pathlib.Path(path).read_bytes())
     settings = Settings(str(tmp_path / "out"), images=str(tmp_path))
     # Photographs are nothing that the classifier knows; the gate is not what is asked here.
-    options = Options(formats=("int8",), latency_runs=0, allow_accuracy_drop=True)
-    [found] = export_command(Opened(trained, "model.keras", None), settings, options)["files"]
+    options = ExportOptions(formats=("int8",), latency_runs=0, allow_accuracy_drop=True)
+    [found] = export_opened(Opened(trained, "model.keras", None), settings, options)["files"]
     assert found["num_images"] == 1 and "top_1_accuracy" not in found and found["written"]
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     assert written["verified_on"] == written["calibrated_on"] == f"1 of 2 images of {tmp_path}"
@@ -82,17 +82,13 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
         return load_split(dataset, folder, train, **more)
 
     monkeypatch.setattr("mixnet_tf.export.images.load_split", without_training_images)
-    given = {}
-    monkeypatch.setattr(
-        "mixnet_tf.export.command.export_model", lambda model, out, *images, **more: given.update(more, images=images)
-    )
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=30, calibration_images=20)
-    export_command(Opened(trained, "model.keras", None), settings, Options(formats=("int8",)))
-    verified, calibrated = given["images"][0], given["calibration_images"]
+    given = gather(Opened(trained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
+    verified, calibrated = given.images, given.calibration_images
     assert len(verified) == 30 and len(calibrated) == 20
     assert not {image.tobytes() for image in verified} & {image.tobytes() for image in calibrated}
     assert "no training images" in logged()
-    assert given["notes"] == {
+    assert given.notes == {
         "verified_on": "30 of 50 images of digits, split test",
         "calibrated_on": "20 of 50 images of digits, split test",
     }
@@ -107,7 +103,7 @@ def test_a_training_split_that_cannot_be_read_is_an_error(trained, data_dir, tmp
     monkeypatch.setattr("mixnet_tf.export.images.load_split", damaged)
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=8, calibration_images=8)
     with pytest.raises(ValueError, match="record 3 cannot be read"):
-        export_command(Opened(trained, "model.keras", None), settings, Options(formats=("int8",)))
+        gather(Opened(trained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
 
 
 @pytest.mark.parametrize("dataset", ["folder", "tfrecord", "digits"])
@@ -133,14 +129,14 @@ def test_imagenets_names_that_cannot_be_had_are_left_out(monkeypatch, logged):
     def offline():
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("mixnet_tf.export.command.imagenet_labels", offline)
+    monkeypatch.setattr("mixnet_tf.export.inputs.imagenet_labels", offline)
     shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
     assert _names("imagenet2012", shown, 1000) is None
     assert "--labels=FILE" in logged()
 
 
 def test_tfrecords_are_not_taken_for_imagenet(monkeypatch, logged):
-    monkeypatch.setattr("mixnet_tf.export.command.imagenet_labels", lambda: ("tench",) * 1000)
+    monkeypatch.setattr("mixnet_tf.export.inputs.imagenet_labels", lambda: ("tench",) * 1000)
     shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
     assert _names("tfrecord", shown, 1000) is None
     assert "--labels=FILE" in logged()
@@ -167,18 +163,24 @@ def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
 
 
 @pytest.mark.parametrize("crop", [True, False])
-def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(crop, trained, tmp_path, photographs, monkeypatch):
+def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(
+    crop, trained, tmp_path, photographs, monkeypatch, capfd
+):
+    (tmp_path / "images").mkdir()
     for name, path in photographs.items():
-        (tmp_path / name).write_bytes(pathlib.Path(path).read_bytes())
+        (tmp_path / "images" / name).write_bytes(pathlib.Path(path).read_bytes())
+    trained.save(tmp_path / "model.keras")
     seen = {}
 
     def export_model(model, output_dir, images, labels, **kwargs):
         seen.update(kwargs, images=images)
+        raise InputError("seen enough")
 
-    monkeypatch.setattr("mixnet_tf.export.command.export_model", export_model)
-    settings = Settings("never", images=str(tmp_path), crop=crop)
-    export_command(Opened(trained, "model.keras", None), settings, Options(formats=("fp32", "int8")))
-    expected = [folder_images(str(tmp_path), SIZE, cropped, None).images for cropped in (crop, not crop)]
+    monkeypatch.setattr("mixnet_tf.commands.export.export_model", export_model)
+    where = (f"--weights={tmp_path}/model.keras", f"--images={tmp_path}/images", "--output_dir=never")
+    code, _, err = run(capfd, "export_tflite.py", *where, "--formats=fp32,int8", "--crop" if crop else "--nocrop")
+    assert code == 2 and "seen enough" in err
+    expected = [folder_images(str(tmp_path / "images"), SIZE, cropped, None).images for cropped in (crop, not crop)]
     assert seen["options"].crop is crop
     images = np.concatenate([seen["images"], seen["calibration_images"]])  # one each
     np.testing.assert_array_equal(images, expected[0])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.data.splits import Split, load_split
 from mixnet_tf.data.pipeline import eval_batches, train_batches
+from mixnet_tf.data.splits import Split, load_split
 from mixnet_tf.recipe import Recipe
 
 _RECIPE = Recipe(image_size=8, crop=False, flip=False)
@@ -100,8 +100,8 @@ def test_shift_zoom_and_rotation_each_reach_the_training_images(numbered, field,
 
 
 def test_hosts_give_as_many_images_each_and_no_image_twice(numbered):
-    shares = [_labels(train_batches(numbered, _RECIPE, 11, shard=i, num_shards=2), 1) for i in range(2)]
-    assert len(set(shares[0] + shares[1])) == 22
+    shards = [_labels(train_batches(numbered, _RECIPE, 11, shard=i, num_shards=2), 1) for i in range(2)]
+    assert len(set(shards[0] + shards[1])) == 22
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 3])

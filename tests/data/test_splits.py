@@ -10,9 +10,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf.data.corruption import naming_corrupt_images
+from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.data.splits import load_split
 from mixnet_tf.export.images import dataset_images
-from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.recipe import Recipe
 
 
@@ -171,12 +171,12 @@ def test_a_folder_without_images_or_of_another_layout_is_refused(tmp_path, photo
 
 @pytest.mark.parametrize("dataset", ["digits", "tfrecord", "folder"])
 @pytest.mark.parametrize("shuffle_seed", [None, 5])
-def test_shares_are_disjoint_and_whole(dataset, shuffle_seed, data_dir, imagenet_shards, image_folder):
+def test_shards_are_disjoint_and_whole(dataset, shuffle_seed, data_dir, imagenet_shards, image_folder):
     folder = {"digits": data_dir, "tfrecord": imagenet_shards, "folder": image_folder}[dataset]
     split = load_split(dataset, folder, True)
-    shares = [_read(split, shuffle_seed=shuffle_seed, shard=i, num_shards=2) for i in range(2)]
-    assert [len(share) for share in shares] == [split.share(i, 2) for i in range(2)]
-    ids = [e["id"] for share in shares for e in share]
+    shards = [_read(split, shuffle_seed=shuffle_seed, shard=i, num_shards=2) for i in range(2)]
+    assert [len(shard) for shard in shards] == [split.shard_size(i, 2) for i in range(2)]
+    ids = [e["id"] for own in shards for e in own]
     assert len(set(ids)) == len(ids) == split.num_examples
 
 

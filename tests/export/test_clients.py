@@ -10,8 +10,7 @@ import tensorflow as tf
 from cli import ROOT
 from exported_digits import SIZE, row
 
-from mixnet_tf.export import runtime
-from mixnet_tf.export.export import Options, export_model
+from mixnet_tf.export import ExportOptions, export_model, runtime
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", np.float32), ("int8", np.float32), ("int8_full", np.uint8)])
@@ -86,7 +85,7 @@ def test_the_metadata_says_what_the_scores_are_and_no_licence_that_nobody_gave(e
     assert of_probabilities.license is None and of_probabilities.description.startswith(b"mixnet-t, ")
     [scores] = of_probabilities.subgraphMetadata[0].outputTensorMetadata
     assert (list(scores.stats.min), list(scores.stats.max)) == ([0.0], [1.0])
-    options = Options(output="logits", license="CC-BY-4.0", latency_runs=0)
+    options = ExportOptions(output="logits", license="CC-BY-4.0", latency_runs=0)
     [written] = export_model(trained, str(tmp_path), digits[False].images[:4], options=options)["files"]
     of_logits = metadata_of((tmp_path / written["file"]).read_bytes())
     [scores] = of_logits.subgraphMetadata[0].outputTensorMetadata
@@ -105,7 +104,7 @@ def test_the_saved_model_serves_floats_and_encoded_images(exported, trained, dig
 
 
 def test_a_file_of_any_batch_takes_any_batch(trained, tmp_path, digits):
-    options = Options(batch_size=0, output="logits", large_kernels="keep", latency_runs=0)
+    options = ExportOptions(batch_size=0, output="logits", large_kernels="keep", latency_runs=0)
     result = export_model(trained, str(tmp_path), digits[False].images[:8], options=options)
     loaded = runtime.interpreter((tmp_path / result["files"][0]["file"]).read_bytes(), batch_size=5)
     assert list(loaded.get_output_details()[0]["shape"]) == [5, 10]

@@ -11,9 +11,8 @@ import tiny
 from exported_digits import FORMATS, SIZE, row
 
 from mixnet_tf import build_model
-from mixnet_tf.export import report, runtime
+from mixnet_tf.export import ExportOptions, export_model, report, runtime
 from mixnet_tf.export.convert import ConversionError
-from mixnet_tf.export.export import Options, export_model
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.metadata import with_metadata
 
@@ -83,7 +82,7 @@ def test_weights_that_lie_behind_the_flatbuffer_come_along_when_metadata_makes_i
 
 def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_path, digits, logged):
     pytest.importorskip("litert_quantizer")
-    options = Options(formats=("int8",), int8_float_parts=1, latency_runs=0)
+    options = ExportOptions(formats=("int8",), int8_float_parts=1, latency_runs=0)
     images, labels = digits[False].images[:40], digits[False].labels[:40]
     calibration = digits[True].images[:20]
     [found] = export_model(trained, str(tmp_path), images, labels, calibration_images=calibration, options=options)[
@@ -100,7 +99,7 @@ def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_pa
 def test_a_format_that_fails_leaves_the_others_and_sets_its_older_file_aside(trained, tmp_path, digits, monkeypatch):
     monkeypatch.setitem(report._LEAST_AGREEMENT, "fp16", 1.1)
     (tmp_path / f"mixnet_t_{SIZE}_fp16.tflite").write_bytes(b"an older export")
-    images, options = digits[False].images[:4], Options(formats=("fp16", "fp32"), latency_runs=0)
+    images, options = digits[False].images[:4], ExportOptions(formats=("fp16", "fp32"), latency_runs=0)
     result = export_model(trained, str(tmp_path), images, options=options)
     names = {f"mixnet_t_{SIZE}_fp16.tflite.old", f"mixnet_t_{SIZE}_fp32.tflite", "report.json"}
     assert {path.name for path in tmp_path.iterdir()} == names
@@ -109,7 +108,7 @@ def test_a_format_that_fails_leaves_the_others_and_sets_its_older_file_aside(tra
     failed, passed = result["files"]
     assert not failed["written"] and failed["failures"] and failed["older_file"] == f"mixnet_t_{SIZE}_fp16.tflite.old"
     assert passed["written"] and not passed["failures"]
-    out = report.text(result, len(images))
+    out = report.text(result)
     assert "Not written: fp16: top-1 is Keras' for 100.00% of the images" in out and "--allow_accuracy_drop" in out
 
 
@@ -119,7 +118,7 @@ def test_what_was_set_aside_before_is_never_lost(trained, tmp_path, digits, monk
     for suffix in ("", ".old"):
         (tmp_path / (name + suffix)).mkdir()
         (tmp_path / (name + suffix) / "which").write_text(suffix)
-    options = Options(formats=("saved_model",), latency_runs=0)
+    options = ExportOptions(formats=("saved_model",), latency_runs=0)
     [row] = export_model(trained, str(tmp_path), digits[False].images[:4], options=options)["files"]
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.old", f"{name}.old.old", "report.json"}
     assert row["older_file"] == f"{name}.old.old" and (tmp_path / row["older_file"] / "which").read_text() == ""
@@ -134,7 +133,7 @@ def test_a_format_that_cannot_be_converted_is_one_that_failed(trained, tmp_path,
 
     whole = Graphs.convert
     monkeypatch.setattr(Graphs, "convert", convert)
-    images, options = digits[False].images[:4], Options(formats=("fp16", "fp32"), latency_runs=0)
+    images, options = digits[False].images[:4], ExportOptions(formats=("fp16", "fp32"), latency_runs=0)
     failed, passed = export_model(trained, str(tmp_path), images, options=options)["files"]
     assert failed["failures"] == ["the reason"] and not failed["written"] and passed["written"]
 
@@ -152,7 +151,7 @@ def test_an_export_that_ends_in_the_middle_leaves_the_older_files_with_their_rep
     older = {"report.json": b"older report", "labels.txt": b"older", f"mixnet_t_{SIZE}_fp32.tflite": b"older file"}
     for name, content in older.items():
         (tmp_path / name).write_bytes(content)
-    options = Options(formats=("fp32", "fp16"), latency_runs=0)
+    options = ExportOptions(formats=("fp32", "fp16"), latency_runs=0)
     names = digits[False].label_names
     with pytest.raises(RuntimeError):
         export_model(trained, str(tmp_path), digits[False].images[:4], label_names=names, options=options)
@@ -245,7 +244,9 @@ def test_options_that_do_not_fit_are_refused_before_any_work(trained, tmp_path, 
     images = tiny.images(1, SIZE, SIZE, 3)
     calibration = None if "calibration" in message else images
     with pytest.raises(ValueError, match=message):
-        export_model(trained, str(tmp_path / "out"), images, calibration_images=calibration, options=Options(**options))
+        export_model(
+            trained, str(tmp_path / "out"), images, calibration_images=calibration, options=ExportOptions(**options)
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -257,7 +258,7 @@ def test_labels_of_another_count_are_refused_before_any_work(trained, tmp_path):
 
 def test_float_parts_without_their_package_are_refused_before_any_work(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    images, options = tiny.images(1, SIZE, SIZE, 3), Options(formats=("fp32", "int8"), int8_float_parts=1)
+    images, options = tiny.images(1, SIZE, SIZE, 3), ExportOptions(formats=("fp32", "int8"), int8_float_parts=1)
     with pytest.raises(ValueError, match="pip install litert-quantizer"):
         export_model(trained, str(tmp_path / "out"), images, calibration_images=images, options=options)
     assert not (tmp_path / "out").exists()
@@ -271,7 +272,7 @@ def test_every_format_of_a_full_size_network_is_written(tmp_path, photographs):
         [tf.image.resize(tf.io.decode_jpeg(tf.io.read_file(path)), (224, 224)).numpy() for path in photographs.values()]
     )
     # Untrained, so int8 is asked for and not judged.
-    options = Options(formats=FORMATS, allow_accuracy_drop=True, latency_runs=0)
+    options = ExportOptions(formats=FORMATS, allow_accuracy_drop=True, latency_runs=0)
     found = export_model(model, str(tmp_path), images, calibration_images=images, options=options)["files"]
     by_format = {each["format"]: each for each in found}
     assert by_format["fp32"]["max_difference"] < 1e-5 and by_format["fp32"]["delegate_partitions"] == 1

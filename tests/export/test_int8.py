@@ -4,27 +4,24 @@ import keras
 import numpy as np
 import pytest
 from cli import process
-from exported_digits import SIZE
+from exported_digits import SIZE, export_opened
 
 from mixnet_tf.classifiers import open_model
-from mixnet_tf.export import calibrate, quantize, runtime
+from mixnet_tf.export import ExportOptions, Settings, calibrate, quantize, runtime
 from mixnet_tf.export.activations import Activations
-from mixnet_tf.export.command import Settings as ExportSettings
-from mixnet_tf.export.command import export_command
-from mixnet_tf.export.export import Options
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.networks import layers
 
 # No photograph is like this: each channel of each pixel is 0 or 255. It drives the classifier far.
 RUNAWAY = 255.0 * np.random.default_rng(0).integers(0, 2, (SIZE, SIZE, 3))
-SHARES = calibrate.SHARES
+FRACTIONS = calibrate.FRACTIONS
 BLACK, WHITE = np.zeros((SIZE, SIZE, 3)), np.full((SIZE, SIZE, 3), 255.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def fewer_conversions():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibrate, "SHARES", (0.9,))
+        patch.setattr(calibrate, "FRACTIONS", (0.9,))
         yield
 
 
@@ -34,7 +31,7 @@ def calibration_images(digits):
 
 
 def graphs(model, images, folder, **options):
-    return Graphs(model, Options(formats=("int8",), **options), images, str(folder))
+    return Graphs(model, ExportOptions(formats=("int8",), **options), images, str(folder))
 
 
 def among(images, *odd):
@@ -91,7 +88,7 @@ def test_a_mixnet_inside_another_model_is_calibrated_on_typical_images_too(
 def scripted(monkeypatch, trained, images, errors):
     """`calibrate` where the candidates have these errors in turn, and the number of images and units each took."""
     asked = []
-    monkeypatch.setattr(calibrate, "SHARES", SHARES)
+    monkeypatch.setattr(calibrate, "FRACTIONS", FRACTIONS)
     errors = iter(errors)
     monkeypatch.setattr(calibrate, "distance", lambda *_: next(errors))
     monkeypatch.setattr(runtime, "predict", lambda *_, seen: None)
@@ -202,14 +199,14 @@ def test_the_ranges_of_a_layer_that_is_not_mixnets_need_no_units(trained):
 def test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float(
     model_name, seed, data_dir, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(calibrate, "SHARES", SHARES)
+    monkeypatch.setattr(calibrate, "FRACTIONS", FRACTIONS)
     flags = (f"--model_name={model_name}", f"--seed={seed}", "--deterministic", f"--data_dir={data_dir}")
     done = process("train.py", *flags, f"--model_dir={tmp_path}", timeout=3600)
     assert done.returncode == 0, done.stderr[-2000:]
     opened = open_model(model_dir=tmp_path)
-    settings = ExportSettings(str(tmp_path / "export"), data_dir=data_dir)
-    options = Options(formats=("fp32", "int8", "int8_full"), latency_runs=0)
-    rows = export_command(opened, settings, options)["files"]
+    settings = Settings(str(tmp_path / "export"), data_dir=data_dir)
+    options = ExportOptions(formats=("fp32", "int8", "int8_full"), latency_runs=0)
+    rows = export_opened(opened, settings, options)["files"]
     assert [row["num_images"] for row in rows] == [360] * 3 and all(row["written"] for row in rows)
     assert rows[0]["accuracy_drop"] == 0
     assert [row["format"] for row in rows if abs(row["accuracy_drop"]) > 0.006] == []

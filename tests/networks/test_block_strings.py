@@ -58,7 +58,7 @@ def test_a_required_option_that_is_missing_is_named(option):
 @pytest.mark.parametrize("option", [*(op for op in PLAIN.split("_")), "r2", "k5.7"])
 def test_an_option_that_stands_twice_is_named(option):
     key = re.match("[a-z]+", option)[0]
-    with pytest.raises(ValueError, match=f"Option '{key}' stands twice"):
+    with pytest.raises(ValueError, match=f"Option '{key}' occurs twice"):
         MixnetDecoder.decode([f"{PLAIN}_{option}"])
 
 

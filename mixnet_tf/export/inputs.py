@@ -1,34 +1,45 @@
-"""From the export's settings to its arguments: which model, which images, which names."""
+"""What an export is verified, calibrated and labelled with: images and names, found by the settings of a command."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.data import MissingSplitError, imagenet_labels, read_labels
 from mixnet_tf.errors import InputError
-from mixnet_tf.export import quantize
-from mixnet_tf.export.export import export_model
 from mixnet_tf.export.images import dataset_images, folder_images
+from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
 from mixnet_tf.imagenet import CLASSES
-from mixnet_tf.progress import silent
+from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import recipe_for
 
 
 class Settings(NamedTuple):
-    """What a model is exported with; the fields are flags of `export_tflite.py`."""
+    """What a model is exported with; the fields are flags of `export_tflite.py`.
+
+    Attributes:
+        output_dir: Where the files go.
+        dataset: Images to verify and calibrate with, as `mixnet_tf.data.load_split` names it; None: the run's.
+        data_dir: Where the dataset is or, for tensorflow_datasets, is prepared.
+        images: A folder of images in place of a dataset; None: a dataset's.
+        num_images: Images to verify with, at most.
+        calibration_images: Images to calibrate int8 with, at most.
+        labels: File of class names; None: the run's, or the dataset's.
+        crop: Whether to take the centre crop; None: as the run, or the dataset's recipe.
+    """
 
     output_dir: str
-    dataset: str | None = None  # None: the run's
+    dataset: str | None = None
     data_dir: str = "data"
-    images: str | None = None  # a folder in place of a dataset
+    images: str | None = None
     num_images: int = 1000
     calibration_images: int = 300
     labels: str | None = None
-    crop: bool | None = None  # None: the run's, or the dataset's recipe's
+    crop: bool | None = None
 
-    def check(self):
+    def check(self) -> "Settings":
         """Checks what can be checked without work, and returns the settings.
 
         Raises:
@@ -41,23 +52,33 @@ class Settings(NamedTuple):
         return self
 
 
-def export_command(opened, settings, options, progress=silent):
-    """Gathers images and labels for a model, and exports it.
+class Inputs(NamedTuple):
+    """Arguments of `export_model` beside the model and the options."""
+
+    images: np.ndarray  # (images, size, size, 3), float32 in [0, 255]
+    labels: np.ndarray | None  # (images,), int; None: not known
+    calibration_images: np.ndarray | None
+    label_names: tuple[str, ...] | None
+    crop: bool
+    notes: dict[str, Any]
+
+
+def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Progress = silent) -> Inputs:
+    """Finds images and names for a model that is to be exported.
 
     Args:
         opened: A `mixnet_tf.classifiers.Opened`.
         settings: `Settings`.
-        options: An `export.Options`; its crop is that of the settings.
+        options: `ExportOptions`.
         progress: Shows the phases of the work.
 
     Returns:
-        The report of `export_model`.
+        `Inputs`.
 
     Raises:
         FileNotFoundError, ValueError: For what is missing or does not fit.
     """
     settings.check()
-    options.check()
     model, config = opened.model, opened.config
     dataset = settings.dataset
     if dataset is None and settings.images is None:
@@ -65,34 +86,28 @@ def export_command(opened, settings, options, progress=silent):
             raise InputError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
         dataset = config.dataset
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
-    logging.info(f"Exporting {opened.source}.")
     recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
     crop = recipe.crop if settings.crop is None else settings.crop
     names = None if settings.labels is None else read_labels(settings.labels, classes)
     if names is None and config is not None:
         names = config.label_names
 
-    calibrates = bool(set(options.formats) & set(quantize.NEEDS_CALIBRATION))
-    gather = _of_folder if settings.images is not None else _of_dataset
+    find = _of_folder if settings.images is not None else _of_dataset
     with progress("Reading images"):
-        shown, calibration = gather(dataset, settings, size, crop, calibrates)
+        shown, calibration = find(dataset, settings, size, crop, options.calibrates)
     if shown.labels is not None and (
         shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes)
     ):
         raise InputError(f"The model has {classes} classes; dataset {dataset!r} has others.")
     logging.info(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
-    report = export_model(
-        model,
-        settings.output_dir,
+    return Inputs(
         shown.images,
         shown.labels,
-        calibration_images=None if calibration is None else calibration.images,
-        label_names=names or _names(dataset, shown, classes),
-        options=options._replace(crop=crop),
-        notes={"verified_on": shown.source, "calibrated_on": calibration.source if calibration else None},
-        progress=progress,
+        None if calibration is None else calibration.images,
+        names or _names(dataset, shown, classes),
+        crop,
+        {"verified_on": shown.source, "calibrated_on": calibration.source if calibration else None},
     )
-    return report
 
 
 def _of_folder(_dataset, settings, size, crop, calibrates):

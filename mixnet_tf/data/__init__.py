@@ -1,0 +1,29 @@
+"""A dataset by its name to batches of images and labels.
+
+In: a dataset's name and folder, or encoded images. Out: `Split`s, `tf.data` batches, single images as the reference
+prepares them, and the names of classes.
+"""
+
+from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, read_labels
+from mixnet_tf.data.corruption import naming_corrupt_images
+from mixnet_tf.data.pipeline import eval_batches, measuring_batches, train_batches, train_examples
+from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
+from mixnet_tf.data.splits import MissingSplitError, Split, load_split
+
+__all__ = [
+    "MissingSplitError",
+    "Split",
+    "center_window",
+    "decode_predictions",
+    "eval_batches",
+    "imagenet_labels",
+    "load_split",
+    "measuring_batches",
+    "naming_corrupt_images",
+    "preprocess_for_eval",
+    "preprocess_for_train",
+    "random_window",
+    "read_labels",
+    "train_batches",
+    "train_examples",
+]

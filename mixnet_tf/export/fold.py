@@ -1,0 +1,134 @@
+"""First pass of the rewrite: a Keras model to nodes, batch normalization and activations folded into convolutions."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.export import nodes
+from mixnet_tf.export.nodes import SCALES_THROUGH, Convolution, Depthwise, Node
+from mixnet_tf.export.walk import walk
+from mixnet_tf.networks import BatchNormalization, GroupedConv2D, MixConv, SqueezeExcite
+
+# Keras activations that treat each channel alike, so that they can be computed before a concatenation.
+_ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "linear", "sigmoid", "tanh")
+
+
+def fold(model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str | None) -> list[Node]:
+    """The nodes of a model's inference graph, each behind its sources; the last one is the output, in units of 1.
+
+    Some lead nowhere: a convolution as it was before something was folded into it.
+
+    Args:
+        model: A float32 `keras.Model` of one input and one output.
+        units: Dict from a batch normalization to (channels,), the units to compute its output in.
+        arithmetic: As in `Depthwise`.
+
+    Raises:
+        ValueError: For a layer that the model uses twice.
+    """
+    folding = _Folding(units, arithmetic)
+    channels = model.input_shape[-1]
+    image = folding.add(nodes.Image(sources=(), channels=channels, units=np.ones(channels), scope="image"))
+    output = folding.plain(walk(model, [image], folding.step))
+    return [*(node for node in folding.nodes if node is not output), output]
+
+
+class _Folding:
+    def __init__(self, units, arithmetic):
+        self._units, self._arithmetic = units, arithmetic
+        self._scope = ""
+        self.nodes = []
+
+    def add(self, node):
+        self.nodes.append(node)
+        return node
+
+    def step(self, step, inputs):
+        """The node of a Keras operation."""
+        self._scope = step.name
+        first = inputs[0]
+        folds = isinstance(first, Convolution) and first.activation is None
+        if isinstance(step, GroupedConv2D):
+            return self._node(Convolution, inputs, kernels=[value_of(kernel) for kernel in step.kernels])
+        if isinstance(step, keras.layers.Conv2D) and _is_plain(step):
+            return self._node(Convolution, inputs, kernels=[value_of(step.kernel)], stride=step.strides[0])
+        if isinstance(step, MixConv):
+            kernels = [value_of(kernel) for kernel in step.kernels]
+            options = {"stride": step.strides[0], "rates": _rates(step), "arithmetic": self._arithmetic}
+            return self._node(Depthwise, inputs, kernels=kernels, **options)
+        if isinstance(step, BatchNormalization) and folds:
+            return self._normalized(first, step)
+        if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:
+            if folds and (first.is_plain or step.activation in SCALES_THROUGH):
+                return self._replaced(first, activation=step.activation)
+            return self._node(nodes.Elementwise, [self.plain(first)], function=step.activation)
+        if isinstance(step, SqueezeExcite):
+            return self._squeeze_excite(first, step)
+        if type(step) is keras.layers.Add and len({value.channels for value in inputs}) == 1:
+            if not all(np.array_equal(value.units, first.units) for value in inputs):
+                inputs = [self.plain(value) for value in inputs]
+            return self._node(nodes.Sum, inputs, units=inputs[0].units)
+        if type(step) is keras.layers.GlobalAveragePooling2D and not step.keepdims:
+            return self._node(nodes.Mean, inputs, units=first.units)
+        if type(step) is keras.layers.Dense and step.activation is keras.activations.linear and step.use_bias:
+            kernel, bias = value_of(step.kernel), value_of(step.bias)
+            return self._node(nodes.Dense, inputs, channels=len(bias), kernel=kernel, bias=bias)
+        inputs = [self.plain(value) for value in inputs]
+        return self._node(nodes.Foreign, inputs, channels=step.output.shape[-1], step=step)
+
+    def plain(self, node):
+        """The node in units of 1."""
+        return node if node.is_plain else self._node(nodes.InUnitsOfOne, [node], units=np.ones(node.channels))
+
+    def _node(self, kind, sources, channels=None, units=None, **fields):
+        if channels is None:
+            channels = sources[0].channels
+        if issubclass(kind, Convolution):
+            channels = sum(kernel.shape[2 if kind is Depthwise else 3] for kernel in fields["kernels"])
+        units = np.ones(channels) if units is None else units
+        return self.add(kind(sources=tuple(sources), channels=channels, units=units, scope=self._scope, **fields))
+
+    def _replaced(self, node, **changes):
+        return self.add(dataclasses.replace(node, scope=self._scope, **changes))
+
+    def _normalized(self, node, layer):
+        mean, variance, gamma, beta = (
+            value_of(value).astype(np.float64)
+            for value in (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
+        )
+        scale = gamma / np.sqrt(variance + layer.epsilon)
+        units = self._units.get(layer, node.units)
+        return self._replaced(node, scale=node.scale * scale, offset=(node.offset - mean) * scale + beta, units=units)
+
+    def _squeeze_excite(self, node, layer):
+        return self._node(
+            nodes.SqueezeExcite,
+            [node],
+            units=node.units,
+            reduce_kernel=value_of(layer.reduce.kernel),
+            reduce_bias=value_of(layer.reduce.bias),
+            activation=layer.reduce.activation,
+            expand_kernel=value_of(layer.expand.kernel),
+            expand_bias=value_of(layer.expand.bias),
+        )
+
+
+def value_of(variable: Any) -> np.ndarray:
+    """A variable's value as numpy, also while a graph is traced."""
+    with tf.init_scope():
+        return variable.numpy()
+
+
+def _rates(layer):
+    """Dilation of each group: how far its taps reach, over how many they are."""
+    taps = [kernel.shape[0] for kernel in layer.kernels]
+    return [(size - 1) // (n - 1) if n > 1 else 1 for size, n in zip(layer.kernel_size, taps, strict=True)]
+
+
+def _is_plain(conv):
+    options = (conv.padding, conv.dilation_rate, conv.groups, conv.use_bias, conv.data_format)
+    linear = conv.activation is keras.activations.linear and conv.strides[0] == conv.strides[1]
+    return linear and options == ("same", (1, 1), 1, False, "channels_last")

@@ -1,0 +1,232 @@
+"""What the inference graph is made of: for each kind of node, the edges it reads its sources at, and its ops.
+
+An edge is a channel at which a tensor is cut in two. A node may be emitted with more edges than its reader wants, never
+with fewer.
+"""
+
+import bisect
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.export.kernels import depthwise_conv2d
+from mixnet_tf.export.pieces import Pieces, concat, edges_of
+from mixnet_tf.export.walk import call
+
+# Activations that can be computed in any positive units: ReLU unchanged, swish with its sigmoid in units of 1.
+SCALES_THROUGH = (keras.activations.relu, keras.activations.silu)
+Edges = frozenset[int]
+_NONE: Edges = frozenset()
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Node:
+    """A tensor of the inference graph, (batch, ..., channels)."""
+
+    sources: tuple["Node", ...]
+    channels: int
+    units: np.ndarray  # (channels,): what a 1 in each channel means; all 1 but for int8 in units of its channels
+    scope: str  # name of the ops, by which the quantizer chooses them
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every unit is 1."""
+        return bool(np.all(self.units == 1))
+
+    @property
+    def own_edges(self) -> Edges:
+        """The edges that the node has whatever its reader wants."""
+        return _NONE
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        """The edges to emit each source with, where the node's own reader wants `wanted`."""
+        return [wanted for _ in self.sources]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        """The tensors, side by side, with an edge at each of `wanted`, from those of the sources."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Image(Node):
+    """The images that the graph takes."""
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Convolution(Node):
+    """A convolution in channel groups, with what was folded into it: a scale and an offset, an activation, units."""
+
+    kernels: list[np.ndarray]  # (k, k, channels in, channels out) of each group
+    stride: int = 1  # pixels
+    scale: np.ndarray | float = 1.0  # of each channel
+    offset: np.ndarray | float = 0.0  # of each channel, added
+    activation: Callable | None = None
+
+    @property
+    def own_edges(self) -> Edges:
+        return frozenset(edges_of(kernel.shape[-1] for kernel in self.kernels))
+
+    @property
+    def _taken_edges(self):
+        return edges_of(kernel.shape[2] for kernel in self.kernels)
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        return [frozenset(self._taken_edges)]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        own, taken = sorted(self.own_edges), self._taken_edges
+        groups = inputs[0].groups(taken)
+        tensors = []
+        for start, end in itertools.pairwise(sorted({*own, *wanted})):
+            group = bisect.bisect_right(own, start) - 1
+            kernel = self.kernels[group][..., start - own[group] : end - own[group]]
+            units = self.sources[0].units[taken[group] : taken[group + 1], None]
+            kernel = kernel * units * self._factors(start, end)
+            strides = (self.stride, self.stride)
+            tensor = tf.nn.conv2d(groups[group], kernel.astype(np.float32), strides, "SAME")
+            tensors.append(self._activated(tensor + self._bias(start, end), start, end))
+        return tensors
+
+    def _factors(self, start, end):
+        return (np.broadcast_to(self.scale, (self.channels,)) / self.units)[start:end]
+
+    def _bias(self, start, end):
+        return (np.broadcast_to(self.offset, (self.channels,)) / self.units)[start:end].astype(np.float32)
+
+    def _activated(self, tensor, start, end):
+        if self.activation is keras.activations.silu and not self.is_plain:
+            # As a convolution of one tap: in int8 it has a scale per channel, where a vector has one for all.
+            units = self.units[start:end].astype(np.float32).reshape(1, 1, -1, 1)
+            return tensor * tf.sigmoid(tf.nn.depthwise_conv2d(tensor, units, (1, 1, 1, 1), "SAME"))
+        return tensor if self.activation is None else _activate(self.activation, tensor)
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Depthwise(Convolution):
+    """The same for a depthwise convolution: its pieces are those of its source, cut at the edges of its groups."""
+
+    rates: list[int]  # dilation of each group, pixels
+    arithmetic: str | None  # what sums of small kernels are to be fast in; None: large kernels stay
+
+    @property
+    def own_edges(self) -> Edges:
+        return frozenset(edges_of(kernel.shape[2] for kernel in self.kernels))
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        return [self.own_edges | wanted]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        own = sorted(self.own_edges)
+        tensors = []
+        pieces = inputs[0].cut(self.own_edges | wanted)
+        for x, (start, end) in zip(pieces, itertools.pairwise(inputs[0].edges), strict=True):
+            group = bisect.bisect_right(own, start) - 1
+            kernel = self.kernels[group][:, :, start - own[group] : end - own[group]]
+            factors = self.sources[0].units[start:end] * self._factors(start, end)
+            kernel = (kernel * factors[:, None]).astype(np.float32)
+            bias = self._bias(start, end)
+            tensor = depthwise_conv2d(x, kernel, self.stride, self.rates[group], bias, self.arithmetic)
+            tensors.append(self._activated(tensor, start, end))
+        return tensors
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Elementwise(Node):
+    """An elementwise function of a source in units of 1."""
+
+    function: Callable
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        return [_activate(self.function, tensor) for tensor in inputs[0].cut(wanted)]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class InUnitsOfOne(Node):
+    """The source in units of 1."""
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        units = self.sources[0].units.astype(np.float32)
+        pieces = inputs[0].cut(wanted)
+        return [x * units[a:b] for x, (a, b) in zip(pieces, itertools.pairwise(inputs[0].edges), strict=True)]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class SqueezeExcite(Node):
+    """A gate computed from the means of all channels, applied to the pieces; the kernels are those of the layer."""
+
+    reduce_kernel: np.ndarray  # (1, 1, channels, squeezed)
+    reduce_bias: np.ndarray
+    activation: Callable
+    expand_kernel: np.ndarray  # (1, 1, squeezed, channels)
+    expand_bias: np.ndarray
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        pieces = inputs[0].cut(wanted)
+        kernel = (self.reduce_kernel * self.units[:, None]).astype(np.float32)
+        means = concat([tf.reduce_mean(tensor, (1, 2), keepdims=True) for tensor in pieces])
+        squeezed = _activate(self.activation, tf.nn.conv2d(means, kernel, 1, "SAME") + self.reduce_bias)
+        gated = []
+        for tensor, (start, end) in zip(pieces, itertools.pairwise(inputs[0].edges), strict=True):
+            gate = tf.nn.conv2d(squeezed, self.expand_kernel[..., start:end], 1, "SAME")
+            gated.append(tensor * tf.sigmoid(gate + self.expand_bias[start:end]))
+        return gated
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Sum(Node):
+    """A sum of sources in the same units, in the pieces of the first one: in a block, of its last convolution."""
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        first, *others = self.sources
+        return [_NONE, *(wanted | first.own_edges for _ in others)]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        edges = sorted({*wanted, *inputs[0].edges})
+        return [functools.reduce(tf.add, group) for group in zip(*(x.groups(edges) for x in inputs), strict=True)]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Mean(Node):
+    """The mean over space."""
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        return [tf.reduce_mean(tensor, (1, 2)) for tensor in inputs[0].cut(wanted)]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Dense(Node):
+    """A fully connected layer."""
+
+    kernel: np.ndarray  # (channels of the source, channels)
+    bias: np.ndarray
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        return [_NONE]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        kernel = (self.kernel * self.sources[0].units[:, None]).astype(np.float32)
+        return [tf.linalg.matmul(inputs[0].whole(), kernel) + self.bias]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Foreign(Node):
+    """A Keras operation that is not MixNet's, unchanged."""
+
+    step: Any
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        return [_NONE for _ in self.sources]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        return [call(self.step, [pieces.whole() for pieces in inputs])]
+
+
+def _activate(function, tensor):
+    # TensorFlow's swish has a gradient of its own, which a SavedModel would hold.
+    return tensor * tf.sigmoid(tensor) if function is keras.activations.silu else function(tensor)
