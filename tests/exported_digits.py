@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 
-from mixnet_tf import build_model
+from mixnet_tf import build_model, networks
 from mixnet_tf.export import ExportOptions, export_model, gather
 from mixnet_tf.export.images import dataset_images
-from mixnet_tf.networks import layers
 
 SIZE = 32  # pixels
 BLOCKS = [
@@ -29,7 +28,7 @@ def train(digits):
     model = build_model(blocks_args=BLOCKS, classes=10, input_shape=(SIZE, SIZE, 3), name="mixnet-t")
     images, labels = digits[True].images, digits[True].labels
     for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
+        if isinstance(layer, networks.BatchNormalization):
             maps = keras.Model(model.input, layer.input)(images[:128]).numpy()
             layer.moving_mean.assign(maps.mean((0, 1, 2)))
             layer.moving_variance.assign(maps.var((0, 1, 2)))

@@ -10,7 +10,6 @@ import tiny
 
 import mixnet_tf
 from mixnet_tf import BlockArgs, GroupedConv2D, MixConv, MixnetDecoder, build_model
-from mixnet_tf.weights import load_weights
 
 OWN = ["r1_k3_a1_p1_s11_e1_i8_o8", "r2_k3.5_a1.1_p1_s22_e3_i8_o12_se0.5_sw"]
 TINY_OVERRIDES = {"depth_multiplier": 0.13, "depth_divisor": 1}
@@ -157,17 +156,37 @@ CALLS = {
         (lambda g: mixnet_tf.preprocess_input("image.jpg"), _VALUE, "expected numbers"),
         (lambda g: mixnet_tf.preprocess_input(None), _VALUE, "expected numbers"),
     ],
-    "weights.load_weights": [
-        (lambda g: load_weights(g.model, g.text + ".keras"), _VALUE, "is not a readable file of Keras 3"),
-        (lambda g: load_weights(g.model, g.text + ".weights.h5"), _VALUE, "is not a readable file of Keras 3"),
-        (lambda g: load_weights(g.model, "x.h5"), _VALUE, "save it anew with Keras 3"),
-        (lambda g: load_weights(g.model, ["x.keras"]), _VALUE, "weights: expected 'imagenet', or the path"),
+    "ExportOptions": [
+        (lambda g: mixnet_tf.ExportOptions(formats=("fp8",)).check(), _VALUE, "formats: expected some of"),
+        (
+            lambda g: mixnet_tf.ExportOptions(batch_size=-1).check(),
+            _VALUE,
+            "batch_size: expected a whole number from 0",
+        ),
+    ],
+    "export_model": [
+        (
+            lambda g: mixnet_tf.export_model(g.model, g.folder, np.zeros((1, 8, 8, 3))),
+            _VALUE,
+            "needs a fixed square RGB",
+        ),
+        (lambda g: mixnet_tf.export_model(g.whole, g.folder, np.zeros((1, 9, 8, 3))), _VALUE, "takes 32x32 RGB images"),
+    ],
+    "load_weights": [
+        (lambda g: mixnet_tf.load_weights(g.model, g.text + ".keras"), _VALUE, "is not a readable file of Keras 3"),
+        (
+            lambda g: mixnet_tf.load_weights(g.model, g.text + ".weights.h5"),
+            _VALUE,
+            "is not a readable file of Keras 3",
+        ),
+        (lambda g: mixnet_tf.load_weights(g.model, "x.h5"), _VALUE, "save it anew with Keras 3"),
+        (lambda g: mixnet_tf.load_weights(g.model, ["x.keras"]), _VALUE, "weights: expected 'imagenet', or the path"),
     ],
 }
 
 
 def test_every_public_name_has_a_call_that_is_refused():
-    assert set(CALLS) == {*mixnet_tf.__all__, "weights.load_weights"}
+    assert set(CALLS) == set(mixnet_tf.__all__)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +200,7 @@ def given(tmp_path_factory):
     raw = tiny.read_checkpoint(tiny.GOLDEN / "train-s" / "init.ckpt")
     return types.SimpleNamespace(
         model=tiny.build_tiny(),
+        whole=tiny.build_tiny(input_shape=(32, 32, 3), classifier_activation="softmax"),
         folder=str(folder),
         missing=str(folder / "none"),
         other=str(folder / "other.keras"),

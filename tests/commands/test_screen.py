@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ import mixnet_launch
 from mixnet_tf.commands import screen
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.progress import silent
-from mixnet_tf.training import run
+from mixnet_tf.training.interruption import Interruption
 
 
 class _Terminal(io.StringIO):
@@ -102,9 +103,9 @@ def test_silent_progress_shows_nothing(capfd):
 def test_the_librarys_log_is_on_the_screen_and_other_libraries_lines_are_not(capfd):
     file = io.StringIO()
     with screen.shown_log(Screen(file)):
-        run.logging.info("Evaluating 10% of %s")
+        Interruption()._handle(signal.SIGTERM, None)
         logging.info("a line of somebody else's")
-    assert file.getvalue() == "Evaluating 10% of %s\n"
+    assert file.getvalue() == "SIGTERM: saving; a second signal leaves at once.\n"
     logging.info("after the block")
     assert capfd.readouterr() == ("", "")
 

@@ -209,12 +209,12 @@ def test_int8_fails_where_more_than_a_point_is_lost_beyond_chance(name, row, fai
 
 def test_the_table_shows_what_is_lost_and_its_standard_error():
     row = {"format": "int8", "file": "x", "bytes": 10, "failures": [], "warnings": [], "written": True, **lost(360, 8)}
-    result = {"files": [row], "runtime": "R", "large_kernels": "split", "machine": "M"}
-    printed = report.text(result, 360)
+    result = {"files": [row], "runtime": "R", "large_kernels": "split", "num_images": 360, "machine": "M"}
+    printed = report.text(result)
     assert " 2.22 +-0.78 " in printed and "lost: points of top-1 accuracy" in printed
     result["files"] = [{**row, **lost(360, 8, labels=False)}]
     del result["files"][0]["accuracy_drop"]
-    assert "lost: images, in 100, whose top-1 is not Keras'" in report.text(result, 360)
+    assert "lost: images, in 100, whose top-1 is not Keras'" in report.text(result)
 
 
 def test_the_drop_and_its_standard_error_are_those_of_paired_images():

@@ -6,11 +6,11 @@ import pytest
 from cli import process
 from exported_digits import SIZE, export_opened
 
+from mixnet_tf import networks
 from mixnet_tf.classifiers import open_model
 from mixnet_tf.export import ExportOptions, Settings, calibrate, quantize, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.graphs import Graphs
-from mixnet_tf.networks import layers
 
 # No photograph is like this: each channel of each pixel is 0 or 255. It drives the classifier far.
 RUNAWAY = 255.0 * np.random.default_rng(0).integers(0, 2, (SIZE, SIZE, 3))
@@ -191,7 +191,7 @@ def test_the_ranges_of_a_layer_that_is_not_mixnets_need_no_units(trained):
     own = keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.BatchNormalization(), keras.layers.Flatten()])
     activations = Activations(own, np.full((2, SIZE, SIZE, 3), 7.0, np.float32))
     assert activations.units() == {} and activations.scores() == pytest.approx(np.log(7), abs=1e-3)
-    assert not any(isinstance(layer, layers.BatchNormalization) for layer in own.layers)
+    assert not any(isinstance(layer, networks.BatchNormalization) for layer in own.layers)
 
 
 @pytest.mark.soak

@@ -8,14 +8,13 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from mixnet_tf import build_model
+from mixnet_tf import build_model, networks
 from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.kernels import ARITHMETICS, MAX_TAPS, cheapest_tiles, depthwise_conv2d
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
-from mixnet_tf.networks import layers
 
 BLOCKS = [
     "r1_k3_a1_p1_s11_e1_i16_o16",
@@ -227,7 +226,7 @@ def test_a_model_that_cannot_be_exported_is_refused_with_its_reason(kwargs, outp
 
 
 def test_only_the_layers_own_types_are_folded():
-    assert issubclass(layers.BatchNormalization, keras.layers.BatchNormalization)
+    assert issubclass(networks.BatchNormalization, keras.layers.BatchNormalization)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, padding="valid", name="stem_conv")(inputs)
     own = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))

@@ -99,7 +99,7 @@ def _assert_bit_equal(model_dir, expected):
 
 def test_a_run_killed_twice_ends_bit_equal(tmp_path, prepared, unbroken):
     out = _kill_at_random_moments(2, tmp_path, prepared, signal.SIGKILL, random.Random(0))
-    assert "Going on from" in out
+    assert "Resuming from" in out
     _assert_bit_equal(tmp_path, unbroken)
 
 
