@@ -1,6 +1,5 @@
 """Two logical CPUs, so that every test process can also run as two replicas."""
 
-import logging
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -9,6 +8,7 @@ import pathlib
 
 import pytest
 import tensorflow as tf
+from absl import logging
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -57,14 +57,16 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def logged(caplog):
     """A function that gives what the library has logged since it was asked last."""
-    caplog.set_level(logging.INFO, logger="absl")
 
     def text():
         lines = [record.getMessage() for record in caplog.records if record.name == "absl"]
         caplog.clear()
         return "\n".join(lines)
 
-    return text
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.INFO)
+    yield text
+    logging.set_verbosity(verbosity)
 
 
 @pytest.fixture(scope="session")

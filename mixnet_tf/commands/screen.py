@@ -100,23 +100,23 @@ def command_screen() -> Screen:
 
 @contextlib.contextmanager
 def shown_log(screen: Screen) -> Iterator[None]:
-    """Shows what the library logs as lines of the screen while the block runs; other libraries' lines only from errors.
+    """Shows what the library logs as lines of the screen while the block runs; for others absl's verbosity holds.
 
     Args:
         screen: A `Screen`.
     """
-    logger, others = absl_logging.get_absl_logger(), absl_logging.get_absl_handler()
-    ours = _OurLines(screen)
-    before = logger.level, others.level
-    logger.setLevel(logging.INFO)
-    others.setLevel(logging.ERROR)
+    logger, others, ours = absl_logging.get_absl_logger(), absl_logging.get_absl_handler(), _OurLines(screen)
+    verbosity = absl_logging.get_verbosity()
+    others.setLevel(absl_logging.converter.absl_to_standard(verbosity))
+    # Not the logger's own level: TensorFlow sets that back to the verbosity whenever it saves a model.
+    absl_logging.set_verbosity(max(verbosity, absl_logging.INFO))
     logger.addHandler(ours)
     try:
         yield
     finally:
         logger.removeHandler(ours)
-        logger.setLevel(before[0])
-        others.setLevel(before[1])
+        absl_logging.set_verbosity(verbosity)
+        others.setLevel(logging.NOTSET)
 
 
 class _OurLines(logging.Handler):
