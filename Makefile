@@ -29,6 +29,10 @@ test-fast: $(INSTALLED)
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
 
+# The long checks of one room: soak-training, soak-export, ...
+soak-%: $(INSTALLED)
+	$(BIN)/python -m pytest -m soak tests/$*
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

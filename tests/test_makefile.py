@@ -54,7 +54,9 @@ def asked(monkeypatch):
     return set(arguments["install_requires"] + arguments["extras_require"]["test"])
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "soak", "lint", "bench", "verify-weights", "clean"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "soak", "soak-training", "lint", "bench", "verify-weights", "clean"]
+)
 def test_every_target_is_there(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

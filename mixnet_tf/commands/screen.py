@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from absl import logging as absl_logging
+from absl.logging import converter
 from tqdm import tqdm
 
 from mixnet_tf.progress import Phase
@@ -107,7 +108,7 @@ def shown_log(screen: Screen) -> Iterator[None]:
     """
     logger, others, ours = absl_logging.get_absl_logger(), absl_logging.get_absl_handler(), _OurLines(screen)
     verbosity = absl_logging.get_verbosity()
-    others.setLevel(absl_logging.converter.absl_to_standard(verbosity))
+    others.setLevel(converter.absl_to_standard(verbosity))
     # Not the logger's own level: TensorFlow sets that back to the verbosity whenever it saves a model.
     absl_logging.set_verbosity(max(verbosity, absl_logging.INFO))
     logger.addHandler(ours)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from mixnet_tf.data.splits import LABEL_ERROR, Split, count_records
+from mixnet_tf.data.splits import LABEL_ERROR, Split
+from mixnet_tf.data.tfrecords import count_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.progress import Progress, silent
 

@@ -5,7 +5,7 @@ import io
 import os
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
@@ -14,13 +14,13 @@ import tensorflow_datasets as tfds
 
 from mixnet_tf import imagenet
 from mixnet_tf.data import digits  # noqa: F401 (registers the builder with tfds)
+from mixnet_tf.data.tfrecords import count_records, missing_shards, numbered_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
 _EVAL_SPLITS = ("validation", "test", "val", "eval")
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
-_SHARD = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)")
 # What an example whose label is no class fails with, inside an error of TensorFlow.
 LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
 
@@ -222,7 +222,7 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
     files = sorted(tf.io.gfile.glob(os.path.join(data_dir, f"{name}-*")))
     if not files:
         raise MissingSplitError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
-    missing = _missing_shards(files)
+    missing = missing_shards(files)
     if missing and not allow_missing_shards:
         shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
         raise InputError(
@@ -241,31 +241,12 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
         own = tf.data.Dataset.from_tensor_slices(files[shard::num_shards] if whole_files else files)
         if shuffle_seed is not None:
             own = own.shuffle(len(files), seed=shuffle_seed, reshuffle_each_iteration=False)
-        records = own.interleave(_records, cycle_length=_PARALLEL_FILES, num_parallel_calls=tf.data.AUTOTUNE)
+        records = own.interleave(numbered_records, cycle_length=_PARALLEL_FILES, num_parallel_calls=tf.data.AUTOTUNE)
         if not whole_files:
             records = records.shard(num_shards, shard)
         return records.map(_parse_imagenet)
 
     return Split("tfrecord", name, num_images, None, imagenet.CLASSES, read, tuple(files), missing)
-
-
-def _missing_shards(files):
-    """Names of the files that are not there, where names end in -NUMBER-of-COUNT."""
-    found = [match.groups() for file in files if (match := _SHARD.fullmatch(os.path.basename(file)))]
-    there = {(stem, int(number), count) for stem, number, count in found}
-    return tuple(
-        f"{stem}-{number:0{len(count)}d}-of-{count}"
-        for stem, count in sorted({(stem, count) for stem, _, count in found})
-        for number in range(int(count))
-        if (stem, number, count) not in there
-    )
-
-
-def _records(file):
-    def with_id(index, record):
-        return record, tf.strings.join([file, "__", tf.strings.as_string(index)])
-
-    return tf.data.TFRecordDataset(file).enumerate().map(with_id)
 
 
 def _parse_imagenet(record, record_id):
@@ -275,27 +256,3 @@ def _parse_imagenet(record, record_id):
     }
     parsed = tf.io.parse_single_example(record, features)
     return _example(parsed["image/encoded"], parsed["image/class/label"], record_id, imagenet.CLASSES, first_label=1)
-
-
-def count_records(files: Iterable[str]) -> int:
-    """The number of records of TFRecord files.
-
-    Raises:
-        ValueError: If a record is damaged or a file cut short, naming the file and the place.
-    """
-    return sum(map(_count_records, files))
-
-
-def _count_records(file):
-    records = tf.data.TFRecordDataset(file)
-    try:
-        return int(records.reduce(0, lambda count, _: count + 1))
-    except tf.errors.DataLossError as error:
-        readable = 0
-        with contextlib.suppress(tf.errors.DataLossError):
-            for _ in records:
-                readable += 1
-        raise InputError(
-            f"{file}: record {readable}, counted from 0, cannot be read: the file is damaged or cut short. "
-            f"Write it, or fetch it, again."
-        ) from error

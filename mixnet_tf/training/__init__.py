@@ -6,7 +6,8 @@ In: a network's name, a dataset, a `Recipe`. Out: in the run's folder, checkpoin
 from mixnet_tf.training.distribution import STRATEGIES, is_chief, make_strategy
 from mixnet_tf.training.interruption import RESTART_ME
 from mixnet_tf.training.metrics import METRICS, read_metrics
-from mixnet_tf.training.run import Settings, train
+from mixnet_tf.training.preparation import Settings
+from mixnet_tf.training.run import train
 from mixnet_tf.training.trainer import Trainer
 
 __all__ = [

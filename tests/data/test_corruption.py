@@ -11,7 +11,7 @@ from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.data.splits import Split, load_split
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.recipe import Recipe
-from mixnet_tf.training.run import Settings, train
+from mixnet_tf.training import Settings, train
 
 
 def _break_record(source, path, place, damage):

@@ -18,10 +18,9 @@ from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import save_model
-from mixnet_tf.training import checkpointing
+from mixnet_tf.training import Settings, checkpointing, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.training.recalibration import recalibrate
-from mixnet_tf.training.run import Settings, train
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)

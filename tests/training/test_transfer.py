@@ -13,9 +13,8 @@ from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.training import Trainer
+from mixnet_tf.training import Settings, Trainer, train
 from mixnet_tf.training.optim import build_optimizer
-from mixnet_tf.training.run import Settings, train
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _RECIPE = RECIPES["finetune"]._replace(train_epochs=1.0, image_size=16, crop=False, flip=False, warmup_epochs=0.0)

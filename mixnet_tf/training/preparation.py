@@ -1,0 +1,211 @@
+"""A training run made ready: everything checked, the data open, the model built or restored."""
+
+import contextlib
+import os
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from mixnet_tf.data import Split, load_split
+from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.files import StrPath
+from mixnet_tf.networks import stages_and_params, unroll
+from mixnet_tf.progress import Progress, silent
+from mixnet_tf.recipe import Recipe, validate
+from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig
+from mixnet_tf.training.checkpointing import Checkpointer
+from mixnet_tf.training.distribution import is_chief, make_strategy
+from mixnet_tf.training.trainer import Trainer
+from mixnet_tf.weights import Arrays, assign, read_weights
+
+
+class Settings(NamedTuple):
+    """How a run is carried out, and on which data.
+
+    The recipe decides the computation but for three things. `strategy`, `jit_compile` and `deterministic` change
+    rounding. The number of replicas decides which dropout masks are drawn and, unless the recipe has
+    `sync_batch_norm`, how many images batch normalization takes its moments over: `train_batch_size` over replicas.
+    The number of hosts decides the order of the images.
+
+    Attributes:
+        model_dir: The run's folder.
+        data_dir: Where the data is or, for tensorflow_datasets, is prepared.
+        train_split: Split to train on; None: "train".
+        eval_split: Split to evaluate on; None: the first of "validation", "test", "val", "eval".
+        num_train_images: tfrecord: images to train on; None: ImageNet's, or counted.
+        num_eval_images: tfrecord: images to evaluate on; None: ImageNet's, or counted.
+        allow_missing_shards: tfrecord: whether files named `*-of-N` may be fewer than N.
+        eval_batch_size: Images per evaluation step over all replicas.
+        strategy: One of `STRATEGIES`.
+        tpu: Name or address of a TPU; None: none, unless `strategy` asks for this machine's.
+        steps_per_loop: Steps between checks for signals and metrics.
+        checkpoint_steps: Steps between checkpoints; None: once per epoch, but after 100 to 2,500 steps.
+        use_cache: Whether to keep the encoded images in memory.
+        jit_compile: Whether XLA compiles the step.
+        deterministic: Whether equal runs give bit-equal results, at some cost of speed.
+        allow_config_change: Whether to resume in a folder of another configuration.
+    """
+
+    model_dir: str
+    data_dir: str
+    train_split: str | None = None
+    eval_split: str | None = None
+    num_train_images: int | None = None
+    num_eval_images: int | None = None
+    allow_missing_shards: bool = False
+    eval_batch_size: int = 64
+    strategy: str = "auto"
+    tpu: str | None = None
+    steps_per_loop: int = 10
+    checkpoint_steps: int | None = None
+    use_cache: bool = False
+    jit_compile: bool = False
+    deterministic: bool = False
+    allow_config_change: bool = False
+
+
+class Run(NamedTuple):
+    """A run that is ready to train, at the step where it starts or resumes."""
+
+    config: RunConfig
+    settings: Settings
+    train_split: Split
+    eval_split: Split
+    trainer: Trainer
+    checkpointer: Checkpointer
+    evaluate: Callable
+    total_steps: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run's files."""
+        return is_chief(self.trainer.strategy)
+
+
+def prepare(
+    model_name: str,
+    dataset: str,
+    recipe: Recipe,
+    settings: Settings,
+    weights: StrPath | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """Checks all that can be checked, opens the data, and builds or restores what is trained.
+
+    The arguments and errors are those of `mixnet_tf.training.train`. Writes nothing but config.json.
+
+    Returns:
+        A `Run`.
+    """
+    validate(recipe)
+    network = stages_and_params(model_name, override_params=recipe.model_overrides)
+    if recipe.freeze != "none" and weights is None:
+        raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
+    strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
+    # A run that resumes does not need the weights that it started from.
+    starts = tf.train.latest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
+    # Before the scope: in it a variable that one host makes and another does not would leave both waiting.
+    first_weights = read_weights(weights, unroll(*network)) if weights is not None and starts else None
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    logging.info(f"Training {model_name} on {dataset} in {settings.model_dir}.")
+    with progress(f"Opening dataset {dataset}", draws_itself=True):
+        train_split, eval_split = _load_splits(dataset, settings)
+    config = RunConfig(
+        model_name,
+        train_split.num_classes,
+        dataset,
+        train_split.num_examples,
+        recipe,
+        train_split.label_names,
+        None if weights is None else os.fspath(weights),
+        train_split=train_split.name,
+        eval_split=eval_split.name,
+        train_shards=len(train_split.files),
+        missing_shards=train_split.missing_shards + eval_split.missing_shards,
+    )
+    _check_config(config, settings)
+
+    total_steps = recipe.train_steps(train_split.num_examples)
+    trainer = _build_trainer(config, strategy, total_steps, settings.jit_compile, first_weights)
+    evaluate = build_evaluator(
+        trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
+    )
+    if is_chief(strategy):
+        config.write(settings.model_dir)
+    checkpointer = Checkpointer(trainer, settings.model_dir)
+    restored = checkpointer.restore()
+    if restored is not None:
+        logging.info(f"Resuming from {restored}.")
+    return Run(config, settings, train_split, eval_split, trainer, checkpointer, evaluate, total_steps)
+
+
+def _load_splits(dataset, settings):
+    """The splits to train on and to evaluate on, which have the same classes."""
+    incomplete = settings.allow_missing_shards
+    train = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete)
+    evaluation = load_split(
+        dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete
+    )
+    if evaluation.num_classes != train.num_classes:
+        raise InputError(
+            f"Split {evaluation.name!r} has {evaluation.num_classes} classes, {train.name!r} has {train.num_classes}."
+        )
+    return train, evaluation
+
+
+def _build_trainer(config, strategy, total_steps, jit_compile, first_weights):
+    recipe = config.recipe
+    random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
+    with strategy.scope(), _dtype_policy(recipe.precision):
+        model = config.build_model(classifier_activation=None)
+        if first_weights is not None:
+            _start_from(first_weights, config, model)
+        steps_per_epoch = recipe.steps_per_epoch(config.num_train_images)
+        return Trainer(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile)
+
+
+def _start_from(read: Arrays, config, model):
+    """Assigns all that fits the run's model, and says what that was."""
+    there, here = read.classes, config.num_label_classes
+    assign(model, read, skip_head=there != here)
+    if there == here:
+        logging.info(f"Loaded all weights of {config.weights}, the classifier of {here} classes included.")
+    else:
+        theirs = "it has none" if there is None else f"there it is of {there} classes"
+        logging.info(
+            f"Loaded all weights of {config.weights} but the classifier, head_dense ({theirs}): "
+            f"the new one, of {here} classes, starts from random weights."
+        )
+
+
+def _check_config(config, settings):
+    path = os.path.join(settings.model_dir, CONFIG)
+    if settings.allow_config_change or not tf.io.gfile.exists(settings.model_dir):
+        return
+    try:
+        there = RunConfig.read(settings.model_dir)
+    except FileNotFoundError:
+        return
+    differences = there.differences(config)
+    if differences:
+        listing = "\n".join(f"  {line}" for line in differences)
+        raise InputError(
+            f"{path} is of another configuration; name another model_dir, or resume with --allow_config_change.\n"
+            f"{listing}"
+        )
+
+
+@contextlib.contextmanager
+def _dtype_policy(precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
