@@ -90,12 +90,12 @@ def _contenders(files, image_size):
     split, recipe = _split(files), Recipe(image_size=image_size)
     count = len(files)
     shapes = [tf.io.extract_jpeg_shape(file) for file in files]
-    centres = [center_window(shape, image_size) for shape in shapes]
+    centers = [center_window(shape, image_size) for shape in shapes]
     taken = [(example["image"], seed) for example, seed in train_examples(split, recipe).take(count)]
     order = [file.numpy() for file, _ in taken]
     at_random = [random_window(tf.io.extract_jpeg_shape(file), image_size, seed) for file, seed in taken]
     return {
-        "eval": (_bare(files, centres), eval_batches(split, image_size, _BATCH_SIZE)),
+        "eval": (_bare(files, centers), eval_batches(split, image_size, _BATCH_SIZE)),
         "train": (
             _bare(order, at_random),
             train_batches(split, recipe, _BATCH_SIZE).take(count // _BATCH_SIZE),

@@ -66,7 +66,7 @@ def build_model(
         classes: Number of classes; None for `num_classes` of the parameters, 1000.
         classifier_activation: Keras activation after the classifier; None for logits. Always
             computed in float32.
-        include_preprocessing: Whether the input is RGB in [0, 255], normalised by the model itself.
+        include_preprocessing: Whether the input is RGB in [0, 255], normalized by the model itself.
             If not, the input is what `preprocess_input` returns.
         name: Name of the Keras model; None for the model's.
 
@@ -177,14 +177,7 @@ def MixNetM(
     include_preprocessing: bool = True,
     name: str | None = None,
 ) -> keras.Model:
-    """MixNet-M as a Keras model; see `build_model` for the arguments.
-
-    Example:
-        >>> import mixnet_tf
-        >>> model = mixnet_tf.MixNetM(include_top=False, pooling="avg")
-        >>> model.output_shape
-        (None, 1536)
-    """
+    """MixNet-M as a Keras model; see `build_model` for the arguments, and `MixNetS` for an example."""
     return build_model("mixnet-m", **locals())
 
 
@@ -201,12 +194,5 @@ def MixNetL(
     include_preprocessing: bool = True,
     name: str | None = None,
 ) -> keras.Model:
-    """MixNet-L as a Keras model; see `build_model` for the arguments.
-
-    Example:
-        >>> import mixnet_tf
-        >>> model = mixnet_tf.MixNetL(include_top=False, pooling="avg")
-        >>> model.output_shape
-        (None, 1536)
-    """
+    """MixNet-L as a Keras model; see `build_model` for the arguments, and `MixNetS` for an example."""
     return build_model("mixnet-l", **locals())

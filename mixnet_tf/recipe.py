@@ -28,7 +28,7 @@ class Recipe(NamedTuple):
         weight_decay: Factor of the L2 term of the loss.
         label_smoothing: Fraction of the target that is spread evenly over all classes.
         moving_average_decay: Decay of the EMA of weights and statistics; 0: there is none.
-        crop: Whether to crop: a random area in training, the centre in evaluation. If not, the image is resized.
+        crop: Whether to crop: a random area in training, the center in evaluation. If not, the image is resized.
         flip: Whether to flip half of the training images left to right.
         shift: Largest random shift of a training image along each axis, a fraction of `image_size`; 0: none.
         zoom: Largest random change of a training image's size: 0.1 scales by 0.9 to 1.1; 0: none.
@@ -137,7 +137,7 @@ FIELDS = {
         "a number from 0 to below 1",
     ),
     "crop": (
-        "Whether to crop: a random area in training, the centre in evaluation. If not, the whole image is resized.",
+        "Whether to crop: a random area in training, the center in evaluation. If not, the whole image is resized.",
         lambda v: isinstance(v, bool),
         "true or false",
     ),

@@ -16,7 +16,7 @@ tf.config.set_logical_device_configuration(
 
 
 # Files that share a session's fixtures, and so have to be in one process where several run.
-_TOGETHER = {"test_clients": "test_export", "test_export_command": "test_export"}
+_TOGETHER = {"test_clients": "test_export", "test_export_command": "test_export", "test_watching": "test_run"}
 # Files that train, export or start processes, the longest first: no process is left with a long one at the end.
 _SLOW = (
     "test_readme",
@@ -26,6 +26,7 @@ _SLOW = (
     "test_export_command",
     "test_clients",
     "test_run",
+    "test_watching",
     "test_cli",
     "test_transfer",
     "test_pretrained",
@@ -102,6 +103,16 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def unbroken(tmp_path_factory, data_dir):
+    """The folder of a run of the network "tiny" that nothing interrupted; the module that asks has `tiny_network`."""
+    from short_run import train_tiny
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert train_tiny(folder, data_dir) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
 def imagenet_shards(tmp_path_factory, photographs):
     """A folder of ImageNet-named TFRecord shards: 2 x 6 train and 5 validation records, labels from 1."""
     folder = tmp_path_factory.mktemp("imagenet")
@@ -147,7 +158,7 @@ def weights_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def mirrored(weights_cache, tmp_path, monkeypatch):
     """A folder that stands for the published weights, and a list of what was asked of it."""
-    from mirror import serving  # not at the top: it imports TensorFlow's users before the two CPUs are set
+    from weights_server import serving  # not at the top: it imports TensorFlow's users before the two CPUs are set
 
     folder = tmp_path / "mirrored"
     folder.mkdir()
@@ -159,7 +170,7 @@ def mirrored(weights_cache, tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def released_archive(tmp_path_factory):
     """mixnet-s.tar.gz as published, with values of our own."""
-    from mirror import write_released_archive
+    from weights_server import write_released_archive
 
     return write_released_archive(tmp_path_factory.mktemp("archive"))
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from cli import ROOT, run
+from scripts import ROOT, run
 
 import mixnet_tf.data
 import mixnet_tf.evaluation

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from cli import ROOT, process, run
+from scripts import ROOT, process, run
 
 import mixnet_tf
 

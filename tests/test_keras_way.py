@@ -14,7 +14,7 @@ _SIZE = 24
 
 
 @pytest.fixture(scope="module")
-def two_colours():
+def two_colors():
     """Reddish and bluish noise, and which it is."""
     x, y = tiny.images(48, _SIZE, _SIZE, 3), np.arange(48, dtype="int32") % 2
     x[y == 0, ..., 0] *= 0.2
@@ -36,8 +36,8 @@ def _compile(model, from_logits, optimizer=None):
     )
 
 
-def test_fit_with_a_stock_optimizer_learns(two_colours):
-    x, y = two_colours
+def test_fit_with_a_stock_optimizer_learns(two_colors):
+    x, y = two_colors
     model = _model(classes=2)
     _compile(model, from_logits=False)
     losses = model.fit(x, y, batch_size=16, epochs=8, verbose=0).history["loss"]
@@ -47,8 +47,8 @@ def test_fit_with_a_stock_optimizer_learns(two_colours):
     assert probabilities.dtype == "float32" and probabilities.shape == (48, 2)
 
 
-def test_what_is_not_trainable_stays_as_it_is_in_fit(two_colours):
-    x, y = two_colours
+def test_what_is_not_trainable_stays_as_it_is_in_fit(two_colors):
+    x, y = two_colors
     model = _model(classes=2)
     tiny.randomise(model)
     model.trainable = False
@@ -66,8 +66,8 @@ def test_what_is_not_trainable_stays_as_it_is_in_fit(two_colours):
             assert (weight.numpy() == value).all() == (layer is not head), weight.path
 
 
-def test_the_transfer_code_of_keras_guide_works(two_colours, tmp_path):
-    x, y = two_colours
+def test_the_transfer_code_of_keras_guide_works(two_colors, tmp_path):
+    x, y = two_colors
     base = _model(include_top=False)
     base.trainable = False
     before = tiny.values(base)
@@ -97,8 +97,8 @@ def test_the_transfer_code_of_keras_guide_works(two_colours, tmp_path):
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
-def test_an_exported_saved_model_answers_as_the_model_does(two_colours, tmp_path):
-    x, _ = two_colours
+def test_an_exported_saved_model_answers_as_the_model_does(two_colors, tmp_path):
+    x, _ = two_colors
     model = _model(classes=2)
     tiny.randomise(model)
     model.export(tmp_path / "saved", verbose=False)

@@ -8,7 +8,7 @@ import sys
 import types
 
 import pytest
-from cli import ROOT
+from scripts import ROOT
 
 _PYTEST = "python -m pytest --numprocesses=2 --dist=loadgroup"
 # `python -m venv .venv` makes a pip and a python that log their calls; the python runs `-c` in earnest.

@@ -101,7 +101,7 @@ def test_groups_of_equal_shape_start_from_different_values():
         assert not any(first.shape == other.shape and (first == other).all() for other in kernels[i + 1 :])
 
 
-def test_the_model_normalises_its_input_once():
+def test_the_model_normalizes_its_input_once():
     with_stage, without = (tiny.build_tiny(include_preprocessing=flag) for flag in (True, False))
     tiny.randomise(with_stage)
     without.set_weights(with_stage.get_weights())

@@ -7,7 +7,7 @@ import re
 import shlex
 
 import pytest
-from cli import ROOT, run
+from scripts import ROOT, run
 from tiny import released
 
 import mixnet_tf

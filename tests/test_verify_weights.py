@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tiny
 from absl import flags
-from mirror import know, places, serving
+from weights_server import know, places, serving
 
 import mixnet_tf
 from mixnet_tf.weights import pretrained, read_weights

@@ -10,7 +10,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from cli import run
+from scripts import run
 from tiny import GOLDEN
 
 import mixnet_tf

@@ -23,7 +23,7 @@ def define_flags() -> None:
     flags.DEFINE_string("split", None, "Split; by default validation or test.")
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: its images, if not ImageNet's.")
     flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
-    flags.DEFINE_bool("crop", None, "Take the centre crop; by default as the run, or the dataset's recipe.")
+    flags.DEFINE_bool("crop", None, "Take the center crop; by default as the run, or the dataset's recipe.")
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
     flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
     flags.DEFINE_list("image", None, "Classify these image files instead of a dataset.")

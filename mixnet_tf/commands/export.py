@@ -17,7 +17,7 @@ def define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Images to verify and calibrate with, as in train.py; by default the run's.")
     flags.DEFINE_string("data_dir", "data", "Where the dataset is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string("images", None, "In place of a dataset: a folder of images, whose classes are not known.")
-    flags.DEFINE_bool("crop", None, "Take the centre crop of encoded images; by default as the run, or the dataset's.")
+    flags.DEFINE_bool("crop", None, "Take the center crop of encoded images; by default as the run, or the dataset's.")
     flags.DEFINE_integer("num_images", 1000, "Images to verify with, at most.", lower_bound=1)
     flags.DEFINE_integer("calibration_images", 300, "Images to calibrate int8 with, at most.", lower_bound=1)
     flags.DEFINE_string("labels", None, "Class names: a line each, or JSON keyed by number; by default the dataset's.")
@@ -27,7 +27,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("large_kernels", "split", LARGE_KERNELS, "Depthwise kernels over 25 taps: as sums of small ones.")
     flags.DEFINE_integer("int8_float_parts", 0, "int8: parts kept float, those that lose most by int8.", lower_bound=0)
     flags.DEFINE_string("author", None, "Author of the model, for the files' metadata.")
-    flags.DEFINE_string("license", None, "Licence of the model, for the files' metadata.")
+    flags.DEFINE_string("license", None, "License of the model, for the files' metadata.")
     flags.DEFINE_bool("allow_accuracy_drop", False, "Write files that fail their gate, too.")
     flags.DEFINE_integer("latency_runs", 20, "Invocations of each model to time; 0 for none.", lower_bound=0)
 

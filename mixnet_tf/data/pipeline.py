@@ -109,7 +109,7 @@ def eval_batches(
         split: A `data.Split`.
         image_size: Pixels.
         batch_size: Images in a batch; the last batches are padded.
-        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
         shard: Which of the `num_shards` shards of the split, one for each host.
         num_shards: Number of shards; each gives the same number of batches.
         multiple: What that number is a multiple of: the replicas that a host feeds.
@@ -147,7 +147,7 @@ def measuring_batches(
         split: A `data.Split`.
         image_size: Pixels.
         batch_size: Images in a batch.
-        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
         shard: Which of the `num_shards` shards of the split, one for each host.
         num_shards: Number of shards.
 

@@ -13,12 +13,12 @@ _MAX_ATTEMPTS = 10
 
 
 def preprocess_for_eval(image_bytes: tf.Tensor, image_size: int, crop: bool = True) -> tf.Tensor:
-    """The centre of an image, resized.
+    """The center of an image, resized.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
         image_size: Pixels.
-        crop: Whether to take the centre square of image_size / (image_size + 32) of the shorter
+        crop: Whether to take the center square of image_size / (image_size + 32) of the shorter
             side, as the reference does. If not, the whole image is resized.
 
     Returns:
@@ -76,7 +76,7 @@ def preprocess_for_train(
 
 
 def affine(image: tf.Tensor, down: Any = 0.0, right: Any = 0.0, scale: Any = 1.0, rotation: Any = 0.0) -> tf.Tensor:
-    """An image rotated and scaled about its centre, then shifted; between pixels bilinear, outside black.
+    """An image rotated and scaled about its center, then shifted; between pixels bilinear, outside black.
 
     Args:
         image: float32 (height, width, channels).
@@ -119,7 +119,7 @@ def _decode_and_resize(image_bytes, window, image_size):
         return image[y : y + height, x : x + width]
 
     image = tf.cond(tf.io.is_jpeg(image_bytes), from_jpeg, from_other)
-    # The op behind tf.compat.v1.image.resize: no half-pixel centres, no antialias; the function around it
+    # The op behind tf.compat.v1.image.resize: no half-pixel centers, no antialias; the function around it
     # would return a uint8 image of the right size untouched. The op takes uint8 too and gives the same
     # values, but only its float32 code is vectorised: the cast is the cheaper way.
     resized = tf.raw_ops.ResizeBilinear(images=tf.cast(image, tf.float32)[tf.newaxis], size=(image_size, image_size))
@@ -131,7 +131,7 @@ def _whole_window(shape):
 
 
 def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
-    """The centre square that the reference crops to evaluate.
+    """The center square that the reference crops to evaluate.
 
     Args:
         shape: int32 (height, width, ...) of the image, pixels.
@@ -151,7 +151,7 @@ def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def random_window(shape: tf.Tensor, image_size: int, seed: Any) -> tf.Tensor:
-    """A window of random area and aspect ratio, or the centre square where no attempt succeeds.
+    """A window of random area and aspect ratio, or the center square where no attempt succeeds.
 
     Args:
         shape: int32 (height, width, 3) of the image, pixels.

@@ -27,7 +27,7 @@ def build_evaluator(
     Args:
         model: A Keras model from images of a fixed size to logits or probabilities.
         split: A `data.Split`.
-        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
         batch_size: Images per step over all replicas.
         strategy: A `tf.distribute.Strategy`; None for the current one.
         jit_compile: Whether XLA compiles the step of each replica.
@@ -95,7 +95,7 @@ def classify(model: keras.Model, path: StrPath, crop: bool = True, top: int = 5)
     Args:
         model: A Keras model from one image size to probabilities.
         path: A JPEG, PNG, GIF or BMP file.
-        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
         top: How many classes.
 
     Returns:

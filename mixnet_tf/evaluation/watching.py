@@ -37,7 +37,7 @@ def watch(
         seconds: Poll interval.
         timeout: Seconds without a new checkpoint after which to give up; None: never.
         report: Called with the dict of each evaluation: "step" and what `build_evaluator` measures; None: nothing.
-        crop: Whether to take the centre crop; None: as the run's recipe says.
+        crop: Whether to take the center crop; None: as the run's recipe says.
 
     Returns:
         The dict of the last evaluation.

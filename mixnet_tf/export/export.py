@@ -140,9 +140,9 @@ def _convert(target, graphs, format_name, stem, label_names, options, progress) 
     content = with_metadata(
         content,
         name=target.name,
-        description=f"{target.name}, an image classifier: {size}x{size} pixels, {format_name}. It normalises its "
+        description=f"{target.name}, an image classifier: {size}x{size} pixels, {format_name}. It normalizes its "
         "images itself.",
-        licence=options.license,
+        license=options.license,
         author=options.author,
         input_name=INPUT_NAME,
         output_name=options.output,

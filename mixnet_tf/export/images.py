@@ -50,7 +50,7 @@ def dataset_images(
         dataset: As `mixnet_tf.data.load_split` takes it.
         data_dir: Likewise.
         image_size: Pixels.
-        crop: Whether to take the centre crop, as `preprocess_for_eval`.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
         count: Images at most; None for all.
         train: Whether to take the split to train on, the one to calibrate with.
 

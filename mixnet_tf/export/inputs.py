@@ -27,7 +27,7 @@ class Settings(NamedTuple):
         num_images: Images to verify with, at most.
         calibration_images: Images to calibrate int8 with, at most.
         labels: File of class names; None: the run's, or the dataset's.
-        crop: Whether to take the centre crop; None: as the run, or the dataset's recipe.
+        crop: Whether to take the center crop; None: as the run, or the dataset's recipe.
     """
 
     output_dir: str

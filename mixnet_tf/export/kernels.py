@@ -65,10 +65,10 @@ def _depthwise(inputs, kernel, stride, rates):
 
 @functools.cache
 def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple:
-    """The cheapest exact cover of a square kernel by tiles that SAME padding centres where they belong.
+    """The cheapest exact cover of a square kernel by tiles that SAME padding centers where they belong.
 
-    A tile is a comb of rows times a comb of columns: offsets from the kernel's centre with one distance between
-    neighbours and symmetric about the centre, such as (-3, -1, 1, 3), so that a dilated convolution computes it.
+    A tile is a comb of rows times a comb of columns: offsets from the kernel's center with one distance between
+    neighbours and symmetric about the center, such as (-3, -1, 1, 3), so that a dilated convolution computes it.
 
     Args:
         size: Rows and columns of the kernel, odd.
@@ -101,7 +101,7 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
 
 
 def _comb(magnitudes):
-    """The offsets of these distances from the centre if they are evenly spaced, else None."""
+    """The offsets of these distances from the center if they are evenly spaced, else None."""
     offsets = tuple(sorted({sign * m for m in magnitudes for sign in (-1, 1)}))
     steps = {b - a for a, b in zip(offsets, offsets[1:], strict=False)}
     return offsets if len(steps) <= 1 else None

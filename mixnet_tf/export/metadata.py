@@ -22,7 +22,7 @@ def with_metadata(
     *,
     name: str,
     description: str,
-    licence: str | None,
+    license: str | None,
     author: str | None,
     input_name: str,
     output_name: str,
@@ -30,14 +30,14 @@ def with_metadata(
 ) -> bytes:
     """A TFLite image classifier with its metadata.
 
-    The model normalises its images itself, so the metadata says mean 0, standard deviation 1: MediaPipe wants to be
+    The model normalizes its images itself, so the metadata says mean 0, standard deviation 1: MediaPipe wants to be
     told. The labels are appended to the file as a zip, where its readers look for them.
 
     Args:
         content: The model's bytes.
         name: Of the model.
         description: Of the model, a sentence or two.
-        licence: Of the model; None: nothing is said.
+        license: Of the model; None: nothing is said.
         author: Of the model; None: nothing is said.
         input_name: Of the image tensor, RGB in [0, 255].
         output_name: Of the scores; those named "probabilities" are said to lie between 0 and 1.
@@ -49,7 +49,7 @@ def with_metadata(
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     schema = flatbuffer_utils.schema_fb
     buffer = schema.BufferT()
-    buffer.data = list(_metadata(name, description, licence, author, input_name, output_name, labels))
+    buffer.data = list(_metadata(name, description, license, author, input_name, output_name, labels))
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = b"TFLITE_METADATA", len(model.buffers) - 1
@@ -62,7 +62,7 @@ def with_metadata(
     return written.getvalue()
 
 
-def _metadata(name, description, licence, author, input_name, output_name, labels):
+def _metadata(name, description, license, author, input_name, output_name, labels):
     builder = flatbuffers.Builder(1024)
     image = _table(
         builder,
@@ -102,7 +102,7 @@ def _metadata(name, description, licence, author, input_name, output_name, label
         description=(1, builder.CreateString(description)),
         subgraph_metadata=(3, _vector(builder, [graph])),
         author=(4, None if author is None else builder.CreateString(author)),
-        license=(5, None if licence is None else builder.CreateString(licence)),
+        license=(5, None if license is None else builder.CreateString(license)),
         min_parser_version=(7, builder.CreateString("1.0.0")),
     )
     builder.Finish(root, b"M001")

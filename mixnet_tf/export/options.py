@@ -21,7 +21,7 @@ class ExportOptions(NamedTuple):
         output: "probabilities" or "logits".
         crop: Whether the SavedModel's `image_bytes` are cropped as in `preprocess_for_eval`.
         author: Author of the model, for the metadata; None: not named.
-        license: Licence of the model, for the metadata; None: not named.
+        license: License of the model, for the metadata; None: not named.
         allow_accuracy_drop: Whether a file that fails its gate is written all the same.
         latency_runs: Invocations of each model to time; 0: no latency is measured.
     """

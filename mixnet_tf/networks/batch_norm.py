@@ -10,7 +10,7 @@ import tensorflow as tf
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalization, trained through TensorFlow's fused op.
 
-    Each replica normalises with its own batch or, with `synchronized`, with those of all. The moving
+    Each replica normalizes with its own batch or, with `synchronized`, with those of all. The moving
     variance follows the unbiased one, N / (N - 1), as the reference's does, and over replicas the
     moving statistics take the mean of all.
 

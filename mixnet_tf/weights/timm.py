@@ -131,7 +131,7 @@ def _check_architecture(path, metadata):
     if named is not None and not re.fullmatch(r"tf_mixnet_[sml](\..*)?", named):
         raise InputError(
             f"{path} is timm's {named}; only tf_mixnet_s, tf_mixnet_m and tf_mixnet_l hold the official weights. "
-            "timm's other mixnets pad symmetrically and normalise with epsilon 1e-5, so they would answer wrongly here."
+            "timm's other mixnets pad symmetrically and normalize with epsilon 1e-5, so they would answer wrongly here."
         )
 
 

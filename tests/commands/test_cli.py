@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from cli import process, run
+from scripts import process, run
 
 from mixnet_tf.classifiers import load_keras_file
 

@@ -7,7 +7,7 @@ import pytest
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from cli import ROOT, process, run
+from scripts import ROOT, process, run
 
 from mixnet_tf.data import load_split
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from cli import process, run
 from exported_digits import SIZE, export_opened
+from scripts import process, run
 
 from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import MissingSplitError, load_split

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from absl import logging
-from cli import ROOT, process
+from scripts import ROOT, process
 
 import mixnet_launch
 from mixnet_tf.commands import screen

@@ -26,7 +26,7 @@ def test_eval_preprocessing_is_the_references(photographs, name):
     np.testing.assert_allclose(ours, golden, atol=1e-4)  # JPEG decoding is exact; the resize rounds
 
 
-def test_resize_is_bilinear_without_half_pixel_centres():
+def test_resize_is_bilinear_without_half_pixel_centers():
     ramp = np.repeat(np.arange(16).reshape(4, 4, 1), 3, axis=2)
     resized = preprocess_for_eval(_png(ramp), 2, crop=False)
     assert resized[..., 0].numpy().ravel().tolist() == [0, 2, 8, 10]
@@ -53,7 +53,7 @@ def test_values_between_pixels_are_not_rounded():
 
 @pytest.mark.parametrize("size", [12, 48, 224, 299])
 @pytest.mark.parametrize("height, width", [(500, 375), (375, 500), (33, 40), (427, 640)])
-def test_centre_crop_is_computed_in_float32(height, width, size):
+def test_center_crop_is_computed_in_float32(height, width, size):
     side = int(np.float32(size / (size + 32)) * np.float32(min(height, width)))
     expected = [(height - side + 1) // 2, (width - side + 1) // 2, side, side]
     assert preprocessing.center_window((height, width, 3), size).numpy().tolist() == expected
@@ -91,7 +91,7 @@ def test_random_windows_keep_to_the_areas_and_aspect_ratios():
     assert 0.74 < aspect.min() < 0.85 and 1.2 < aspect.max() < 1.35
 
 
-def test_the_whole_image_stands_for_a_failed_crop_and_becomes_the_centre_crop():
+def test_the_whole_image_stands_for_a_failed_crop_and_becomes_the_center_crop():
     shape = (1, 100, 3)  # no window of one row has an aspect ratio of 3/4 to 4/3 and 8% of the area
     window = preprocessing.random_window(shape, 48, (0, 0))
     assert window.numpy().tolist() == preprocessing.center_window(shape, 48).numpy().tolist()
@@ -156,7 +156,7 @@ def test_a_rotation_of_90_degrees_is_a_quarter_turn_counterclockwise():
     np.testing.assert_allclose(turned, np.rot90(_random_image()), atol=1e-2)
 
 
-def test_half_the_size_takes_every_second_pixel_from_the_centre():
+def test_half_the_size_takes_every_second_pixel_from_the_center():
     expected = np.zeros((9, 9, 3), "float32")
     expected[2:7, 2:7] = _random_image()[::2, ::2]
     np.testing.assert_allclose(preprocessing.affine(tf.constant(_random_image()), scale=0.5), expected, atol=1e-3)
@@ -179,7 +179,7 @@ def test_an_affine_is_scipys_with_linear_interpolation_and_black_outside(down, r
 def test_shift_zoom_and_rotation_stay_within_their_limits_and_reach_them():
     size, limits = 65, {"shift": 0.1, "zoom": 0.2, "rotation": 15.0}
     y, x = np.mgrid[:size, :size]
-    # Two blobs left and right of the centre, told apart by their colours; their middles show what an image underwent.
+    # Two blobs left and right of the center, told apart by their colors; their middles show what an image underwent.
     blobs = [255 * np.exp(-((y - 32) ** 2 + (x - at) ** 2) / 18) for at in (22, 42)]
     png = _png(np.stack([*blobs, np.zeros_like(blobs[0])], axis=-1))
     seen = []

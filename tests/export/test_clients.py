@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from cli import ROOT
 from exported_digits import SIZE, row
+from scripts import ROOT
 
 from mixnet_tf.export import ExportOptions, export_model, runtime
 
@@ -80,7 +80,7 @@ def metadata_of(content):
     )
 
 
-def test_the_metadata_says_what_the_scores_are_and_no_licence_that_nobody_gave(exported, trained, digits, tmp_path):
+def test_the_metadata_says_what_the_scores_are_and_no_license_that_nobody_gave(exported, trained, digits, tmp_path):
     of_probabilities = metadata_of((exported[0] / row(exported, "fp32")["file"]).read_bytes())
     assert of_probabilities.license is None and of_probabilities.description.startswith(b"mixnet-t, ")
     [scores] = of_probabilities.subgraphMetadata[0].outputTensorMetadata

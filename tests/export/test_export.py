@@ -75,7 +75,7 @@ def test_weights_that_lie_behind_the_flatbuffer_come_along_when_metadata_makes_i
     largest.offset = -(-len(flatbuffer_utils.convert_object_to_bytearray(model)) // 16) * 16
     outside = flatbuffer_utils.convert_object_to_bytearray(model).ljust(largest.offset, b"\0") + weights
     names = {"input_name": "image", "output_name": "probabilities", "labels": None, "author": None}
-    described = with_metadata(outside, name="x", description="x", licence="x", **names)
+    described = with_metadata(outside, name="x", description="x", license="x", **names)
     images = digits[False].images[:4]
     np.testing.assert_array_equal(runtime.predict(described, images), runtime.predict(content, images))
 

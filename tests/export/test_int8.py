@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from cli import process
 from exported_digits import SIZE, export_opened
+from scripts import process
 
 from mixnet_tf import networks
 from mixnet_tf.classifiers import open_model

@@ -26,13 +26,13 @@ def batch_norm():
 BN_INPUT = random(2, 4, 3, 5) * 3 + 1
 
 
-def normalised(x, mean, variance, layer):
+def normalized(x, mean, variance, layer):
     return (x - mean) / np.sqrt(variance + 1e-2) * layer.gamma.numpy() + layer.beta.numpy()
 
 
 def test_batch_norm_infers_with_its_moving_statistics(batch_norm):
     before = tiny.values(batch_norm)
-    oracle = normalised(BN_INPUT, batch_norm.moving_mean.numpy(), batch_norm.moving_variance.numpy(), batch_norm)
+    oracle = normalized(BN_INPUT, batch_norm.moving_mean.numpy(), batch_norm.moving_variance.numpy(), batch_norm)
     assert_close(batch_norm(BN_INPUT, training=False), oracle)
     assert all((a == b).all() for a, b in zip(before, tiny.values(batch_norm), strict=True))
 
@@ -42,7 +42,7 @@ def test_batch_norm_trains_with_the_batch_and_follows_its_unbiased_variance(batc
     count = 2 * 4 * 3
     moving_mean = 0.9 * batch_norm.moving_mean.numpy() + 0.1 * mean
     moving_variance = 0.9 * batch_norm.moving_variance.numpy() + 0.1 * variance * count / (count - 1)
-    assert_close(batch_norm(BN_INPUT, training=True), normalised(BN_INPUT, mean, variance, batch_norm))
+    assert_close(batch_norm(BN_INPUT, training=True), normalized(BN_INPUT, mean, variance, batch_norm))
     assert_close(batch_norm.moving_mean.numpy(), moving_mean)
     assert_close(batch_norm.moving_variance.numpy(), moving_variance, 1e-6)  # the biased one is 0.4% away
 
@@ -78,7 +78,7 @@ def test_the_gradient_of_batch_norm_flows_through_the_batch_statistics(batch_nor
         loss = tf.reduce_sum(batch_norm(x, training=True) * weighting)
     # Whatever the weighting, the output does not change when a channel moves or grows as a whole.
     gradient = tape.gradient(loss, x).numpy()
-    centred = BN_INPUT - BN_INPUT.mean((0, 1, 2))
+    centerd = BN_INPUT - BN_INPUT.mean((0, 1, 2))
     assert np.abs(gradient).max() > 0.1
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-4)
-    np.testing.assert_allclose((gradient * centred).sum((0, 1, 2)), 0, atol=1e-2)  # epsilon's share
+    np.testing.assert_allclose((gradient * centerd).sum((0, 1, 2)), 0, atol=1e-2)  # epsilon's share

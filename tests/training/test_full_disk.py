@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 import tiny_run
-from cli import run
+from scripts import run
 from tiny import values
 
 from mixnet_tf.classifiers import load_keras_file, open_model

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import worker_run
-from cli import ROOT
-from mirror import write_archive
+from scripts import ROOT
 from tiny import listing, values
+from weights_server import write_archive
 
 from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.training.metrics import read_metrics

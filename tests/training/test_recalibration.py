@@ -33,7 +33,7 @@ def _normalizations(model):
     return [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
 
 
-def test_the_statistics_are_the_mean_moments_of_batches_each_normalised_by_its_own(split, monkeypatch):
+def test_the_statistics_are_the_mean_moments_of_batches_each_normalized_by_its_own(split, monkeypatch):
     monkeypatch.setattr(recalibration, "_BATCH", 100)
     monkeypatch.setattr(recalibration, "_MOST_BATCHES", 3)
     model = _model()
@@ -47,11 +47,11 @@ def test_the_statistics_are_the_mean_moments_of_batches_each_normalised_by_its_o
     np.testing.assert_allclose(first.moving_variance, np.mean(variances, 0), rtol=1e-4)
     # Behind the first, in training mode: each batch by its own moments.
     before_second = keras.Model(first.output, second.input)
-    normalised = [
+    normalized = [
         (m - m.mean((0, 1, 2))) / np.sqrt(m.var((0, 1, 2)) + first.epsilon) * first.gamma.numpy() + first.beta.numpy()
         for m in maps
     ]
-    maps = [before_second(m.astype("float32")).numpy() for m in normalised]
+    maps = [before_second(m.astype("float32")).numpy() for m in normalized]
     np.testing.assert_allclose(second.moving_mean, np.mean([m.mean((0, 1, 2)) for m in maps], 0), rtol=1e-3, atol=1e-4)
 
 

@@ -10,34 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_run
+from short_run import RECIPE, STEPS, copy_run, train_tiny
 from tiny import values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import load_split
-from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json, write_json
-from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import save_model
 from mixnet_tf.training import Settings, checkpointing, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.training.recalibration import recalibrate
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
-_RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)
-_STEPS = 22  # int(4 * 1437 / 256)
-
-
-def _train(model_dir, data_dir, recipe=_RECIPE, **settings):
-    settings = {"steps_per_loop": 3, "checkpoint_steps": 7, **settings}
-    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings))
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, data_dir):
-    """The folder of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    assert _train(folder, data_dir) == 0
-    return folder
 
 
 def test_a_run_leaves_its_model_configuration_metrics_and_checkpoints(unbroken):
@@ -48,7 +32,7 @@ def test_a_run_leaves_its_model_configuration_metrics_and_checkpoints(unbroken):
     assert {"loss", "cross_entropy", "learning_rate", "top_1_accuracy", "images_per_second"} <= set(trained[0])
     assert trained[-1]["loss"] < trained[0]["loss"]
     [evaluation] = [row for row in rows if row["kind"] == "eval"]
-    assert evaluation["step"] == _STEPS and evaluation["num_images"] == 360
+    assert evaluation["step"] == STEPS and evaluation["num_images"] == 360
     assert os.listdir(unbroken / "tensorboard") and "best.keras" not in os.listdir(unbroken)
 
 
@@ -63,9 +47,9 @@ def test_the_final_model_is_the_averages_in_float32_with_softmax(unbroken):
 
 
 def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_them(unbroken, tmp_path, data_dir):
-    _copy(unbroken, tmp_path)
-    recipe = _RECIPE._replace(recalibrate_batch_norm=True)
-    assert _train(tmp_path, data_dir, recipe, allow_config_change=True) == 0
+    copy_run(unbroken, tmp_path)
+    recipe = RECIPE._replace(recalibrate_batch_norm=True)
+    assert train_tiny(tmp_path, data_dir, recipe, allow_config_change=True) == 0
     expected = load_keras_file(str(unbroken / "final.keras"))
     recalibrate(expected, load_split("digits", data_dir, True), recipe)
     before, after = (load_keras_file(str(folder / "final.keras")) for folder in (unbroken, tmp_path))
@@ -77,7 +61,7 @@ def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_
 
 def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_dir):
     before = values(load_keras_file(str(unbroken / "final.keras")))
-    assert _train(unbroken, data_dir) == 0
+    assert train_tiny(unbroken, data_dir) == 0
     for value, again in zip(before, values(load_keras_file(str(unbroken / "final.keras"))), strict=True):
         np.testing.assert_array_equal(value, again)
 
@@ -87,26 +71,26 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
     signal_number, code, unbroken, tmp_path, data_dir, monkeypatch
 ):
     tiny_run.interrupt_at(monkeypatch, 10, signal_number)  # in the middle of an epoch, and of two checkpoints
-    assert _train(tmp_path, data_dir) == code
+    assert train_tiny(tmp_path, data_dir) == code
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("-10")
     monkeypatch.undo()
-    assert _train(tmp_path, data_dir) == 0
+    assert train_tiny(tmp_path, data_dir) == 0
     resumed, whole = (load_keras_file(str(folder / "final.keras")) for folder in (tmp_path, unbroken))
     for value, other in zip(values(resumed), values(whole), strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)  # bit-equal only with --deterministic
-    assert [row["step"] for row in read_metrics(tmp_path)][-1] == _STEPS
+    assert [row["step"] for row in read_metrics(tmp_path)][-1] == STEPS
 
 
 def test_another_configuration_is_refused_and_shown(unbroken, data_dir):
     with pytest.raises(ValueError, match="weight_decay: 0.0 there, 0.5 now"):
-        _train(unbroken, data_dir, _RECIPE._replace(weight_decay=0.5))
+        train_tiny(unbroken, data_dir, RECIPE._replace(weight_decay=0.5))
 
 
 def test_another_split_of_equal_size_is_refused(image_folder, tmp_path):
     for copy in ("train", "again"):
         shutil.copytree(f"{image_folder}/train", tmp_path / "data" / copy)
     shutil.copytree(f"{image_folder}/validation", tmp_path / "data" / "validation")
-    recipe = _RECIPE._replace(train_batch_size=2, train_epochs=0.5)
+    recipe = RECIPE._replace(train_batch_size=2, train_epochs=0.5)
     settings = Settings(str(tmp_path / "run"), str(tmp_path / "data"))
     assert train("tiny", "folder", recipe, settings) == 0
     with pytest.raises(ValueError, match="train_split: 'train' there, 'again' now"):
@@ -118,7 +102,7 @@ def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no
     data.mkdir()
     shutil.copy(f"{imagenet_shards}/train-00000-of-00002", data)
     shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", data)
-    recipe = _RECIPE._replace(train_batch_size=2, train_epochs=0.4)
+    recipe = RECIPE._replace(train_batch_size=2, train_epochs=0.4)
     settings = Settings(str(tmp_path / "run"), str(data), num_train_images=6)
     with pytest.raises(ValueError, match="train-00001-of-00002"):
         train("tiny", "tfrecord", recipe, settings)
@@ -134,30 +118,30 @@ def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_path, data_dir, logged):
-    _copy(unbroken, tmp_path)
+    copy_run(unbroken, tmp_path)
     newest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
     data_file = newest + ".data-00000-of-00001"
     with open(data_file, "r+b") as file:
         file.truncate(1000)
-    assert _train(tmp_path, data_dir) == 0
+    assert train_tiny(tmp_path, data_dir) == 0
     printed = logged()
     assert f"{newest} cannot be read" in printed and "Resuming from" in printed
 
 
 def test_checkpoints_of_which_none_can_be_read_are_an_error_and_stay(unbroken, tmp_path, data_dir):
-    _copy(unbroken, tmp_path)
+    copy_run(unbroken, tmp_path)
     folder = tmp_path / "checkpoints"
     for name in os.listdir(folder):
         if ".data" in name:
             (folder / name).write_bytes(b"")
     files = sorted(os.listdir(folder))
     with pytest.raises(ValueError, match="None of the checkpoints"):
-        _train(tmp_path, data_dir)
+        train_tiny(tmp_path, data_dir)
     assert sorted(os.listdir(folder)) == files
 
 
 def test_a_full_disk_leaves_the_previous_state_intact(unbroken, tmp_path, data_dir, monkeypatch):
-    _copy(unbroken, tmp_path)
+    copy_run(unbroken, tmp_path)
     before = (tmp_path / "final.keras").read_bytes()
 
     def full(model, path):
@@ -167,52 +151,17 @@ def test_a_full_disk_leaves_the_previous_state_intact(unbroken, tmp_path, data_d
 
     monkeypatch.setattr("keras.Model.save", full)
     with pytest.raises(OSError, match="final.keras could not be written: No space left .* the same command again"):
-        _train(tmp_path, data_dir)
+        train_tiny(tmp_path, data_dir)
     assert (tmp_path / "final.keras").read_bytes() == before
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".writing")]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tmp_path, data_dir):
     with pytest.raises(FloatingPointError, match=r"not finite at step \d+, learning rate"):
-        _train(tmp_path, data_dir, _RECIPE._replace(base_learning_rate=1e30, warmup_epochs=0.0), checkpoint_steps=1)
+        train_tiny(tmp_path, data_dir, RECIPE._replace(base_learning_rate=1e30, warmup_epochs=0.0), checkpoint_steps=1)
     checkpoint = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
     if checkpoint is not None:
         assert all(np.isfinite(v).all() for v in values(_restored(tmp_path)))
-
-
-def test_watch_evaluates_to_the_last_step_and_keeps_the_best(unbroken, data_dir):
-    rows = []
-    last = watching.watch(str(unbroken), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
-    assert last["step"] == _STEPS and rows[-1] == last
-    opened = open_model(model_dir=unbroken)
-    assert opened.source.endswith("best.keras")
-    best = read_json(str(unbroken / "best.json"))
-    assert (best["dataset"], best["split"], best["num_images"]) == ("digits", "test", 360)
-    os.remove(unbroken / "best.keras")
-    os.remove(unbroken / "best.json")
-
-
-def test_watch_survives_a_checkpoint_deleted_under_it(unbroken, tmp_path, data_dir, monkeypatch):
-    _copy(unbroken, tmp_path)
-    newest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
-    named = iter([newest.replace("-22", "-7"), newest])
-    monkeypatch.setattr(tf.train, "latest_checkpoint", lambda folder: next(named))
-    rows = []
-    watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
-    assert "skipped" in rows[0] and rows[1]["step"] == _STEPS
-
-
-def test_watch_gives_up_in_time(unbroken, tmp_path, data_dir):
-    (tmp_path / "config.json").write_bytes((unbroken / "config.json").read_bytes())
-    with pytest.raises(TimeoutError, match="No new checkpoint"):
-        watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, timeout=0.05)
-
-
-def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
-    model = load_keras_file(str(unbroken / "final.keras"))
-    for accuracy, best in ((0.5, 0.5), (0.4, 0.5), (0.6, 0.6)):
-        watching.archive_best(model, {"step": 1, "top_1_accuracy": accuracy}, str(tmp_path))
-        assert watching.read_json(str(tmp_path / "best.json"))["top_1_accuracy"] == best
 
 
 @pytest.mark.parametrize(
@@ -228,18 +177,18 @@ def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
 def test_the_final_model_takes_the_place_of_a_worse_best_one(
     best, replaced, says, unbroken, tmp_path, data_dir, logged
 ):
-    _copy(unbroken, tmp_path)
+    copy_run(unbroken, tmp_path)
     older = load_keras_file(str(unbroken / "final.keras"))
     older.set_weights([value * 0 for value in older.get_weights()])
     save_model(older, str(tmp_path / "best.keras"))
     write_json(str(tmp_path / "best.json"), {"step": 7, **best})
-    assert _train(tmp_path, data_dir) == 0
+    assert train_tiny(tmp_path, data_dir) == 0
     assert f"best.keras {says}" in logged()
     opened = open_model(model_dir=tmp_path)
     assert opened.source.endswith("best.keras")
     assert any(value.any() for value in values(opened.model)) == replaced
     now = read_json(str(tmp_path / "best.json"))
-    assert now["step"] == (_STEPS if replaced else 7) and (not replaced or now["split"] == "test")
+    assert now["step"] == (STEPS if replaced else 7) and (not replaced or now["split"] == "test")
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
@@ -257,24 +206,13 @@ def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
 
 def test_a_bad_recipe_is_refused_before_anything_is_written(tmp_path, data_dir):
     with pytest.raises(ValueError, match="train_batch_size"):
-        _train(tmp_path / "new", data_dir, _RECIPE._replace(train_batch_size=0))
+        train_tiny(tmp_path / "new", data_dir, RECIPE._replace(train_batch_size=0))
     assert not (tmp_path / "new").exists()
 
 
 def test_every_setting_is_a_flag_of_the_script():
     command = (tiny_run.ROOT / "mixnet_tf" / "commands" / "train.py").read_text()
     assert all(f'"{name}"' in command for name in Settings._fields)
-
-
-def _copy(source, target):
-    tf.io.gfile.makedirs(str(target / "checkpoints"))
-    for name in ("config.json", "final.keras", "metrics.jsonl"):
-        (target / name).write_bytes((source / name).read_bytes())
-    for name in os.listdir(source / "checkpoints"):
-        data = (source / "checkpoints" / name).read_bytes()
-        if name == "checkpoint":
-            data = data.replace(str(source).encode(), str(target).encode())
-        (target / "checkpoints" / name).write_bytes(data)
 
 
 def _restored(model_dir):

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from cli import ROOT
+from scripts import ROOT
 
 _FAKE = """#!/usr/bin/env bash
 # Each call takes the next line of `plan`: an exit code, or kill; then "saves" if something is to be saved.

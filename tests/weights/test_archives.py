@@ -5,7 +5,7 @@ import tarfile
 import numpy as np
 import pytest
 import tiny
-from mirror import know, make_archive
+from weights_server import know, make_archive
 
 from mixnet_tf.weights import archives, pretrained
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from cli import ROOT
-from mirror import know, make_archive, places, serving
+from scripts import ROOT
+from weights_server import know, make_archive, places, serving
 
 import mixnet_tf
 from mixnet_tf.networks.block_strings import unroll

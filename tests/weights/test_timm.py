@@ -85,7 +85,7 @@ OTHERS = ["mixnet_s", "mixnet_m", "mixnet_l", "mixnet_xl", "mixnet_xxl"]
 @pytest.mark.parametrize("name", [*OTHERS, "mixnet_xl_ra-aac3c00c", "mixnet_s.ft_in1k", "timm_mixnet_l"])
 def test_timms_other_mixnets_are_refused_by_the_files_name(model, arrays, tmp_path, name):
     path = save(tmp_path, arrays, f"{name}.npz")
-    assert_refused(model, path, "is timm's mixnet_x?x?[sml]?; only .*pad symmetrically and normalise with epsilon")
+    assert_refused(model, path, "is timm's mixnet_x?x?[sml]?; only .*pad symmetrically and normalize with epsilon")
 
 
 def test_timms_other_mixnets_are_refused_by_the_folders_name(model, arrays, tmp_path):

@@ -1,0 +1,29 @@
+"""A run of a few steps on digits, of the network "tiny", in this process."""
+
+import os
+
+import tensorflow as tf
+
+from mixnet_tf.recipe import RECIPES
+from mixnet_tf.training import Settings, train
+
+RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)
+STEPS = 22  # int(4 * 1437 / 256)
+
+
+def train_tiny(model_dir, data_dir, recipe=RECIPE, **settings):
+    """Trains the network "tiny" on digits in this process, and gives the exit code."""
+    settings = {"steps_per_loop": 3, "checkpoint_steps": 7, **settings}
+    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings))
+
+
+def copy_run(source, target):
+    """Copies what a run has left to another folder."""
+    tf.io.gfile.makedirs(str(target / "checkpoints"))
+    for name in ("config.json", "final.keras", "metrics.jsonl"):
+        (target / name).write_bytes((source / name).read_bytes())
+    for name in os.listdir(source / "checkpoints"):
+        data = (source / "checkpoints" / name).read_bytes()
+        if name == "checkpoint":
+            data = data.replace(str(source).encode(), str(target).encode())
+        (target / "checkpoints" / name).write_bytes(data)
