@@ -45,7 +45,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_depthwise.py
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l
 
-# For whoever has the network: the published weights against the one published answer.
+# Needs the network: compares the published weights with the one published answer.
 verify-weights: $(INSTALLED)
 	$(BIN)/python benchmarks/verify_weights.py
 

@@ -53,7 +53,7 @@ def _publish_remotely(local, path):
         tf.io.gfile.remove(path)
         tf.io.gfile.copy(local, path, overwrite=True)
     if tf.io.gfile.stat(path).length != size:
-        raise OSError(f"{path} was not written whole: {tf.io.gfile.stat(path).length} of {size} bytes. Write it anew.")
+        raise OSError(f"{path} was not written whole: {tf.io.gfile.stat(path).length} of {size} bytes. Write it again.")
     old = _pointed_at(path)
     if old is not None:
         tf.io.gfile.remove(path + _POINTER)

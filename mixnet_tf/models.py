@@ -90,7 +90,9 @@ def build_model(
         if not isinstance(value, bool):
             raise InputError(f"{flag}: expected True or False, received {value!r}.")
     if include_top and pooling is not None:
-        raise InputError(f"pooling={pooling!r} goes with include_top=False; the classifier pools by itself.")
+        raise InputError(
+            f"pooling={pooling!r} goes with include_top=False; with the top the model always pools by mean."
+        )
     if pooling not in list(POOLINGS):
         raise InputError(f"pooling: expected None, 'avg' or 'max'; received {pooling!r}.")
     inputs = _input(input_tensor, input_shape)

@@ -1,4 +1,4 @@
-"""How long work tells whoever waits for it how far it is: the callback that functions of the library take."""
+"""The callback by which long work reports its progress."""
 
 import contextlib
 from collections.abc import Iterator

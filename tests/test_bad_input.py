@@ -179,7 +179,7 @@ CALLS = {
             _VALUE,
             "is not a readable file of Keras 3",
         ),
-        (lambda g: mixnet_tf.load_weights(g.model, "x.h5"), _VALUE, "save it anew with Keras 3"),
+        (lambda g: mixnet_tf.load_weights(g.model, "x.h5"), _VALUE, "save it again with Keras 3"),
         (lambda g: mixnet_tf.load_weights(g.model, ["x.keras"]), _VALUE, "weights: expected 'imagenet', or the path"),
     ],
 }

@@ -1,1 +1,1 @@
-"""The commands: flags and one call each; `train.py`, `eval.py` and `export_tflite.py`, or mixnet-train and its kind."""
+"""The commands behind the scripts and mixnet-train, mixnet-eval and mixnet-export: flags, a screen, exit codes."""

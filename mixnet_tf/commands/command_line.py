@@ -41,7 +41,7 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
         screen = command_screen()
         if len(argv) > 1:
             return _fail(f"Unknown arguments {argv[1:]}; every option is a flag, such as --model_dir=DIR.")
-        if flags.FLAGS.only_check_args:  # absl itself looks only the first time in a process
+        if flags.FLAGS.only_check_args:  # absl checks this only once in a process
             return 0
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)

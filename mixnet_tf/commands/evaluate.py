@@ -86,7 +86,7 @@ def _names(classes, screen):
         try:
             return imagenet_labels()
         except ConnectionError:
-            screen.say("ImageNet's names cannot be had here; the classes are shown by number.")
+            screen.say("ImageNet's class names could not be downloaded; the classes are shown by number.")
     return range(classes)
 
 

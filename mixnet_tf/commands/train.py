@@ -11,26 +11,52 @@ from mixnet_tf.training import STRATEGIES, Settings, train
 
 
 def define_flags() -> None:
-    """Defines the command's flags."""
+    """Defines the command's flags; those that are settings have the settings' defaults."""
+    default = Settings._field_defaults
     flags.DEFINE_enum("model_name", "mixnet-s", list(VARIANTS), "The network.")
     flags.DEFINE_string("dataset", "digits", "digits, tfrecord, folder, or any name of tensorflow_datasets.")
     flags.DEFINE_string("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
     flags.DEFINE_string("model_dir", "runs/train", "Where the run is kept; the same command resumes it.")
     flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
-    flags.DEFINE_string("train_split", None, "Split to train on; by default train.")
-    flags.DEFINE_string("eval_split", None, "Split to evaluate on; by default validation or test.")
-    flags.DEFINE_integer("num_train_images", None, "tfrecord: images to train on, if not ImageNet's.", lower_bound=1)
-    flags.DEFINE_integer("num_eval_images", None, "tfrecord: images to evaluate on, if not ImageNet's.", lower_bound=1)
-    flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
-    flags.DEFINE_integer("eval_batch_size", 64, "Images per evaluation step over all replicas.", lower_bound=1)
-    flags.DEFINE_enum("strategy", "auto", STRATEGIES, "How the work is spread over devices.")
-    flags.DEFINE_string("tpu", None, "Name or address of a TPU; local for this machine's.")
-    flags.DEFINE_integer("steps_per_loop", 10, "Steps between checks for signals and metrics.", lower_bound=1)
-    flags.DEFINE_integer("checkpoint_steps", None, "Steps between checkpoints; by default an epoch's.", lower_bound=1)
-    flags.DEFINE_bool("use_cache", False, "Keep the encoded images in memory.")
-    flags.DEFINE_bool("jit_compile", False, "Let XLA compile the step (a TPU always does; slow on a CPU).")
-    flags.DEFINE_bool("deterministic", False, "Bit-equal results from equal runs, at some cost of speed.")
-    flags.DEFINE_bool("allow_config_change", False, "Resume in a model_dir of another configuration.")
+    flags.DEFINE_string("train_split", default["train_split"], "Split to train on; by default train.")
+    flags.DEFINE_string("eval_split", default["eval_split"], "Split to evaluate on; by default validation or test.")
+    flags.DEFINE_integer(
+        "num_train_images",
+        default["num_train_images"],
+        "tfrecord: images to train on, if not ImageNet's.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "num_eval_images",
+        default["num_eval_images"],
+        "tfrecord: images to evaluate on, if not ImageNet's.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool("allow_missing_shards", default["allow_missing_shards"], command_line.MISSING_SHARDS_HELP)
+    flags.DEFINE_integer(
+        "eval_batch_size", default["eval_batch_size"], "Images per evaluation step over all replicas.", lower_bound=1
+    )
+    flags.DEFINE_enum("strategy", default["strategy"], STRATEGIES, "How the work is spread over devices.")
+    flags.DEFINE_string("tpu", default["tpu"], "Name or address of a TPU; local for this machine's.")
+    flags.DEFINE_integer(
+        "steps_per_loop", default["steps_per_loop"], "Steps between checks for signals and metrics.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "checkpoint_steps",
+        default["checkpoint_steps"],
+        "Steps between checkpoints; by default an epoch's.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool("use_cache", default["use_cache"], "Keep the encoded images in memory.")
+    flags.DEFINE_bool(
+        "jit_compile", default["jit_compile"], "Let XLA compile the step (a TPU always does; slow on a CPU)."
+    )
+    flags.DEFINE_bool(
+        "deterministic", default["deterministic"], "Bit-equal results from equal runs, at some cost of speed."
+    )
+    flags.DEFINE_bool(
+        "allow_config_change", default["allow_config_change"], "Resume in a model_dir of another configuration."
+    )
     command_line.define_recipe_flags()
 
 

@@ -98,8 +98,8 @@ def calibrate(
 def distance(actual: np.ndarray, expected: np.ndarray, logits: bool = False) -> float:
     """The mean total variation distance of a model's probabilities from Keras'.
 
-    It lies between 0 and 1 for each image, as a wrong answer does: images that no range suits count, but no more than
-    others. It sees differences that leave the top-1 unchanged.
+    It is between 0 and 1 for each image, so that an image that no range suits counts as much as one wrong answer. It
+    shows differences that leave the top-1 unchanged.
 
     Args:
         actual: (images, classes).

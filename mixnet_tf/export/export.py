@@ -29,7 +29,7 @@ _KERAS_BATCH = 32  # images
 
 
 class _File(NamedTuple):
-    """A model in one format, which nobody sees yet."""
+    """A model in one format, not yet at its path."""
 
     format_name: str
     path: str  # where it will be
@@ -59,7 +59,7 @@ def export_model(
         images: (images, size, size, 3), float32 in [0, 255]: what the files are compared with Keras on.
         labels: (images,) ints: their classes, if they are known.
         calibration_images: Others of the same data, for the int8 formats.
-        label_names: A name for each class; None: the files carry none.
+        label_names: A name for each class; None: the files have none.
         options: `ExportOptions`; None for the defaults.
         notes: A dict of further entries of the report, such as where the images are from.
         progress: Shows the phases of the work.

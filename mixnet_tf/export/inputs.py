@@ -134,14 +134,16 @@ def _of_dataset(dataset, settings, size, crop, calibrates):
 
 
 def _names(dataset, shown, classes):
-    """Names of the classes where neither a file nor a run has any; None if nobody knows them."""
+    """Names of the classes where neither a file nor a run has any; None if they are not known."""
     if shown.label_names is not None:
         return shown.label_names
     if dataset == "imagenet2012" and classes == CLASSES:
         try:
             return imagenet_labels()
         except ConnectionError:
-            logging.info("ImageNet's names cannot be had here; the files carry none. --labels=FILE gives them.")
+            logging.info(
+                "ImageNet's class names could not be downloaded; the files have none. --labels=FILE gives them."
+            )
     elif shown.labels is not None:
-        logging.info("The names of the classes are not known; the files carry none. --labels=FILE gives them.")
+        logging.info("The class names are not known; the files have none. --labels=FILE gives them.")
     return None

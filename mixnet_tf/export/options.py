@@ -22,7 +22,7 @@ class ExportOptions(NamedTuple):
         crop: Whether the SavedModel's `image_bytes` are cropped as in `preprocess_for_eval`.
         author: Author of the model, for the metadata; None: not named.
         license: License of the model, for the metadata; None: not named.
-        allow_accuracy_drop: Whether a file that fails its gate is written all the same.
+        allow_accuracy_drop: Whether a file that fails its gate is written anyway.
         latency_runs: Invocations of each model to time; 0: no latency is measured.
     """
 

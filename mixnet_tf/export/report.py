@@ -1,4 +1,4 @@
-"""What an exported model is worth: measured against Keras, judged by gates, shown in a table."""
+"""The report on exported files: each compared with Keras, judged by its gate, shown in a table."""
 
 import math
 from typing import Any
@@ -136,7 +136,7 @@ def text(result: dict[str, Any]) -> str:
     lines += [f"Warning: {row['format']}: {sentence}." for row in rows for sentence in row.get("warnings", ())]
     for row in rows:
         if row["failures"]:
-            lines.append(f"{'Written all the same' if row['written'] else 'Not written'}: {_failed(row)}")
+            lines.append(f"{'Written anyway' if row['written'] else 'Not written'}: {_failed(row)}")
     return "\n".join(lines)
 
 

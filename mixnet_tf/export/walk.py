@@ -10,7 +10,7 @@ from mixnet_tf.errors import InputError
 
 
 def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) -> Any:
-    """Computes a model by a function of one's own for each operation.
+    """Computes a model with a given function for each operation.
 
     Args:
         model: A functional or sequential `keras.Model` of one output.

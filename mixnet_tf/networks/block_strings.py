@@ -24,7 +24,7 @@ class GlobalParams(NamedTuple):
     min_depth: int | None = None  # None: the divisor
     stem_size: int = 16
     feature_size: int = 1536  # the head's filters, never scaled
-    activation: str = "swish"  # what the word `sw` in a block string stands for
+    activation: str = "swish"  # what `sw` in a block string means
 
 
 class BlockArgs(NamedTuple):

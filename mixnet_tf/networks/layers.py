@@ -130,7 +130,7 @@ class MixConv(keras.layers.Layer):
 
     Args:
         kernel_size: Odd ints, pixels; one channel group per entry. An int is one group.
-        strides: (rows, columns), pixels, equal; an int stands for both.
+        strides: (rows, columns), pixels, equal; an int is both.
         dilated: With stride 1, kernels of 3 at rate (k - 1) // 2 in place of the larger ones.
 
     Input: (batch, height, width, channels).

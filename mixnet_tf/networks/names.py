@@ -1,4 +1,4 @@
-"""The exact names of a MixNet's layers; whoever gives a layer its name, or finds it by that, asks here."""
+"""The exact names of a MixNet's layers: where they are made, and where layers are found by them."""
 
 import re
 

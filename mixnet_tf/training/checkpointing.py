@@ -59,7 +59,9 @@ class Checkpointer:
             if name.startswith((f"{unfinished}.", f"{unfinished}_temp", "checkpoint.tmp")):
                 path = os.path.join(self._own_folder, name)
                 tf.io.gfile.rmtree(path) if tf.io.gfile.isdir(path) else tf.io.gfile.remove(path)
-        after = f"{kept} is kept; the same command resumes from it" if kept else "the same command begins anew"
+        after = (
+            f"{kept} is kept; the same command resumes from it" if kept else "the same command starts again from step 0"
+        )
         reason = error.message.strip().splitlines()[-1].rpartition("; ")[2]
         return OSError(
             f"The checkpoint of step {self._trainer.step} could not be written to {self._own_folder}: {reason}. "
@@ -93,5 +95,5 @@ class Checkpointer:
                 self.saved_step = self._trainer.step
                 return path
         if broken:
-            raise InputError(f"None of the checkpoints {broken} can be read; start anew in another model_dir.")
+            raise InputError(f"None of the checkpoints {broken} can be read; start in another model_dir.")
         return None

@@ -13,7 +13,7 @@ from mixnet_tf.files import StrPath, is_remote
 from mixnet_tf.progress import Phase
 
 METRICS = "metrics.jsonl"
-_REMOTE_INTERVAL = 300.0  # seconds; to append to a file of remote storage uploads it anew
+_REMOTE_INTERVAL = 300.0  # seconds; to append to a file of remote storage uploads all of it again
 
 
 class MetricsLog:

@@ -1,4 +1,4 @@
-"""Statistics of batch normalization measured anew, once a network is trained."""
+"""Batch normalization's statistics measured again after training."""
 
 import keras
 import numpy as np

@@ -26,7 +26,7 @@ _FORMAT = 2  # of the converted files; those of another one are left alone
 
 
 class Archive(NamedTuple):
-    """What is known of a published archive; None: nobody has published it."""
+    """What is known of a published archive; None: not published."""
 
     size: int | None = None  # bytes
     sha256: str | None = None
@@ -88,7 +88,7 @@ def variant_of(mixconvs: list[tuple[tuple[int, ...], int]]) -> str:
             return model_name
     raise InputError(
         f"weights='imagenet': the network has the kernels and widths of none of {list(VARIANTS)}, "
-        "for which weights were published; build one of them without depth_multiplier and its kind."
+        "for which weights were published; build one of them, without overriding its widths."
     )
 
 
@@ -96,7 +96,7 @@ def published_weights(model_name: str) -> Arrays:
     """The published weights of a released network, as `matching.Arrays`.
 
     At first this downloads the archive and converts it; both stay in `cache_folder`. The environment variable
-    MIXNET_TF_WEIGHTS_URL names a mirror: a URL under which "mixnet-s.tar.gz" and its kind stand. No model is
+    MIXNET_TF_WEIGHTS_URL names a mirror: a URL below which "mixnet-s.tar.gz" and the others are. No model is
     built and no variable made, so that it does not matter to a strategy which of its hosts has to convert.
 
     Any number of processes may ask at once: each works in a folder of its own and renames the whole file.
@@ -145,12 +145,12 @@ def _read_converted(path):
         with np.load(path) as file:
             arrays = dict(file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read: {error}. Delete it, and it is converted anew.") from error
+        raise InputError(f"{path} cannot be read: {error}. Delete it, and it is converted again.") from error
     names_by_key = {}
     for name in arrays:
         part, kind, place, variable = name.split("/")
         names_by_key[part, kind, int(place), variable] = name
-    source = f"{path} (converted from the published archive; delete it to have it converted anew)"
+    source = f"{path} (converted from the published archive; delete it to convert it again)"
     return Arrays(source, {key: arrays[name] for key, name in names_by_key.items()}, names_by_key)
 
 

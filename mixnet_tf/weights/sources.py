@@ -63,5 +63,5 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
             raise MissingFileError(f"weights: there is no file {path}.")
         return read_keras_file(found)
     if path.endswith(".h5"):
-        raise InputError(f"weights: {path} is named neither .keras nor .weights.h5; save it anew with Keras 3.")
+        raise InputError(f"weights: {path} is named neither .keras nor .weights.h5; save it again with Keras 3.")
     return read_official_checkpoint(path)

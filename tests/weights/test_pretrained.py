@@ -258,7 +258,7 @@ def test_a_cached_file_that_is_damaged_or_does_not_fit_says_what_to_delete(place
         arrays = dict(file)
     arrays["stem/conv/1/kernel"] = arrays.pop("stem/conv/0/kernel")
     np.savez(cached, **arrays)
-    with tiny.refusal(model, ValueError, rf"{re.escape(str(cached))} \(.*; delete it to have it converted anew\)"):
+    with tiny.refusal(model, ValueError, rf"{re.escape(str(cached))} \(.*; delete it to convert it again\)"):
         load_weights(model, "imagenet")
     cached.write_bytes(b"no zip")
     with tiny.refusal(model, ValueError, f"{re.escape(str(cached))} cannot be read: .* Delete it"):
