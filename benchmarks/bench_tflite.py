@@ -1,4 +1,4 @@
-"""MixNet in LiteRT, as written and as exported, beside other networks converted the same way.
+"""Networks in LiteRT, by a plain conversion and as exported, beside others by a plain conversion.
 
 python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l --json=FILE
 """
@@ -15,8 +15,11 @@ from mixnet_tf import build_model
 from mixnet_tf.export import quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+from mixnet_tf.networks import parse_kernels
 
-_MODELS = flags.DEFINE_list("models", ["mixnet-s", "mixnet-m", "mixnet-l"], "MixNets.")
+_MODELS = flags.DEFINE_list(
+    "models", ["mixnet-s", "mixnet-m", "mixnet-l"], "Networks of ours; with other kernels, mobilenet-v1:3.5.7."
+)
 _OTHERS = flags.DEFINE_list("others", ["EfficientNetB0", "MobileNetV2", "MobileNetV3Large"], "Of keras.applications.")
 _FORMATS = flags.DEFINE_list("formats", list(quantize.TFLITE_FORMATS), "Formats of the exported network.")
 _RUNS = flags.DEFINE_integer("runs", 40, "Rounds; in each every model runs once.", lower_bound=1)
@@ -25,9 +28,11 @@ _SIZE = flags.DEFINE_integer("image_size", 224, "Pixels.", lower_bound=32)
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
 
-def _mixnet(name, scratch):
+def _network(name, scratch):
     size = _SIZE.value
-    model = build_model(name, input_shape=(size, size, 3))
+    model_name, _, kernels = name.partition(":")
+    kernel_size = parse_kernels(kernels) if kernels else None
+    model = build_model(model_name, kernel_size=kernel_size, input_shape=(size, size, 3))
     images = np.random.default_rng(0).uniform(0, 255, (8, size, size, 3)).astype(np.float32)
     contents = {
         f"{name} as written": to_tflite(AsWritten(model), size),
@@ -48,7 +53,7 @@ def main(_):
     contents = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in _MODELS.value:
-            contents |= _mixnet(name, scratch)
+            contents |= _network(name, scratch)
     for name in _OTHERS.value:
         other = getattr(keras.applications, name)(weights=None, input_shape=(_SIZE.value, _SIZE.value, 3))
         contents[name] = to_tflite(AsWritten(other), _SIZE.value)

@@ -10,7 +10,7 @@ if keras.config.backend() != "tensorflow":
 
 from mixnet_tf.data import decode_predictions
 from mixnet_tf.export import ExportOptions, export_model
-from mixnet_tf.models import MixNetL, MixNetM, MixNetS, build_model, preprocess_input
+from mixnet_tf.models import MixNetL, MixNetM, MixNetS, MobileNetV1, MobileNetV2, build_model, preprocess_input
 from mixnet_tf.networks import (
     BlockArgs,
     GlobalParams,
@@ -36,6 +36,8 @@ __all__ = [
     "MixNetM",
     "MixNetS",
     "MixnetDecoder",
+    "MobileNetV1",
+    "MobileNetV2",
     "build_model",
     "decode_predictions",
     "endpoints",

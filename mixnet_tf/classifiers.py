@@ -1,6 +1,7 @@
 """The image classifier that saved weights, or a training run, stand for."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -24,9 +25,10 @@ class Opened(NamedTuple):
 def open_model(
     weights: StrPath | None = None,
     model_dir: StrPath | None = None,
-    model_name: str | None = None,
+    model_name: StrPath | None = None,
     num_label_classes: int | None = None,
     image_size: int | None = None,
+    kernel_size: int | Sequence[int] | None = None,
 ) -> Opened:
     """The float32 model that weights, or the best of a training run, stand for.
 
@@ -35,9 +37,10 @@ def open_model(
             takes, of the network that the next arguments describe.
         model_dir: A training run's folder: its best.keras, else final.keras, else the averages of its
             newest checkpoint. Give `weights` or `model_dir`, not both.
-        model_name: "mixnet-s", "mixnet-m" or "mixnet-l".
-        num_label_classes: Number of classes; None for 1000.
+        model_name: A network's name or the path of a network file, as `mixnet_tf.build_model` takes it.
+        num_label_classes: Number of classes; None for 1000, or what the network file says.
         image_size: Pixels; None for 224, or for the size of a `.keras` file, which needs it where it takes any.
+        kernel_size: What `mixnet_tf.build_model` takes, in place of every depthwise kernel; None: the network's own.
 
     Returns:
         An `Opened`; its model takes square images of a fixed size and gives probabilities: a `.keras` file that
@@ -53,7 +56,7 @@ def open_model(
         raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
     weights = os.fspath(weights)
     if weights.endswith(".keras"):
-        described = {"model_name": model_name, "num_label_classes": num_label_classes}
+        described = {"model_name": model_name, "num_label_classes": num_label_classes, "kernel_size": kernel_size}
         given = [name for name, value in described.items() if value is not None]
         if given:
             raise InputError(f"{weights} is a whole model; leave out {given}.")
@@ -61,7 +64,7 @@ def open_model(
     if model_name is None:
         raise InputError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
     size = 224 if image_size is None else image_size
-    model = build_model(model_name, classes=num_label_classes, input_shape=(size, size, 3))
+    model = build_model(model_name, classes=num_label_classes, input_shape=(size, size, 3), kernel_size=kernel_size)
     load_weights(model, weights)
     return Opened(model, weights, None)
 

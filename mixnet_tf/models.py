@@ -8,7 +8,16 @@ import tensorflow as tf
 
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks import POOLINGS, BlockArgs, Preprocessing, backbone, classifier, pooled, stages_and_params
+from mixnet_tf.networks import (
+    POOLINGS,
+    BlockArgs,
+    Preprocessing,
+    backbone,
+    classifier,
+    network_name,
+    pooled,
+    stages_and_params,
+)
 from mixnet_tf.weights import load_weights
 
 
@@ -34,10 +43,11 @@ def preprocess_input(images: Any) -> tf.Tensor:
 
 
 def build_model(
-    model_name: str | None = None,
+    model_name: StrPath | None = None,
     override_params: dict[str, Any] | None = None,
     *,
     blocks_args: Sequence[str | BlockArgs] | None = None,
+    kernel_size: int | Sequence[int] | None = None,
     include_top: bool = True,
     weights: StrPath | None = None,
     input_tensor: Any = None,
@@ -51,10 +61,13 @@ def build_model(
     """A MixNet as a functional Keras model.
 
     Args:
-        model_name: "mixnet-s", "mixnet-m" or "mixnet-l"; or else give `blocks_args`.
+        model_name: "mixnet-s", "mixnet-m", "mixnet-l", "mobilenet-v1", "mobilenet-v2", or the path of a network file;
+            or else give `blocks_args`.
         override_params: Dict of `GlobalParams` fields to replace, such as `dropout_rate`.
         blocks_args: List of block strings, or of `BlockArgs`, of a network of your own. Its stem
             has as many filters as its first block takes, unless `stem_size` is overridden.
+        kernel_size: Odd ints, pixels, one channel group per entry, in place of the kernels of every depthwise
+            convolution; None: the network's own.
         include_top: Whether to end in dropout and a classifier over `classes`. If not, the model
             ends after the head's convolution.
         weights: None for random ones, or what `mixnet_tf.load_weights` takes: "imagenet" for
@@ -84,7 +97,7 @@ def build_model(
         (None, 10)
     """
     _check_data_format()
-    stages, params = stages_and_params(model_name, blocks_args, override_params)
+    stages, params = stages_and_params(model_name, blocks_args, override_params, kernel_size)
     params = params._replace(num_classes=_resolve_classes(classes, override_params, params))
     for flag, value in (("include_top", include_top), ("include_preprocessing", include_preprocessing)):
         if not isinstance(value, bool):
@@ -101,7 +114,7 @@ def build_model(
     outputs = classifier(features, params, classifier_activation) if include_top else pooled(features, pooling)
     sources = keras.utils.get_source_inputs(inputs)
     # Not a list of one, which Keras would warn about at each call with a plain tensor.
-    model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name or model_name or "mixnet")
+    model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name or network_name(model_name))
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -198,3 +211,53 @@ def MixNetL(
 ) -> keras.Model:
     """MixNet-L as a Keras model; see `build_model` for the arguments, and `MixNetS` for an example."""
     return build_model("mixnet-l", **locals())
+
+
+def MobileNetV1(
+    *,
+    kernel_size: int | Sequence[int] | None = None,
+    override_params: dict[str, Any] | None = None,
+    include_top: bool = True,
+    weights: StrPath | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    name: str | None = None,
+) -> keras.Model:
+    """MobileNetV1 with any kernels as a Keras model; see `build_model` for the arguments.
+
+    Without overrides it computes what `keras.applications.MobileNet` computes, but for its input, which is normalized
+    as MixNet's.
+
+    Example:
+        >>> import mixnet_tf
+        >>> model = mixnet_tf.MobileNetV1(kernel_size=(3, 5, 7), input_shape=(96, 96, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    return build_model("mobilenet-v1", **locals())
+
+
+def MobileNetV2(
+    *,
+    kernel_size: int | Sequence[int] | None = None,
+    override_params: dict[str, Any] | None = None,
+    include_top: bool = True,
+    weights: StrPath | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    name: str | None = None,
+) -> keras.Model:
+    """MobileNetV2 with any kernels as a Keras model; see `build_model` for the arguments.
+
+    Without overrides it computes what `keras.applications.MobileNetV2` computes, but for its input, which is normalized
+    as MixNet's, and the official code's dropout before the classifier.
+    """
+    return build_model("mobilenet-v2", **locals())

@@ -1,5 +1,6 @@
 """What a training run leaves in its folder."""
 
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import tensorflow as tf
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, write_json
 from mixnet_tf.models import build_model
+from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
 from mixnet_tf.recipe import Recipe
 
 CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "checkpoints"
@@ -32,10 +34,11 @@ class RunConfig(NamedTuple):
     eval_split: str | None = None
     train_shards: int | None = None  # TFRecord files; 0: read from others
     missing_shards: tuple[str, ...] | None = None  # of both splits, let pass by --allow_missing_shards
+    network: Mapping[str, Any] | None = None  # the content of its network file; None: the released one of its name
 
     def write(self, model_dir: StrPath) -> None:
         """Writes `model_dir`/config.json."""
-        write_json(os.path.join(model_dir, CONFIG), {**self._asdict(), "recipe": _plain(self.recipe._asdict())})
+        write_json(os.path.join(model_dir, CONFIG), {**_plain(self._asdict()), "recipe": _plain(self.recipe._asdict())})
 
     @classmethod
     def read(cls, model_dir: StrPath) -> "RunConfig":
@@ -82,9 +85,12 @@ class RunConfig(NamedTuple):
         """The run's model, at its image size; keyword arguments go to `mixnet_tf.build_model`."""
         size = self.recipe.image_size
         overrides = self.recipe.model_params(self.num_train_images)
-        return build_model(
-            self.model_name, overrides, classes=self.num_label_classes, input_shape=(size, size, 3), **kwargs
-        )
+        common = {"classes": self.num_label_classes, "input_shape": (size, size, 3), **kwargs}
+        if self.network is None:
+            return build_model(self.model_name, overrides, **common)
+        params = {name: value for name, value in self.network["params"].items() if name != "num_classes"}
+        blocks = self.network["blocks"]
+        return build_model(override_params={**params, **overrides}, blocks_args=blocks, name=self.model_name, **common)
 
     def differences(self, other: "RunConfig") -> list[str]:
         """Lines that name each field in which `other` differs."""
@@ -103,12 +109,34 @@ _NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_s
 
 
 def _compared(one, other):
-    fields = [(field, getattr(one, field), getattr(other, field)) for field in RunConfig._fields if field != "recipe"]
+    yield from _compared_networks(one, other)
+    own = [field for field in RunConfig._fields if field not in ("recipe", "model_name", "network")]
+    fields = [(field, getattr(one, field), getattr(other, field)) for field in own]
     fields += [(field, getattr(one.recipe, field), getattr(other.recipe, field)) for field in Recipe._fields]
     for field, ours, theirs in fields:
         if field in _NOT_IN_0_1_0 and None in (ours, theirs):
             continue
         yield ("recipe" if field == "name" else field), ours, theirs
+
+
+def _compared_networks(one, other):
+    """By their content, whatever the names; the number of classes is the dataset's."""
+    if one.network is None and other.network is None:
+        yield "model_name", one.model_name, other.model_name
+        return
+    ours, theirs = _content(one), _content(other)
+    for place, blocks in enumerate(itertools.zip_longest(ours["blocks"], theirs["blocks"])):
+        yield f"network: block string {place}", *blocks
+    for field in sorted(set(GlobalParams._fields) - {"num_classes"}):
+        yield f"network: {field}", ours["params"][field], theirs["params"][field]
+
+
+def _content(config):
+    """The content of a network file for a run's network, with the defaults of parameters that it lacks."""
+    if config.network is None:
+        return network_content(*get_model_params(config.model_name))
+    params = override_global_params(GlobalParams(), config.network["params"])
+    return {"blocks": config.network["blocks"], "params": params._asdict()}
 
 
 def save_model(model: keras.Model, path: StrPath) -> None:

@@ -104,9 +104,11 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def unbroken(tmp_path_factory, data_dir):
-    """The folder of a run of the network "tiny" that nothing interrupted; the module that asks has `tiny_network`."""
+    """The folder of a run of the network "tiny" that nothing interrupted; who asks for it has `tiny_network`, too."""
+    import tiny_run
     from short_run import train_tiny
 
+    tiny_run.register()  # a fixture of the session comes before the module's
     folder = tmp_path_factory.mktemp("unbroken")
     assert train_tiny(folder, data_dir) == 0
     return folder

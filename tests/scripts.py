@@ -13,17 +13,21 @@ _BEFORE = set(flags.FLAGS)
 
 
 def run(capfd, script, *arguments):
-    """Runs a script in this process; (exit code, standard output, standard error)."""
+    """Runs a script, or as "-m name" a module, in this process; (exit code, standard output, standard error)."""
     for name in set(flags.FLAGS) - _BEFORE - {"pdb_post_mortem"}:
         if flags.FLAGS.find_module_defining_flag(name, "").startswith(("absl", "tensorflow")):
             continue
         delattr(flags.FLAGS, name)
     flags.FLAGS.unparse_flags()
     argv, path = sys.argv, list(sys.path)
+    is_module = script.startswith("-m ") if isinstance(script, str) else False
     sys.argv = [str(ROOT / script), *map(str, arguments)]
     capfd.readouterr()
     try:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
+        if is_module:
+            runpy.run_module(script.removeprefix("-m "), run_name="__main__")
+        else:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
         code = 0
     except SystemExit as end:
         code = 0 if end.code is None else end.code

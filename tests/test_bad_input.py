@@ -29,6 +29,10 @@ FAULTS = {
         ({"blocks_args": [OWN[0].replace("o8", "o12"), OWN[1]]}, "block_1 declares 8 input filters .* but 12"),
         ({"blocks_args": OWN, "override_params": {"stem_size": 4}}, "block_0 declares 8 input filters .* but 4"),
     ],
+    "kernel_size": [
+        ({"model_name": "mixnet-s", "kernel_size": size}, "kernel_size: expected odd positive ints")
+        for size in (4, 0, [], [3, 2], "3")
+    ],
     "include_top": [({"model_name": "mixnet-s", "include_top": "no"}, "include_top: expected True or False")],
     "weights": [({"model_name": "mixnet-s", "override_params": TINY_OVERRIDES, "weights": 3}, "weights: expected")],
     "input_tensor": [
@@ -103,6 +107,11 @@ CALLS = {
         (lambda g: mixnet_tf.MixNetS(weights=g.other), _VALUE, "does not fit model 'mixnet-s'"),
         (lambda g: mixnet_tf.MixNetS(classes=10, weights="imagenet"), _VALUE, "needs classes=1000, received 10"),
     ],
+    "MobileNetV1": [
+        (lambda g: mixnet_tf.MobileNetV1(kernel_size=4), _VALUE, "expected odd positive ints"),
+        (lambda g: mixnet_tf.MobileNetV1(weights="imagenet"), _VALUE, "none of .*'mixnet-l'"),
+    ],
+    "MobileNetV2": [(lambda g: mixnet_tf.MobileNetV2(kernel_size=()), _VALUE, "expected odd positive ints")],
     "MixnetDecoder": [
         (lambda g: MixnetDecoder.decode("r1_k3_a1_p1_s11_e1_i8_o8"), _VALUE, "Expected a list of block strings"),
         (lambda g: MixnetDecoder.decode(3), _VALUE, "Expected a list of block strings"),

@@ -16,7 +16,7 @@ _README = (ROOT / "README.md").read_text()
 _DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What makes a documented command short enough for a test.
 _SHORTER = {
-    "train.py": ["--train_epochs=0.05", "--warmup_epochs=0"],
+    "train.py": ["--model_name=tiny", "--train_epochs=0.05", "--warmup_epochs=0"],
     "export_tflite.py": ["--latency_runs=0", "--num_images=32", "--calibration_images=16"],
 }
 
@@ -55,7 +55,7 @@ def test_every_documented_command_has_valid_flags(path, command, capfd):
 
 
 def test_the_commands_that_need_no_hardware_and_no_network_run_one_after_the_other(
-    tmp_path, monkeypatch, data_dir, capfd
+    tmp_path, monkeypatch, data_dir, capfd, tiny_network
 ):
     import numpy as np
     import tensorflow as tf
@@ -74,7 +74,7 @@ def test_the_commands_that_need_no_hardware_and_no_network_run_one_after_the_oth
         assert code == 0, f"{command}\n{out}\n{err}"
         ran.append(script)
     assert ran == ["train.py", "eval.py", "eval.py", "export_tflite.py"]
-    assert pathlib.Path("runs/train/export/mixnet_s_32_int8.tflite").exists()
+    assert pathlib.Path("runs/train/export/tiny_32_int8.tflite").exists()
 
 
 def _allowed(script):

@@ -16,7 +16,7 @@ from mixnet_tf.classifiers import Opened, open_model
 from mixnet_tf.commands.screen import Screen, command_screen, shown_log
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, published
-from mixnet_tf.networks import VARIANTS
+from mixnet_tf.networks import VARIANTS, is_network_file, parse_kernels
 from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
@@ -150,15 +150,42 @@ def _json_object(text):
     return value
 
 
+def define_network_flags(default: str | None, text: str) -> None:
+    """The flags that name a network.
+
+    Args:
+        default: The network's name where none is given; None: none.
+        text: What the network is for, the beginning of the help.
+    """
+    flags.DEFINE_string("model_name", default, f"{text}: one of {', '.join(VARIANTS)}, or a network file, FILE.json.")
+    flags.register_validator(
+        "model_name",
+        lambda name: name is None or name in VARIANTS or is_network_file(name),
+        f"expected one of {list(VARIANTS)}, or the path of a network file that ends in .json",
+    )
+    flags.DEFINE_string(
+        "kernels", None, "Kernel sizes for every depthwise convolution, such as 3.5.7; by default its own."
+    )
+
+
+def kernels_from_flags() -> tuple[int, ...] | None:
+    """The kernel sizes that --kernels names; None where it is not given."""
+    text = flags.FLAGS.kernels
+    return None if text is None else parse_kernels(text)
+
+
 def define_model_flags() -> None:
     """The flags that say which model to evaluate or export."""
     flags.DEFINE_string("model_dir", None, "A training run: its best model, else its final one, else its newest.")
     flags.DEFINE_string("weights", None, WEIGHTS_HELP)
-    flags.DEFINE_enum("model_name", None, list(VARIANTS), "The network, where --weights holds weights alone.")
-    flags.DEFINE_integer("num_label_classes", None, "Its number of classes; by default 1000.", lower_bound=1)
+    define_network_flags(None, "The network, where --weights holds weights alone")
+    flags.DEFINE_integer(
+        "num_label_classes", None, "Its number of classes; by default 1000, or the network file's.", lower_bound=1
+    )
     flags.DEFINE_integer("image_size", None, "Its pixels a side; by default 224 or the file's.", lower_bound=1)
 
 
 def open_model_from_flags() -> Opened:
     """The `saved.Opened` that the model flags say; raises what `saved.open_model` raises."""
-    return open_model(**flag_values(("weights", "model_dir", "model_name", "num_label_classes", "image_size")))
+    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size")
+    return open_model(**flag_values(names), kernel_size=kernels_from_flags())

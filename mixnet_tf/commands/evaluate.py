@@ -12,7 +12,7 @@ from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.runs import RunConfig
 
-_NOT_WITH_WATCH = ("weights", "model_name", "num_label_classes", "image_size", "image", "labels")
+_NOT_WITH_WATCH = ("weights", "model_name", "kernels", "num_label_classes", "image_size", "image", "labels")
 
 
 def define_flags() -> None:

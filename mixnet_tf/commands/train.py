@@ -6,14 +6,13 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.networks import VARIANTS
 from mixnet_tf.training import STRATEGIES, Settings, train
 
 
 def define_flags() -> None:
     """Defines the command's flags; those that are settings have the settings' defaults."""
     default = Settings._field_defaults
-    flags.DEFINE_enum("model_name", "mixnet-s", list(VARIANTS), "The network.")
+    command_line.define_network_flags("mixnet-s", "The network")
     flags.DEFINE_string("dataset", "digits", "digits, tfrecord, folder, or any name of tensorflow_datasets.")
     flags.DEFINE_string("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
     flags.DEFINE_string("model_dir", "runs/train", "Where the run is kept; the same command resumes it.")
@@ -68,7 +67,8 @@ def main(screen: Screen) -> int:
         model_dir=os.path.expanduser(settings.model_dir), data_dir=os.path.expanduser(settings.data_dir)
     )
     recipe = command_line.recipe_from_flags(values.dataset, settings.model_dir)
-    code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase)
+    kernels = command_line.kernels_from_flags()
+    code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase, kernels)
     if code == 0:
         screen.say(f"Next: python eval.py --model_dir={settings.model_dir}{command_line.given('data_dir')}")
     return code

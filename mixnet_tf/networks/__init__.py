@@ -5,17 +5,27 @@ the reference's names.
 """
 
 from mixnet_tf.networks.batch_norm import BatchNormalization
-from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder, round_filters, unroll
+from mixnet_tf.networks.block_strings import (
+    BlockArgs,
+    GlobalParams,
+    MixnetDecoder,
+    parse_kernels,
+    round_filters,
+    unroll,
+)
+from mixnet_tf.networks.counting import Count, count_parts
 from mixnet_tf.networks.endpoints import endpoints, features_model, multiply_adds, parts
 from mixnet_tf.networks.layers import Activation, Dropout, GroupedConv2D, MixConv, Preprocessing, SqueezeExcite
 from mixnet_tf.networks.mixnet import POOLINGS, backbone, classifier, mixnet_block, pooled, stages_and_params
 from mixnet_tf.networks.names import find_classifier, is_mixnets, parse
+from mixnet_tf.networks.network_files import is_network_file, network_content, network_name
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
 __all__ = [
     "Activation",
     "BatchNormalization",
     "BlockArgs",
+    "Count",
     "Dropout",
     "GlobalParams",
     "GroupedConv2D",
@@ -27,15 +37,20 @@ __all__ = [
     "VARIANTS",
     "backbone",
     "classifier",
+    "count_parts",
     "find_classifier",
     "endpoints",
     "features_model",
     "get_model_params",
     "is_mixnets",
+    "is_network_file",
     "mixnet_block",
     "multiply_adds",
+    "network_content",
+    "network_name",
     "override_global_params",
     "parse",
+    "parse_kernels",
     "parts",
     "pooled",
     "round_filters",

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from mixnet_tf import imagenet
 from mixnet_tf.errors import InputError
 
+PARTITIONS = ("equal", "exponential")
+
 
 class GlobalParams(NamedTuple):
     """What holds for a whole network.
@@ -23,8 +25,14 @@ class GlobalParams(NamedTuple):
     depth_divisor: int = 8
     min_depth: int | None = None  # None: the divisor
     stem_size: int = 16
-    feature_size: int = 1536  # the head's filters, never scaled
+    feature_size: int = 1536  # the head's filters, never scaled; unused without a head
     activation: str = "swish"  # what `sw` in a block string means
+    # The next ones are not the reference's: MixNets have their defaults.
+    default_activation: str = "relu"  # of stem, head, and blocks without `sw`
+    project_activation: str | None = None  # behind each projection; None: none
+    head: bool = True  # whether a convolution to `feature_size` ends the backbone
+    partition: str = "equal"  # one of PARTITIONS: how a MixConv splits its channels
+    dilated: bool = False  # whether every block is dilated, as `dilated` in a block string
 
 
 class BlockArgs(NamedTuple):
@@ -135,13 +143,13 @@ def _decode_block_string(text):
         return int(options[key])
 
     def kernel_sizes(key):
-        sizes = options[key].split(".")
-        if not all(re.fullmatch(r"[0-9]*[13579]", size) for size in sizes):
+        try:
+            return parse_kernels(options[key])
+        except InputError as error:
             raise InputError(
                 f"Option {key + options[key]!r} in block string {text!r}: expected odd kernel sizes "
                 f"joined by '.', such as {key}3.5.7."
-            )
-        return tuple(map(int, sizes))
+            ) from error
 
     if not re.fullmatch(r"[1-9]{2}", options["s"]):
         raise InputError(f"Option {'s' + options['s']!r} in block string {text!r}: expected two digits, such as s22.")
@@ -168,6 +176,18 @@ def _decode_block_string(text):
         swish="sw" in words,
         dilated="dilated" in words,
     )
+
+
+def parse_kernels(text: str) -> tuple[int, ...]:
+    """Kernel sizes written as in a block string, such as "3.5.7".
+
+    Raises:
+        ValueError: For anything but odd numbers joined by ".".
+    """
+    sizes = text.split(".")
+    if not all(re.fullmatch(r"[0-9]*[13579]", size) for size in sizes):
+        raise InputError(f"Expected odd kernel sizes joined by '.', such as 3.5.7; received {text!r}.")
+    return tuple(map(int, sizes))
 
 
 def _encode_block_string(block):
@@ -226,3 +246,30 @@ def unroll(blocks_args: Sequence[BlockArgs], global_params: GlobalParams) -> lis
         repeat = block._replace(input_filters=block.output_filters, strides=(1, 1))
         blocks += [block] + [repeat] * (stage.num_repeat - 1)
     return blocks
+
+
+def split_channels(channels: int, groups: int, partition: str = "equal") -> list[int]:
+    """Channels of each group.
+
+    Args:
+        channels: Of all groups.
+        groups: How many groups.
+        partition: "equal": equal numbers, the remainder to group 0. "exponential": half of the channels to group 0, a
+            quarter to group 1, ..., what is left to the last one.
+
+    Raises:
+        ValueError: If a group would have no channel, or for an unknown partition.
+
+    Source: mixnet/custom_layers.py:_split_channels; exponential: arXiv:1907.09595, section 3.2.
+    """
+    if partition == "equal":
+        size = channels // groups
+        sizes = [channels - size * (groups - 1)] + [size] * (groups - 1)
+    elif partition == "exponential":
+        sizes = [channels // 2**number for number in range(1, groups)]
+        sizes.append(channels - sum(sizes))
+    else:
+        raise InputError(f"partition: expected one of {PARTITIONS}, received {partition!r}.")
+    if min(sizes) < 1:
+        raise InputError(f"{channels} channels cannot be split into {groups} groups ({partition}): {sizes}.")
+    return sizes

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks.block_strings import PARTITIONS, split_channels
 from mixnet_tf.networks.gradients import activate, bias_add
 
 _PACKAGE = "mixnet_tf"
@@ -20,20 +21,6 @@ def conv_kernel_initializer() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
-def split_channels(channels: int, groups: int) -> list[int]:
-    """Channels of each group: equal numbers, the remainder to group 0.
-
-    Raises:
-        ValueError: If there are more groups than channels.
-
-    Source: mixnet/custom_layers.py:_split_channels.
-    """
-    if groups > channels:
-        raise InputError(f"{channels} channels cannot be split into {groups} groups; at least one each is needed.")
-    size = channels // groups
-    return [channels - size * (groups - 1)] + [size] * (groups - 1)
-
-
 def _split(inputs, sizes):
     """The channel groups of `inputs`. By count where equal: TFLite then emits SPLIT, not SPLIT_V."""
     if len(sizes) == 1:
@@ -45,7 +32,12 @@ def _concat(groups):
     return groups[0] if len(groups) == 1 else tf.concat(groups, axis=-1)
 
 
-def _kernel_sizes(kernel_size):
+def kernel_sizes(kernel_size: int | Sequence[int]) -> list[int]:
+    """One kernel size for each channel group.
+
+    Raises:
+        ValueError: For anything but odd positive ints.
+    """
     sizes = [kernel_size] if isinstance(kernel_size, int) else kernel_size
     if (
         not isinstance(sizes, list | tuple)
@@ -100,7 +92,7 @@ class GroupedConv2D(keras.layers.Layer):
         if not isinstance(filters, int) or filters < 1:
             raise InputError(f"filters: expected a whole number from 1, received {filters!r}.")
         self.filters = filters
-        self.kernel_size = _kernel_sizes(kernel_size)
+        self.kernel_size = kernel_sizes(kernel_size)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape: tuple) -> None:
@@ -132,13 +124,14 @@ class MixConv(keras.layers.Layer):
         kernel_size: Odd ints, pixels; one channel group per entry. An int is one group.
         strides: (rows, columns), pixels, equal; an int is both.
         dilated: With stride 1, kernels of 3 at rate (k - 1) // 2 in place of the larger ones.
+        partition: How channels are split into groups, as `split_channels` takes it.
 
     Input: (batch, height, width, channels).
     Output: (batch, ceil(height / rows), ceil(width / columns), channels).
 
     Raises:
-        ValueError: For an even or missing kernel size, unequal strides, or a dilated kernel of 1;
-            at build, if there are more groups than channels.
+        ValueError: For an even or missing kernel size, unequal strides, a dilated kernel of 1, or an unknown
+            partition; at build, if a group would have no channel.
 
     Source: mixnet/custom_layers.py:MixConv; arXiv:1907.09595, section 3.
     """
@@ -148,14 +141,18 @@ class MixConv(keras.layers.Layer):
         kernel_size: int | Sequence[int],
         strides: int | Sequence[int] = (1, 1),
         dilated: bool = False,
+        partition: str = "equal",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.kernel_size = _kernel_sizes(kernel_size)
+        self.kernel_size = kernel_sizes(kernel_size)
         self.input_spec = keras.layers.InputSpec(ndim=4)
         self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
         if len(self.strides) != 2 or self.strides[0] != self.strides[1] or self.strides[0] < 1:
             raise InputError(f"strides: expected two equal positive ints, as depthwise ops take; received {strides!r}.")
+        if partition not in PARTITIONS:
+            raise InputError(f"partition: expected one of {PARTITIONS}, received {partition!r}.")
+        self.partition = partition
         self.dilated = dilated
         if dilated and self.strides == (1, 1):
             if 1 in self.kernel_size:
@@ -165,7 +162,7 @@ class MixConv(keras.layers.Layer):
             self._taps_and_rates = [(k, 1) for k in self.kernel_size]
 
     def build(self, input_shape: tuple) -> None:
-        self._sizes = split_channels(input_shape[-1], len(self.kernel_size))
+        self._sizes = split_channels(input_shape[-1], len(self.kernel_size), self.partition)
         self.kernels = [
             self.add_weight(
                 name=f"depthwise_kernel_{i}", shape=(taps, taps, channels, 1), initializer=conv_kernel_initializer()
@@ -193,6 +190,7 @@ class MixConv(keras.layers.Layer):
             "kernel_size": self.kernel_size,
             "strides": list(self.strides),
             "dilated": self.dilated,
+            "partition": self.partition,
         }
 
 

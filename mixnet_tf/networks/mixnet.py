@@ -1,4 +1,4 @@
-"""Block arguments to the layers of a MixNet, on a Keras tensor."""
+"""Block arguments to the layers of a network, on a Keras tensor."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,9 +6,17 @@ from typing import Any
 import keras
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import StrPath
 from mixnet_tf.networks import layers
 from mixnet_tf.networks.batch_norm import BatchNormalization
-from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder, round_filters, unroll
+from mixnet_tf.networks.block_strings import (
+    BlockArgs,
+    GlobalParams,
+    MixnetDecoder,
+    round_filters,
+    split_channels,
+    unroll,
+)
 from mixnet_tf.networks.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
 from mixnet_tf.networks.variants import get_model_params, override_global_params
 
@@ -16,9 +24,10 @@ POOLINGS = {None: None, "avg": keras.layers.GlobalAveragePooling2D, "max": keras
 
 
 def stages_and_params(
-    model_name: str | None,
+    model_name: StrPath | None,
     blocks_args: Sequence[str | BlockArgs] | None = None,
     override_params: Mapping[str, Any] | None = None,
+    kernel_size: int | Sequence[int] | None = None,
 ) -> tuple[list[BlockArgs], GlobalParams]:
     """The stages and parameters that `build_model` builds from the same arguments, which it checks.
 
@@ -39,18 +48,36 @@ def stages_and_params(
     else:
         stages = [block if isinstance(block, BlockArgs) else MixnetDecoder.decode([block])[0] for block in blocks_args]
         params = override_global_params(GlobalParams(stem_size=stages[0].input_filters), override_params)
-    _check_activation(params.activation)
+    if kernel_size is not None:
+        sizes = tuple(layers.kernel_sizes(kernel_size))
+        stages = [stage._replace(dw_ksize=sizes) for stage in stages]
+    for field in ("activation", "default_activation", "project_activation"):
+        _check_activation(field, getattr(params, field))
+    _check_channels(stages, params)
     return stages, params
 
 
-def _check_activation(name):
+def _check_activation(field, name):
     """Here and not with the other parameters, as only Keras knows its names."""
     try:
         keras.activations.get(name)
     except ValueError as error:
         raise InputError(
-            f"override_params['activation']: expected the name of a Keras activation, such as 'mish'; got {name!r}."
+            f"override_params[{field!r}]: expected the name of a Keras activation, such as 'mish'; got {name!r}."
         ) from error
+
+
+def _check_channels(stages, params):
+    """Each block has to take as many channels as the one before it gives, and each of its groups at least one."""
+    channels = round_filters(params.stem_size, params)
+    for number, block in enumerate(unroll(stages, params)):
+        if channels != block.input_filters:
+            raise InputError(
+                f"{block_part(number)} declares {block.input_filters} input filters (after rounding), "
+                f"but {channels} channels reach it."
+            )
+        split_channels(block.expanded_filters, len(block.dw_ksize), params.partition)
+        channels = block.output_filters
 
 
 def backbone(images: Any, stages: Sequence[BlockArgs], params: GlobalParams, include_preprocessing: bool = True) -> Any:
@@ -63,7 +90,8 @@ def backbone(images: Any, stages: Sequence[BlockArgs], params: GlobalParams, inc
         include_preprocessing: Whether the network normalizes the images itself.
 
     Returns:
-        (batch, height / 32, width / 32, params.feature_size), for a network of five strides of 2.
+        (batch, height / 32, width / 32, params.feature_size), for a network of five strides of 2; without `params.head`
+        as many channels as the last block gives.
 
     Source: mixnet/mixnet_model.py:MixnetModel.call.
     """
@@ -71,11 +99,13 @@ def backbone(images: Any, stages: Sequence[BlockArgs], params: GlobalParams, inc
     if include_preprocessing:
         x = layers.Preprocessing(name=PREPROCESSING)(x)
     x = _conv(x, "stem", round_filters(params.stem_size, params), kernel_size=3, strides=2)
-    x = _batch_norm_activation(x, params, "relu", "stem", "")
+    x = _batch_norm_activation(x, params, params.default_activation, "stem", "")
     for number, block_args in enumerate(unroll(stages, params)):
         x = mixnet_block(x, block_args, params, part=block_part(number))
+    if not params.head:
+        return x
     x = _conv(x, "head", params.feature_size, kernel_size=1)
-    return _batch_norm_activation(x, params, "relu", "head", "")
+    return _batch_norm_activation(x, params, params.default_activation, "head", "")
 
 
 def classifier(features: Any, params: GlobalParams, activation: str | Callable | None = "softmax") -> Any:
@@ -116,19 +146,20 @@ def mixnet_block(x: Any, block_args: BlockArgs, params: GlobalParams, part: str)
 
     Source: mixnet/mixnet_model.py:MixnetBlock.
     """
-    if x.shape[-1] != block_args.input_filters:
-        raise InputError(
-            f"{part} declares {block_args.input_filters} input filters (after rounding), "
-            f"but {x.shape[-1]} channels reach it."
-        )
-    activation = params.activation if block_args.swish else "relu"
+    activation = params.activation if block_args.swish else params.default_activation
     inputs = x
     if block_args.expand_ratio != 1:
         x = layers.GroupedConv2D(
             block_args.expanded_filters, block_args.expand_ksize, name=layer_name(part, "expand_conv")
         )(x)
         x = _batch_norm_activation(x, params, activation, part, "expand_")
-    x = layers.MixConv(block_args.dw_ksize, block_args.strides, block_args.dilated, name=layer_name(part, "mixconv"))(x)
+    x = layers.MixConv(
+        block_args.dw_ksize,
+        block_args.strides,
+        block_args.dilated or params.dilated,
+        params.partition,
+        name=layer_name(part, "mixconv"),
+    )(x)
     x = _batch_norm_activation(x, params, activation, part, "mixconv_")
     if block_args.se_filters is not None:
         x = layers.SqueezeExcite(block_args.se_filters, activation, name=layer_name(part, "se"))(x)
@@ -136,6 +167,8 @@ def mixnet_block(x: Any, block_args: BlockArgs, params: GlobalParams, part: str)
         block_args.output_filters, block_args.project_ksize, name=layer_name(part, "project_conv")
     )(x)
     x = _batch_norm(x, params, layer_name(part, "project_bn"))
+    if params.project_activation is not None:
+        x = layers.Activation(params.project_activation, name=layer_name(part, "project_activation"))(x)
     if block_args.has_residual:
         x = keras.layers.Add(name=layer_name(part, "add"))([x, inputs])
     return x

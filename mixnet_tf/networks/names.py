@@ -20,6 +20,7 @@ _CLASSES = {
         "se": layers.SqueezeExcite,
         "project_conv": layers.GroupedConv2D,
         "project_bn": keras.layers.BatchNormalization,
+        "project_activation": keras.layers.Activation,
         "add": keras.layers.Add,
     },
     "head": {

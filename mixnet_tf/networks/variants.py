@@ -1,11 +1,13 @@
-"""The released networks, MixNet-S, M and L, as block strings and parameters."""
+"""Networks by name as block strings and parameters: MixNet-S, M and L, MobileNetV1 and V2."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from mixnet_tf.errors import InputError, is_count
-from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder
+from mixnet_tf.files import StrPath
+from mixnet_tf.networks.block_strings import PARTITIONS, BlockArgs, GlobalParams, MixnetDecoder
+from mixnet_tf.networks.network_files import is_network_file, read_network
 
 _MIXNET_S = (
     "r1_k3_a1_p1_s11_e1_i16_o16",
@@ -33,14 +35,44 @@ _MIXNET_M = (
     "r1_k3.5.7.9_a1_p1_s22_e6_i120_o200_se0.5_sw",
     "r3_k3.5.7.9_a1_p1.1_s11_e6_i200_o200_se0.5_sw",
 )
+_MOBILENET_V1 = (
+    "r1_k3_a1_p1_s11_e1_i32_o64_noskip",
+    "r1_k3_a1_p1_s22_e1_i64_o128_noskip",
+    "r1_k3_a1_p1_s11_e1_i128_o128_noskip",
+    "r1_k3_a1_p1_s22_e1_i128_o256_noskip",
+    "r1_k3_a1_p1_s11_e1_i256_o256_noskip",
+    "r1_k3_a1_p1_s22_e1_i256_o512_noskip",
+    "r5_k3_a1_p1_s11_e1_i512_o512_noskip",
+    "r1_k3_a1_p1_s22_e1_i512_o1024_noskip",
+    "r1_k3_a1_p1_s11_e1_i1024_o1024_noskip",
+)
+_MOBILENET_V2 = (
+    "r1_k3_a1_p1_s11_e1_i32_o16",
+    "r2_k3_a1_p1_s22_e6_i16_o24",
+    "r3_k3_a1_p1_s22_e6_i24_o32",
+    "r4_k3_a1_p1_s22_e6_i32_o64",
+    "r3_k3_a1_p1_s11_e6_i64_o96",
+    "r3_k3_a1_p1_s22_e6_i96_o160",
+    "r1_k3_a1_p1_s11_e6_i160_o320",
+)
 _PARAMS_S = GlobalParams(stem_size=16, dropout_rate=0.2)
 _PARAMS_M = GlobalParams(stem_size=24, dropout_rate=0.25)
 
-# Source: mixnet/mixnet_builder.py:mixnet_s, mixnet_m, mixnet_l.
+_PARAMS_V1 = GlobalParams(
+    stem_size=32, dropout_rate=1e-3, default_activation="relu6", project_activation="relu6", head=False
+)
+_PARAMS_V2 = GlobalParams(
+    stem_size=32, batch_norm_momentum=0.999, dropout_rate=0.2, feature_size=1280, default_activation="relu6"
+)
+
+# Sources: mixnet/mixnet_builder.py:mixnet_s, mixnet_m, mixnet_l; tensorflow/models, research/slim/nets/mobilenet_v1.py
+# and mobilenet/mobilenet_v2.py:V2_DEF; batch normalization's momentum and V1's dropout: keras.applications.
 VARIANTS = {
     "mixnet-s": (_MIXNET_S, _PARAMS_S),
     "mixnet-m": (_MIXNET_M, _PARAMS_M),
     "mixnet-l": (_MIXNET_M, _PARAMS_M._replace(depth_multiplier=1.3)),
+    "mobilenet-v1": (_MOBILENET_V1, _PARAMS_V1),
+    "mobilenet-v2": (_MOBILENET_V2, _PARAMS_V2),
 }
 
 # What an override may be: a test, and its description for the error message.
@@ -55,6 +87,11 @@ _ALLOWED = {
     "stem_size": (is_count, "a whole number from 1"),
     "feature_size": (is_count, "a whole number from 1"),
     "activation": (lambda v: isinstance(v, str), "the name of a Keras activation"),
+    "default_activation": (lambda v: isinstance(v, str), "the name of a Keras activation"),
+    "project_activation": (lambda v: v is None or isinstance(v, str), "None or the name of a Keras activation"),
+    "head": (lambda v: isinstance(v, bool), "True or False"),
+    "partition": (lambda v: v in PARTITIONS, f"one of {PARTITIONS}"),
+    "dilated": (lambda v: isinstance(v, bool), "True or False"),
 }
 
 
@@ -62,32 +99,39 @@ def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def override_global_params(global_params: GlobalParams, override_params: Mapping[str, Any] | None) -> GlobalParams:
+def override_global_params(
+    global_params: GlobalParams, override_params: Mapping[str, Any] | None, what: str = "override_params"
+) -> GlobalParams:
     """`global_params` with the fields of the dict `override_params` replaced; None: unchanged.
+
+    Args:
+        global_params: Any.
+        override_params: Values by field.
+        what: What error messages call them.
 
     Raises:
         ValueError: For an unknown field or a value out of its range.
     """
     if override_params is not None and not isinstance(override_params, Mapping):
-        raise InputError(f"override_params: expected a dict of fields of GlobalParams, received {override_params!r}.")
+        raise InputError(f"{what}: expected a dict of fields of GlobalParams, received {override_params!r}.")
     overrides = dict(override_params or {})
     unknown = sorted(set(overrides) - set(GlobalParams._fields))
     if unknown:
-        raise InputError(f"Unknown override_params {unknown}; allowed are {list(GlobalParams._fields)}.")
+        raise InputError(f"Unknown {what} {unknown}; allowed are {list(GlobalParams._fields)}.")
     for field, value in overrides.items():
         accepts, expected = _ALLOWED[field]
         if not accepts(value):
-            raise InputError(f"override_params[{field!r}]: expected {expected}, received {value!r}.")
+            raise InputError(f"{what}[{field!r}]: expected {expected}, received {value!r}.")
     return global_params._replace(**overrides)
 
 
 def get_model_params(
-    model_name: str, override_params: Mapping[str, Any] | None = None
+    model_name: StrPath, override_params: Mapping[str, Any] | None = None
 ) -> tuple[list[BlockArgs], GlobalParams]:
-    """The stages and parameters of a released network.
+    """The stages and parameters of a network.
 
     Args:
-        model_name: "mixnet-s", "mixnet-m" or "mixnet-l".
+        model_name: One of `VARIANTS`, such as "mixnet-s", or the path of a network file, which ends in .json.
         override_params: Dict of `GlobalParams` fields to replace. A depth multiplier replaces
             MixNet-L's 1.3.
 
@@ -95,11 +139,23 @@ def get_model_params(
         (list of `BlockArgs`, `GlobalParams`).
 
     Raises:
-        ValueError: For an unknown model or field, or a value out of its range.
+        FileNotFoundError: If there is no such network file.
+        ValueError: For an unknown model or field, a value out of its range, or a file that is no network.
 
     Source: mixnet/mixnet_builder.py:get_model_params.
     """
-    if model_name not in VARIANTS:
-        raise InputError(f"Unknown model {model_name!r}; expected one of {list(VARIANTS)}.")
-    block_strings, global_params = VARIANTS[model_name]
-    return MixnetDecoder.decode(block_strings), override_global_params(global_params, override_params)
+    if is_network_file(model_name):
+        block_strings, fields = read_network(model_name)
+        try:
+            stages = MixnetDecoder.decode(block_strings)
+            defaults = GlobalParams(stem_size=stages[0].input_filters)
+            global_params = override_global_params(defaults, fields, "params")
+        except InputError as error:
+            raise InputError(f"{model_name}: {error}") from error
+    elif model_name in VARIANTS:
+        stages, global_params = MixnetDecoder.decode(VARIANTS[model_name][0]), VARIANTS[model_name][1]
+    else:
+        raise InputError(
+            f"Unknown model {model_name!r}; expected one of {list(VARIANTS)}, or a network file that ends in .json."
+        )
+    return stages, override_global_params(global_params, override_params)

@@ -62,7 +62,7 @@ class Checkpointer:
         after = (
             f"{kept} is kept; the same command resumes from it" if kept else "the same command starts again from step 0"
         )
-        reason = error.message.strip().splitlines()[-1].rpartition("; ")[2]
+        reason = error.message.strip().splitlines()[-1].rpartition("; ")[2].partition(" [Op:")[0]
         return OSError(
             f"The checkpoint of step {self._trainer.step} could not be written to {self._own_folder}: {reason}. "
             f"Free some space: {after}."

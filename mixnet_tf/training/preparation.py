@@ -3,7 +3,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -14,7 +14,7 @@ from mixnet_tf.data import Split, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks import stages_and_params, unroll
+from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import Recipe, validate
 from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig
@@ -88,12 +88,13 @@ class Run(NamedTuple):
 
 
 def prepare(
-    model_name: str,
+    model_name: StrPath,
     dataset: str,
     recipe: Recipe,
     settings: Settings,
     weights: StrPath | None = None,
     progress: Progress = silent,
+    kernel_size: int | Sequence[int] | None = None,
 ) -> Run:
     """Checks all that can be checked, opens the data, and builds or restores what is trained.
 
@@ -103,7 +104,7 @@ def prepare(
         A `Run`.
     """
     validate(recipe)
-    network = stages_and_params(model_name, override_params=recipe.model_overrides)
+    network = stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
     if recipe.freeze != "none" and weights is None:
         raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
     strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
@@ -117,7 +118,7 @@ def prepare(
     with progress(f"Opening dataset {dataset}", draws_itself=True):
         train_split, eval_split = _load_splits(dataset, settings)
     config = RunConfig(
-        model_name,
+        network_name(model_name),
         train_split.num_classes,
         dataset,
         train_split.num_examples,
@@ -128,6 +129,7 @@ def prepare(
         eval_split=eval_split.name,
         train_shards=len(train_split.files),
         missing_shards=train_split.missing_shards + eval_split.missing_shards,
+        network=_network(model_name, kernel_size),
     )
     _check_config(config, settings)
 
@@ -143,6 +145,13 @@ def prepare(
     if restored is not None:
         logging.info(f"Resuming from {restored}.")
     return Run(config, settings, train_split, eval_split, trainer, checkpointer, evaluate, total_steps)
+
+
+def _network(model_name, kernel_size):
+    """The content of a run's network file; None for a released network with its own kernels."""
+    if kernel_size is None and not is_network_file(model_name):
+        return None
+    return network_content(*stages_and_params(model_name, kernel_size=kernel_size))
 
 
 def _load_splits(dataset, settings):

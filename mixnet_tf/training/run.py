@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -19,12 +20,13 @@ from mixnet_tf.training.recalibration import recalibrate
 
 
 def train(
-    model_name: str,
+    model_name: StrPath,
     dataset: str,
     recipe: Recipe,
     settings: Settings,
     weights: StrPath | None = None,
     progress: Progress = silent,
+    kernel_size: int | Sequence[int] | None = None,
 ) -> int:
     """Trains a network, resumes an interrupted run of the same configuration, and evaluates it.
 
@@ -32,13 +34,14 @@ def train(
     end final.keras: the averages in float32, ending in softmax.
 
     Args:
-        model_name: "mixnet-s", "mixnet-m" or "mixnet-l".
+        model_name: A network's name or the path of a network file, as `mixnet_tf.build_model` takes it.
         dataset: What `mixnet_tf.data.load_split` takes.
         recipe: A `Recipe`.
         settings: `Settings`.
         weights: What `mixnet_tf.load_weights` takes, to start from; a classifier of other classes is left out and
             a new one trained, as the log says. None for random ones.
         progress: Shows the phases of the work.
+        kernel_size: What `mixnet_tf.build_model` takes, in place of every depthwise kernel; None: the network's own.
 
     Returns:
         The exit code: 0; or, where a signal stopped the run after it was saved, 130 for SIGINT on any host, else 75.
@@ -47,7 +50,7 @@ def train(
         ValueError: For bad arguments, before anything is written.
         FloatingPointError: If the loss is not finite.
     """
-    run = prepare(model_name, dataset, recipe, settings, weights, progress)
+    run = prepare(model_name, dataset, recipe, settings, weights, progress, kernel_size)
     model_dir = settings.model_dir if run.is_chief else None
     metrics = MetricsLog(model_dir, run.trainer.step, recipe.train_batch_size)
     signal_number = fit(run, metrics, progress)

@@ -14,7 +14,7 @@ from absl import logging
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES
-from mixnet_tf.networks import VARIANTS, MixConv, find_classifier, get_model_params, parts, unroll
+from mixnet_tf.networks import MixConv, find_classifier, get_model_params, parts, unroll
 from mixnet_tf.weights.archives import extract
 from mixnet_tf.weights.matching import Arrays
 from mixnet_tf.weights.official import read_official_checkpoint
@@ -82,12 +82,12 @@ def variant_of(mixconvs: list[tuple[tuple[int, ...], int]]) -> str:
     Raises:
         ValueError: If none has.
     """
-    for model_name in VARIANTS:
+    for model_name in ARCHIVES:
         blocks = unroll(*get_model_params(model_name))
         if mixconvs == [(block.dw_ksize, block.expanded_filters) for block in blocks]:
             return model_name
     raise InputError(
-        f"weights='imagenet': the network has the kernels and widths of none of {list(VARIANTS)}, "
+        f"weights='imagenet': the network has the kernels and widths of none of {list(ARCHIVES)}, "
         "for which weights were published; build one of them, without overriding its widths."
     )
 

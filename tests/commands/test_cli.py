@@ -49,6 +49,30 @@ def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factor
     assert (model_dir / "out" / "tiny_32_fp32.tflite").stat().st_size > 0
 
 
+def test_a_network_file_is_trained_resumed_evaluated_and_exported_by_its_content(data, tmp_path, capfd):
+    blocks = ["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3.5_a1_p1_s11_e3_i8_o8_se0.5_sw"]
+    (tmp_path / "my.json").write_text(json.dumps({"blocks": blocks, "params": {"feature_size": 16}}))
+    where = ("--dataset=folder", f"--data_dir={data['folder'][0]}", f"--model_dir={tmp_path}/run")
+    command = ("train.py", f"--model_name={tmp_path}/my.json", "--kernels=3.5.7", *where, *_QUICK)
+    code, _, err = run(capfd, *command)
+    assert code == 0, err
+    network = json.loads((tmp_path / "run" / "config.json").read_text())["network"]
+    assert network["blocks"] == [block.replace("k3_", "k3.5.7_").replace("k3.5_", "k3.5.7_") for block in blocks]
+    (tmp_path / "other.json").write_text(json.dumps(network))
+    again = [f"--model_name={tmp_path}/other.json" if "model_name" in flag else flag for flag in command]
+    again.remove("--kernels=3.5.7")
+    code, out, err = run(capfd, *again)
+    assert code == 0 and "Resuming from" in out, err
+    code, _, err = run(capfd, *command[:2], *command[3:])
+    assert code == 2 and "network: block string 0: 'r1_k3.5.7_a1_p1_s22_e1_i8_o8' there, 'r1_k3_" in err
+    (tmp_path / "my.json").unlink()
+    code, out, err = run(capfd, "eval.py", *where[1:])
+    assert code == 0 and "num_images 2" in out, err
+    export = (f"--output_dir={tmp_path}/out", "--latency_runs=0", "--allow_accuracy_drop")
+    code, out, err = run(capfd, "export_tflite.py", *where[1:], *export)
+    assert code == 0 and (tmp_path / "out" / "other_32_fp32.tflite").exists(), out
+
+
 def test_the_flags_given_replace_the_fields_of_the_recipe(data, tmp_path, capfd):
     arguments = ("--model_name=tiny", "--dataset=folder", f"--data_dir={data['folder'][0]}", f"--model_dir={tmp_path}")
     code, _, err = run(capfd, "train.py", *arguments, *_QUICK, "--weight_decay=0.125", "--noflip")
@@ -137,6 +161,8 @@ _BAD = [
     ("train.py", ["--learning_rate_schedule=linear"], "learning_rate_schedule"),
     ("train.py", ["--label_smoothing=1.5"], "label_smoothing"),
     ("train.py", ["--model_name=mixnet-xl"], "mixnet-xl"),
+    ("train.py", ["--model_name=/no/such.json"], "There is no file /no/such.json"),
+    ("train.py", ["--kernels=3.4"], "odd kernel sizes"),
     ("train.py", ["--no_such_flag=1"], "no_such_flag"),
     ("train.py", ["stray"], "Unknown arguments ['stray']"),
     ("train.py", ["--dataset=no_such_dataset"], "Unknown dataset 'no_such_dataset'"),

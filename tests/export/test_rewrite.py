@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from mixnet_tf import build_model, networks
+from mixnet_tf import build_model, get_model_params, networks
 from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
@@ -232,3 +232,26 @@ def test_only_the_layers_own_types_are_folded():
     own = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
     images = tiny.images(1, 8, 8, 3)
     np.testing.assert_allclose(run(InferenceFunction(own, "keep"), images), own(images), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name, blocks", [("mobilenet-v1", 5), ("mobilenet-v2", 3)])
+@pytest.mark.parametrize(
+    "kernels, overrides", [(3, {}), ((3, 5, 7, 9), {"partition": "exponential"}), ((3, 5, 7, 9), {"dilated": True})]
+)
+def test_mobilenets_are_rewritten_to_one_partition_with_relu6_fused(name, blocks, overrides, kernels):
+    size = 48
+    stages, params = get_model_params(name, {**overrides, "feature_size": 64})
+    # The first blocks alone: each layer of a random network amplifies rounding, which takes even a plain conversion of
+    # the whole one 2e-5 from Keras.
+    own = build_model(
+        blocks_args=stages[:blocks],
+        override_params=params._replace(num_classes=7)._asdict(),
+        kernel_size=kernels,
+        input_shape=(size, size, 3),
+    )
+    unlike_the_defaults(own, decades=0.5)
+    images = tiny.images(3, size, size, 3)
+    content = to_tflite(InferenceFunction(own), size)
+    np.testing.assert_allclose(runtime.predict(content, images), own(images), rtol=0, atol=1e-5)
+    ops, partitions, flex = runtime.operations(content)
+    assert (partitions, flex) == (1, 0) and not {"RELU", "RELU6"} & set(ops)

@@ -12,7 +12,8 @@ from mixnet_tf.networks.endpoints import parts
 
 def _all_roles():
     """A network in which each layer that a MixNet can have occurs."""
-    return tiny.build_tiny(classifier_activation="softmax")
+    overrides = {**tiny.TINY["tiny-s"][1], "project_activation": "relu"}
+    return mixnet_tf.build_model("mixnet-s", overrides)
 
 
 def test_every_layer_that_is_built_is_known_by_its_name_and_class():

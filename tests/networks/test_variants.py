@@ -22,12 +22,17 @@ REFUSED = {
     "stem_size": [0, 16.0, None],
     "feature_size": [0, -1, None, False],
     "activation": [None, 3],
+    "default_activation": [None, 3],
+    "project_activation": [3, True],
+    "head": [None, 1],
+    "partition": [None, "half", 3],
+    "dilated": [None, 0],
 }
 
 
 def test_every_variant_has_pinned_parameters_and_a_golden_listing():
-    assert set(VARIANTS) == set(PARAMS) == set(tiny.VARIANTS)
-    assert {path.stem for path in (tiny.GOLDEN / "names").iterdir()} == set(VARIANTS)
+    assert set(VARIANTS) == {*PARAMS, "mobilenet-v1", "mobilenet-v2"}  # these: test_mobilenets.py
+    assert {path.stem for path in (tiny.GOLDEN / "names").iterdir()} == set(PARAMS) == set(tiny.VARIANTS)
 
 
 def test_every_parameter_has_values_that_are_refused():
@@ -49,6 +54,11 @@ def test_the_parameters_are_the_builders(model_name):
         stem_size=stem,
         feature_size=1536,
         activation="swish",
+        default_activation="relu",
+        project_activation=None,
+        head=True,
+        partition="equal",
+        dilated=False,
     )
 
 
@@ -113,7 +123,9 @@ def test_an_override_changes_its_field_alone():
 
 
 def test_an_unknown_model_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'mixnet-xl'.*\['mixnet-s', 'mixnet-m', 'mixnet-l'\]"):
+    with pytest.raises(
+        ValueError, match=r"'mixnet-xl'.*\['mixnet-s', 'mixnet-m', 'mixnet-l', 'mobilenet-v1', 'mobilenet-v2'\]"
+    ):
         get_model_params("mixnet-xl")
 
 

@@ -44,7 +44,7 @@ def test_a_checkpoint_that_finds_the_disk_full_leaves_the_one_before_and_nothing
         (folder / f"ckpt-{checkpoint_number}_temp" / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
         (folder / f"ckpt-{checkpoint_number}.data-00000-of-00001").write_bytes(b"half")
         (folder / "checkpoint.tmp0a1b").write_bytes(b"half")
-        reason = "{{function_node __wrapped__SaveV2}} x/y; No space left on device"
+        reason = "{{function_node __wrapped__SaveV2}} x/y; No space left on device [Op:SaveV2]"
         raise tf.errors.ResourceExhaustedError(None, None, reason)
 
     monkeypatch.setattr(tf.train.CheckpointManager, "save", full)

@@ -1,0 +1,117 @@
+"""The parameters and multiply-adds of a network, counted from its block strings; no model is built."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, round_filters, split_channels, unroll
+
+
+class Count(NamedTuple):
+    """What a part of a network has, and costs for one image.
+
+    Attributes:
+        part: "stem", "block_0", ..., "head".
+        resolution: Height and width of what the part gives, pixels.
+        kernels: Sizes of its depthwise kernels, or of its convolution.
+        channels: Of what it gives.
+        parameters: Trainable ones and batch normalization's statistics, as `model.count_params()` counts.
+        trainable: Those without the statistics.
+        multiply_adds: As `mixnet_tf.multiply_adds` counts them.
+    """
+
+    part: str
+    resolution: tuple[int, int]
+    kernels: tuple[int, ...]
+    channels: int
+    parameters: int
+    trainable: int
+    multiply_adds: int
+
+
+def count_parts(
+    stages: Sequence[BlockArgs], params: GlobalParams, image_size: int | tuple[int, int] = 224
+) -> list[Count]:
+    """Counts each part of a network with its classifier.
+
+    Args:
+        stages: List of `BlockArgs`, as `stages_and_params` gives them.
+        params: The `GlobalParams`.
+        image_size: Pixels, or (height, width).
+
+    Returns:
+        A `Count` for the stem, each block and the head.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = _strided(size, 2)
+    channels = round_filters(params.stem_size, params)
+    rows = [_count("stem", size, (3,), channels, [_Conv(9 * 3 * channels, size, channels)])]
+    for number, block in enumerate(unroll(stages, params)):
+        row = _count_block(f"block_{number}", block, params, size)
+        rows.append(row)
+        size, channels = row.resolution, row.channels
+    own: list[_Conv] = []
+    kernels: tuple[int, ...] = ()
+    if params.head:
+        own, kernels = [_Conv(channels * params.feature_size, size, params.feature_size)], (1,)
+        channels = params.feature_size
+    dense = channels * params.num_classes
+    head = _count("head", (1, 1), kernels, params.num_classes, own)
+    extra = dense + params.num_classes
+    rows.append(
+        head._replace(
+            parameters=head.parameters + extra,
+            trainable=head.trainable + extra,
+            multiply_adds=head.multiply_adds + dense,
+        )
+    )
+    return rows
+
+
+class _Conv(NamedTuple):
+    """A convolution with the batch normalization behind it."""
+
+    products: int  # of one position: the weights of its kernels
+    size: tuple[int, int]  # positions, rows and columns
+    channels: int  # of the batch normalization
+
+
+def _count_block(part, block, params, size):
+    expanded = block.expanded_filters
+    convs = []
+    if block.expand_ratio != 1:
+        convs.append(_Conv(_grouped(block.input_filters, expanded, block.expand_ksize), size, expanded))
+    dilated = (block.dilated or params.dilated) and block.strides == (1, 1)
+    sizes = split_channels(expanded, len(block.dw_ksize), params.partition)
+    taps = [9 if dilated else kernel * kernel for kernel in block.dw_ksize]
+    size = _strided(size, block.strides[0])
+    convs.append(_Conv(sum(n * count for n, count in zip(taps, sizes, strict=True)), size, expanded))
+    project = _grouped(expanded, block.output_filters, block.project_ksize)
+    convs.append(_Conv(project, size, block.output_filters))
+    row = _count(part, size, block.dw_ksize, block.output_filters, convs)
+    if block.se_filters is None:
+        return row
+    products = 2 * expanded * block.se_filters
+    extra = products + expanded + block.se_filters
+    return row._replace(
+        parameters=row.parameters + extra,
+        trainable=row.trainable + extra,
+        multiply_adds=row.multiply_adds + products,
+    )
+
+
+def _count(part, size, kernels, channels, convs):
+    weights = sum(conv.products for conv in convs)
+    normalized = sum(conv.channels for conv in convs)
+    products = sum(conv.products * conv.size[0] * conv.size[1] for conv in convs)
+    return Count(part, size, kernels, channels, weights + 4 * normalized, weights + 2 * normalized, products)
+
+
+def _grouped(channels_in, channels_out, kernels):
+    groups = zip(
+        kernels, split_channels(channels_in, len(kernels)), split_channels(channels_out, len(kernels)), strict=True
+    )
+    return sum(kernel * kernel * inputs * outputs for kernel, inputs, outputs in groups)
+
+
+def _strided(size, stride):
+    return (-(-size[0] // stride), -(-size[1] // stride))
