@@ -54,7 +54,7 @@ def fresh_model(recipe, split):
 def cross_validate(split, recipe):
     """One dict for each fold and seed. One `Trainer` serves them all: tracing a step takes longer than a reset."""
     smallest = part(split, 0, held_out=False)  # fold 0 is the largest; others train on one image more
-    steps = recipe.train_steps(smallest.num_examples)
+    steps = recipe.total_steps(smallest.num_examples)
     model = fresh_model(recipe, smallest)
     trainer = Trainer(model, recipe, recipe.steps_per_epoch(smallest.num_examples), total_steps=steps)
     slots = [variable.numpy() for variable in trainer.optimizer.variables]

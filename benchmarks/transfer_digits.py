@@ -72,7 +72,7 @@ def train(first, recipe, weights=None):
     )
     if weights is not None:  # five classes there too, but other ones: the head starts anew
         load_weights(model, weights, skip_head=True)
-    steps = recipe.train_steps(split.num_examples)
+    steps = recipe.total_steps(split.num_examples)
     trainer = Trainer(model, recipe, recipe.steps_per_epoch(split.num_examples), total_steps=steps)
     trainer.train_steps(iter(train_batches(split, recipe, recipe.train_batch_size)), tf.constant(steps))
     accuracy = build_evaluator(trainer.ema_model, five_digits(False, first), recipe.crop)()["top_1_accuracy"]

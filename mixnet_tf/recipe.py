@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks import GlobalParams, override_global_params
 
 
@@ -15,6 +15,7 @@ class Recipe(NamedTuple):
     Attributes:
         train_batch_size: Images per step over all replicas; the peak learning rate scales with it.
         train_epochs: Passes over the training images.
+        train_steps: Steps of the run in place of `train_epochs`; None: the epochs decide.
         image_size: Height and width of the model's input, pixels.
         base_learning_rate: Peak learning rate per 256 images of a batch.
         learning_rate_schedule: One of `SCHEDULES`: its shape after the warm-up.
@@ -47,6 +48,7 @@ class Recipe(NamedTuple):
 
     train_batch_size: int = 1024
     train_epochs: float = 350.0
+    train_steps: int | None = None
     image_size: int = 224
     base_learning_rate: float = 0.016
     learning_rate_schedule: str = "exponential"
@@ -74,8 +76,10 @@ class Recipe(NamedTuple):
     model_overrides: Mapping[str, Any] | None = None
     name: str | None = None
 
-    def train_steps(self, num_images: int) -> int:
+    def total_steps(self, num_images: int) -> int:
         """Steps of the whole run over `num_images` images."""
+        if self.train_steps is not None:
+            return self.train_steps
         return max(1, int(self.train_epochs * self.steps_per_epoch(num_images)))
 
     def steps_per_epoch(self, num_images: int) -> float:
@@ -107,6 +111,11 @@ FIELDS = {
         "a whole number from 1",
     ),
     "train_epochs": ("Passes over the training images.", lambda v: v > 0, "a number above 0"),
+    "train_steps": (
+        "Steps of the run, in place of --train_epochs.",
+        lambda v: v is None or is_count(v),
+        "a whole number from 1",
+    ),
     "image_size": ("Height and width of the model's input, pixels.", lambda v: v >= 1, "a whole number from 1"),
     "base_learning_rate": ("Peak learning rate per 256 images of a batch.", lambda v: v >= 0, "a number from 0"),
     "learning_rate_schedule": (

@@ -15,7 +15,7 @@ def test_every_field_has_a_rule_and_a_help_text():
 
 def test_the_default_is_the_official_imagenet_recipe():
     recipe = Recipe()
-    assert recipe.train_steps(1281167) == 437898
+    assert recipe.total_steps(1281167) == 437898
     assert recipe.steps_per_epoch(1281167) == 1281167 / 1024
     assert recipe.base_learning_rate * recipe.train_batch_size / 256 == 0.064
 
@@ -37,6 +37,7 @@ def test_every_recipe_has_its_own_name():
 _BAD = {
     "train_batch_size": 0,
     "train_epochs": 0.0,
+    "train_steps": 0,
     "image_size": 0,
     "base_learning_rate": -0.1,
     "learning_rate_schedule": "linear",
@@ -104,3 +105,11 @@ def test_the_transfer_recipe_is_the_papers():
     assert recipe.model_params(256 * 50) == {"batch_norm_momentum": 0.9}
     assert recipe.model_params(256 * 400) == {"batch_norm_momentum": 1 - 10 / 400}
     assert Recipe().model_params(256 * 50) == {}
+
+
+def test_steps_take_the_place_of_epochs_where_they_are_given():
+    recipe = RECIPES["transfer"]._replace(train_steps=20_000)
+    assert recipe.total_steps(3680) == 20_000 and recipe._replace(train_steps=None).total_steps(3680) == 718
+    assert all(recipe.train_steps is None for recipe in RECIPES.values())
+    with pytest.raises(ValueError, match="train_steps: expected a whole number from 1, received 2.5"):
+        validate(recipe._replace(train_steps=2.5))

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -112,9 +113,10 @@ def define_recipe_flags() -> None:
     )
     flags.DEFINE_enum("recipe", None, list(RECIPES), "Settings to start from; by default the dataset's own.")
     for name, (text, accepts, expected) in FIELDS.items():
-        default = getattr(Recipe(), name)
+        hint = Recipe.__annotations__[name]
+        kind = next(iter(typing.get_args(hint)), hint)  # int of `int | None`
         define: dict[type, Any] = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-        define.get(type(default), flags.DEFINE_string)(name, None, text)
+        define.get(kind, flags.DEFINE_string)(name, None, text)
         flags.register_validator(name, lambda v, ok=accepts: v is None or ok(v), f"expected {expected}")
 
 
@@ -133,6 +135,10 @@ def recipe_from_flags(dataset: str, model_dir: StrPath | None = None) -> Recipe:
     else:
         recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
     given = {name: value for name, value in flag_values(FIELDS).items() if value is not None}
+    if "train_epochs" in given and "train_steps" in given:
+        raise InputError("Give either --train_epochs or --train_steps, not both.")
+    if "train_epochs" in given:
+        given["train_steps"] = None
     if values.model_overrides is not None:
         given["model_overrides"] = {**(recipe.model_overrides or {}), **_json_object(values.model_overrides)}
     return recipe._replace(**given)

@@ -49,7 +49,7 @@ def watch(
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     model = config.build_model()
     evaluate = build_evaluator(model, split, config.recipe.crop if crop is None else crop, batch_size)
-    total_steps = config.recipe.train_steps(config.num_train_images)
+    total_steps = config.recipe.total_steps(config.num_train_images)
     folder = os.path.join(model_dir, CHECKPOINTS)
     seen, last_news = None, time.monotonic()
     while True:

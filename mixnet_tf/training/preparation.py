@@ -133,7 +133,7 @@ def prepare(
     )
     _check_config(config, settings)
 
-    total_steps = recipe.train_steps(train_split.num_examples)
+    total_steps = recipe.total_steps(train_split.num_examples)
     trainer = _build_trainer(config, strategy, total_steps, settings.jit_compile, first_weights)
     evaluate = build_evaluator(
         trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile

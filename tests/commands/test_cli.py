@@ -163,6 +163,8 @@ _BAD = [
     ("train.py", ["--model_name=mixnet-xl"], "mixnet-xl"),
     ("train.py", ["--model_name=/no/such.json"], "There is no file /no/such.json"),
     ("train.py", ["--kernels=3.4"], "odd kernel sizes"),
+    ("train.py", ["--train_steps=0"], "train_steps"),
+    ("train.py", ["--train_steps=10", "--train_epochs=1"], "either --train_epochs or --train_steps"),
     ("train.py", ["--no_such_flag=1"], "no_such_flag"),
     ("train.py", ["stray"], "Unknown arguments ['stray']"),
     ("train.py", ["--dataset=no_such_dataset"], "Unknown dataset 'no_such_dataset'"),

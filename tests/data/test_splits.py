@@ -207,3 +207,75 @@ def test_what_is_not_there_is_named(dataset, kwargs, message, data_dir):
 def test_imagenet_without_its_archives_says_where_they_go(tmp_path):
     with pytest.raises(ValueError, match="manual"):
         load_split("imagenet2012", tmp_path, True)
+
+
+def _builder(features, splits):
+    """A tfds builder of those features, with an image for each class in each split, of the class's number."""
+
+    class Made(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            described = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=described, supervised_keys=("image", "label"))
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples() for split in splits}
+
+        def _generate_examples(self):
+            for label in range(features["label"].num_classes):
+                others = {
+                    "id": f"{label}",
+                    "coarse_label": 0,
+                    "species": 0,
+                    "file_name": f"{label}.jpg",
+                    "segmentation_mask": np.zeros((5, 4, 1), np.uint8),
+                }
+                shape = tuple(size or place + 4 for place, size in enumerate(features["image"].shape))
+                example = {"image": np.full(shape, label, np.uint8), "label": label}
+                yield label, {**example, **{key: others[key] for key in features if key in others}}
+
+    return Made
+
+
+_IMAGE, _TEXT = tfds.features.Image(), tfds.features.Text()
+
+
+def _of(classes):
+    return tfds.features.ClassLabel(num_classes=classes)
+
+
+@pytest.mark.parametrize(
+    "name, features, eval_split",
+    [
+        ("cifar10", {"id": _TEXT, "image": tfds.features.Image(shape=(32, 32, 3)), "label": _of(10)}, "test"),
+        (
+            "cifar100",
+            {"id": _TEXT, "coarse_label": _of(20), "image": tfds.features.Image(shape=(32, 32, 3)), "label": _of(100)},
+            "test",
+        ),
+        (
+            "oxford_iiit_pet",
+            {
+                "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
+                "species": _of(2),
+                "file_name": _TEXT,
+                "image": _IMAGE,
+                "label": _of(37),
+            },
+            "test",
+        ),
+        ("food101", {"image": _IMAGE, "label": _of(101)}, "validation"),
+    ],
+)
+def test_the_data_sets_of_the_papers_transfer_are_read_by_their_features(
+    name, features, eval_split, tmp_path, monkeypatch
+):
+    with tfds.core.registered.skip_registration():
+        builder = _builder(features, ("train", eval_split))(data_dir=tmp_path)
+    monkeypatch.setattr(tfds, "builder", lambda asked, data_dir: builder)
+    for train, split_name in ((True, "train"), (False, eval_split)):
+        split = load_split(name, tmp_path, train)
+        assert (split.name, split.num_classes) == (split_name, features["label"].num_classes)
+        read = {int(example["label"]): tf.io.decode_image(example["image"]).numpy().max() for example in _read(split)}
+        assert read == {label: label for label in range(split.num_classes)}
