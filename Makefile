@@ -20,11 +20,11 @@ demo: $(INSTALLED)
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
 # Everything that trains, exports or starts no process: under a minute.
 test-fast: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup -m 'not soak and not slow'
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder -m 'not soak and not slow'
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak

@@ -10,7 +10,7 @@ import types
 import pytest
 from scripts import ROOT
 
-_PYTEST = "python -m pytest --numprocesses=2 --dist=loadgroup"
+_PYTEST = "python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder"
 # `python -m venv .venv` makes a pip and a python that log their calls; the python runs `-c` in earnest.
 _FAKE = f"""#!/usr/bin/env bash
 if [ "$2" = venv ]; then

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import tiny
 from scripts import ROOT, run
 
 import mixnet_tf
@@ -66,7 +67,7 @@ def test_a_network_file_that_is_not_there_is_named():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_counts_from_block_strings_are_those_of_the_model(name):
-    network, model = stages_and_params(name), mixnet_tf.build_model(name)
+    network, model = stages_and_params(name), tiny.released(name)
     rows = count_parts(*network)
     assert sum(row.parameters for row in rows) == model.count_params()
     assert sum(row.trainable for row in rows) == sum(w.value.shape.num_elements() for w in model.trainable_weights)
