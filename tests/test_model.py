@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import json
 import math
 import os
@@ -272,3 +273,24 @@ def test_the_config_is_plain_json_and_builds_the_same_model(fixture, request):
     again.set_weights(model.get_weights())
     x = tiny.images(2, 40, 40, 3)
     np.testing.assert_array_equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["MixNetS", "MixNetM", "MixNetL", "MobileNetV1", "MobileNetV2"])
+def test_a_networks_function_shows_the_arguments_of_build_model(name):
+    shown, all_of_them = (dict(inspect.signature(f).parameters) for f in (getattr(mixnet_tf, name), build_model))
+    for argument in ("model_name", "blocks_args", *([] if "Mobile" in name else ["kernel_size"])):
+        del all_of_them[argument]
+    assert {key: (value.default, value.annotation) for key, value in shown.items()} == {
+        key: (value.default, value.annotation) for key, value in all_of_them.items()
+    }
+
+
+def test_every_public_function_is_annotated():
+    public = {name: getattr(mixnet_tf, name) for name in mixnet_tf.__all__}
+    functions = {name: value for name, value in public.items() if inspect.isfunction(value)}
+    assert len(functions) > 10
+    for name, function in functions.items():
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not signature.empty, name
+        assert all(p.annotation is not p.empty for p in signature.parameters.values()), name
+    assert (pathlib.Path(mixnet_tf.__file__).parent / "py.typed").exists()

@@ -87,6 +87,12 @@ def _first_line(error):
     return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)).strip().splitlines()[0]
 
 
+def other_command(script: str) -> str:
+    """How to start another command, in the way of this one: "python eval.py", or "mixnet-eval" where installed."""
+    installed = os.path.basename(sys.argv[0]).startswith("mixnet-")
+    return f"mixnet-{script.partition('_')[0].removesuffix('.py')}" if installed else f"python {script}"
+
+
 def flag_values(names: Iterable[str]) -> dict[str, Any]:
     """The values of flags by their names."""
     return {name: flags.FLAGS[name].value for name in names}

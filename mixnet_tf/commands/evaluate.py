@@ -51,7 +51,8 @@ def main(screen: Screen) -> int:
     _report(evaluate(screen.phase), screen)
     if values.model_dir is not None:
         where = f"--model_dir={values.model_dir}{command_line.given('data_dir')}"
-        screen.say(f"Next: python export_tflite.py {where} --output_dir={values.model_dir}/export")
+        export = command_line.other_command("export_tflite.py")
+        screen.say(f"Next: {export} {where} --output_dir={values.model_dir}/export")
     return 0
 
 

@@ -70,5 +70,6 @@ def main(screen: Screen) -> int:
     kernels = command_line.kernels_from_flags()
     code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase, kernels)
     if code == 0:
-        screen.say(f"Next: python eval.py --model_dir={settings.model_dir}{command_line.given('data_dir')}")
+        evaluate = command_line.other_command("eval.py")
+        screen.say(f"Next: {evaluate} --model_dir={settings.model_dir}{command_line.given('data_dir')}")
     return code

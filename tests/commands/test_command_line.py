@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from scripts import ROOT, process, run
 
+from mixnet_tf.commands import command_line
 from mixnet_tf.data import load_split
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 
@@ -128,3 +129,16 @@ def test_digits_without_scikit_learn_says_what_to_install(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(InputError, match="pip install scikit-learn"):
         load_split("digits", tmp_path, True)
+
+
+@pytest.mark.parametrize(
+    "started, script, shown",
+    [
+        ("train.py", "eval.py", "python eval.py"),
+        ("/usr/bin/mixnet-train", "eval.py", "mixnet-eval"),
+        ("/usr/bin/mixnet-eval", "export_tflite.py", "mixnet-export"),
+    ],
+)
+def test_the_next_command_is_named_as_this_one_was_started(started, script, shown, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert command_line.other_command(script) == shown
