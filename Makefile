@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
-# Everything that trains, exports or starts no process: under a minute.
+# All but what trains, exports, builds full-size networks or starts a process: about a minute.
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder -m 'not soak and not slow'
 

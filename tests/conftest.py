@@ -17,7 +17,7 @@ tf.config.set_logical_device_configuration(
 
 # Files that share a session's fixtures, and so have to be in one process where several run.
 _TOGETHER = {"test_clients": "test_export", "test_export_command": "test_export", "test_watching": "test_run"}
-# Files that train, export or start processes, the longest first: no process is left with a long one at the end.
+# Files that train, export, build full-size networks or start processes, the longest first: no process is left with a long one at the end.
 _SLOW = (
     "test_readme",
     "test_kills",
@@ -42,6 +42,13 @@ _SLOW = (
     "test_verify_weights",
     "test_corruption",
     "test_timm",
+    "test_mobilenets",
+    "test_rewrite",
+    "test_model",
+    "test_runs",
+    "test_network_files",
+    "test_keras_way",
+    "test_recalibration",
 )
 
 
