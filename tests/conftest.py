@@ -16,8 +16,12 @@ tf.config.set_logical_device_configuration(
 
 
 # Files that share a session's fixtures, and so have to be in one process where several run.
-_TOGETHER = {"test_clients": "test_export", "test_export_command": "test_export", "test_watching": "test_run"}
-# Files that train, export, build full-size networks or start processes, the longest first: no process is left with a long one at the end.
+_TOGETHER = {
+    **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
+    "test_watching": "test_run",
+}
+# Files that train, export, build full-size networks or start processes, the longest first: no process is left with a
+# long one at the end.
 _SLOW = (
     "test_readme",
     "test_kills",

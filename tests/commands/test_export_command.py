@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from exported_digits import SIZE, export_opened
-from scripts import process, run
+from scripts import run
 
 from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import MissingSplitError, load_split
@@ -17,13 +17,13 @@ from mixnet_tf.export.images import Images, folder_images
 from mixnet_tf.export.inputs import _names
 
 
-def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path):
+def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path, capfd):
     trained.save(tmp_path / "model.keras")
     flags = ["--dataset=digits", f"--data_dir={data_dir}", "--num_images=8", "--latency_runs=0"]
     where = (f"--weights={tmp_path / 'model.keras'}", f"--output_dir={tmp_path / 'out'}")
-    done = process("export_tflite.py", *where, *flags)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "out" / f"mixnet_t_{SIZE}_fp32.tflite").exists() and "top-1" in done.stdout
+    code, out, err = run(capfd, "export_tflite.py", *where, *flags)
+    assert code == 0, err
+    assert (tmp_path / "out" / f"mixnet_t_{SIZE}_fp32.tflite").exists() and "top-1" in out
 
 
 @pytest.mark.parametrize(
