@@ -4,6 +4,7 @@
 PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
+TWO_PROCESSES := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 INSTALLED := .venv/installed-$(subst ],,$(subst [,-,$(TF)))
 ANOTHER := $(filter-out $(INSTALLED),$(wildcard .venv/installed-*))
 REQUIREMENTS := import importlib.metadata, re; \
@@ -20,11 +21,11 @@ demo: $(INSTALLED)
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
 # All but what trains, exports, builds full-size networks or starts a process: about a minute.
 test-fast: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder -m 'not soak and not slow'
+	$(BIN)/python -m pytest $(TWO_PROCESSES) -m 'not soak and not slow'
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from mixnet_tf import build_model, networks
-from mixnet_tf.export import ExportOptions, export_model, gather
+from mixnet_tf.export import ExportOptions, export_model
 from mixnet_tf.export.images import dataset_images
 
 SIZE = 32  # pixels
@@ -56,21 +56,6 @@ def export(trained, digits, folder):
         options=ExportOptions(formats=FORMATS, crop=False, author="An author", latency_runs=0),
     )
     return folder, result
-
-
-def export_opened(opened, settings, options):
-    """The report of what the command exports."""
-    inputs = gather(opened, settings, options)
-    return export_model(
-        opened.model,
-        settings.output_dir,
-        inputs.images,
-        inputs.labels,
-        calibration_images=inputs.calibration_images,
-        label_names=inputs.label_names,
-        options=options._replace(crop=inputs.crop),
-        notes=inputs.notes,
-    )
 
 
 def row(exported, name):

@@ -198,6 +198,6 @@ def define_model_flags() -> None:
 
 
 def open_model_from_flags() -> Opened:
-    """The `saved.Opened` that the model flags say; raises what `saved.open_model` raises."""
+    """The model that the model flags say; raises what `open_model` raises."""
     names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size")
     return open_model(**flag_values(names), kernel_size=kernels_from_flags())

@@ -6,7 +6,7 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.export import FORMATS, LARGE_KERNELS, OUTPUTS, ExportOptions, Settings, export_model, gather, text
+from mixnet_tf.export import FORMATS, LARGE_KERNELS, OUTPUTS, ExportOptions, Settings, export_opened, text
 
 
 def define_flags() -> None:
@@ -69,18 +69,7 @@ def main(screen: Screen) -> int:
     options.check()
     opened = command_line.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
-    inputs = gather(opened, settings, options, screen.phase)
-    report = export_model(
-        opened.model,
-        settings.output_dir,
-        inputs.images,
-        inputs.labels,
-        calibration_images=inputs.calibration_images,
-        label_names=inputs.label_names,
-        options=options._replace(crop=inputs.crop),
-        notes=inputs.notes,
-        progress=screen.phase,
-    )
+    report = export_opened(opened, settings, options, screen.phase)
     screen.say(text(report))
     written = [os.path.join(settings.output_dir, row["file"]) for row in report["files"] if row["written"]]
     if written:

@@ -3,7 +3,7 @@
 In: a Keras model and images to verify and calibrate with. Out: TFLite files, a SavedModel, `report.json`.
 """
 
-from mixnet_tf.export.export import export_model
+from mixnet_tf.export.export import export_model, export_opened
 from mixnet_tf.export.inputs import Inputs, Settings, gather
 from mixnet_tf.export.options import FORMATS, ExportOptions
 from mixnet_tf.export.report import text
@@ -18,6 +18,7 @@ __all__ = [
     "OUTPUTS",
     "Settings",
     "export_model",
+    "export_opened",
     "gather",
     "text",
 ]

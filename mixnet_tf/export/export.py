@@ -15,6 +15,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.export import publish, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError, to_tflite
 from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.export.inputs import Settings, gather
 from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
@@ -107,6 +108,28 @@ def export_model(
     }
     _write(result, files, output_dir, label_names)
     return result
+
+
+def export_opened(
+    opened: Any, settings: Settings, options: ExportOptions, progress: Progress = silent
+) -> dict[str, Any]:
+    """Exports a model with the images and names that the settings find; the arguments and errors are those of `gather`.
+
+    Returns:
+        The report of `export_model`.
+    """
+    inputs = gather(opened, settings, options, progress)
+    return export_model(
+        opened.model,
+        settings.output_dir,
+        inputs.images,
+        inputs.labels,
+        calibration_images=inputs.calibration_images,
+        label_names=inputs.label_names,
+        options=options._replace(crop=inputs.crop),
+        notes=inputs.notes,
+        progress=progress,
+    )
 
 
 def _checked(target, images, calibration_images, label_names, options):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, round_filters, split_channels, unroll
+from mixnet_tf.networks.names import block_part
 
 
 class Count(NamedTuple):
@@ -46,7 +47,7 @@ def count_parts(
     channels = round_filters(params.stem_size, params)
     rows = [_count("stem", size, (3,), channels, [_Conv(9 * 3 * channels, size, channels)])]
     for number, block in enumerate(unroll(stages, params)):
-        row = _count_block(f"block_{number}", block, params, size)
+        row = _count_block(block_part(number), block, params, size)
         rows.append(row)
         size, channels = row.resolution, row.channels
     own: list[_Conv] = []

@@ -6,13 +6,13 @@ import re
 
 import numpy as np
 import pytest
-from exported_digits import SIZE, export_opened
+from exported_digits import SIZE
 from scripts import run
 
 from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import MissingSplitError, load_split
 from mixnet_tf.errors import InputError
-from mixnet_tf.export import ExportOptions, Settings, gather, report
+from mixnet_tf.export import ExportOptions, Settings, export_opened, gather, report
 from mixnet_tf.export.images import Images, folder_images
 from mixnet_tf.export.inputs import _names
 
@@ -176,7 +176,7 @@ def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(
         seen.update(kwargs, images=images)
         raise InputError("seen enough")
 
-    monkeypatch.setattr("mixnet_tf.commands.export.export_model", export_model)
+    monkeypatch.setattr("mixnet_tf.export.export.export_model", export_model)
     where = (f"--weights={tmp_path}/model.keras", f"--images={tmp_path}/images", "--output_dir=never")
     code, _, err = run(capfd, "export_tflite.py", *where, "--formats=fp32,int8", "--crop" if crop else "--nocrop")
     assert code == 2 and "seen enough" in err

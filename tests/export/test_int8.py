@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from exported_digits import SIZE, export_opened
+from exported_digits import SIZE
 from scripts import process
 
 from mixnet_tf import networks
 from mixnet_tf.classifiers import open_model
-from mixnet_tf.export import ExportOptions, Settings, calibrate, quantize, runtime
+from mixnet_tf.export import ExportOptions, Settings, calibrate, export_opened, quantize, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.graphs import Graphs
 

@@ -16,7 +16,6 @@ from mixnet_tf.networks import (
     SqueezeExcite,
     layers,
 )
-from mixnet_tf.networks.layers import split_channels
 
 
 def conv_oracle(x, kernel, stride=1, rate=1, depthwise=False):
@@ -45,37 +44,6 @@ def random(*shape, seed=1):
 def assert_close(ours, oracle, tolerance=1e-5):
     """Within a float32 sum's rounding of the largest value."""
     np.testing.assert_allclose(ours, oracle, rtol=0, atol=tolerance * np.abs(oracle).max())
-
-
-@pytest.mark.parametrize(
-    "channels, groups, sizes",
-    [(12, 1, [12]), (12, 3, [4, 4, 4]), (13, 3, [5, 4, 4]), (5, 4, [2, 1, 1, 1]), (4, 4, [1, 1, 1, 1])],
-)
-def test_the_remainder_of_a_channel_split_goes_to_group_0(channels, groups, sizes):
-    assert split_channels(channels, groups) == sizes
-
-
-@pytest.mark.parametrize(
-    "channels, groups, sizes",
-    [(32, 4, [16, 8, 4, 4]), (32, 1, [32]), (32, 6, [16, 8, 4, 2, 1, 1]), (13, 3, [6, 3, 4])],
-)
-def test_an_exponential_split_halves_from_group_to_group(channels, groups, sizes):
-    assert split_channels(channels, groups, "exponential") == sizes
-    layer = MixConv(list(range(3, 2 * groups + 2, 2)), partition="exponential")
-    layer.build((None, 8, 8, channels))
-    assert [kernel.shape[2] for kernel in layer.kernels] == sizes
-
-
-def test_a_group_without_a_channel_is_an_error():
-    with pytest.raises(
-        ValueError, match=r"16 channels cannot be split into 6 groups \(exponential\): \[8, 4, 2, 1, 0, 1\]"
-    ):
-        split_channels(16, 6, "exponential")
-
-
-def test_more_groups_than_channels_is_an_error():
-    with pytest.raises(ValueError, match="2 channels cannot be split into 3 groups"):
-        split_channels(2, 3)
 
 
 @pytest.mark.parametrize("channels", [12, 13])  # 13: no released variant has a remainder
