@@ -223,6 +223,21 @@ RECIPES = {
         rotation=10.0,
         model_overrides={"batch_norm_momentum": 0.9, "dropout_rate": 0.0},
     ),
+    # For small networks and short runs, as studies of many of them need; chosen with studies/v1_stride4.json on the
+    # validation images. docs/STUDIES.md has what was tried.
+    "scattered_digits": Recipe(
+        name="scattered_digits",
+        train_batch_size=64,
+        train_epochs=7.0,
+        image_size=64,
+        base_learning_rate=0.08,
+        learning_rate_schedule="cosine",
+        warmup_epochs=1.0,
+        weight_decay=0.0,
+        crop=False,
+        flip=False,
+        model_overrides={"batch_norm_momentum": 0.9, "dropout_rate": 0.0},
+    ),
     # Source: arXiv:1805.08974, which chooses rate and weight decay for each dataset; these two are
     # a point of its grid.
     "transfer": Recipe(
@@ -252,7 +267,7 @@ RECIPES = {
 
 def recipe_for(dataset: str | None) -> Recipe:
     """The recipe that a dataset is trained with unless another one is named."""
-    return RECIPES["digits" if dataset == "digits" else "imagenet"]
+    return RECIPES[dataset if dataset in ("digits", "scattered_digits") else "imagenet"]
 
 
 def validate(recipe: Recipe) -> None:

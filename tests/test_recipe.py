@@ -26,7 +26,8 @@ def test_every_recipe_is_valid(name):
 
 
 def test_the_dataset_decides_the_recipe():
-    assert recipe_for("digits") is RECIPES["digits"]
+    for name in ("digits", "scattered_digits"):
+        assert recipe_for(name) is RECIPES[name]
     assert recipe_for("imagenet2012") == recipe_for("tfrecord") == Recipe(name="imagenet")
 
 

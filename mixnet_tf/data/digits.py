@@ -1,12 +1,15 @@
-"""scikit-learn's 1,797 handwritten digits as a tfds dataset: real images without the network."""
+"""scikit-learn's 1,797 handwritten digits as tfds datasets: real images without the network."""
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mixnet_tf.errors import MissingPackageError
 
-_NUM_TRAIN = 1437
+_NUM_DIGITS = 1797
 _MAX_INK = 16  # scikit-learn's pixels are counts from 0 to 16
+_NAMES = [str(digit) for digit in range(10)]
+_HOMEPAGE = "https://archive.ics.uci.edu/dataset/80"
+_SOURCE = "the test set of the UCI ML hand-written digits datasets, as scikit-learn ships it"
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
@@ -15,33 +18,118 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="The test set of the UCI ML hand-written digits datasets, as scikit-learn ships it.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://archive.ics.uci.edu/dataset/80",
+        return _dataset_info(self, f"{_SOURCE[0].upper()}{_SOURCE[1:]}.", pixels=8)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager  # nothing to download
+        order = _order()
+        return {
+            "train": self._generate_examples(order[:1437]),
+            "test": self._generate_examples(order[1437:]),
+        }
+
+    def _generate_examples(self, indices):
+        ink, labels = _load_digits()
+        for index in indices:
+            yield int(index), _example(ink[index], labels[index])
+
+
+class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
+    """One digit in ten classes, of any size at any place, among pieces of others on a noisy canvas of 64 x 64 pixels.
+
+    8,000 images to train, 2,000 each to validate and to test, made of 1,197, 300 and 300 digits: no digit, nor a piece
+    of it, is in two splits.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    _PIXELS = 64  # a side of the canvas
+    _SIZES = (14, 32)  # smallest and largest side of the digit, pixels
+    _PIECES = 4  # quarters of other digits
+    _STRENGTHS = (0.5, 1.0)  # of the ink
+    _BACKGROUND, _NOISE = 0.15, 0.12  # mean and standard deviation
+
+    def _info(self):
+        return _dataset_info(
+            self, f"Digits of {_SOURCE}, scattered over noisy canvases among pieces of others.", self._PIXELS
         )
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing to download
-        order = np.random.RandomState(0).permutation(1797)
+        train, validation, test = np.split(_order(), [1197, 1497])
         return {
-            "train": self._generate_examples(order[:_NUM_TRAIN]),
-            "test": self._generate_examples(order[_NUM_TRAIN:]),
+            "train": self._generate_examples(train, 8000, seed=1),
+            "validation": self._generate_examples(validation, 2000, seed=2),
+            "test": self._generate_examples(test, 2000, seed=3),
         }
 
-    def _generate_examples(self, indices):
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise MissingPackageError("The digits dataset needs scikit-learn: pip install scikit-learn.") from error
-        digits = load_digits()
-        for index in indices:
-            pixels = np.round(digits.images[index] * (255 / _MAX_INK)).astype(np.uint8)
-            yield int(index), {"image": pixels[..., np.newaxis], "label": int(digits.target[index])}
+    def _generate_examples(self, indices, num_images, seed):
+        ink, labels = _load_digits()
+        random = np.random.RandomState(seed)  # whose numbers numpy keeps the same
+        for number in range(num_images):
+            index = random.choice(indices)
+            yield (
+                number,
+                _example(self._canvas(random, ink[index], ink[random.choice(indices, self._PIECES)]), labels[index]),
+            )
+
+    def _canvas(self, random, digit, others):
+        """A canvas with a digit and a quarter of each of the others; all are of ink from 0 to 1."""
+        canvas = np.zeros((self._PIXELS, self._PIXELS))
+        for other in others:
+            top, left = random.randint(0, 5, 2)
+            self._draw(random, canvas, other[top : top + 4, left : left + 4], self._side(random) // 2)
+        self._draw(random, canvas, digit, self._side(random))
+        noise = random.normal(self._BACKGROUND, self._NOISE, canvas.shape)
+        return np.clip((1 - self._BACKGROUND) * canvas + noise, 0, 1)
+
+    def _side(self, random):
+        smallest, largest = self._SIZES
+        return random.randint(smallest, largest + 1)
+
+    def _draw(self, random, canvas, ink, side):
+        """Draws ink at a random place, in a random strength, where the canvas is lighter."""
+        top, left = random.randint(0, self._PIXELS - side + 1, 2)
+        place = canvas[top : top + side, left : left + side]
+        np.maximum(place, random.uniform(*self._STRENGTHS) * _resized(ink, side), out=place)
+
+
+def _dataset_info(builder, description, pixels):
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=description,
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(pixels, pixels, 1), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=_NAMES),
+            }
+        ),
+        supervised_keys=("image", "label"),
+        homepage=_HOMEPAGE,
+    )
+
+
+def _order():
+    """The places of all digits in one order, which decides what is in which split."""
+    return np.random.RandomState(0).permutation(_NUM_DIGITS)
+
+
+def _load_digits():
+    """The ink of all digits, float64 (1797, 8, 8) from 0 to 1, and their labels."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingPackageError("The digits dataset needs scikit-learn: pip install scikit-learn.") from error
+    digits = load_digits()
+    return digits.images / _MAX_INK, digits.target
+
+
+def _example(ink, label):
+    return {"image": np.round(ink * 255).astype(np.uint8)[..., np.newaxis], "label": int(label)}
+
+
+def _resized(ink, side):
+    """A square of ink at another size, bilinear."""
+    places = np.clip((np.arange(side) + 0.5) * len(ink) / side - 0.5, 0, len(ink) - 1)
+    weights = np.maximum(0, 1 - np.abs(places[:, np.newaxis] - np.arange(len(ink))))  # (side, len(ink))
+    return weights @ ink @ weights.T

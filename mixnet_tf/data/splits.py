@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf import imagenet
-from mixnet_tf.data import digits  # noqa: F401 (registers the builder with tfds)
+from mixnet_tf.data import digits  # noqa: F401 (registers the builders with tfds)
 from mixnet_tf.data.tfrecords import count_records, missing_shards, numbered_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -64,8 +64,8 @@ def load_split(
     """Finds a split of a dataset, and prepares the dataset first where tfds has to.
 
     Args:
-        dataset: "digits"; "tfrecord": ImageNet's raw shards `train-*` and `validation-*` in `data_dir`;
-            "folder": images at `data_dir`/split/class/*; or any tfds name.
+        dataset: "digits" or "scattered_digits"; "tfrecord": ImageNet's raw shards `train-*` and `validation-*` in
+            `data_dir`; "folder": images at `data_dir`/split/class/*; or any tfds name.
         data_dir: Where the data is or, for tfds, is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
@@ -111,8 +111,8 @@ def _tfds_builder(dataset, data_dir):
         builder = tfds.builder(dataset, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise InputError(
-            f"Unknown dataset {dataset!r}: expected 'digits', 'tfrecord', 'folder' or a name of tensorflow_datasets "
-            f"({str(error).strip().splitlines()[0]})."
+            f"Unknown dataset {dataset!r}: expected 'digits', 'scattered_digits', 'tfrecord', 'folder' or a name of "
+            f"tensorflow_datasets ({str(error).strip().splitlines()[0]})."
         ) from error
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # tfds announces it there; its bars are on standard error

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf.data.corruption import naming_corrupt_images
+from mixnet_tf.data.digits import ScatteredDigits
 from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.data.splits import load_split
 from mixnet_tf.export.images import dataset_images
@@ -34,6 +35,54 @@ def test_digits_is_scikit_learns_in_the_stated_split(data_dir):
         }
         read = {(tf.io.decode_png(e["image"]).numpy().tobytes(), e["label"]) for e in _read(split)}
         assert read == expected
+
+
+@pytest.fixture(scope="module")
+def scattered(data_dir):
+    return {name: load_split("scattered_digits", data_dir, False, name) for name in ("train", "validation", "test")}
+
+
+def test_scattered_digits_are_drawn_from_digits_of_their_own_in_each_split(monkeypatch):
+    drawn = {}
+
+    def note(self, indices, num_images, seed):
+        drawn[seed] = (set(indices), num_images)
+
+    monkeypatch.setattr(ScatteredDigits, "_generate_examples", note)
+    splits = object.__new__(ScatteredDigits)._split_generators(None)
+    assert list(splits) == ["train", "validation", "test"] and len(drawn) == 3
+    digits = [indices for indices, _ in drawn.values()]
+    assert [len(indices) for indices in digits] == [1197, 300, 300]
+    assert set().union(*digits) == set(range(1797))
+    assert [num_images for _, num_images in drawn.values()] == [8000, 2000, 2000]
+
+
+def test_scattered_digits_hold_what_they_say(scattered, data_dir):
+    assert load_split("scattered_digits", data_dir, True).name == "train"
+    assert load_split("scattered_digits", data_dir, False).name == "validation"
+    assert [split.num_examples for split in scattered.values()] == [8000, 2000, 2000]
+    labels = [example["label"] for example in _read(scattered["test"])]
+    assert scattered["test"].label_names == tuple("0123456789")
+    assert min(np.bincount(labels, minlength=10)) > 150  # of 200
+    images = [tf.io.decode_png(example["image"]).numpy() for example in _read(scattered["validation"])[:200]]
+    assert {image.shape for image in images} == {(64, 64, 1)} and len({image.tobytes() for image in images}) == 200
+    corner = np.stack(images)[:, :8, :8].astype(float)
+    assert 0.05 < np.std(corner) / 255 < 0.3  # noise everywhere
+
+
+def test_a_scattered_digit_lies_anywhere_in_any_of_its_sizes():
+    random = np.random.RandomState(0)
+    builder = object.__new__(ScatteredDigits)
+    builder._NOISE = builder._BACKGROUND = 0.0
+    full, empty = np.ones((8, 8)), np.zeros((4, 8, 8))
+    canvases = [builder._canvas(random, full, empty) for _ in range(500)]
+    boxes = [np.argwhere(canvas > 0) for canvas in canvases]
+    places = np.array([[*box.min(axis=0), *box.max(axis=0)] for box in boxes])
+    sides = places[:, 2:] - places[:, :2] + 1
+    assert (sides[:, 0] == sides[:, 1]).all() and (sides.min(), sides.max()) == (14, 32)
+    assert places.min() == 0 and places.max() == 63
+    for canvas, side in zip(canvases, sides[:, 0], strict=True):
+        assert np.count_nonzero(canvas) == side**2 and 0.5 <= canvas.max() <= 1
 
 
 def test_a_dataset_that_another_worker_prepares_at_the_same_time_is_read(tmp_path, monkeypatch):
