@@ -12,13 +12,18 @@ REQUIREMENTS := import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo test test-fast soak lint bench verify-weights clean
+.PHONY: demo study test test-fast soak lint bench verify-weights clean
 .PRECIOUS: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
 	$(BIN)/python eval.py --model_dir=runs/demo
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
+
+# The paper's figure 4 with a small network, in about a quarter of an hour; interrupted, the same command resumes it.
+study: $(INSTALLED)
+	$(BIN)/python studies/kernel_sizes.py --figure=4 --networks=studies/v1_stride4.json --largest_kernel=9 --seeds=3 \
+	  --dataset=scattered_digits --eval_split=test --model_dir=runs/study --deterministic
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TWO_PROCESSES)

@@ -89,21 +89,22 @@ def _filter(source, target):
 
 def train():
     """Runs `mixnet_tf.commands.train`."""
-    _run("train")
+    start("mixnet_tf.commands.train")
 
 
 def evaluate():
     """Runs `mixnet_tf.commands.evaluate`."""
-    _run("evaluate")
+    start("mixnet_tf.commands.evaluate")
 
 
 def export():
     """Runs `mixnet_tf.commands.export`."""
-    _run("export")
+    start("mixnet_tf.commands.export")
 
 
-def _run(name):
+def start(module):
+    """Runs a command by the name of the module that has its `main` and `define_flags`."""
     keep_quiet()
     command_line = importlib.import_module("mixnet_tf.commands.command_line")
-    command = importlib.import_module(f"mixnet_tf.commands.{name}")
+    command = importlib.import_module(module)
     command_line.run(command.main, command.define_flags)

@@ -1,18 +1,11 @@
 """How the benchmarks measure and report: in turns, as medians, with what they ran on."""
 
-import datetime
 import json
-import os
 import pathlib
-import platform
-import shlex
 import statistics
-import sys
 import time
 
-import keras
-import numpy as np
-import tensorflow as tf
+from mixnet_tf.provenance import provenance
 
 
 def in_turns(contenders, rounds):
@@ -46,29 +39,5 @@ def median_ratio(numerator, denominator):
 
 def write_report(path, figures):
     """Writes `figures`, a dict, to a JSON file with date, command, versions and machine; not if `path` is None."""
-    if path is None:
-        return
-    command = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
-    report = {"date": datetime.date.today().isoformat(), "command": command, **_versions(), **_machine(), **figures}
-    pathlib.Path(path).write_text(json.dumps(report, indent=1) + "\n")
-
-
-def _versions():
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def _machine():
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cpus": os.cpu_count(),
-        "gpus": [device.name for device in tf.config.list_physical_devices("GPU")],
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-    }
+    if path is not None:
+        pathlib.Path(path).write_text(json.dumps({**provenance(), **figures}, indent=1) + "\n")

@@ -65,7 +65,8 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
     if define_flags is not None:
         define_flags()
     for name in flags.FLAGS:  # for --help, which shows the flags of the script that runs
-        if str(flags.FLAGS.find_module_defining_flag(name)).startswith("mixnet_tf."):
+        module = str(flags.FLAGS.find_module_defining_flag(name))
+        if module.startswith("mixnet_tf.") or module == main.__module__:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(guarded)
 

@@ -10,12 +10,24 @@ from mixnet_tf.training import STRATEGIES, Settings, train
 
 
 def define_flags() -> None:
-    """Defines the command's flags; those that are settings have the settings' defaults."""
-    default = Settings._field_defaults
+    """Defines the command's flags."""
     command_line.define_network_flags("mixnet-s", "The network")
-    flags.DEFINE_string("dataset", "digits", "digits, tfrecord, folder, or any name of tensorflow_datasets.")
     flags.DEFINE_string("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
-    flags.DEFINE_string("model_dir", "runs/train", "Where the run is kept; the same command resumes it.")
+    define_run_flags("digits", "runs/train")
+
+
+def define_run_flags(dataset: str, model_dir: str) -> None:
+    """Defines the flags of a run on its data, without its network; those that are settings have the settings' defaults.
+
+    Args:
+        dataset: Default of --dataset.
+        model_dir: Default of --model_dir.
+    """
+    default = Settings._field_defaults
+    flags.DEFINE_string(
+        "dataset", dataset, "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
+    )
+    flags.DEFINE_string("model_dir", model_dir, "Where the run is kept; the same command resumes it.")
     flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string("train_split", default["train_split"], "Split to train on; by default train.")
     flags.DEFINE_string("eval_split", default["eval_split"], "Split to evaluate on; by default validation or test.")
@@ -59,13 +71,17 @@ def define_flags() -> None:
     command_line.define_recipe_flags()
 
 
-def main(screen: Screen) -> int:
-    """Trains as the flags say; returns the exit code."""
-    values = flags.FLAGS
+def settings_from_flags() -> Settings:
+    """The settings of a run as its flags say."""
     settings = Settings(**command_line.flag_values(Settings._fields))
-    settings = settings._replace(
+    return settings._replace(
         model_dir=os.path.expanduser(settings.model_dir), data_dir=os.path.expanduser(settings.data_dir)
     )
+
+
+def main(screen: Screen) -> int:
+    """Trains as the flags say; returns the exit code."""
+    values, settings = flags.FLAGS, settings_from_flags()
     recipe = command_line.recipe_from_flags(values.dataset, settings.model_dir)
     kernels = command_line.kernels_from_flags()
     code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase, kernels)

@@ -3,13 +3,14 @@
 import collections
 import importlib.metadata
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from mixnet_tf.provenance import processor
 
 try:
     from ai_edge_litert.compiled_model import CompiledModel
@@ -132,9 +133,4 @@ def latencies(contents: dict[str, bytes], num_threads: int, runs: int) -> dict[s
 
 def machine() -> str:
     """Processor and number of cores, in words."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        name = names[0] if names else name
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"

@@ -1,5 +1,6 @@
 """A `tf.distribute` strategy by name."""
 
+import functools
 import json
 import os
 
@@ -11,7 +12,7 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """The strategy that a flag names.
+    """The strategy that a flag names, the same one each time: collectives of a second one would take its keys.
 
     Args:
         name: "one_device"; "mirrored": every GPU of this machine, or every logical CPU without one;
@@ -36,11 +37,9 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     if name == "multi_worker":
         if _workers() < 1:
             raise InputError("strategy=multi_worker needs TF_CONFIG in the environment; it names no workers.")
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker_strategy()
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy(
-            [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")]
-        )
+        return _mirrored_strategy("GPU" if gpus else "CPU")
     return tf.distribute.get_strategy()
 
 
@@ -62,6 +61,17 @@ def _workers():
         raise InputError(f"TF_CONFIG is not the JSON of a cluster: {os.environ['TF_CONFIG']!r}.") from error
 
 
+@functools.cache
+def _multi_worker_strategy():
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+@functools.cache
+def _mirrored_strategy(kind):
+    return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
+
+
+@functools.cache
 def _tpu_strategy(tpu):
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)

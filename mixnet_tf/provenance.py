@@ -1,0 +1,37 @@
+"""Where figures come from: the command, versions and machine to write beside them."""
+
+import datetime
+import os
+import pathlib
+import platform
+import shlex
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def provenance() -> dict[str, Any]:
+    """The date, this process' command, the versions of what computes, and the machine, as values for JSON."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "cpu": processor(),
+        "cpus": os.cpu_count(),
+        "gpus": [device.name for device in tf.config.list_physical_devices("GPU")],
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+    }
+
+
+def processor() -> str:
+    """The name of the machine's processor."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
