@@ -63,6 +63,7 @@ def define_flags():
         "figure 5 mobilenet-v2.",
     )
     flags.DEFINE_integer("largest_kernel", 13, "Figures 1, 4 and 6: the largest kernel size, pixels.", lower_bound=3)
+    flags.register_validator("largest_kernel", lambda size: size % 2 == 1, "expected an odd number from 3")
     flags.DEFINE_integer("seeds", 3, "Runs of each network, from --seed on.", lower_bound=1)
     define_run_flags("scattered_digits", "runs/kernel_sizes")
 
@@ -198,7 +199,7 @@ def main(screen):
         f"images; {sum(map(_is_finished, study.runs))} are finished."
     )
     code = train_missing(study, screen)
-    if chief:
+    if chief and any(map(_is_finished, study.runs)):
         path = os.path.join(folder, f"figure-{study.figure}")
         figures = report(study, train_split)
         write_json(f"{path}.json", figures)

@@ -43,6 +43,7 @@ _SLOW = (
     "test_makefile",
     "test_command_line",
     "test_cross_validate",
+    "test_kernel_sizes",
     "test_verify_weights",
     "test_corruption",
     "test_timm",
@@ -106,8 +107,10 @@ def photographs():
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """The one strategy of two replicas: the collectives of a second in the process would take the first's keys."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    """The one strategy of two replicas that a process has."""
+    from mixnet_tf.training import make_strategy  # not at the top: it starts what the two CPUs are set for
+
+    return make_strategy("mirrored")
 
 
 @pytest.fixture(scope="module")

@@ -123,6 +123,23 @@ def test_the_transfer_table_is_the_measured_one():
         assert line == f"| {start} | {' | '.join(cells)} |"
 
 
+def test_the_table_of_the_study_is_the_measured_one():
+    report = json.loads((ROOT / "studies" / "figure_4_scattered_digits.json").read_text())
+    document = (ROOT / "docs" / "STUDIES.md").read_text()
+    rows = [line for line in document.splitlines() if "+-" in line and line.startswith("|")]
+    [curves] = report["networks"].values()
+    points = {point["name"]: point for curve in curves.values() for point in curve}
+    assert len(rows) == len(points) == 7
+    for row, point in zip(rows, points.values(), strict=True):
+        figures = (
+            f"{point['parameters']:,}",
+            f"{point['multiply_adds'] / 1e6:.2f}M",
+            f"{point['mean']:.2%} +-{100 * point['standard_deviation']:.2f}",
+        )
+        assert row.endswith(f"| {' | '.join(figures)} |"), (row, figures)
+        assert len(point["runs"]) == 3 and {run["split"] for run in point["runs"]} == {"test"}
+
+
 def _figures(document, row):
     """The numbers in the first row of a table that has this text, but those of its first cell."""
     lines = [line for line in (ROOT / document).read_text().splitlines() if row in line and line.startswith("|")]

@@ -33,7 +33,8 @@ def _commands(path):
 def _script_and_flags(command):
     """("train.py", [flags]) of a documented `python train.py --flag=...`, else None."""
     words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
-    return (words[1], words[2:]) if words[0] == "python" and words[1] in _SHORTER | {"eval.py": []} else None
+    scripts = (*_SHORTER, "eval.py", "studies/kernel_sizes.py")
+    return (words[1], words[2:]) if words[0] == "python" and words[1] in scripts else None
 
 
 _SCRIPT_COMMANDS = [(path, command) for path in _DOCS for command in _commands(path) if _script_and_flags(command)]
@@ -44,6 +45,7 @@ def test_the_readme_shows_every_script():
         "train.py",
         "eval.py",
         "export_tflite.py",
+        "studies/kernel_sizes.py",
     }
 
 
