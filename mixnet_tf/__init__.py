@@ -9,6 +9,7 @@ if keras.config.backend() != "tensorflow":
     )
 
 from mixnet_tf.data import decode_predictions
+from mixnet_tf.detection import SSDLite, detect
 from mixnet_tf.export import ExportOptions, export_model
 from mixnet_tf.models import MixNetL, MixNetM, MixNetS, MobileNetV1, MobileNetV2, build_model, preprocess_input
 from mixnet_tf.networks import (
@@ -38,8 +39,10 @@ __all__ = [
     "MixnetDecoder",
     "MobileNetV1",
     "MobileNetV2",
+    "SSDLite",
     "build_model",
     "decode_predictions",
+    "detect",
     "endpoints",
     "export_model",
     "features_model",

@@ -27,6 +27,7 @@ def run(capfd, script, *arguments):
         if is_module:
             runpy.run_module(script.removeprefix("-m "), run_name="__main__")
         else:
+            sys.path.insert(0, str((ROOT / script).parent))  # as Python does
             runpy.run_path(str(ROOT / script), run_name="__main__")
         code = 0
     except SystemExit as end:

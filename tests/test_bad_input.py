@@ -120,10 +120,24 @@ CALLS = {
         (lambda g: MixnetDecoder.encode(["r1_k3_a1_p1_s11_e1_i8_o8"]), _VALUE, "Expected a list of BlockArgs"),
     ],
     "build_model": [(lambda g: build_model("mixnet-s", {"feature_size": -1}), _VALUE, "a whole number from 1")],
+    "SSDLite": [
+        (lambda g: mixnet_tf.SSDLite("mixnet-s", 0), _VALUE, "classes: expected a whole number from 1"),
+        (lambda g: mixnet_tf.SSDLite("mixnet-xl", 3), _VALUE, "Unknown model 'mixnet-xl'"),
+        (lambda g: mixnet_tf.SSDLite("mixnet-s", 3, (320, 300, 3)), _VALUE, r"expected \(size, size, 3\)"),
+        (lambda g: mixnet_tf.SSDLite("mixnet-s", 3, 320), _VALUE, r"expected \(size, size, 3\)"),
+        (lambda g: mixnet_tf.SSDLite("mixnet-s", 3, weights="a", backbone_weights="b"), _VALUE, "leave out backbone_w"),
+        (lambda g: mixnet_tf.SSDLite(g.whole, 3, (64, 64, 3)), _VALUE, "takes images of .*32, 3.*; input_shape is"),
+        (lambda g: mixnet_tf.SSDLite(g.whole, 3, (32, 32, 3), kernel_size=3), _VALUE, "not with a model"),
+    ],
     "decode_predictions": [
         (lambda g: mixnet_tf.decode_predictions(np.zeros((1, 10))), _VALUE, r"expected \(batch, 1000\)"),
         (lambda g: mixnet_tf.decode_predictions(np.zeros(1000)), _VALUE, r"expected \(batch, 1000\)"),
         (lambda g: mixnet_tf.decode_predictions(np.zeros((1, 1000)), top=0), _VALUE, "expected top from 1 to 1000"),
+    ],
+    "detect": [
+        (lambda g: mixnet_tf.detect(g.whole, np.zeros((1, 32, 32, 3))), _VALUE, "Expected an SSDLite of mixnet_tf"),
+        (lambda g: mixnet_tf.detect("mixnet-s", np.zeros((1, 32, 32, 3))), _VALUE, "Expected an SSDLite of mixnet_tf"),
+        (lambda g: mixnet_tf.detect(g.detector, np.zeros((1, 32, 32, 3))), _VALUE, r"expected \(batch, 64, 64, 3\)"),
     ],
     "endpoints": [
         (lambda g: mixnet_tf.endpoints(keras.Sequential()), _VALUE, "is not a MixNet of mixnet_tf"),
@@ -208,6 +222,7 @@ def given(tmp_path_factory):
     np.savez(folder / "mixnet_xl.npz", **{"conv_stem.weight": np.zeros((1, 1, 1, 1))})
     raw = tiny.read_checkpoint(tiny.GOLDEN / "train-s" / "init.ckpt")
     return types.SimpleNamespace(
+        detector=mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=TINY_OVERRIDES),
         model=tiny.build_tiny(),
         whole=tiny.build_tiny(input_shape=(32, 32, 3), classifier_activation="softmax"),
         folder=str(folder),

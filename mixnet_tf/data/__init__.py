@@ -6,24 +6,33 @@ prepares them, and the names of classes.
 
 from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, read_labels
 from mixnet_tf.data.corruption import naming_corrupt_images
+from mixnet_tf.data.object_batches import MOST_OBJECTS, augment_objects, prepare_objects, train_object_batches
+from mixnet_tf.data.objects import LeftOut, count_left_out, load_objects
 from mixnet_tf.data.pipeline import eval_batches, measuring_batches, train_batches, train_examples
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
 from mixnet_tf.data.splits import MissingSplitError, Split, load_split
 
 __all__ = [
+    "LeftOut",
+    "MOST_OBJECTS",
     "MissingSplitError",
     "Split",
+    "augment_objects",
     "center_window",
+    "count_left_out",
     "decode_predictions",
     "eval_batches",
     "imagenet_labels",
+    "load_objects",
     "load_split",
     "measuring_batches",
     "naming_corrupt_images",
+    "prepare_objects",
     "preprocess_for_eval",
     "preprocess_for_train",
     "random_window",
     "read_labels",
     "train_batches",
     "train_examples",
+    "train_object_batches",
 ]

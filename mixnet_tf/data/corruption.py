@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from mixnet_tf.data.objects import OBJECT_ERROR
 from mixnet_tf.data.splits import LABEL_ERROR, Split
 from mixnet_tf.data.tfrecords import count_records
 from mixnet_tf.errors import InputError
@@ -24,8 +25,8 @@ def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator
         progress: Shows the phases of the work, for the scan after a failure.
 
     Raises:
-        ValueError: If a record of the split cannot be read, an image not be decoded, or a label is no class, with
-            the file and place of the first one.
+        ValueError: If a record of the split cannot be read, an image not be decoded, or a label or box cannot be,
+            with the file and place of the first one.
         tf.errors.InvalidArgumentError, tf.errors.DataLossError: What the code inside raised, if it is of another
             cause.
     """
@@ -36,9 +37,9 @@ def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator
             count_records(split.files)
         raise
     except tf.errors.InvalidArgumentError as error:
-        label = LABEL_ERROR.search(str(error))
-        if label is not None:
-            raise InputError(f"Split {split.name!r} of dataset {split.dataset!r}: {label[0]}") from error
+        wrong = LABEL_ERROR.search(str(error)) or OBJECT_ERROR.search(str(error))
+        if wrong is not None:
+            raise InputError(f"Split {split.name!r} of dataset {split.dataset!r}: {wrong[0]}") from error
         if _DECODING.search(str(error)) is None:
             raise
         with progress(f"Reading failed; looking for an image of split {split.name!r} that cannot be decoded"):

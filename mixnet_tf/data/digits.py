@@ -7,9 +7,9 @@ from mixnet_tf.errors import MissingPackageError
 
 _NUM_DIGITS = 1797
 _MAX_INK = 16  # scikit-learn's pixels are counts from 0 to 16
-_NAMES = [str(digit) for digit in range(10)]
-_HOMEPAGE = "https://archive.ics.uci.edu/dataset/80"
-_SOURCE = "the test set of the UCI ML hand-written digits datasets, as scikit-learn ships it"
+NAMES = [str(digit) for digit in range(10)]
+HOMEPAGE = "https://archive.ics.uci.edu/dataset/80"
+SOURCE = "the test set of the UCI ML hand-written digits datasets, as scikit-learn ships it"
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
@@ -18,18 +18,18 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return _dataset_info(self, f"{_SOURCE[0].upper()}{_SOURCE[1:]}.", pixels=8)
+        return _dataset_info(self, f"{SOURCE[0].upper()}{SOURCE[1:]}.", pixels=8)
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing to download
-        order = _order()
+        order = digit_order()
         return {
             "train": self._generate_examples(order[:1437]),
             "test": self._generate_examples(order[1437:]),
         }
 
     def _generate_examples(self, indices):
-        ink, labels = _load_digits()
+        ink, labels = load_ink()
         for index in indices:
             yield int(index), _example(ink[index], labels[index])
 
@@ -51,12 +51,12 @@ class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         return _dataset_info(
-            self, f"Digits of {_SOURCE}, scattered over noisy canvases among pieces of others.", self._PIXELS
+            self, f"Digits of {SOURCE}, scattered over noisy canvases among pieces of others.", self._PIXELS
         )
 
     def _split_generators(self, dl_manager):
         del dl_manager  # nothing to download
-        train, validation, test = np.split(_order(), [1197, 1497])
+        train, validation, test = np.split(digit_order(), [1197, 1497])
         return {
             "train": self._generate_examples(train, 8000, seed=1),
             "validation": self._generate_examples(validation, 2000, seed=2),
@@ -64,7 +64,7 @@ class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, indices, num_images, seed):
-        ink, labels = _load_digits()
+        ink, labels = load_ink()
         random = np.random.RandomState(seed)  # whose numbers numpy keeps the same
         for number in range(num_images):
             index = random.choice(indices)
@@ -91,7 +91,7 @@ class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
         """Draws ink at a random place, in a random strength, where the canvas is lighter."""
         top, left = random.randint(0, self._PIXELS - side + 1, 2)
         place = canvas[top : top + side, left : left + side]
-        np.maximum(place, random.uniform(*self._STRENGTHS) * _resized(ink, side), out=place)
+        np.maximum(place, random.uniform(*self._STRENGTHS) * resized(ink, side), out=place)
 
 
 def _dataset_info(builder, description, pixels):
@@ -101,20 +101,20 @@ def _dataset_info(builder, description, pixels):
         features=tfds.features.FeaturesDict(
             {
                 "image": tfds.features.Image(shape=(pixels, pixels, 1), encoding_format="png"),
-                "label": tfds.features.ClassLabel(names=_NAMES),
+                "label": tfds.features.ClassLabel(names=NAMES),
             }
         ),
         supervised_keys=("image", "label"),
-        homepage=_HOMEPAGE,
+        homepage=HOMEPAGE,
     )
 
 
-def _order():
-    """The places of all digits in one order, which decides what is in which split."""
+def digit_order() -> np.ndarray:
+    """The places of all digits in one order, which decides in each dataset what is in which split."""
     return np.random.RandomState(0).permutation(_NUM_DIGITS)
 
 
-def _load_digits():
+def load_ink() -> tuple[np.ndarray, np.ndarray]:
     """The ink of all digits, float64 (1797, 8, 8) from 0 to 1, and their labels."""
     try:
         from sklearn.datasets import load_digits
@@ -128,8 +128,16 @@ def _example(ink, label):
     return {"image": np.round(ink * 255).astype(np.uint8)[..., np.newaxis], "label": int(label)}
 
 
-def _resized(ink, side):
-    """A square of ink at another size, bilinear."""
+def resized(ink: np.ndarray, side: int) -> np.ndarray:
+    """A square of ink at another size, bilinear.
+
+    Args:
+        ink: (pixels, pixels).
+        side: Pixels.
+
+    Returns:
+        (side, side).
+    """
     places = np.clip((np.arange(side) + 0.5) * len(ink) / side - 0.5, 0, len(ink) - 1)
     weights = np.maximum(0, 1 - np.abs(places[:, np.newaxis] - np.arange(len(ink))))  # (side, len(ink))
     return weights @ ink @ weights.T

@@ -48,7 +48,7 @@ def train_batches(
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
-    return batches.with_options(_options())
+    return batches.with_options(pipeline_options())
 
 
 def train_examples(
@@ -135,7 +135,7 @@ def eval_batches(
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
-    return batches.with_options(_options())
+    return batches.with_options(pipeline_options())
 
 
 def measuring_batches(
@@ -160,10 +160,11 @@ def measuring_batches(
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
-    return batches.with_options(_options())
+    return batches.with_options(pipeline_options())
 
 
-def _options():
+def pipeline_options() -> tf.data.Options:
+    """What every pipeline asks of tf.data: the order that its datasets say, each host its own shard."""
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

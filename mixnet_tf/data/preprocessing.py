@@ -1,6 +1,7 @@
 """Encoded images to float32 (size, size, 3), RGB in [0, 255], as the reference does it."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -28,9 +29,9 @@ def preprocess_for_eval(image_bytes: tf.Tensor, image_size: int, crop: bool = Tr
     """
 
     def window(shape):
-        return center_window(shape, image_size) if crop else _whole_window(shape)
+        return center_window(shape, image_size) if crop else whole_window(shape)
 
-    return _decode_and_resize(image_bytes, window, image_size)
+    return decode_and_resize(image_bytes, window, image_size)
 
 
 def preprocess_for_train(
@@ -63,9 +64,9 @@ def preprocess_for_train(
     seed = tf.convert_to_tensor(seed)
 
     def window(shape):
-        return random_window(shape, image_size, seed) if crop else _whole_window(shape)
+        return random_window(shape, image_size, seed) if crop else whole_window(shape)
 
-    image = _decode_and_resize(image_bytes, window, image_size)
+    image = decode_and_resize(image_bytes, window, image_size)
     if flip:
         image = tf.image.stateless_random_flip_left_right(image, tf.random.experimental.stateless_fold_in(seed, 1))
     if shift or zoom or rotation:
@@ -107,8 +108,17 @@ def affine(image: tf.Tensor, down: Any = 0.0, right: Any = 0.0, scale: Any = 1.0
     return tf.ensure_shape(moved[0], (height, width, channels))
 
 
-def _decode_and_resize(image_bytes, window, image_size):
-    """Decodes the `window` (offset y, offset x, height, width) of an image, and resizes it."""
+def decode_and_resize(image_bytes: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor], image_size: int) -> tf.Tensor:
+    """A part of an encoded image, resized.
+
+    Args:
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
+        window: A function of the image's shape, int32 (3,), to int32 (4,): offset y, offset x, height, width, pixels.
+        image_size: Pixels.
+
+    Returns:
+        float32 (image_size, image_size, 3), RGB in [0, 255].
+    """
 
     def from_jpeg():  # decodes no more than the window
         return tf.io.decode_and_crop_jpeg(image_bytes, window(tf.io.extract_jpeg_shape(image_bytes)), channels=3)
@@ -126,7 +136,8 @@ def _decode_and_resize(image_bytes, window, image_size):
     return tf.ensure_shape(resized[0], (image_size, image_size, 3))
 
 
-def _whole_window(shape):
+def whole_window(shape: tf.Tensor) -> tf.Tensor:
+    """The `window` of a whole image."""
     return tf.stack([0, 0, shape[0], shape[1]])
 
 

@@ -5,7 +5,7 @@ import io
 import os
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
@@ -18,9 +18,9 @@ from mixnet_tf.data.tfrecords import count_records, missing_shards, numbered_rec
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
-_EVAL_SPLITS = ("validation", "test", "val", "eval")
+EVAL_SPLITS = ("validation", "test", "val", "eval")
 _IMAGES = (".jpg", ".jpeg", ".png")
-_PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
+PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
 # What an example whose label is no class fails with, inside an error of TensorFlow.
 LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
 
@@ -90,14 +90,19 @@ def load_split(
         raise InputError(
             f"num_images and allow_missing_shards go with --dataset=tfrecord; {dataset!r} knows its own size and files."
         )
-    wanted = [split] if split else (["train"] if train else _EVAL_SPLITS)
+    wanted = [split] if split else (["train"] if train else EVAL_SPLITS)
     if dataset == "folder":
         return _folder_split(data_dir, wanted)
-    builder = _tfds_builder(dataset, data_dir)
-    return _tfds_split(dataset, builder, _first_of(wanted, list(builder.info.splits), dataset, data_dir))
+    builder = prepared_builder(dataset, data_dir)
+    return _tfds_split(dataset, builder, first_of(wanted, list(builder.info.splits), dataset, data_dir))
 
 
-def _first_of(wanted, available, dataset, data_dir):
+def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data_dir: StrPath) -> str:
+    """The first of the wanted splits that a dataset has.
+
+    Raises:
+        MissingSplitError: If it has none.
+    """
     name = next((name for name in wanted if name in available), None)
     if name is None:
         raise MissingSplitError(
@@ -106,7 +111,13 @@ def _first_of(wanted, available, dataset, data_dir):
     return name
 
 
-def _tfds_builder(dataset, data_dir):
+def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilder:
+    """The builder of a dataset of tfds, downloaded and prepared.
+
+    Raises:
+        InputError: For an unknown dataset, or one whose files must be fetched by hand.
+        ConnectionError: If it cannot be downloaded.
+    """
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
@@ -128,6 +139,35 @@ def _tfds_builder(dataset, data_dir):
 
 def _tfds_split(dataset, builder, name):
     image_key, label_key = _image_and_label(dataset, builder.info)
+    label = builder.info.features[label_key]
+
+    def example(read):
+        return _example(read[image_key], read[label_key], read["tfds_id"], label.num_classes)
+
+    return split_of_builder(dataset, builder, name, image_key, label, example)
+
+
+def split_of_builder(
+    dataset: str,
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    image_key: str,
+    label: tfds.features.ClassLabel,
+    example: Callable,
+) -> Split:
+    """A split of a prepared builder, its images left encoded.
+
+    Args:
+        dataset: Its name.
+        builder: The builder.
+        name: The split's name.
+        image_key: Which feature is the image.
+        label: What the classes are.
+        example: A function of an example as tfds gives it, with "tfds_id", to one of the split.
+
+    Raises:
+        InputError: If the split is empty.
+    """
     info = builder.info.splits[name]
     if info.num_examples == 0:
         raise InputError(f"Split {name!r} of dataset {dataset!r} has no images.")
@@ -137,7 +177,7 @@ def _tfds_split(dataset, builder, name):
             try_autocache=False,
             shuffle_seed=shuffle_seed,
             add_tfds_id=True,
-            interleave_cycle_length=_PARALLEL_FILES,
+            interleave_cycle_length=PARALLEL_FILES,
             skip_prefetch=True,
         )
         examples = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
@@ -146,9 +186,8 @@ def _tfds_split(dataset, builder, name):
             shuffle_files=shuffle_seed is not None,
             read_config=config,
         )
-        return examples.map(lambda e: _example(e[image_key], e[label_key], e["tfds_id"], label.num_classes))
+        return examples.map(example)
 
-    label = builder.info.features[label_key]
     files = tuple(map(os.fspath, info.filepaths))
     return Split(dataset, name, info.num_examples, tuple(label.names), label.num_classes, read, files)
 
@@ -157,7 +196,7 @@ def _folder_split(data_dir, wanted):
     if not tf.io.gfile.isdir(data_dir):
         raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
     classes = {name: _folders(os.path.join(data_dir, name)) for name in _folders(data_dir)}
-    name = _first_of(wanted, list(classes), "folder", data_dir)
+    name = first_of(wanted, list(classes), "folder", data_dir)
     label_names = sorted(set().union(*classes.values()))
     paths = [path for class_name in classes[name] for path in _images(os.path.join(data_dir, name, class_name))]
     if not paths:
@@ -241,7 +280,7 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
         own = tf.data.Dataset.from_tensor_slices(files[shard::num_shards] if whole_files else files)
         if shuffle_seed is not None:
             own = own.shuffle(len(files), seed=shuffle_seed, reshuffle_each_iteration=False)
-        records = own.interleave(numbered_records, cycle_length=_PARALLEL_FILES, num_parallel_calls=tf.data.AUTOTUNE)
+        records = own.interleave(numbered_records, cycle_length=PARALLEL_FILES, num_parallel_calls=tf.data.AUTOTUNE)
         if not whole_files:
             records = records.shard(num_shards, shard)
         return records.map(_parse_imagenet)

@@ -17,7 +17,7 @@ from mixnet_tf.networks.counting import Count, count_parts
 from mixnet_tf.networks.endpoints import endpoints, features_model, multiply_adds, parts
 from mixnet_tf.networks.layers import Activation, Dropout, GroupedConv2D, MixConv, Preprocessing, SqueezeExcite
 from mixnet_tf.networks.mixnet import POOLINGS, backbone, classifier, mixnet_block, pooled, stages_and_params
-from mixnet_tf.networks.names import find_classifier, is_mixnets, parse
+from mixnet_tf.networks.names import find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
@@ -42,6 +42,7 @@ __all__ = [
     "endpoints",
     "features_model",
     "get_model_params",
+    "is_block",
     "is_mixnets",
     "is_network_file",
     "mixnet_block",

@@ -10,6 +10,15 @@ from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks import layers
 from mixnet_tf.networks.names import block_part, is_block, layer_name, part_of
 
+# Those that may stand behind a network.
+_CONVOLUTIONS = (
+    layers.GroupedConv2D,
+    layers.MixConv,
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
+
 
 def parts(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     """The layers of a MixNet by the part they belong to, in the order of computation.
@@ -47,9 +56,9 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
         model: A MixNet.
 
     Returns:
-        A dict with "stem", "block_N", "block_N/expansion_output" (after MixConv and SE),
-        "reduction_1" ... and their "/expansion_output" (the last block before each stride-2 block,
-        and the last one), "global_pool" (the reference's name for the last block, not pooled) and,
+        A dict with "stem", "block_N", "block_N/expansion_output" (after MixConv and SE), "block_N/expand" (before
+        MixConv; the reference has none), "reduction_1" ... and their "/expansion_output" (the last block before each
+        stride-2 block, and the last one), "global_pool" (the reference's name for the last block, not pooled) and,
         where the model has its top, "head" (logits).
 
     Source: mixnet/mixnet_model.py:MixnetModel.call.
@@ -63,10 +72,11 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
         project = [layer.name for layer in own].index(layer_name(block, "project_conv"))
         ends = {"": own[-1].output, "/expansion_output": own[project - 1].output}
         names = [block]
-        if following is None or _strides(by_part[following])[0] > 1:
+        if following is None or _mixconv(by_part[following]).strides[0] > 1:
             reductions += 1
             names.append(f"reduction_{reductions}")
         found |= {name + suffix: tensor for name in names for suffix, tensor in ends.items()}
+        found[f"{block}/expand"] = _mixconv(own).input
     found["global_pool"] = found[blocks[-1]]
     dense = [layer for layer in by_part.get("head", []) if isinstance(layer, keras.layers.Dense)]
     if dense:
@@ -74,8 +84,8 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
     return found
 
 
-def _strides(block):
-    return next(layer.strides for layer in block if isinstance(layer, layers.MixConv))
+def _mixconv(block):
+    return next(layer for layer in block if isinstance(layer, layers.MixConv))
 
 
 def features_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
@@ -113,18 +123,20 @@ def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
     """Multiply-adds of one image through the convolutions and the dense layer.
 
     Counted are the products of every convolution (depthwise, grouped and squeeze-and-excitation
-    included) and of the dense layer; not biases, batch normalization, activations, pooling and
-    additions. The paper's 256M, 360M and 565M for S, M and L count more than that.
+    included) and of the dense layer, and of those behind the network, such as a detector's; not biases,
+    batch normalization, activations, pooling and additions. The paper's 256M, 360M and 565M for S, M
+    and L count more than that.
 
     Args:
-        model: A MixNet.
+        model: A MixNet, or a functional model that contains one.
         image_size: Height and width in pixels; None for the model's own, or 224 if it takes any.
 
     Returns:
         An int.
 
     Raises:
-        ValueError: If the model is not a MixNet, or for an `image_size` that is not a whole number from 1.
+        ValueError: If the model is not a MixNet, or for an `image_size` that is not a whole number from 1, or, where
+            other convolutions follow, not the model's own.
 
     Example:
         >>> import mixnet_tf
@@ -144,4 +156,17 @@ def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
         products = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)  # kernels, not vectors
         slides = not isinstance(layer, layers.SqueezeExcite | keras.layers.Dense)
         total += products * (math.prod(size) if slides else 1)
-    return total
+    return total + sum(_multiply_adds_of(layer, model, image_size) for layer in model.layers if part_of(layer) is None)
+
+
+def _multiply_adds_of(layer, model, image_size):
+    """Those of a layer that is not the network's, by the size of its output."""
+    if not isinstance(layer, _CONVOLUTIONS):
+        return 0
+    positions = layer.output.shape[1:-1]
+    if None in positions or image_size not in (None, model.input_shape[1]):
+        raise InputError(
+            f"image_size: expected {model.input_shape[1]}, the model's own, as layer {layer.name!r} is not the "
+            f"network's; received {image_size}."
+        )
+    return sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1) * math.prod(positions)

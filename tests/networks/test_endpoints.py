@@ -29,7 +29,17 @@ def test_every_variant_has_pinned_figures():
 @pytest.mark.parametrize("model_name", tiny.VARIANTS)
 def test_the_endpoints_have_the_references_names_and_shapes(model_name):
     ours = {name: list(tensor.shape[1:]) for name, tensor in mixnet_tf.endpoints(tiny.released(model_name)).items()}
-    assert ours == {name: shape[1:] for name, shape in tiny.listing(model_name)["endpoints"].items()}
+    added = {name for name in ours if name.endswith("/expand")}
+    assert added == {f"{name}/expand" for name in block_names(tiny.released(model_name))}
+    reference = {name: shape[1:] for name, shape in tiny.listing(model_name)["endpoints"].items()}
+    assert {name: shape for name, shape in ours.items() if name not in added} == reference
+
+
+def test_the_expanded_maps_are_what_the_mixed_convolution_takes(tiny_model):
+    found = mixnet_tf.endpoints(tiny_model)
+    assert found["block_0/expand"] is found["stem"]  # the first block does not expand
+    for name in block_names(tiny_model)[1:]:
+        assert found[f"{name}/expand"] is tiny_model.get_layer(f"{name}_expand_activation").output
 
 
 @pytest.mark.parametrize("model_name", tiny.VARIANTS)

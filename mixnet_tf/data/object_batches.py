@@ -1,0 +1,130 @@
+"""Images with boxes to batches: decoding, SSD's augmentation, padding."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from mixnet_tf.data.objects import image_shape
+from mixnet_tf.data.pipeline import pipeline_options, train_examples
+from mixnet_tf.data.preprocessing import decode_and_resize, whole_window
+from mixnet_tf.data.splits import Split
+from mixnet_tf.recipe import Recipe
+
+MOST_OBJECTS = 100  # of an image; more are left out, the last ones
+# SSD's random crop. Source: arXiv:1512.02325, section 2.2; tensorflow/models,
+# object_detection/core/preprocessor.py:ssd_random_crop, which has the areas and ratios.
+_LEAST_COVERED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of some object; drawn for each image
+_AREA_RANGE, _ASPECT_RATIO_RANGE = (0.1, 1.0), (0.5, 2.0)
+_WHOLE = 1 / 7  # probability of no crop
+
+
+def prepare_objects(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """A whole image, resized, and its objects.
+
+    Args:
+        example: Of a `load_objects` split.
+        image_size: Pixels.
+
+    Returns:
+        (float32 (image_size, image_size, 3), RGB in [0, 255]; dict of "boxes", float32 (100, 4), and "labels", int32
+        (100,), -1 for padding).
+    """
+    return decode_and_resize(example["image"], whole_window, image_size), _padded(example["boxes"], example["labels"])
+
+
+def augment_objects(
+    example: dict[str, tf.Tensor], image_size: int, seed: Any, crop: bool = True, flip: bool = True
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """A random part of an image, resized, perhaps flipped, and the objects whose centers are in it.
+
+    Args:
+        example: Of a `load_objects` split.
+        image_size: Pixels.
+        seed: int (2,); equal seeds give equal results.
+        crop: Whether to crop, one image in seven excepted.
+        flip: Whether to flip left to right with probability 1/2.
+
+    Returns:
+        What `prepare_objects` does.
+    """
+    boxes, labels, shape = example["boxes"], example["labels"], image_shape(example["image"])
+    window = random_object_window(shape, boxes, seed) if crop else whole_window(shape)
+    image = decode_and_resize(example["image"], lambda _: window, image_size)
+    boxes, labels = _inside(boxes, labels, tf.cast(window, tf.float32) / tf.tile(tf.cast(shape[:2], tf.float32), [2]))
+    if flip:
+        draw = tf.random.stateless_uniform((), tf.random.experimental.stateless_fold_in(seed, 1))
+        image = tf.where(draw < 0.5, image[:, ::-1], image)
+        y0, x0, y1, x1 = tf.unstack(boxes, axis=-1)
+        boxes = tf.where(draw < 0.5, tf.stack([y0, 1 - x1, y1, 1 - x0], -1), boxes)
+    return image, _padded(boxes, labels)
+
+
+def random_object_window(shape: tf.Tensor, boxes: tf.Tensor, seed: Any) -> tf.Tensor:
+    """A window that covers a random fraction of some object, or in one case of seven the whole image.
+
+    Args:
+        shape: int32 (height, width, 3) of the image, pixels.
+        boxes: float32 (objects, 4).
+        seed: int (2,).
+
+    Returns:
+        int32 (4,): offset y, offset x, height and width, pixels.
+    """
+    seeds = [tf.random.experimental.stateless_fold_in(seed, number) for number in (2, 3)]
+    # An image without objects is cropped as if one filled it.
+    boxes = tf.cond(tf.size(boxes) > 0, lambda: boxes, lambda: tf.constant([[0.0, 0.0, 1.0, 1.0]]))
+    whole, choice = tf.unstack(tf.random.stateless_uniform((2,), seeds[0]))
+
+    def window(covered):
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            shape, boxes[tf.newaxis], seeds[1], covered, _ASPECT_RATIO_RANGE, _AREA_RANGE
+        )
+        return tf.concat([begin[:2], size[:2]], 0)
+
+    place = tf.cast(choice * len(_LEAST_COVERED), tf.int32)
+    drawn = tf.switch_case(place, [lambda covered=covered: window(covered) for covered in _LEAST_COVERED])
+    return tf.where(whole < _WHOLE, whole_window(shape), drawn)
+
+
+def _inside(boxes, labels, window):
+    """The objects whose centers are in a window (offset y, offset x, height, width), fractions of the image."""
+    offset, size = window[:2], window[2:]
+    boxes = (boxes - tf.tile(offset, [2])) / tf.tile(size, [2])
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    kept = tf.reduce_all((centers > 0) & (centers < 1), -1)
+    return tf.clip_by_value(boxes[kept], 0.0, 1.0), labels[kept]
+
+
+def _padded(boxes, labels):
+    boxes, labels = boxes[:MOST_OBJECTS], labels[:MOST_OBJECTS]
+    missing = MOST_OBJECTS - tf.size(labels)
+    return {
+        "boxes": tf.ensure_shape(tf.pad(boxes, [[0, missing], [0, 0]]), (MOST_OBJECTS, 4)),
+        "labels": tf.ensure_shape(tf.pad(labels, [[0, missing]], constant_values=-1), (MOST_OBJECTS,)),
+    }
+
+
+def train_object_batches(
+    split: Split,
+    recipe: Recipe,
+    batch_size: int,
+    first_image: int = 0,
+    shard: int = 0,
+    num_shards: int = 1,
+    use_cache: bool = False,
+) -> tf.data.Dataset:
+    """An endless dataset of training batches of a `load_objects` split; the arguments are those of `train_batches`.
+
+    Returns:
+        A dataset of what `augment_objects` gives, in batches.
+    """
+    batches = (
+        train_examples(split, recipe, first_image, shard, num_shards, use_cache)
+        .map(
+            lambda example, seed: augment_objects(example, recipe.image_size, seed, recipe.crop, recipe.flip),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches.with_options(pipeline_options())

@@ -1,0 +1,70 @@
+"""A detector's outputs to the boxes that it finds."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mixnet_tf.detection.boxes import decode
+from mixnet_tf.detection.ssdlite import anchors_of
+from mixnet_tf.errors import InputError
+
+_MOST = 100  # detections of a class, and of an image
+_IOU = 0.6  # above which the less probable of two boxes of a class is dropped
+_LEAST_SCORE = 1e-8
+
+
+def detect(model: keras.Model, images: Any, score_threshold: float = _LEAST_SCORE) -> dict[str, tf.Tensor]:
+    """Finds the objects in images.
+
+    Args:
+        model: An `SSDLite`.
+        images: (batch, height, width, 3), RGB from 0 to 255, of the size that the model takes.
+        score_threshold: Below it a detection is left out.
+
+    Returns:
+        A dict of float32 "boxes" (batch, 100, 4): y0, x0, y1, x1 as fractions of the image; float32 "scores"
+        (batch, 100); int32 "classes" (batch, 100) from 0; and int32 "count" (batch,): how many of the 100 are
+        detections, the most probable first.
+
+    Raises:
+        ValueError: If the model is no SSDLite of mixnet_tf, or images of another size.
+
+    Example:
+        >>> import mixnet_tf
+        >>> import numpy as np
+        >>> model = mixnet_tf.SSDLite("mixnet-s", classes=10, input_shape=(128, 128, 3))
+        >>> found = mixnet_tf.detect(model, np.zeros((2, 128, 128, 3), "float32"))
+        >>> found["boxes"].shape
+        TensorShape([2, 100, 4])
+    """
+    anchors = anchors_of(model)
+    images = tf.convert_to_tensor(images)
+    size = model.input_shape[1]
+    if images.shape[1:] != (size, size, 3):
+        raise InputError(f"images: expected (batch, {size}, {size}, 3), received {tuple(images.shape)}.")
+    outputs = model(images, training=False)
+    return suppress(outputs["boxes"], outputs["logits"], anchors, score_threshold)
+
+
+def suppress(codes: Any, logits: Any, anchors: Any, score_threshold: float = _LEAST_SCORE) -> dict[str, tf.Tensor]:
+    """A detector's outputs to detections: decoded, and of boxes of a class that overlap the most probable.
+
+    Args:
+        codes: float32 (batch, anchors, 4).
+        logits: float32 (batch, anchors, classes + 1).
+        anchors: float32 (anchors, 4).
+        score_threshold: Below it a detection is left out.
+
+    Returns:
+        What `detect` returns.
+    """
+    boxes, scores, classes, count = tf.image.combined_non_max_suppression(
+        decode(codes, anchors)[:, :, tf.newaxis],
+        tf.sigmoid(logits)[..., 1:],
+        max_output_size_per_class=_MOST,
+        max_total_size=_MOST,
+        iou_threshold=_IOU,
+        score_threshold=score_threshold,
+    )
+    return {"boxes": boxes, "scores": scores, "classes": tf.cast(classes, tf.int32), "count": count}

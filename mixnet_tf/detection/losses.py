@@ -1,0 +1,65 @@
+"""What a detector is trained to lower."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from mixnet_tf.errors import InputError
+
+CLASSIFICATION_LOSSES = ("focal", "hard_negatives")
+_ALPHA, _GAMMA = 0.75, 2.0  # weight of what is there against what is not; how little counts what is known well
+_NEGATIVES, _LEAST_NEGATIVES = 3, 3  # of each match, and of each image
+
+
+def detection_losses(
+    logits: Any, codes: Any, slots: Any, targets: Any, classification_loss: str = "focal"
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The sums of a batch's losses, and how many matches to divide them by.
+
+    Args:
+        logits: float32 (batch, anchors, classes + 1): a detector's "logits".
+        codes: float32 (batch, anchors, 4): its "boxes".
+        slots: int32 (batch, anchors): what `match` returned.
+        targets: float32 (batch, anchors, 4): the same.
+        classification_loss: "focal": sigmoid cross-entropy of all slots, of which those known well count little (alpha
+            0.75, gamma 2). "hard_negatives": sigmoid cross-entropy of the matched anchors, and of the worst others of
+            an image, three for each match and at least three.
+
+    Returns:
+        float32 scalars (classification loss, box loss, matches): the box loss is Huber's of the matched anchors' codes.
+
+    Raises:
+        ValueError: For an unknown classification loss.
+
+    Source: tensorflow/models, object_detection/core/losses.py:SigmoidFocalClassificationLoss,
+    WeightedSmoothL1LocalizationLoss, HardExampleMiner, here without its suppression of boxes that overlap.
+    """
+    if classification_loss not in CLASSIFICATION_LOSSES:
+        raise InputError(
+            f"classification_loss: expected one of {CLASSIFICATION_LOSSES}, received {classification_loss!r}."
+        )
+    logits = tf.convert_to_tensor(logits)
+    one_hot = tf.one_hot(slots, logits.shape[-1])
+    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(one_hot, logits)
+    is_match = slots > 0
+    if classification_loss == "focal":
+        probability = tf.sigmoid(logits)
+        missed = tf.where(one_hot > 0, 1 - probability, probability)
+        weight = tf.where(one_hot > 0, _ALPHA, 1 - _ALPHA)
+        classification = tf.reduce_sum(weight * missed**_GAMMA * cross_entropy)
+    else:
+        of_anchors = tf.reduce_sum(cross_entropy, -1)
+        classification = tf.reduce_sum(tf.where(is_match | _hard_negatives(of_anchors, is_match), of_anchors, 0.0))
+    difference = tf.abs(tf.convert_to_tensor(codes) - targets)
+    huber = tf.where(difference < 1, 0.5 * difference**2, difference - 0.5)
+    box = tf.reduce_sum(tf.where(is_match[..., tf.newaxis], huber, 0.0))
+    return classification, box, tf.reduce_sum(tf.cast(is_match, tf.float32))
+
+
+def _hard_negatives(losses, is_match):
+    """Of each image, the anchors without a match of the largest losses."""
+    matches = tf.reduce_sum(tf.cast(is_match, tf.int32), 1, keepdims=True)
+    wanted = tf.maximum(_NEGATIVES * matches, _LEAST_NEGATIVES)
+    order = tf.argsort(tf.where(is_match, -1.0, losses), axis=1, direction="DESCENDING", stable=True)
+    places = tf.argsort(order, axis=1)  # of each anchor in that order
+    return (places < wanted) & ~is_match
