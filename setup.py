@@ -41,6 +41,7 @@ setup(
     ],
     extras_require={
         "demo": ["scikit-learn"],
+        "detection": ["faster-coco-eval"],
         "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
         "timm": ["safetensors"],
         "docs": _DOCS,
@@ -55,6 +56,8 @@ setup(
             "types-tqdm",
             "scikit-learn",
             "ai-edge-litert",
+            "faster-coco-eval",
+            "pycocotools",
             "safetensors",
             "mediapipe",
             "litert-quantizer",

@@ -6,7 +6,13 @@ prepares them, and the names of classes.
 
 from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, read_labels
 from mixnet_tf.data.corruption import naming_corrupt_images
-from mixnet_tf.data.object_batches import MOST_OBJECTS, augment_objects, prepare_objects, train_object_batches
+from mixnet_tf.data.object_batches import (
+    MOST_OBJECTS,
+    augment_objects,
+    object_eval_batches,
+    prepare_objects,
+    train_object_batches,
+)
 from mixnet_tf.data.objects import LeftOut, count_left_out, load_objects
 from mixnet_tf.data.pipeline import eval_batches, measuring_batches, train_batches, train_examples
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
@@ -27,6 +33,7 @@ __all__ = [
     "load_split",
     "measuring_batches",
     "naming_corrupt_images",
+    "object_eval_batches",
     "prepare_objects",
     "preprocess_for_eval",
     "preprocess_for_train",

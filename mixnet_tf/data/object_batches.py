@@ -128,3 +128,24 @@ def train_object_batches(
         .prefetch(tf.data.AUTOTUNE)
     )
     return batches.with_options(pipeline_options())
+
+
+def object_eval_batches(split: Split, image_size: int, batch_size: int) -> tf.data.Dataset:
+    """A dataset of every image of a `load_objects` split once, whole, the last batch smaller.
+
+    Returns:
+        A dataset of (float32 (batch, size, size, 3), dict of the example's "boxes" (batch, objects, 4) and "labels"
+        (batch, objects), all of them, -1 for padding; "shape", int32 (batch, 3), of the encoded image; and "image_id"
+        where the dataset has one).
+    """
+
+    def prepare(example):
+        described = {name: example[name] for name in ("boxes", "labels", "image_id") if name in example}
+        image = decode_and_resize(example["image"], whole_window, image_size)
+        return image, {**described, "shape": image_shape(example["image"])}
+
+    read = split.read().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    nothing = tf.nest.map_structure(lambda spec: tf.zeros((), spec.dtype), read.element_spec)
+    padding = (nothing[0], {**nothing[1], "labels": tf.constant(-1)})
+    batches = read.padded_batch(batch_size, padding_values=padding).prefetch(tf.data.AUTOTUNE)
+    return batches.with_options(pipeline_options())

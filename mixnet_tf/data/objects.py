@@ -42,9 +42,9 @@ def load_objects(dataset: str, data_dir: StrPath, train: bool, split: str | None
 
     Returns:
         A `Split` whose examples have, in place of "label", "boxes", float32 (objects, 4): y0, x0, y1, x1 as fractions
-        of the image; "labels", int32 (objects,); and "left_out", int32 (3,): the example's `LeftOut`, which the other
-        two are without. What reaches up to a pixel past the image is clipped; to read anything worse fails with
-        `OBJECT_ERROR`.
+        of the image; "labels", int32 (objects,); "left_out", int32 (3,): the example's `LeftOut`, which the other two
+        are without; and, where there is a feature "image/id", "image_id", a scalar int64. What reaches up to a pixel
+        past the image is clipped; to read anything worse fails with `OBJECT_ERROR`.
 
     Raises:
         MissingSplitError: If the dataset has no such split.
@@ -59,14 +59,11 @@ def load_objects(dataset: str, data_dir: StrPath, train: bool, split: str | None
 
     def example(read):
         objects = read[objects_key]
-        return _example(
-            read[image_key],
-            objects[box_key],
-            objects[label_key],
-            [objects.get(flag) for flag in ("is_crowd", "is_difficult")],
-            read["tfds_id"],
-            label.num_classes,
+        flags = [objects.get(flag) for flag in ("is_crowd", "is_difficult")]
+        found = _example(
+            read[image_key], objects[box_key], objects[label_key], flags, read["tfds_id"], label.num_classes
         )
+        return {**found, "image_id": read["image/id"]} if "image/id" in read else found
 
     return split_of_builder(dataset, builder, name, image_key, label, example)
 

@@ -109,6 +109,16 @@ def map_shapes(model: keras.Model) -> list[tuple[int, int]]:
     return [found[number] for number in range(_MAPS)]
 
 
+def classes_of(model: keras.Model) -> int:
+    """Number of classes of a detector, without the background.
+
+    Raises:
+        ValueError: If the model is no SSDLite of mixnet_tf.
+    """
+    map_shapes(model)  # raises
+    return model.get_layer(_LOGITS).output.shape[-1] - 1
+
+
 def anchors_of(model: keras.Model) -> np.ndarray:
     """The anchors of a detector, in the order of its outputs.
 

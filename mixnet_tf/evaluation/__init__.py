@@ -1,6 +1,14 @@
-"""A model and a split to its accuracy; the checkpoints of a run to the best model."""
+"""A model and a split to its accuracy or average precision; the checkpoints of a run to the best model."""
 
 from mixnet_tf.evaluation.accuracy import build_evaluator, classify
+from mixnet_tf.evaluation.average_precision import COCO_METRICS, build_detection_evaluator
 from mixnet_tf.evaluation.watching import archive_final, watch
 
-__all__ = ["archive_final", "build_evaluator", "classify", "watch"]
+__all__ = [
+    "COCO_METRICS",
+    "archive_final",
+    "build_detection_evaluator",
+    "build_evaluator",
+    "classify",
+    "watch",
+]

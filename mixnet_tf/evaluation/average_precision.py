@@ -1,0 +1,138 @@
+"""COCO's twelve numbers of a detector over every image of a split."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
+from mixnet_tf.detection import anchors_of, classes_of, suppress
+from mixnet_tf.errors import InputError, MissingPackageError
+from mixnet_tf.files import StrPath, read_json
+from mixnet_tf.progress import silent
+
+# In the order of COCO's summary: precision and recall by overlap, area and number of detections.
+COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def build_detection_evaluator(
+    model: keras.Model, split: Split, batch_size: int = 64, annotations: StrPath | None = None
+) -> Callable[..., dict[str, Any]]:
+    """A function that measures a detector's average precision over a split, compiled once.
+
+    Args:
+        model: An `SSDLite`.
+        split: A `data.load_objects` split.
+        batch_size: Images per step.
+        annotations: COCO's own annotations of these images, a JSON file, to compare with in place of the split's boxes:
+            crowds and areas of segments are theirs, and the classes are found by their names. None: the split's.
+
+    Returns:
+        A function that takes a `Progress`, or nothing, and gives a dict of `COCO_METRICS` (floats from 0 to 1, -1 where
+        there is nothing to find) and "num_images". Every image counts once; each host of several evaluates all of them.
+
+    Raises:
+        MissingPackageError: Without faster-coco-eval.
+        ValueError: If the model has other classes than the split, or the annotations other classes or images; from the
+            function, if an image cannot be decoded or a box cannot be, with its file and place.
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError as error:
+        raise MissingPackageError(
+            "Average precision needs faster-coco-eval: pip install 'mixnet_tf[detection]'."
+        ) from error
+    classes, anchors = classes_of(model), anchors_of(model)
+    if classes != split.num_classes:
+        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+    theirs = None if annotations is None else read_json(annotations)
+    categories = _categories(split, theirs, annotations)
+    size = model.input_shape[1]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3))])
+    def step(images):
+        outputs = model(images, training=False)
+        return suppress(outputs["boxes"], outputs["logits"], anchors)
+
+    def evaluate(progress=silent):
+        images, truth, found = [], [], []
+        with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
+            for batch, examples in object_eval_batches(split, size, batch_size):
+                detections = {name: value.numpy() for name, value in step(batch).items()}
+                for place in range(len(batch)):
+                    example = {name: value[place].numpy() for name, value in examples.items()}
+                    image = _image(example, len(images), theirs is not None)
+                    truth += _annotations(example, image, categories, len(truth))
+                    found.append(_rows({k: v[place] for k, v in detections.items()}, image, categories))
+                    images.append(image)
+                phase.update(len(images))
+        ours = {"images": images, "annotations": truth, "categories": [{"id": id} for id in categories]}
+        coco = COCO(ours if theirs is None else theirs)
+        _check_images(images, coco.imgs, annotations)
+        measured = COCOeval_faster(coco, coco.loadRes(np.concatenate(found)), "bbox")
+        measured.params.imgIds = [image["id"] for image in images]
+        measured.run()
+        return {**dict(zip(COCO_METRICS, map(float, measured.stats), strict=False)), "num_images": len(images)}
+
+    return evaluate
+
+
+def _categories(split, theirs, path):
+    """COCO's number of each class: from 1 on, or what the annotations call the class of its name."""
+    if theirs is None:
+        return list(range(1, split.num_classes + 1))
+    try:
+        by_name = {category["name"]: category["id"] for category in theirs["categories"]}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"annotations: {path} is not a file of COCO's object annotations.") from error
+    names = split.label_names or ()
+    missing = [name for name in names if name not in by_name]
+    if missing or not names:
+        raise InputError(f"annotations: {path} has no categories {missing}; it has {sorted(by_name)}.")
+    return [by_name[name] for name in names]
+
+
+def _image(example, number, has_id):
+    """An image as COCO lists it."""
+    if has_id and "image_id" not in example:
+        raise InputError("annotations: the dataset's images have no number, the feature image/id, to find theirs by.")
+    height, width = example["shape"][:2].tolist()
+    return {"id": int(example["image_id"]) if has_id else number + 1, "height": height, "width": width}
+
+
+def _annotations(example, image, categories, first):
+    """The objects of an image as COCO lists them."""
+    listed = []
+    for (x, y, width, height), label in zip(_in_pixels(example["boxes"], image), example["labels"], strict=True):
+        if label >= 0:
+            box = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0}
+            place = {"id": first + len(listed) + 1, "image_id": image["id"], "category_id": categories[label]}
+            listed.append({**place, **box})
+    return listed
+
+
+def _rows(detections, image, categories):
+    """(image, x, y, width, height, score, category) of each detection, float64."""
+    count = detections["count"]
+    boxes = _in_pixels(detections["boxes"][:count], image)
+    columns = (
+        np.full((count, 1), image["id"]),
+        boxes,
+        detections["scores"][:count, np.newaxis],
+        np.array(categories)[detections["classes"][:count], np.newaxis],
+    )
+    return np.concatenate(columns, 1).astype(np.float64)
+
+
+def _in_pixels(boxes, image):
+    """COCO's x, y, width and height in pixels of the original image."""
+    y0, x0, y1, x1 = (np.float64(boxes) * ([image["height"], image["width"]] * 2)).T
+    return np.stack([x0, y0, x1 - x0, y1 - y0], -1)
+
+
+def _check_images(images, known, path):
+    unknown = [image["id"] for image in images if image["id"] not in known]
+    if unknown:
+        raise InputError(f"annotations: {path} has no images {unknown[:10]}, which are in the split.")

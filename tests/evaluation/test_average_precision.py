@@ -1,0 +1,169 @@
+"""COCO's twelve numbers of a detector: against pycocotools, with COCO's own annotations, every image once."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+import mixnet_tf
+from mixnet_tf.data import Split
+from mixnet_tf.data.objects import _example
+from mixnet_tf.detection import anchors_of, encode
+from mixnet_tf.evaluation import COCO_METRICS, build_detection_evaluator
+
+pytest.importorskip("faster_coco_eval")
+_SIZES = [(100, 200), (150, 100), (64, 64), (300, 200), (128, 96)]  # of the images, pixels
+_NAMES = ("cat", "dog", "cow")
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Boxes and labels of each image; the third has none."""
+    rng = np.random.default_rng(0)
+    found = []
+    for count in (4, 3, 0, 6, 2):
+        low = rng.uniform(0, 0.6, (count, 2))
+        boxes = np.concatenate([low, low + rng.uniform(0.05, 0.4, (count, 2))], -1).astype(np.float32)
+        found.append((boxes, rng.integers(0, 3, count)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def split(truth):
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        def generate():
+            for number, ((height, width), (boxes, labels)) in enumerate(zip(_SIZES, truth, strict=True)):
+                image = tf.io.encode_png(np.full((height, width, 3), 10 * number, np.uint8)).numpy()
+                yield image, boxes, labels, 1000 + number
+
+        specs = [((), tf.string), ((None, 4), tf.float32), ((None,), tf.int64), ((), tf.int64)]
+        made = tf.data.Dataset.from_generator(generate, output_signature=tuple(tf.TensorSpec(*spec) for spec in specs))
+        return made.map(
+            lambda image, boxes, labels, number: {
+                **_example(image, boxes, labels, [None, None], "x", 3),
+                "image_id": number,
+            }
+        )
+
+    return Split("made", "test", len(_SIZES), _NAMES, 3, read)
+
+
+@pytest.fixture(scope="module")
+def detector(truth):
+    """A detector whose answers follow from the image: near each object, with some wrong and some missing."""
+    import keras
+
+    model = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=tiny.TINY["tiny-s"][1])
+    anchors, rng = anchors_of(model), np.random.default_rng(1)
+    codes, logits = np.zeros((5, len(anchors), 4)), np.full((5, len(anchors), 4), -9.0)
+    for number, (boxes, labels) in enumerate(truth):
+        for place, (box, label) in enumerate(zip(boxes, labels, strict=True)):
+            for copy in range(2):
+                anchor = 7 * place + copy
+                moved = box + rng.normal(0, 0.02, 4).astype(np.float32)
+                codes[number, anchor] = encode(moved, anchors[anchor])
+                logits[number, anchor, 1 + (label + (rng.random() < 0.2)) % 3] = rng.normal(0, 1)
+
+    def answers(images):  # the number of an image is in its pixels
+        number = tf.cast(tf.round(images[:, 0, 0, 0] / 10), tf.int32)
+        return tf.gather(tf.constant(codes, tf.float32), number), tf.gather(tf.constant(logits, tf.float32), number)
+
+    class Answers(keras.Model):
+        layers = model.layers
+        input_shape = model.input_shape
+        get_layer = model.get_layer
+
+        def call(self, images, training=False):
+            boxes, scores = answers(images)
+            return {"boxes": boxes, "logits": scores}
+
+    return Answers(name="answers")
+
+
+def _expected(detector, truth, split):
+    """The same by pycocotools."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    images, annotations, rows = [], [], []
+    for number, ((height, width), (boxes, labels)) in enumerate(zip(_SIZES, truth, strict=True)):
+        images.append({"id": number, "height": height, "width": width})
+        for (y0, x0, y1, x1), label in zip(np.float64(boxes), labels, strict=True):
+            box = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": int(label), "bbox": box,
+                 "area": box[2] * box[3], "iscrowd": 0}
+            )  # fmt: skip
+        found = mixnet_tf.detect(detector, tf.fill((1, 64, 64, 3), 10.0 * number))
+        for n in range(int(found["count"][0])):
+            y0, x0, y1, x1 = np.float64(found["boxes"][0, n])
+            box = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
+            score, label = float(found["scores"][0, n]), int(found["classes"][0, n])
+            rows.append({"image_id": number, "category_id": label, "bbox": box, "score": score})
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {"images": images, "annotations": annotations, "categories": [{"id": n} for n in range(3)]}
+        coco.createIndex()
+        measured = COCOeval(coco, coco.loadRes(rows), "bbox")
+        measured.evaluate()
+        measured.accumulate()
+        measured.summarize()
+    return measured.stats
+
+
+def test_the_twelve_numbers_are_those_of_pycocotools(detector, truth, split):
+    expected = _expected(detector, truth, split)
+    for batch_size in (2, 64):
+        measured = build_detection_evaluator(detector, split, batch_size)()
+        assert measured.pop("num_images") == 5 and tuple(measured) == COCO_METRICS
+        np.testing.assert_allclose(list(measured.values()), expected, atol=1e-6)
+    assert 0.2 < measured["AP"] < 0.95 and measured["AP50"] > measured["AP"]
+
+
+def test_with_cocos_annotations_the_classes_are_found_by_name_and_crowds_are_theirs(detector, truth, split, tmp_path):
+    plain = build_detection_evaluator(detector, split)()
+    images, annotations = [{"id": 7, "height": 9, "width": 9}], []
+    for number, ((height, width), (boxes, labels)) in enumerate(zip(_SIZES, truth, strict=True)):
+        images.append({"id": 1000 + number, "height": height, "width": width})
+        for (y0, x0, y1, x1), label in zip(np.float64(boxes).tolist(), labels, strict=True):
+            box = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": 1000 + number, "category_id": 90 - int(label), "bbox": box,
+                 "area": box[2] * box[3], "iscrowd": 0}
+            )  # fmt: skip
+    categories = [{"id": 90 - n, "name": name} for n, name in enumerate(_NAMES)] + [{"id": 3, "name": "more"}]
+    path = tmp_path / "instances.json"
+
+    def measure(**changes):
+        content = {"images": images, "annotations": annotations, "categories": categories, **changes}
+        path.write_text(json.dumps(content))
+        return build_detection_evaluator(detector, split, annotations=path)()
+
+    assert measure() == pytest.approx(plain)
+    crowds = [{**annotation, "iscrowd": int(annotation["id"] == 1)} for annotation in annotations]
+    assert measure(annotations=crowds)["AR100"] != pytest.approx(plain["AR100"])
+    with pytest.raises(ValueError, match=r"has no categories \['cow'\]; it has \['cat', 'dog'\]"):
+        measure(categories=categories[:2])
+    with pytest.raises(ValueError, match=r"has no images \[1004\], which are in the split"):
+        measure(images=images[:-1], annotations=[a for a in annotations if a["image_id"] != 1004])
+    with pytest.raises(ValueError, match="is not a file of COCO's object annotations"):
+        path.write_text("[]")
+        build_detection_evaluator(detector, split, annotations=path)
+
+
+def test_another_number_of_classes_is_refused(detector, split):
+    with pytest.raises(ValueError, match="The model has 3 classes, but the dataset 'made' has 4"):
+        build_detection_evaluator(detector, split._replace(num_classes=4))
+
+
+def test_a_detector_that_finds_nothing_has_no_precision(split):
+    model = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=tiny.TINY["tiny-s"][1])
+    for number in range(6):
+        layer = model.get_layer(f"logits_{number}_conv")
+        layer.kernel.assign(tf.zeros_like(layer.kernel))
+        layer.bias.assign(tf.fill(layer.bias.shape, -100.0))
+    assert build_detection_evaluator(model, split)()["AP"] == 0
