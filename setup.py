@@ -41,7 +41,7 @@ setup(
     ],
     extras_require={
         "demo": ["scikit-learn"],
-        "detection": ["faster-coco-eval"],
+        "detection": ["faster-coco-eval", "matplotlib"],
         "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
         "timm": ["safetensors"],
         "docs": _DOCS,

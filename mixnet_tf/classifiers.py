@@ -1,4 +1,4 @@
-"""The image classifier that saved weights, or a training run, stand for."""
+"""The classifier or detector that saved weights, or a training run, stand for."""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, local_copy, published
 from mixnet_tf.models import build_model
@@ -44,7 +45,7 @@ def open_model(
 
     Returns:
         An `Opened`; its model takes square images of a fixed size and gives probabilities: a `.keras` file that
-        ends in logits gets a softmax.
+        ends in logits gets a softmax. A detector is left as it is.
 
     Raises:
         FileNotFoundError: If there is nothing to open.
@@ -60,7 +61,12 @@ def open_model(
         given = [name for name, value in described.items() if value is not None]
         if given:
             raise InputError(f"{weights} is a whole model; leave out {given}.")
-        return Opened(_with_probabilities(_of_fixed_size(load_keras_file(weights), image_size)), weights, None)
+        model = load_keras_file(weights)
+        if is_detector(model):
+            if image_size not in (None, model.input_shape[1]):
+                raise InputError(f"{weights} is a detector for {model.input_shape[1]} pixels; leave out image_size.")
+            return Opened(model, weights, None)
+        return Opened(_with_probabilities(_of_fixed_size(model, image_size)), weights, None)
     if model_name is None:
         raise InputError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
     size = 224 if image_size is None else image_size
@@ -126,11 +132,11 @@ def _open_run(model_dir):
 
 
 def load_keras_file(path: StrPath) -> keras.Model:
-    """A MixNet with its classifier out of a `.keras` file.
+    """A MixNet with its classifier, or a detector, out of a `.keras` file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a Keras file of an image classifier.
+        ValueError: If it is not a Keras file of an image classifier or a detector.
     """
     found = published(path)
     if found is None:
@@ -140,7 +146,11 @@ def load_keras_file(path: StrPath) -> keras.Model:
             model = keras.models.load_model(local, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
+    if is_detector(model):
+        return model
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
     if [len(shape) if isinstance(shape, tuple) else None for shape in shapes] != [4, 2]:
-        raise InputError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}.")
+        raise InputError(
+            f"{path} is neither an image classifier nor an SSDLite detector: it maps {shapes[0]} to {shapes[1]}."
+        )
     return model

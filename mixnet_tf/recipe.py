@@ -98,6 +98,18 @@ class Recipe(NamedTuple):
         return {**adapted, **(self.model_overrides or {})}
 
 
+class DetectionRecipe(NamedTuple):
+    """What decides a detector's training beside a `Recipe`, of which `crop` and `flip` are SSD's there.
+
+    Attributes:
+        classification_loss: "focal", or "hard_negatives": cross-entropy of the matches and of three others for each.
+    """
+
+    classification_loss: str = "focal"
+
+
+CLASSIFICATION, DETECTION = TASKS = ("classification", "detection")
+CLASSIFICATION_LOSSES = ("focal", "hard_negatives")
 SCHEDULES = ("exponential", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("rmsprop", "sgd")
@@ -238,6 +250,36 @@ RECIPES = {
         flip=False,
         model_overrides={"batch_norm_momentum": 0.9, "dropout_rate": 0.0},
     ),
+    # For detectors; docs/DETECTION.md has what was tried.
+    "digit_scenes": Recipe(
+        name="digit_scenes",
+        train_batch_size=32,
+        train_epochs=12.0,
+        image_size=128,
+        base_learning_rate=0.08,
+        learning_rate_schedule="cosine",
+        warmup_epochs=1.0,
+        weight_decay=0.0,
+        flip=False,
+        moving_average_decay=0.999,
+        model_overrides={"batch_norm_momentum": 0.9},
+    ),
+    # For detectors. Source: tensorflow/models,
+    # object_detection/samples/configs/ssdlite_mobilenet_v3_large_320x320_coco.config, whose momentum is not Nesterov's
+    # and whose warm-up begins at a third of the rate; the paper names no recipe.
+    "coco": Recipe(
+        name="coco",
+        train_batch_size=512,
+        train_steps=400_000,
+        image_size=320,
+        base_learning_rate=0.2,
+        learning_rate_schedule="cosine",
+        warmup_epochs=8.73,  # 2,000 steps of COCO 2014's 117,266 images
+        optimizer="sgd",
+        weight_decay=4e-5,
+        moving_average_decay=0.0,
+        model_overrides={"batch_norm_momentum": 0.97},
+    ),
     # Source: arXiv:1805.08974, which chooses rate and weight decay for each dataset; these two are
     # a point of its grid.
     "transfer": Recipe(
@@ -265,9 +307,12 @@ RECIPES = {
 }
 
 
-def recipe_for(dataset: str | None) -> Recipe:
+_OWN = ("digits", "scattered_digits", "digit_scenes")  # datasets with a recipe of their name
+
+
+def recipe_for(dataset: str | None, task: str = CLASSIFICATION) -> Recipe:
     """The recipe that a dataset is trained with unless another one is named."""
-    return RECIPES[dataset if dataset in ("digits", "scattered_digits") else "imagenet"]
+    return RECIPES[dataset if dataset in _OWN else "coco" if task == DETECTION else "imagenet"]
 
 
 def validate(recipe: Recipe) -> None:
@@ -277,6 +322,14 @@ def validate(recipe: Recipe) -> None:
         if not (_is_of_type(value, getattr(Recipe(), field)) and accepts(value)):
             raise InputError(f"{field}: expected {expected}, received {value!r}.")
     override_global_params(GlobalParams(), recipe.model_overrides)
+
+
+def validate_detection(recipe: DetectionRecipe) -> None:
+    """Raises a ValueError if a field of `recipe` is out of its range."""
+    if recipe.classification_loss not in CLASSIFICATION_LOSSES:
+        raise InputError(
+            f"classification_loss: expected one of {CLASSIFICATION_LOSSES}, received {recipe.classification_loss!r}."
+        )
 
 
 def _is_of_type(value, default):

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, write_json
 from mixnet_tf.models import build_model
 from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
-from mixnet_tf.recipe import Recipe
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 
 CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "checkpoints"
 
@@ -35,10 +36,16 @@ class RunConfig(NamedTuple):
     train_shards: int | None = None  # TFRecord files; 0: read from others
     missing_shards: tuple[str, ...] | None = None  # of both splits, let pass by --allow_missing_shards
     network: Mapping[str, Any] | None = None  # the content of its network file; None: the released one of its name
+    task: str = CLASSIFICATION
+    detection: DetectionRecipe | None = None  # of a detector
 
     def write(self, model_dir: StrPath) -> None:
         """Writes `model_dir`/config.json."""
-        write_json(os.path.join(model_dir, CONFIG), {**_plain(self._asdict()), "recipe": _plain(self.recipe._asdict())})
+        recipes = {
+            "recipe": _plain(self.recipe._asdict()),
+            "detection": None if self.detection is None else self.detection._asdict(),
+        }
+        write_json(os.path.join(model_dir, CONFIG), {**_plain(self._asdict()), **recipes})
 
     @classmethod
     def read(cls, model_dir: StrPath) -> "RunConfig":
@@ -56,7 +63,12 @@ class RunConfig(NamedTuple):
         try:
             lists = {name: fields.get(name) for name in ("label_names", "missing_shards")}
             tuples = {name: None if value is None else tuple(value) for name, value in lists.items()}
-            return cls(**{**fields, **tuples, "recipe": Recipe(**fields["recipe"])})
+            detection = fields.get("detection")
+            recipes = {
+                "recipe": Recipe(**fields["recipe"]),
+                "detection": None if detection is None else DetectionRecipe(**detection),
+            }
+            return cls(**{**fields, **tuples, **recipes})
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is not the configuration of a training run: {error}") from error
 
@@ -81,11 +93,17 @@ class RunConfig(NamedTuple):
                     raise
                 time.sleep(seconds)
 
-    def build_model(self, **kwargs: Any) -> keras.Model:
-        """The run's model, at its image size; keyword arguments go to `mixnet_tf.build_model`."""
+    def build_model(self, classifier_activation: str | None = "softmax") -> keras.Model:
+        """The run's model, at its image size: a classifier that ends in an activation, or a detector."""
+        if self.task == DETECTION:
+            network = self._network(include_top=False)
+            return SSDLite(network, self.num_label_classes, network.input_shape[1:])
+        return self._network(classes=self.num_label_classes, classifier_activation=classifier_activation)
+
+    def _network(self, **kwargs):
         size = self.recipe.image_size
         overrides = self.recipe.model_params(self.num_train_images)
-        common = {"classes": self.num_label_classes, "input_shape": (size, size, 3), **kwargs}
+        common = {"input_shape": (size, size, 3), **kwargs}
         if self.network is None:
             return build_model(self.model_name, overrides, **common)
         params = {name: value for name, value in self.network["params"].items() if name != "num_classes"}

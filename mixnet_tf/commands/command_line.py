@@ -18,7 +18,7 @@ from mixnet_tf.commands.screen import Screen, command_screen, shown_log
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import VARIANTS, is_network_file, parse_kernels
-from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for
+from mixnet_tf.recipe import CLASSIFICATION, FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
 
@@ -127,7 +127,7 @@ def define_recipe_flags() -> None:
         flags.register_validator(name, lambda v, ok=accepts: v is None or ok(v), f"expected {expected}")
 
 
-def recipe_from_flags(dataset: str, model_dir: StrPath | None = None) -> Recipe:
+def recipe_from_flags(dataset: str, model_dir: StrPath | None = None, task: str = CLASSIFICATION) -> Recipe:
     """The recipe of a run, with the flags given in place of its fields.
 
     A run that has begun in `model_dir` keeps the fields that its config.json has, so that another version's
@@ -140,7 +140,7 @@ def recipe_from_flags(dataset: str, model_dir: StrPath | None = None) -> Recipe:
         # The name alone: `train` refuses a run of another one.
         recipe = recipe._replace(name=values.recipe or recipe.name)
     else:
-        recipe = recipe_for(dataset) if values.recipe is None else RECIPES[values.recipe]
+        recipe = recipe_for(dataset, task) if values.recipe is None else RECIPES[values.recipe]
     given = {name: value for name, value in flag_values(FIELDS).items() if value is not None}
     if "train_epochs" in given and "train_steps" in given:
         raise InputError("Give either --train_epochs or --train_steps, not both.")

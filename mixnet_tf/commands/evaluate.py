@@ -4,15 +4,34 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import imagenet_labels, load_split, read_labels
+from mixnet_tf.data import imagenet_labels, load_objects, load_split, read_labels
+from mixnet_tf.detection import classes_of, is_detector
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import build_evaluator, classify, watch
+from mixnet_tf.evaluation import (
+    build_detection_evaluator,
+    build_evaluator,
+    classify,
+    detect_in_file,
+    draw_boxes,
+    watch,
+)
 from mixnet_tf.files import write_json
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.runs import RunConfig
+from mixnet_tf.training import task_of
 
-_NOT_WITH_WATCH = ("weights", "model_name", "kernels", "num_label_classes", "image_size", "image", "labels")
+_NOT_WITH_WATCH = (
+    "weights",
+    "model_name",
+    "kernels",
+    "num_label_classes",
+    "image_size",
+    "image",
+    "labels",
+    "draw",
+    "annotations",
+)
 
 
 def define_flags() -> None:
@@ -26,7 +45,9 @@ def define_flags() -> None:
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as the run, or the dataset's recipe.")
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
     flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
-    flags.DEFINE_list("image", None, "Classify these image files instead of a dataset.")
+    flags.DEFINE_list("image", None, "Classify, or find the objects in, these image files instead of a dataset.")
+    flags.DEFINE_string("draw", None, "detection: write the --image with what was found to this PNG file.")
+    flags.DEFINE_string("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
     flags.DEFINE_string("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
     flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
     flags.DEFINE_float("watch_seconds", 10.0, "Poll interval, seconds.", lower_bound=0.0)
@@ -42,6 +63,10 @@ def main(screen: Screen) -> int:
         raise InputError("--labels names the classes of an --image; a dataset is evaluated without names.")
     opened = command_line.open_model_from_flags()
     screen.say(f"Evaluating {opened.source}.")
+    if is_detector(opened.model):
+        return _evaluate_detector(opened, screen)
+    if values.annotations is not None or values.draw is not None:
+        raise InputError("--annotations and --draw go with a detector.")
     dataset = values.dataset or (opened.config.dataset if opened.config else "digits")
     recipe = opened.config.recipe if opened.config else recipe_for(dataset)
     crop = recipe.crop if values.crop is None else values.crop
@@ -53,6 +78,34 @@ def main(screen: Screen) -> int:
         where = f"--model_dir={values.model_dir}{command_line.given('data_dir')}"
         export = command_line.other_command("export_tflite.py")
         screen.say(f"Next: {export} {where} --output_dir={values.model_dir}/export")
+    return 0
+
+
+def _evaluate_detector(opened, screen):
+    values = flags.FLAGS
+    if values.image:
+        return _detect(opened, screen)
+    dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
+    split = load_objects(dataset, values.data_dir, False, values.split)
+    evaluate = build_detection_evaluator(opened.model, split, values.eval_batch_size, values.annotations)
+    _report(evaluate(screen.phase), screen)
+    return 0
+
+
+def _detect(opened, screen):
+    """Says, and draws where that is wanted, what is found in image files."""
+    names = _label_names(opened, classes_of(opened.model), screen)
+    if flags.FLAGS.draw is not None and len(flags.FLAGS.image) > 1:
+        raise InputError("--draw takes the boxes of one --image.")
+    for path in flags.FLAGS.image:
+        screen.say(path)
+        found = detect_in_file(opened.model, path)
+        for box, score, label in found:
+            shown = ", ".join(f"{value:.3f}" for value in box)
+            screen.say(f"  {score:7.2%}  {names[label]}  {shown}")
+        if flags.FLAGS.draw is not None:
+            draw_boxes(path, [(box, f"{names[label]} {score:.0%}") for box, score, label in found], flags.FLAGS.draw)
+            screen.say(f"Wrote {flags.FLAGS.draw}.")
     return 0
 
 
@@ -70,16 +123,18 @@ def _report(metrics, screen):
 
 
 def _classify(opened, crop, screen):
-    classes = opened.model.output_shape[-1]
-    if flags.FLAGS.labels is not None:
-        names = read_labels(flags.FLAGS.labels, classes)
-    else:
-        names = (opened.config.label_names if opened.config else None) or _names(classes, screen)
+    names = _label_names(opened, opened.model.output_shape[-1], screen)
     for path in flags.FLAGS.image:
         screen.say(path)
         for number, probability in classify(opened.model, path, crop):
             screen.say(f"  {probability:7.2%}  {names[number]}")
     return 0
+
+
+def _label_names(opened, classes, screen):
+    if flags.FLAGS.labels is not None:
+        return read_labels(flags.FLAGS.labels, classes)
+    return (opened.config.label_names if opened.config else None) or _names(classes, screen)
 
 
 def _names(classes, screen):
@@ -99,14 +154,23 @@ def _watch(screen):
     if given:
         raise InputError(f"--watch evaluates the run's own model on a whole split; leave out {', '.join(given)}.")
     seconds, timeout = values.watch_seconds, values.watch_timeout
-    dataset = values.dataset or RunConfig.wait_for(values.model_dir, seconds, timeout).dataset
+    config = RunConfig.wait_for(values.model_dir, seconds, timeout)
+    task = task_of(config.task)
     watch(
         values.model_dir,
-        _load_split(dataset),
+        task.load_split(
+            values.dataset or config.dataset,
+            values.data_dir,
+            False,
+            values.split,
+            values.num_eval_images,
+            values.allow_missing_shards,
+        ),
         values.eval_batch_size,
         seconds,
         timeout,
         lambda metrics: _report(metrics, screen),
         values.crop,
+        task.build_evaluator,
     )
     return 0

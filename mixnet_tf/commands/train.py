@@ -6,6 +6,8 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
+from mixnet_tf.errors import InputError
+from mixnet_tf.recipe import CLASSIFICATION, CLASSIFICATION_LOSSES, DETECTION, TASKS, DetectionRecipe
 from mixnet_tf.training import STRATEGIES, Settings, train
 
 
@@ -13,6 +15,10 @@ def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_network_flags("mixnet-s", "The network")
     flags.DEFINE_string("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
+    flags.DEFINE_enum("task", CLASSIFICATION, TASKS, "Train a classifier, or an SSDLite detector on the network.")
+    flags.DEFINE_enum(
+        "classification_loss", None, CLASSIFICATION_LOSSES, "detection: the loss of classes; by default focal."
+    )
     define_run_flags("digits", "runs/train")
 
 
@@ -81,10 +87,19 @@ def settings_from_flags() -> Settings:
 
 def main(screen: Screen) -> int:
     """Trains as the flags say; returns the exit code."""
-    values, settings = flags.FLAGS, settings_from_flags()
-    recipe = command_line.recipe_from_flags(values.dataset, settings.model_dir)
+    values = flags.FLAGS
+    detection = None
+    if values.task == DETECTION:
+        flags.FLAGS.set_default("dataset", "digit_scenes")
+        flags.FLAGS.set_default("model_dir", "runs/detection")
+        given = {} if values.classification_loss is None else {"classification_loss": values.classification_loss}
+        detection = DetectionRecipe(**given)
+    elif values.classification_loss is not None:
+        raise InputError("--classification_loss goes with --task=detection.")
+    settings = settings_from_flags()
+    recipe = command_line.recipe_from_flags(values.dataset, settings.model_dir, values.task)
     kernels = command_line.kernels_from_flags()
-    code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase, kernels)
+    code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase, kernels, detection)
     if code == 0:
         evaluate = command_line.other_command("eval.py")
         screen.say(f"Next: {evaluate} --model_dir={settings.model_dir}{command_line.given('data_dir')}")

@@ -6,12 +6,11 @@ In: a network, images with boxes. Out: a Keras model of coded boxes and logits, 
 from mixnet_tf.detection.anchors import anchor_boxes
 from mixnet_tf.detection.boxes import decode, encode, iou
 from mixnet_tf.detection.detections import detect, suppress
-from mixnet_tf.detection.losses import CLASSIFICATION_LOSSES, detection_losses
+from mixnet_tf.detection.losses import detection_losses
 from mixnet_tf.detection.matching import match
-from mixnet_tf.detection.ssdlite import SSDLite, anchors_of, classes_of
+from mixnet_tf.detection.ssdlite import SSDLite, anchors_of, classes_of, is_detector
 
 __all__ = [
-    "CLASSIFICATION_LOSSES",
     "SSDLite",
     "anchor_boxes",
     "anchors_of",
@@ -21,6 +20,7 @@ __all__ = [
     "detection_losses",
     "encode",
     "iou",
+    "is_detector",
     "match",
     "suppress",
 ]

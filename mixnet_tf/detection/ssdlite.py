@@ -1,6 +1,5 @@
 """SSDLite: a network of ours, four smaller maps behind it, and predictors of boxes and classes on each map."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -93,20 +92,27 @@ def SSDLite(
     return model
 
 
+def is_detector(model: object) -> bool:
+    """Whether a model is an SSDLite of mixnet_tf."""
+    return len(_predictors(model)) == _MAPS
+
+
+def _predictors(model):
+    """The last layer of each predictor of boxes, the finest map's first."""
+    layers = {layer.name: layer for layer in model.layers} if isinstance(model, keras.Model) else {}
+    names = (f"{_BOXES}_{number}_conv" for number in range(_MAPS))
+    return [layers[name] for name in names if name in layers]
+
+
 def map_shapes(model: keras.Model) -> list[tuple[int, int]]:
     """(rows, columns) of each map of a detector, the first the finest.
 
     Raises:
         ValueError: If the model is no SSDLite of mixnet_tf.
     """
-    found = {}
-    for layer in model.layers if isinstance(model, keras.Model) else ():
-        name = re.fullmatch(rf"{_BOXES}_([0-9]+)_conv", layer.name)
-        if name is not None:
-            found[int(name[1])] = tuple(layer.output.shape[1:3])
-    if sorted(found) != list(range(_MAPS)):
+    if not is_detector(model):
         raise InputError(f"Expected an SSDLite of mixnet_tf; received {getattr(model, 'name', model)!r}.")
-    return [found[number] for number in range(_MAPS)]
+    return [tuple(layer.output.shape[1:3]) for layer in _predictors(model)]
 
 
 def classes_of(model: keras.Model) -> int:

@@ -2,6 +2,8 @@
 
 from mixnet_tf.evaluation.accuracy import build_evaluator, classify
 from mixnet_tf.evaluation.average_precision import COCO_METRICS, build_detection_evaluator
+from mixnet_tf.evaluation.drawing import detect_in_file, draw_boxes
+from mixnet_tf.evaluation.scores import in_words
 from mixnet_tf.evaluation.watching import archive_final, watch
 
 __all__ = [
@@ -10,5 +12,8 @@ __all__ = [
     "build_detection_evaluator",
     "build_evaluator",
     "classify",
+    "detect_in_file",
+    "draw_boxes",
+    "in_words",
     "watch",
 ]

@@ -57,7 +57,9 @@ def build_detection_evaluator(
         return suppress(outputs["boxes"], outputs["logits"], anchors)
 
     def evaluate(progress=silent):
-        images, truth, found = [], [], []
+        images: list[dict] = []
+        truth: list[dict] = []
+        found: list[np.ndarray] = []
         with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
             for batch, examples in object_eval_batches(split, size, batch_size):
                 detections = {name: value.numpy() for name, value in step(batch).items()}
@@ -104,7 +106,7 @@ def _image(example, number, has_id):
 
 def _annotations(example, image, categories, first):
     """The objects of an image as COCO lists them."""
-    listed = []
+    listed: list[dict] = []
     for (x, y, width, height), label in zip(_in_pixels(example["boxes"], image), example["labels"], strict=True):
         if label >= 0:
             box = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0}

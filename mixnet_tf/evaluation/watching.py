@@ -11,6 +11,7 @@ import tensorflow as tf
 from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.accuracy import build_evaluator
+from mixnet_tf.evaluation.scores import score
 from mixnet_tf.files import StrPath, published, read_json, write_json
 from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
 
@@ -25,6 +26,7 @@ def watch(
     timeout: float | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
     crop: bool | None = None,
+    build: Callable[..., Callable[..., dict[str, Any]]] = build_evaluator,
 ) -> dict[str, Any]:
     """Evaluates each new checkpoint of a run until its last step.
 
@@ -38,6 +40,7 @@ def watch(
         timeout: Seconds without a new checkpoint after which to give up; None: never.
         report: Called with the dict of each evaluation: "step" and what `build_evaluator` measures; None: nothing.
         crop: Whether to take the center crop; None: as the run's recipe says.
+        build: Takes the arguments of `build_evaluator`, for another measurement.
 
     Returns:
         The dict of the last evaluation.
@@ -48,7 +51,7 @@ def watch(
     report = report or (lambda metrics: None)
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     model = config.build_model()
-    evaluate = build_evaluator(model, split, config.recipe.crop if crop is None else crop, batch_size)
+    evaluate = build(model, split, config.recipe.crop if crop is None else crop, batch_size)
     total_steps = config.recipe.total_steps(config.num_train_images)
     folder = os.path.join(model_dir, CHECKPOINTS)
     seen, last_news = None, time.monotonic()
@@ -73,10 +76,9 @@ def watch(
 
 
 def archive_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath) -> None:
-    """Keeps the model as `model_dir`/best.keras if it has the highest top-1 so far, else leaves what is there."""
+    """Keeps the model as `model_dir`/best.keras if it has the highest score so far, else leaves what is there."""
     path = os.path.join(model_dir, BEST_METRICS)
-    best = read_json(path)["top_1_accuracy"] if published(path) else -1.0
-    if metrics["top_1_accuracy"] > best:
+    if published(path) is None or score(metrics)[1] > score(read_json(path))[1]:
         save_model(model, os.path.join(model_dir, BEST))
         write_json(path, metrics)
 
@@ -101,9 +103,10 @@ def archive_final(model: keras.Model, metrics: dict[str, Any], split: Split, mod
     if any(best.get(name, measured[name]) != measured[name] for name in ("dataset", "split", "num_images")):
         return f"{best_path} stays: it was measured on another split than {split.name!r} of {split.dataset!r}."
     archive_best(model, measured, model_dir)
-    if metrics["top_1_accuracy"] > best["top_1_accuracy"]:
-        return f"{best_path} is the final model now: its top-1 was {best['top_1_accuracy']:.2%}."
-    return f"{best_path} stays the best: its top-1 is {best['top_1_accuracy']:.2%}."
+    name, value = score(best)
+    if score(metrics)[1] > value:
+        return f"{best_path} is the final model now: its {name} was {value:.2%}."
+    return f"{best_path} stays the best: its {name} is {value:.2%}."
 
 
 def _where(split):

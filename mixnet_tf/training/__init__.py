@@ -8,6 +8,7 @@ from mixnet_tf.training.interruption import RESTART_ME
 from mixnet_tf.training.metrics import METRICS, read_metrics
 from mixnet_tf.training.preparation import Settings
 from mixnet_tf.training.run import train
+from mixnet_tf.training.tasks import task_of
 from mixnet_tf.training.trainer import Trainer
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "is_chief",
     "make_strategy",
     "read_metrics",
+    "task_of",
     "train",
 ]

@@ -9,10 +9,12 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from mixnet_tf.evaluation import in_words
 from mixnet_tf.files import StrPath, is_remote
 from mixnet_tf.progress import Phase
 
 METRICS = "metrics.jsonl"
+_SHOWN = {"top_1_accuracy": "accuracy", "classification_loss": "classes", "box_loss": "boxes"}  # while it trains
 _REMOTE_INTERVAL = 300.0  # seconds; to append to a file of remote storage uploads all of it again
 
 
@@ -49,19 +51,17 @@ class MetricsLog:
         self._last = (step, time.monotonic())
         seconds = self._last[1] - last_time
         images_per_second = (step - last_step) * self._batch_size / max(seconds, 1e-9)
+        measured = "".join(f", {word} {metrics[name]:.3f}" for name, word in _SHOWN.items() if name in metrics)
         phase.update(
             step,
-            f"loss {metrics['loss']:.4f}, accuracy {metrics['top_1_accuracy']:.3f}, "
-            f"rate {metrics['learning_rate']:.3g}, {images_per_second:.0f} images/s",
+            f"loss {metrics['loss']:.4f}{measured}, rate {metrics['learning_rate']:.3g}, "
+            f"{images_per_second:.0f} images/s",
         )
         self._write(step, "train", {**metrics, "images_per_second": images_per_second})
 
     def evaluation(self, step: int, metrics: dict[str, Any]) -> None:
         """Reports an evaluation of the averages at `step`."""
-        logging.info(
-            f"Evaluation at step {step} on {metrics['num_images']} images: "
-            f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}"
-        )
+        logging.info(f"Evaluation at step {step} on {metrics['num_images']} images: {in_words(metrics)}")
         self._write(step, "eval", metrics)
         self.flush()
         self._last = (self._last[0], time.monotonic())  # the next images/s counts training alone

@@ -10,16 +10,16 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import Split, load_split
+from mixnet_tf.data import Split, count_left_out, naming_corrupt_images
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
-from mixnet_tf.recipe import Recipe, validate
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate, validate_detection
 from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
+from mixnet_tf.training.tasks import Task, task_of
 from mixnet_tf.training.trainer import Trainer
 from mixnet_tf.weights import Arrays, assign, read_weights
 
@@ -74,6 +74,7 @@ class Run(NamedTuple):
 
     config: RunConfig
     settings: Settings
+    task: Task
     train_split: Split
     eval_split: Split
     trainer: Trainer
@@ -95,6 +96,7 @@ def prepare(
     weights: StrPath | None = None,
     progress: Progress = silent,
     kernel_size: int | Sequence[int] | None = None,
+    detection: DetectionRecipe | None = None,
 ) -> Run:
     """Checks all that can be checked, opens the data, and builds or restores what is trained.
 
@@ -104,6 +106,11 @@ def prepare(
         A `Run`.
     """
     validate(recipe)
+    task_name = CLASSIFICATION if detection is None else DETECTION
+    task = task_of(task_name)
+    task.check(recipe)
+    if detection is not None:
+        validate_detection(detection)
     network = stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
     if recipe.freeze != "none" and weights is None:
         raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
@@ -116,7 +123,9 @@ def prepare(
         tf.config.experimental.enable_op_determinism()
     logging.info(f"Training {model_name} on {dataset} in {settings.model_dir}.")
     with progress(f"Opening dataset {dataset}", draws_itself=True):
-        train_split, eval_split = _load_splits(dataset, settings)
+        train_split, eval_split = _load_splits(task, dataset, settings)
+    if detection is not None and starts:
+        _check_objects((train_split, eval_split), progress)
     config = RunConfig(
         network_name(model_name),
         train_split.num_classes,
@@ -130,12 +139,14 @@ def prepare(
         train_shards=len(train_split.files),
         missing_shards=train_split.missing_shards + eval_split.missing_shards,
         network=_network(model_name, kernel_size),
+        task=task_name,
+        detection=detection,
     )
     _check_config(config, settings)
 
     total_steps = recipe.total_steps(train_split.num_examples)
-    trainer = _build_trainer(config, strategy, total_steps, settings.jit_compile, first_weights)
-    evaluate = build_evaluator(
+    trainer = _build_trainer(config, task, strategy, total_steps, settings.jit_compile, first_weights)
+    evaluate = task.build_evaluator(
         trainer.ema_model, eval_split, recipe.crop, settings.eval_batch_size, strategy, settings.jit_compile
     )
     if is_chief(strategy):
@@ -144,7 +155,7 @@ def prepare(
     restored = checkpointer.restore()
     if restored is not None:
         logging.info(f"Resuming from {restored}.")
-    return Run(config, settings, train_split, eval_split, trainer, checkpointer, evaluate, total_steps)
+    return Run(config, settings, task, train_split, eval_split, trainer, checkpointer, evaluate, total_steps)
 
 
 def _network(model_name, kernel_size):
@@ -154,11 +165,22 @@ def _network(model_name, kernel_size):
     return network_content(*stages_and_params(model_name, kernel_size=kernel_size))
 
 
-def _load_splits(dataset, settings):
+def _check_objects(splits, progress):
+    """Reads all boxes once, so that a wrong one is found before the work, and says what is left out."""
+    for split in splits:
+        with progress(f"Checking the boxes of split {split.name!r}"), naming_corrupt_images(split, progress):
+            left_out = count_left_out(split)
+        counts = ", ".join(f"{count} {kind}" for kind, count in left_out._asdict().items())
+        logging.info(f"Split {split.name!r}: {split.num_examples} images; objects left out: {counts}.")
+
+
+def _load_splits(task, dataset, settings):
     """The splits to train on and to evaluate on, which have the same classes."""
     incomplete = settings.allow_missing_shards
-    train = load_split(dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete)
-    evaluation = load_split(
+    train = task.load_split(
+        dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete
+    )
+    evaluation = task.load_split(
         dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete
     )
     if evaluation.num_classes != train.num_classes:
@@ -168,7 +190,7 @@ def _load_splits(dataset, settings):
     return train, evaluation
 
 
-def _build_trainer(config, strategy, total_steps, jit_compile, first_weights):
+def _build_trainer(config, task, strategy, total_steps, jit_compile, first_weights):
     recipe = config.recipe
     random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
     with strategy.scope(), _dtype_policy(recipe.precision):
@@ -176,11 +198,16 @@ def _build_trainer(config, strategy, total_steps, jit_compile, first_weights):
         if first_weights is not None:
             _start_from(first_weights, config, model)
         steps_per_epoch = recipe.steps_per_epoch(config.num_train_images)
-        return Trainer(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile)
+        objective = task.objective(model, config)
+        return Trainer(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile, objective)
 
 
 def _start_from(read: Arrays, config, model):
     """Assigns all that fits the run's model, and says what that was."""
+    if config.task == DETECTION:
+        assign(model, read.network(), skip_head=True)
+        logging.info(f"Loaded the network of {config.weights}; the detector's own layers start from random weights.")
+        return
     there, here = read.classes, config.num_label_classes
     assign(model, read, skip_head=there != here)
     if there == here:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import naming_corrupt_images, train_batches
+from mixnet_tf.data import naming_corrupt_images
 from mixnet_tf.evaluation import archive_final
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
-from mixnet_tf.recipe import Recipe
+from mixnet_tf.recipe import DetectionRecipe, Recipe
 from mixnet_tf.runs import FINAL, inference_model, save_model
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.training.metrics import MetricsLog
@@ -27,21 +27,23 @@ def train(
     weights: StrPath | None = None,
     progress: Progress = silent,
     kernel_size: int | Sequence[int] | None = None,
+    detection: DetectionRecipe | None = None,
 ) -> int:
     """Trains a network, resumes an interrupted run of the same configuration, and evaluates it.
 
     Leaves in `settings.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the
-    end final.keras: the averages in float32, ending in softmax.
+    end final.keras: the averages in float32, a classifier's ending in softmax.
 
     Args:
         model_name: A network's name or the path of a network file, as `mixnet_tf.build_model` takes it.
-        dataset: What `mixnet_tf.data.load_split` takes.
+        dataset: What `mixnet_tf.data.load_split` takes, or for detection `load_objects`.
         recipe: A `Recipe`.
         settings: `Settings`.
         weights: What `mixnet_tf.load_weights` takes, to start from; a classifier of other classes is left out and
             a new one trained, as the log says. None for random ones.
         progress: Shows the phases of the work.
         kernel_size: What `mixnet_tf.build_model` takes, in place of every depthwise kernel; None: the network's own.
+        detection: A `DetectionRecipe` to train an `SSDLite` on the network; None: a classifier.
 
     Returns:
         The exit code: 0; or, where a signal stopped the run after it was saved, 130 for SIGINT on any host, else 75.
@@ -50,7 +52,7 @@ def train(
         ValueError: For bad arguments, before anything is written.
         FloatingPointError: If the loss is not finite.
     """
-    run = prepare(model_name, dataset, recipe, settings, weights, progress, kernel_size)
+    run = prepare(model_name, dataset, recipe, settings, weights, progress, kernel_size, detection)
     model_dir = settings.model_dir if run.is_chief else None
     metrics = MetricsLog(model_dir, run.trainer.step, recipe.train_batch_size)
     signal_number = fit(run, metrics, progress)
@@ -134,7 +136,7 @@ def _distributed_train_batches(run):
         hosts = context.num_input_pipelines
         batch_size = context.get_per_replica_batch_size(recipe.train_batch_size)
         first_image = step * recipe.train_batch_size // hosts
-        return train_batches(
+        return run.task.train_batches(
             run.train_split,
             recipe,
             batch_size,

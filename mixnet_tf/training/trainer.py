@@ -6,16 +6,11 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.networks import find_classifier
+from mixnet_tf.networks import find_classifier, is_mixnets
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training.ema import moving_average_decay, update_moving_average
-from mixnet_tf.training.optim import (
-    build_learning_rate,
-    build_optimizer,
-    decayed_variables,
-    l2_loss,
-    smoothed_cross_entropy,
-)
+from mixnet_tf.training.objectives import Objective, classification
+from mixnet_tf.training.optim import build_learning_rate, build_optimizer, decayed_variables, l2_loss
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -24,13 +19,15 @@ class Trainer:
     """Trains a model by a recipe, and keeps the moving average of its weights and statistics.
 
     Args:
-        model: A Keras model from images to logits, built inside `strategy.scope()`.
+        model: A Keras model from images to logits or, for another objective, to what that takes; built inside
+            `strategy.scope()`.
         recipe: A `Recipe`.
         steps_per_epoch: A float, as in the reference.
         strategy: A `tf.distribute.Strategy`; None for the current one.
         total_steps: Steps of the whole run; only the cosine schedule needs it.
         jit_compile: Whether XLA compiles the step of each replica. A TPU always does; on a CPU the
             depthwise convolutions are then ten times slower.
+        objective: What a step lowers; None for the `classification` of the recipe.
 
     Attributes:
         model: The raw weights.
@@ -52,7 +49,9 @@ class Trainer:
         strategy: tf.distribute.Strategy | None = None,
         total_steps: int | None = None,
         jit_compile: bool = False,
+        objective: Objective | None = None,
     ) -> None:
+        self.objective = classification(recipe) if objective is None else objective
         self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
         self.recipe = recipe
         self.model = model
@@ -97,19 +96,19 @@ class Trainer:
         per_replica = self.strategy.run(lambda: tf.identity(value))
         return bool(self.strategy.reduce(_SUM, per_replica, axis=None) > 0)
 
-    def train_step(self, images: Any, labels: Any) -> dict[str, tf.Tensor]:
+    def train_step(self, images: Any, targets: Any) -> dict[str, tf.Tensor]:
         """One step on a global batch.
 
         Args:
             images: What the model takes, (train_batch_size, height, width, 3).
-            labels: int32 (train_batch_size,), from 0.
+            targets: What the objective takes: labels, int (train_batch_size,), from 0; or a dict of tensors.
 
         Returns:
-            A dict of float32 scalars over all replicas: "loss" (with L2), "cross_entropy",
-            "top_1_accuracy", and the "learning_rate" of this step.
+            A dict of float32 scalars over all replicas: "loss" (with L2), what the objective measures (of
+            classification, "cross_entropy" and "top_1_accuracy"), and the "learning_rate" of this step.
         """
-        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels, tf.int32)
-        own = len(labels) // self.strategy.num_replicas_in_sync
+        images, targets = tf.convert_to_tensor(images), tf.nest.map_structure(_as_target, targets)
+        own = len(images) // self.strategy.num_replicas_in_sync
 
         def of_replica(tensor):
             def value(context):
@@ -117,18 +116,18 @@ class Trainer:
 
             return self.strategy.experimental_distribute_values_from_function(value)
 
-        return self._train_step(of_replica(images), of_replica(labels))
+        return self._train_step(of_replica(images), tf.nest.map_structure(of_replica, targets))
 
     @tf.function
-    def _train_step(self, images, labels):
-        return self._run(images, labels)
+    def _train_step(self, images, targets):
+        return self._run(images, targets)
 
     @tf.function
     def train_steps(self, batches: Any, steps: tf.Tensor) -> dict[str, tf.Tensor]:
         """Steps on the next batches of an iterator.
 
         Args:
-            batches: An iterator of the strategy's distributed dataset of (images, labels).
+            batches: An iterator of the strategy's distributed dataset of (images, targets).
             steps: Scalar int32 tensor.
 
         Returns:
@@ -136,7 +135,7 @@ class Trainer:
             and "first_bad_step": how many steps had been taken before the first whose loss was not
             finite, or -1.
         """
-        totals = {name: tf.constant(0.0) for name in ("loss", "cross_entropy", "top_1_accuracy")}
+        totals = {name: tf.constant(0.0) for name in ("loss", *self.objective.names)}
         rate = tf.constant(0.0)
         first_bad_step = tf.constant(-1, self.optimizer.iterations.dtype)
         for _ in tf.range(steps):
@@ -149,39 +148,45 @@ class Trainer:
         averages = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
         return {**averages, "learning_rate": rate, "first_bad_step": first_bad_step}
 
-    def _run(self, images, labels):
+    def _run(self, images, targets):
         rate = self.learning_rate(self.optimizer.iterations.value)
-        per_replica = self.strategy.run(self._replica_step, args=(images, labels))
+        per_replica = self.strategy.run(self._replica_step, args=(images, targets))
         summed = {name: self.strategy.reduce(_SUM, value, axis=None) for name, value in per_replica.items()}
         return {**summed, "learning_rate": rate}
 
-    def _step_of_replica(self, images, labels):
+    def _step_of_replica(self, images, targets):
         """The order is the reference's: loss, statistics, RMSProp, step, average."""
         replicas = self.strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
-            logits = tf.cast(self.model(images, training=True), tf.float32)
-            losses = smoothed_cross_entropy(logits, labels, self.recipe.label_smoothing)
+            share, measured = self.objective.share(self.model(images, training=True), targets)
             # Gradients and metrics are summed over replicas; L2 is to count once.
-            cross_entropy = tf.reduce_mean(losses) / replicas
-            loss = cross_entropy + self.recipe.weight_decay * l2_loss(self._decayed) / replicas
+            loss = share + self.recipe.weight_decay * l2_loss(self._decayed) / replicas
         gradients = tape.gradient(loss, self.model.trainable_variables)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.ema_model is not self.model:
             decay = moving_average_decay(self.recipe.moving_average_decay, self.optimizer.iterations)
             update_moving_average(self.ema_model.weights, self.model.weights, decay)
-        hits = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
-        return {"loss": loss, "cross_entropy": cross_entropy, "top_1_accuracy": tf.reduce_mean(hits) / replicas}
+        return {"loss": loss, **dict(zip(self.objective.names, measured, strict=True))}
 
 
 def _freeze(model, part):
     """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
     classifier = find_classifier(model)
-    if part == "backbone" and classifier is None:
-        raise InputError(f"freeze='backbone' leaves the layer head_dense to train; model {model.name!r} has none.")
+    behind = [classifier] if classifier is not None else [layer for layer in model.layers if not is_mixnets(layer)]
+    if part == "backbone" and not any(layer.trainable_weights for layer in behind):
+        raise InputError(
+            f"freeze='backbone' leaves the layer head_dense to train, or a detector's own; model {model.name!r} has "
+            "neither."
+        )
     for layer in model.layers:
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
-        if (part == "bn" and normalizes) or (part == "backbone" and layer is not classifier):
+        if (part == "bn" and normalizes) or (part == "backbone" and layer not in behind):
             layer.trainable = False
+
+
+def _as_target(value):
+    tensor = tf.convert_to_tensor(value)
+    return tf.cast(tensor, tf.int32) if tensor.dtype.is_integer else tensor
 
 
 def _all_finite(variables):

@@ -31,6 +31,11 @@ class Arrays(NamedTuple):
         bias = self.arrays.get(("head", "dense", 0, "bias"))
         return None if bias is None else len(bias)
 
+    def network(self) -> "Arrays":
+        """Those of the network itself, without the layers that are not MixNet's."""
+        arrays = {key: value for key, value in self.arrays.items() if key[1] != LAYER}
+        return self._replace(arrays=arrays, has_layers=False)
+
 
 def rank(parsed: dict[str, tuple], source: str) -> dict[tuple, str]:
     """Names by key, where the place among the counters gives the rank.

@@ -1,0 +1,22 @@
+"""The number by which one model is better than another, and a measurement in words."""
+
+from typing import Any
+
+_SCORES = {"top_1_accuracy": "top-1", "AP": "AP"}  # of each task, and what a person reads
+
+
+def score(metrics: dict[str, Any]) -> tuple[str, float]:
+    """The name and value of what decides between two models: top-1 of classifiers, AP of detectors.
+
+    Args:
+        metrics: What an evaluator measured.
+    """
+    found = next(name for name in _SCORES if name in metrics)
+    return _SCORES[found], metrics[found]
+
+
+def in_words(metrics: dict[str, Any]) -> str:
+    """The measurement's main numbers, as the log shows them."""
+    if "AP" in metrics:
+        return f"AP {metrics['AP']:.2%}, AP50 {metrics['AP50']:.2%}"
+    return f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}"

@@ -1,0 +1,63 @@
+"""What a training step lowers: the loss of each task, as each replica's share of the global batch's."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.detection import detection_losses, match
+from mixnet_tf.recipe import DetectionRecipe, Recipe
+from mixnet_tf.training.optim import smoothed_cross_entropy
+
+
+class Objective(NamedTuple):
+    """The loss of a task without its L2 term.
+
+    Attributes:
+        names: Of what `share` measures.
+        share: A function (outputs of the model, targets), called in a replica, to (loss, tuple of scalars by `names`),
+            float32: summed over replicas they are those of the global batch.
+    """
+
+    names: tuple[str, ...]
+    share: Callable
+
+
+def classification(recipe: Recipe) -> Objective:
+    """Cross-entropy with smoothed labels; targets are int32 (batch,)."""
+
+    def share(outputs, labels):
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        logits = tf.cast(outputs, tf.float32)
+        losses = smoothed_cross_entropy(logits, labels, recipe.label_smoothing)
+        cross_entropy = tf.reduce_mean(losses) / replicas
+        hits = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
+        return cross_entropy, (cross_entropy, tf.reduce_mean(hits) / replicas)
+
+    return Objective(("cross_entropy", "top_1_accuracy"), share)
+
+
+def detection(detection_recipe: DetectionRecipe, anchors: np.ndarray) -> Objective:
+    """The losses of classes and boxes over the matches of the global batch.
+
+    Args:
+        detection_recipe: A `DetectionRecipe`.
+        anchors: The detector's, as `anchors_of` gives them.
+
+    Returns:
+        An `Objective` whose targets are a dict of "boxes" (batch, objects, 4) and "labels" (batch, objects), as `match`
+        takes them.
+    """
+
+    def share(outputs, targets):
+        slots, codes = match(targets["boxes"], targets["labels"], anchors)
+        classes, boxes, matches = detection_losses(
+            outputs["logits"], outputs["boxes"], slots, codes, detection_recipe.classification_loss
+        )
+        everywhere = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, matches)
+        normalizer = tf.maximum(everywhere, 1.0)
+        classes, boxes = classes / normalizer, boxes / normalizer
+        return classes + boxes, (classes, boxes)
+
+    return Objective(("classification_loss", "box_loss"), share)

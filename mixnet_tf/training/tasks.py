@@ -1,0 +1,76 @@
+"""What a run does differently for classification and for detection: its data, its loss, its measurement."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+
+from mixnet_tf.data import Split, load_objects, load_split, train_batches, train_object_batches
+from mixnet_tf.detection import anchors_of
+from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import build_detection_evaluator, build_evaluator
+from mixnet_tf.files import StrPath
+from mixnet_tf.recipe import DETECTION, DetectionRecipe, Recipe
+from mixnet_tf.runs import RunConfig
+from mixnet_tf.training.objectives import Objective, classification, detection
+
+
+class Task(NamedTuple):
+    """A task of a run.
+
+    Attributes:
+        check: A function of the `Recipe` that raises a ValueError for what the task cannot do.
+        load_split: Takes the arguments of `data.load_split`.
+        train_batches: Takes those of `data.train_batches`.
+        objective: A function of the model to train and the `RunConfig` to the `Objective`.
+        build_evaluator: Takes the arguments of `evaluation.build_evaluator`.
+    """
+
+    check: Callable[[Recipe], None]
+    load_split: Callable[..., Split]
+    train_batches: Callable
+    objective: Callable[[keras.Model, RunConfig], Objective]
+    build_evaluator: Callable[..., Callable[..., dict[str, Any]]]
+
+
+def task_of(name: str) -> Task:
+    """The task of a name, "classification" or "detection"."""
+    if name == DETECTION:
+        return Task(
+            _check_detection,
+            _load_objects,
+            train_object_batches,
+            lambda model, config: detection(config.detection or DetectionRecipe(), anchors_of(model)),
+            _build_detection_evaluator,
+        )
+    return Task(
+        lambda recipe: None,
+        load_split,
+        train_batches,
+        lambda model, config: classification(config.recipe),
+        build_evaluator,
+    )
+
+
+def _check_detection(recipe):
+    for field in ("shift", "zoom", "rotation", "recalibrate_batch_norm"):
+        if getattr(recipe, field):
+            raise InputError(f"{field}: {getattr(recipe, field)!r} is for classification; leave it out for detection.")
+
+
+def _load_objects(
+    dataset: str,
+    data_dir: StrPath,
+    train: bool,
+    split: str | None = None,
+    num_images: int | None = None,
+    allow_missing_shards: bool = False,
+) -> Split:
+    if num_images is not None or allow_missing_shards:
+        raise InputError("num_images and allow_missing_shards go with --dataset=tfrecord, which has no boxes.")
+    return load_objects(dataset, data_dir, train, split)
+
+
+def _build_detection_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_compile=False):
+    del crop, strategy, jit_compile  # the whole image always, on the first device; suppression is not XLA's
+    return build_detection_evaluator(model, split, batch_size)
