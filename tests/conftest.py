@@ -37,6 +37,8 @@ _SLOW = (
     "test_screen",
     "test_version_0_1_0",
     "test_trainer",
+    "test_detection",
+    "test_ssdlite",
     "test_bad_input",
     "test_full_disk",
     "test_supervisor",
@@ -213,6 +215,24 @@ def digits(data_dir):
     from exported_digits import digits_images
 
     return digits_images(data_dir)
+
+
+@pytest.fixture(scope="session")
+def small_scenes(tmp_path_factory):
+    """Where digit_scenes is prepared with 80 scenes to train, 5 to validate and 5 to test."""
+    pytest.importorskip("sklearn")
+    from mixnet_tf.data import load_objects
+    from mixnet_tf.data.scenes import DigitScenes
+
+    folder, generate = tmp_path_factory.mktemp("scenes"), DigitScenes._generate_examples
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            DigitScenes,
+            "_generate_examples",
+            lambda self, split, indices, number, seed: generate(self, split, indices, number // 100, seed),
+        )
+        load_objects("digit_scenes", folder, True)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -59,21 +59,6 @@ class MadeObjects(tfds.core.GeneratorBasedBuilder):
             yield number, {"picture": np.full((20, 40, 3), number, np.uint8), "objects": listed}
 
 
-@pytest.fixture(scope="module")
-def small_scenes(tmp_path_factory):
-    """The folder of a few scenes."""
-    folder = tmp_path_factory.mktemp("scenes")
-    generate = DigitScenes._generate_examples
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            DigitScenes,
-            "_generate_examples",
-            lambda self, split, indices, num, seed: generate(self, split, indices, num // 100, seed),
-        )
-        load_objects("digit_scenes", folder, True)
-    return folder
-
-
 def _image(height=20, width=40):
     return tf.io.encode_png(tf.zeros((height, width, 3), tf.uint8))
 

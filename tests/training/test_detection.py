@@ -1,0 +1,233 @@
+"""A detector's run: its step over replicas and under XLA, interruptions, weights, evaluation, the two commands."""
+
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_run
+from scripts import run
+from tiny import images, randomise, values
+
+import mixnet_tf
+from mixnet_tf.classifiers import load_keras_file, open_model
+from mixnet_tf.detection import anchors_of, is_detector
+from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
+from mixnet_tf.runs import RunConfig
+from mixnet_tf.training import Settings, Trainer, read_metrics, task_of, train
+from mixnet_tf.training.objectives import detection
+
+pytest.importorskip("faster_coco_eval")
+# Strides 2 to 32, as a detector needs.
+_NETWORK = {
+    "blocks": ["r1_k3_a1_p1_s22_e1_i8_o8", "r2_k3.5_a1.1_p1.1_s22_e3_i8_o8_se0.5_sw", "r2_k3_a1_p1_s22_e2_i8_o8"]
+    + ["r1_k3.5_a1_p1_s22_e2_i8_o8"],
+    "params": {"stem_size": 8, "feature_size": 16},
+}
+_RECIPE = RECIPES["digit_scenes"]._replace(image_size=64, train_batch_size=16, train_epochs=2.0)
+_STEPS = 10  # 2 * 80 / 16
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network file."""
+    path = tmp_path_factory.mktemp("network") / "small.json"
+    path.write_text(json.dumps(_NETWORK))
+    return str(path)
+
+
+def _train(network, model_dir, data_dir, recipe=_RECIPE, weights=None, **settings):
+    settings = {"steps_per_loop": 3, "checkpoint_steps": 4, "deterministic": True, **settings}
+    return train(
+        network,
+        "digit_scenes",
+        recipe,
+        Settings(str(model_dir), data_dir, **settings),
+        weights,
+        detection=DetectionRecipe(),
+    )
+
+
+@pytest.fixture(scope="module")
+def detector_run(tmp_path_factory, network, small_scenes):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("detector")
+    assert _train(network, folder, small_scenes) == 0
+    return folder
+
+
+def _trainer(network, strategy=None, jit_compile=False, size=64, **fields):
+    recipe = Recipe(train_batch_size=4, base_learning_rate=0.3, warmup_epochs=0.0, learning_rate_schedule="constant")
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        model = mixnet_tf.SSDLite(network, 3, (size, size, 3))
+        randomise(model)
+        objective = detection(DetectionRecipe(), anchors_of(model))
+        return Trainer(model, recipe._replace(**fields), 4.0, strategy, None, jit_compile, objective)
+
+
+def _batch(size=64, seed=0):
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(0, 0.6, (4, 5, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0.1, 0.4, (4, 5, 2))], -1).astype(np.float32)
+    labels = rng.integers(-1, 3, (4, 5))
+    labels[0] = 2, 1, 0, 1, 0  # more objects on one replica than on the other
+    labels[3] = -1
+    return images(4, size, size, 3, seed=seed), {"boxes": boxes, "labels": labels}
+
+
+def _assert_equal_after_steps(one, two, size):
+    for seed in range(2):
+        losses = [trainer.train_step(*_batch(size, seed)) for trainer in (one, two)]
+        for name in ("loss", "classification_loss", "box_loss"):
+            np.testing.assert_allclose(float(losses[0][name]), float(losses[1][name]), rtol=1e-4)
+    for weight, other in zip(one.model.weights, two.model.weights, strict=True):
+        np.testing.assert_allclose(weight, other, rtol=1e-3, atol=1e-4)
+
+
+def test_two_replicas_are_one_device_where_batch_normalization_is_frozen(network, two_replicas):
+    _assert_equal_after_steps(_trainer(network, freeze="bn"), _trainer(network, two_replicas, freeze="bn"), 64)
+
+
+@pytest.mark.soak
+def test_two_replicas_are_one_device_with_synchronized_normalization_of_maps_above_1x1(network, two_replicas):
+    one, two = (_trainer(network, strategy, size=576, sync_batch_norm=True) for strategy in (None, two_replicas))
+    _assert_equal_after_steps(one, two, 576)
+
+
+def test_the_loss_is_over_the_matches_of_the_whole_batch(network):
+    trainer = _trainer(network, weight_decay=0.0)
+    pictures, targets = _batch()
+    outputs = trainer.model(pictures, training=True)
+    from mixnet_tf.detection import detection_losses, match
+
+    slots, codes = match(targets["boxes"], targets["labels"].astype(np.int32), anchors_of(trainer.model))
+    classes, boxes, matches = detection_losses(outputs["logits"], outputs["boxes"], slots, codes)
+    measured = _trainer(network, weight_decay=0.0).train_step(pictures, targets)
+    assert float(matches) > 4
+    np.testing.assert_allclose(float(measured["classification_loss"]), float(classes / matches), rtol=1e-4)
+    np.testing.assert_allclose(float(measured["loss"]), float((classes + boxes) / matches), rtol=1e-4)
+
+
+@pytest.mark.soak
+def test_the_whole_step_compiles_under_xla(network):
+    compiled, plain = _trainer(network, jit_compile=True, freeze="bn"), _trainer(network, freeze="bn")
+    losses = [float(trainer.train_step(*_batch())["loss"]) for trainer in (compiled, plain)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_a_detectors_run_leaves_its_task_its_model_and_average_precision(detector_run, network):
+    config = RunConfig.read(detector_run)
+    assert (config.task, config.detection, config.dataset) == (DETECTION, DetectionRecipe(), "digit_scenes")
+    assert config.label_names == tuple("0123456789") and config.eval_split == "validation"
+    model = load_keras_file(str(detector_run / "final.keras"))
+    assert is_detector(model) and model.get_layer("logits").output.shape[-1] == 11
+    rows = read_metrics(detector_run)
+    trained = [row for row in rows if row["kind"] == "train"]
+    assert {"loss", "classification_loss", "box_loss", "learning_rate"} <= set(trained[0])
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    [evaluation] = [row for row in rows if row["kind"] == "eval"]
+    assert evaluation["num_images"] == 5 and {"AP", "AP50", "AR100"} <= set(evaluation)
+    opened = open_model(model_dir=detector_run)
+    assert opened.config == config and opened.source.endswith("final.keras")
+
+
+def test_an_interrupted_run_ends_bit_equal(tmp_path, network, small_scenes, detector_run, monkeypatch, logged):
+    with monkeypatch.context() as patch:
+        tiny_run.interrupt_at(patch, 7, signal.SIGTERM)
+        assert _train(network, tmp_path, small_scenes) == 75
+    assert "objects left out: 0 crowds, 0 difficult, 0 empty" in logged()
+    assert _train(network, tmp_path, small_scenes) == 0
+    assert "objects left out" not in logged()  # they were checked when the run began
+    expected = values(load_keras_file(str(detector_run / "final.keras")))
+    for value, other in zip(values(load_keras_file(str(tmp_path / "final.keras"))), expected, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_a_detector_starts_from_a_classifiers_network(tmp_path, network, small_scenes, logged):
+    classifier = mixnet_tf.build_model(network, classes=7, input_shape=(32, 32, 3))
+    randomise(classifier)
+    classifier.save(tmp_path / "classifier.keras")
+    recipe = _RECIPE._replace(train_epochs=0.2, freeze="backbone", moving_average_decay=0.0)
+    assert _train(network, tmp_path / "run", small_scenes, recipe, tmp_path / "classifier.keras") == 0
+    assert "Loaded the network of" in logged()
+    model = load_keras_file(str(tmp_path / "run" / "final.keras"))
+    for name in ("stem_conv", "block_3_mixconv", "head_conv"):
+        for value, other in zip(
+            model.get_layer(name).get_weights(), classifier.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.parametrize("field, value", [("shift", 0.1), ("rotation", 5.0), ("recalibrate_batch_norm", True)])
+def test_what_is_for_classification_alone_is_refused(field, value, tmp_path, network, small_scenes):
+    with pytest.raises(ValueError, match=f"{field}: {value} is for classification"):
+        _train(network, tmp_path / "run", small_scenes, _RECIPE._replace(**{field: value}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_detectors_have_recipes_of_their_own():
+    assert recipe_for("digit_scenes", DETECTION).name == "digit_scenes"
+    assert recipe_for("coco/2017", DETECTION).name == "coco" and recipe_for("coco/2017").name == "imagenet"
+    coco = RECIPES["coco"]
+    assert (coco.image_size, coco.train_batch_size, coco.total_steps(117_266)) == (320, 512, 400_000)
+    assert coco.base_learning_rate * coco.train_batch_size / 256 == 0.4
+    assert int(coco.warmup_epochs * coco.steps_per_epoch(117_266)) == pytest.approx(2000, abs=1)
+    with pytest.raises(ValueError, match="go with --dataset=tfrecord, which has no boxes"):
+        task_of(DETECTION).load_split("digit_scenes", "data", True, num_images=3)
+
+
+def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, network, small_scenes, capfd):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(small_scenes, "data")
+    flags = ("--task=detection", f"--model_name={network}", "--image_size=64", "--train_batch_size=16")
+    code, out, err = run(capfd, "train.py", *flags, "--train_epochs=0.4", "--warmup_epochs=0")
+    assert code == 0, err
+    assert "Training " in out and "in runs/detection." in out and "AP50" in out
+
+    code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--output_json=measured.json")
+    assert code == 0, err
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    assert measured["num_images"] == 5 and 0 <= measured["AP"] <= 1 and "AP50" in out
+    code, _, err = run(capfd, "eval.py", "--weights=runs/detection/final.keras", "--split=test")
+    assert code == 0, err
+
+    tf.io.write_file("street.png", tf.io.encode_png(np.zeros((40, 80, 3), "uint8")))
+    code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=street.png", "--draw=boxes.png")
+    assert code == 0, err
+    assert (tmp_path / "boxes.png").read_bytes().startswith(b"\x89PNG") and "Wrote boxes.png." in out
+
+    code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--watch", "--watch_seconds=0.1")
+    assert code == 0, err
+    assert (tmp_path / "runs/detection/best.keras").exists() and json.loads(
+        (tmp_path / "runs/detection/best.json").read_text()
+    )["AP"] == pytest.approx(measured["AP"])
+
+    code, _, err = run(capfd, "train.py", *flags[1:], "--dataset=digits", "--model_dir=runs/detection")
+    assert code == 2 and "is of another configuration" in err and "task: 'detection' there, 'classification'" in err
+    code, _, err = run(capfd, "train.py", "--classification_loss=focal")
+    assert code == 2 and "goes with --task=detection" in err
+    code, _, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=a.png,b.png", "--draw=c.png")
+    assert code == 2 and "--draw takes the boxes of one --image" in err
+
+
+def test_a_found_object_is_listed_and_drawn(tmp_path, detector_run, small_scenes):
+    from mixnet_tf.evaluation import detect_in_file, draw_boxes
+
+    model = load_keras_file(str(detector_run / "final.keras"))
+    path = str(tmp_path / "scene.png")
+    tf.io.write_file(path, tf.io.encode_png(np.full((50, 90, 3), 80, "uint8")))
+    found = detect_in_file(model, path, score_threshold=0.0)
+    assert len(found) == 100
+    scores = [score for _, score, _ in found]
+    assert scores == sorted(scores, reverse=True) and all(0 <= label < 10 for _, _, label in found)
+    draw_boxes(path, [((0.2, 0.1, 0.8, 0.5), "5 90%")], tmp_path / "drawn.png")
+    drawn = tf.io.decode_png(tf.io.read_file(str(tmp_path / "drawn.png")), channels=3).numpy()
+    assert drawn.shape[1] / drawn.shape[0] == pytest.approx(90 / 50, rel=0.01)
+    height, width = drawn.shape[:2]
+    edge = drawn[height // 2, int(0.1 * width) - 3 : int(0.1 * width) + 4]
+    assert (np.abs(edge.astype(int) - (0xB9, 0x1C, 0x1C)).sum(-1) < 60).any()
+    assert isinstance(model, keras.Model)
