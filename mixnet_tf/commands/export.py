@@ -6,7 +6,36 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.export import FORMATS, LARGE_KERNELS, OUTPUTS, ExportOptions, Settings, export_opened, text
+from mixnet_tf.data import load_objects, object_eval_batches, read_labels
+from mixnet_tf.detection import (
+    CODE_SCALES,
+    LEAST_SCORE,
+    MOST_DETECTIONS,
+    MOST_OVERLAP,
+    anchors_of,
+    classes_of,
+    is_detector,
+    suppress,
+)
+from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import build_detection_evaluator
+from mixnet_tf.export import (
+    FORMATS,
+    LARGE_KERNELS,
+    OUTPUTS,
+    POSTPROCESSES,
+    Decoding,
+    DetectorOptions,
+    ExportOptions,
+    Settings,
+    detector_text,
+    export_detector,
+    export_opened,
+    text,
+)
+
+_COMPARED = 32  # images whose outputs are compared with Keras' one by one
+_NOT_OF_DETECTORS = ("images", "crop", "calibration_images", "batch_size", "output", "int8_float_parts")
 
 
 def define_flags() -> None:
@@ -51,12 +80,60 @@ def define_flags() -> None:
         "int8: parts kept float, those that lose most by int8.",
         lower_bound=0,
     )
+    flags.DEFINE_enum(
+        "postprocess",
+        None,
+        POSTPROCESSES,
+        "detection: nms, the default: boxes decoded and suppressed in the file; none: coded boxes and scores.",
+    )
     flags.DEFINE_string("author", default["author"], "Author of the model, for the files' metadata.")
     flags.DEFINE_string("license", default["license"], "License of the model, for the files' metadata.")
     flags.DEFINE_bool("allow_accuracy_drop", default["allow_accuracy_drop"], "Write files that fail their gate, too.")
     flags.DEFINE_integer(
         "latency_runs", default["latency_runs"], "Invocations of each model to time; 0 for none.", lower_bound=0
     )
+
+
+def _export_detector(opened, settings, screen):
+    """Exports a detector, compared with Keras on images of the split to evaluate on; gives the report."""
+    values = flags.FLAGS
+    other = [f"--{name}" for name in _NOT_OF_DETECTORS if flags.FLAGS[name].present]
+    if other:
+        raise InputError(f"{opened.source} is a detector; leave out {', '.join(other)}.")
+    own = set(DetectorOptions._fields) - {"formats", "postprocess"}
+    options = DetectorOptions(
+        formats=tuple(values.formats), postprocess=values.postprocess or "nms", **command_line.flag_values(own)
+    ).check()
+    model, config = opened.model, opened.config
+    dataset = settings.dataset or (config.dataset if config else "digit_scenes")
+    whole = load_objects(dataset, settings.data_dir, False)
+    number = min(settings.num_images, whole.num_examples)
+    split = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
+    size, anchors = model.input_shape[1], anchors_of(model)
+    images = next(iter(object_eval_batches(split, size, min(number, _COMPARED))))[0].numpy()
+    decoding = Decoding(anchors, CODE_SCALES, classes_of(model), MOST_DETECTIONS, MOST_OVERLAP, LEAST_SCORE)
+
+    def measure(predict):
+        return build_detection_evaluator(model, split, predict=predict)(screen.phase)
+
+    return export_detector(
+        model,
+        settings.output_dir,
+        images,
+        decoding,
+        lambda codes, scores: suppress(codes, scores, anchors),
+        measure,
+        label_names=_detector_labels(opened, split),
+        options=options,
+        notes={"source": opened.source, "dataset": dataset, "split": split.name},
+        progress=screen.phase,
+    )
+
+
+def _detector_labels(opened, split):
+    if flags.FLAGS.labels is not None:
+        return read_labels(flags.FLAGS.labels, classes_of(opened.model))
+    return (opened.config.label_names if opened.config else None) or split.label_names
 
 
 def main(screen: Screen) -> int:
@@ -69,8 +146,14 @@ def main(screen: Screen) -> int:
     options.check()
     opened = command_line.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
-    report = export_opened(opened, settings, options, screen.phase)
-    screen.say(text(report))
+    if is_detector(opened.model):
+        report = _export_detector(opened, settings, screen)
+        screen.say(detector_text(report))
+    elif values.postprocess is not None:
+        raise InputError("--postprocess goes with a detector.")
+    else:
+        report = export_opened(opened, settings, options, screen.phase)
+        screen.say(text(report))
     written = [os.path.join(settings.output_dir, row["file"]) for row in report["files"] if row["written"]]
     if written:
         screen.say(f"Wrote {', '.join(written)}.")

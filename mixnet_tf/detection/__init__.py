@@ -4,13 +4,24 @@ In: a network, images with boxes. Out: a Keras model of coded boxes and logits, 
 """
 
 from mixnet_tf.detection.anchors import anchor_boxes
-from mixnet_tf.detection.boxes import decode, encode, iou
-from mixnet_tf.detection.detections import detect, suppress
+from mixnet_tf.detection.boxes import CODE_SCALES, decode, encode, iou
+from mixnet_tf.detection.detections import (
+    LEAST_SCORE,
+    MOST_DETECTIONS,
+    MOST_OVERLAP,
+    detect,
+    scores_of,
+    suppress,
+)
 from mixnet_tf.detection.losses import detection_losses
 from mixnet_tf.detection.matching import match
 from mixnet_tf.detection.ssdlite import SSDLite, anchors_of, classes_of, is_detector
 
 __all__ = [
+    "CODE_SCALES",
+    "LEAST_SCORE",
+    "MOST_DETECTIONS",
+    "MOST_OVERLAP",
     "SSDLite",
     "anchor_boxes",
     "anchors_of",
@@ -22,5 +33,6 @@ __all__ = [
     "iou",
     "is_detector",
     "match",
+    "scores_of",
     "suppress",
 ]

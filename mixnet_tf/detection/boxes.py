@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-_SCALES = (10.0, 10.0, 5.0, 5.0)  # of the center's y and x, of the height and width
+CODE_SCALES = (10.0, 10.0, 5.0, 5.0)  # of the center's y and x, of the height and width
 
 
 def iou(boxes: Any, others: Any) -> tf.Tensor:
@@ -43,12 +43,12 @@ def encode(boxes: Any, anchors: Any) -> tf.Tensor:
     """
     center, size = _center_and_size(boxes)
     anchor_center, anchor_size = _center_and_size(anchors)
-    return tf.concat([(center - anchor_center) / anchor_size, tf.math.log(size / anchor_size)], -1) * _SCALES
+    return tf.concat([(center - anchor_center) / anchor_size, tf.math.log(size / anchor_size)], -1) * CODE_SCALES
 
 
 def decode(codes: Any, anchors: Any) -> tf.Tensor:
     """The boxes of codes; undoes `encode`."""
-    shift, factor = tf.split(tf.convert_to_tensor(codes) / _SCALES, 2, axis=-1)
+    shift, factor = tf.split(tf.convert_to_tensor(codes) / CODE_SCALES, 2, axis=-1)
     anchor_center, anchor_size = _center_and_size(anchors)
     center, half = shift * anchor_size + anchor_center, tf.exp(factor) * anchor_size / 2
     return tf.concat([center - half, center + half], -1)

@@ -9,12 +9,12 @@ from mixnet_tf.detection.boxes import decode
 from mixnet_tf.detection.ssdlite import anchors_of
 from mixnet_tf.errors import InputError
 
-_MOST = 100  # detections of a class, and of an image
-_IOU = 0.6  # above which the less probable of two boxes of a class is dropped
-_LEAST_SCORE = 1e-8
+MOST_DETECTIONS = 100  # detections of a class, and of an image
+MOST_OVERLAP = 0.6  # intersection over union above which the less probable of two boxes of a class is dropped
+LEAST_SCORE = 1e-8
 
 
-def detect(model: keras.Model, images: Any, score_threshold: float = _LEAST_SCORE) -> dict[str, tf.Tensor]:
+def detect(model: keras.Model, images: Any, score_threshold: float = LEAST_SCORE) -> dict[str, tf.Tensor]:
     """Finds the objects in images.
 
     Args:
@@ -44,15 +44,20 @@ def detect(model: keras.Model, images: Any, score_threshold: float = _LEAST_SCOR
     if images.shape[1:] != (size, size, 3):
         raise InputError(f"images: expected (batch, {size}, {size}, 3), received {tuple(images.shape)}.")
     outputs = model(images, training=False)
-    return suppress(outputs["boxes"], outputs["logits"], anchors, score_threshold)
+    return suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors, score_threshold)
 
 
-def suppress(codes: Any, logits: Any, anchors: Any, score_threshold: float = _LEAST_SCORE) -> dict[str, tf.Tensor]:
+def scores_of(logits: Any) -> tf.Tensor:
+    """The probability of each class, (..., classes), from a detector's logits: without the background."""
+    return tf.sigmoid(logits)[..., 1:]
+
+
+def suppress(codes: Any, scores: Any, anchors: Any, score_threshold: float = LEAST_SCORE) -> dict[str, tf.Tensor]:
     """A detector's outputs to detections: decoded, and of boxes of a class that overlap the most probable.
 
     Args:
         codes: float32 (batch, anchors, 4).
-        logits: float32 (batch, anchors, classes + 1).
+        scores: float32 (batch, anchors, classes): what `scores_of` gives.
         anchors: float32 (anchors, 4).
         score_threshold: Below it a detection is left out.
 
@@ -61,10 +66,10 @@ def suppress(codes: Any, logits: Any, anchors: Any, score_threshold: float = _LE
     """
     boxes, scores, classes, count = tf.image.combined_non_max_suppression(
         decode(codes, anchors)[:, :, tf.newaxis],
-        tf.sigmoid(logits)[..., 1:],
-        max_output_size_per_class=_MOST,
-        max_total_size=_MOST,
-        iou_threshold=_IOU,
+        scores,
+        max_output_size_per_class=MOST_DETECTIONS,
+        max_total_size=MOST_DETECTIONS,
+        iou_threshold=MOST_OVERLAP,
         score_threshold=score_threshold,
     )
     return {"boxes": boxes, "scores": scores, "classes": tf.cast(classes, tf.int32), "count": count}

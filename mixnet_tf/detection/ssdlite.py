@@ -206,6 +206,7 @@ def _predictor(features, name, anchors, values, bias, normalization):
     x = keras.layers.Conv2D(
         anchors * values,
         1,
+        padding="same",
         # Source: tensorflow/models, object_detection/samples/configs/ssdlite_mobilenet_v2_coco.config.
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.03),
         bias_initializer=keras.initializers.Constant(bias),

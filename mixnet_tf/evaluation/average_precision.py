@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
-from mixnet_tf.detection import anchors_of, classes_of, suppress
+from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
 from mixnet_tf.errors import InputError, MissingPackageError
 from mixnet_tf.files import StrPath, read_json
 from mixnet_tf.progress import silent
@@ -18,7 +18,11 @@ COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100
 
 
 def build_detection_evaluator(
-    model: keras.Model, split: Split, batch_size: int = 64, annotations: StrPath | None = None
+    model: keras.Model,
+    split: Split,
+    batch_size: int = 64,
+    annotations: StrPath | None = None,
+    predict: Callable[[np.ndarray], dict[str, Any]] | None = None,
 ) -> Callable[..., dict[str, Any]]:
     """A function that measures a detector's average precision over a split, compiled once.
 
@@ -28,6 +32,8 @@ def build_detection_evaluator(
         batch_size: Images per step.
         annotations: COCO's own annotations of these images, a JSON file, to compare with in place of the split's boxes:
             crowds and areas of segments are theirs, and the classes are found by their names. None: the split's.
+        predict: What finds the boxes in place of the model, such as its exported file: a function of images to what
+            `detect` gives. None: the model.
 
     Returns:
         A function that takes a `Progress`, or nothing, and gives a dict of `COCO_METRICS` (floats from 0 to 1, -1 where
@@ -54,7 +60,7 @@ def build_detection_evaluator(
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3))])
     def step(images):
         outputs = model(images, training=False)
-        return suppress(outputs["boxes"], outputs["logits"], anchors)
+        return suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors)
 
     def evaluate(progress=silent):
         images: list[dict] = []
@@ -62,7 +68,8 @@ def build_detection_evaluator(
         found: list[np.ndarray] = []
         with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
             for batch, examples in object_eval_batches(split, size, batch_size):
-                detections = {name: value.numpy() for name, value in step(batch).items()}
+                found_now = step(batch) if predict is None else predict(batch.numpy())
+                detections = {name: np.asarray(value) for name, value in found_now.items()}
                 for place in range(len(batch)):
                     example = {name: value[place].numpy() for name, value in examples.items()}
                     image = _image(example, len(images), theirs is not None)

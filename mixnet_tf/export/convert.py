@@ -17,14 +17,15 @@ class ConversionError(ValueError):
 def write_saved_model(
     function: Callable, folder: str, image_size: int, batch_size: int | None, output_name: str, **signatures: Any
 ) -> None:
-    """Writes a SavedModel whose `serving_default` maps float images to one output.
+    """Writes a SavedModel whose `serving_default` maps float images to its outputs.
 
     Args:
-        function: (batch, image_size, image_size, 3) to (batch, classes). A `tf.Module`, if it holds variables.
+        function: (batch, image_size, image_size, 3) to a tensor, or to a dict of them by name. A
+            `tf.Module`, if it holds variables.
         folder: Where to write.
         image_size: Pixels.
         batch_size: Images; None for any number.
-        output_name: Name of the output in the signature.
+        output_name: Name of a single output in the signature.
         **signatures: Further signatures by name: concrete functions.
     """
     module = tf.Module()
@@ -33,7 +34,8 @@ def write_saved_model(
 
     @tf.function(input_signature=[spec], autograph=False)
     def serving_default(image):
-        return {output_name: function(image)}
+        outputs = function(image)
+        return outputs if isinstance(outputs, dict) else {output_name: outputs}
 
     module.serving_default = serving_default
     tf.saved_model.save(module, folder, {"serving_default": serving_default, **signatures})

@@ -16,7 +16,7 @@ from mixnet_tf.export import publish, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError, to_tflite
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.inputs import Settings, gather
-from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
+from mixnet_tf.export.metadata import FEATURES, LABELS_FILE, LABELS_OF_AXIS, Output, with_metadata
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.export.selective import check_float_parts
@@ -168,7 +168,15 @@ def _convert(target, graphs, format_name, stem, label_names, options, progress) 
         license=options.license,
         author=options.author,
         input_name=INPUT_NAME,
-        output_name=options.output,
+        outputs=[
+            Output(
+                options.output,
+                f"One of the {options.output} per class.",
+                FEATURES,
+                (0.0, 1.0) if options.output == "probabilities" else None,
+                LABELS_OF_AXIS,
+            )
+        ],
         labels=label_names,
     )
     return _File(format_name, path, content)

@@ -16,13 +16,15 @@ from mixnet_tf.networks import BatchNormalization, GroupedConv2D, MixConv, Squee
 _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "linear", "sigmoid", "tanh")
 
 
-def fold(model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str | None) -> list[Node]:
-    """The nodes of a model's inference graph, each behind its sources; the last one is the output, in units of 1.
+def fold(
+    model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str | None
+) -> tuple[list[Node], list[Node]]:
+    """The nodes of a model's inference graph, each behind its sources, and which are its outputs, in units of 1.
 
-    Some lead nowhere: a convolution as it was before something was folded into it.
+    Some nodes lead nowhere: a convolution as it was before something was folded into it.
 
     Args:
-        model: A float32 `keras.Model` of one input and one output.
+        model: A float32 `keras.Model` of one input.
         units: Dict from a batch normalization to (channels,), the units to compute its output in.
         arithmetic: As in `Depthwise`.
 
@@ -32,8 +34,8 @@ def fold(model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithm
     folding = _Folding(units, arithmetic)
     channels = model.input_shape[-1]
     image = folding.add(nodes.Image(sources=(), channels=channels, units=np.ones(channels), scope="image"))
-    output = folding.plain(walk(model, [image], folding.step))
-    return [*(node for node in folding.nodes if node is not output), output]
+    outputs = [folding.plain(node) for node in walk(model, [image], folding.step)]
+    return folding.nodes, outputs
 
 
 class _Folding:
@@ -54,7 +56,8 @@ class _Folding:
         if isinstance(step, GroupedConv2D):
             return self._node(Convolution, inputs, kernels=[value_of(kernel) for kernel in step.kernels])
         if isinstance(step, keras.layers.Conv2D) and _is_plain(step):
-            return self._node(Convolution, inputs, kernels=[value_of(step.kernel)], stride=step.strides[0])
+            options = {"stride": step.strides[0], "offset": value_of(step.bias) if step.use_bias else 0.0}
+            return self._node(Convolution, inputs, kernels=[value_of(step.kernel)], **options)
         if isinstance(step, MixConv):
             kernels = [value_of(kernel) for kernel in step.kernels]
             options = {"stride": step.strides[0], "rates": _rates(step), "arithmetic": self._arithmetic}
@@ -77,6 +80,8 @@ class _Folding:
             kernel, bias = value_of(step.kernel), value_of(step.bias)
             return self._node(nodes.Dense, inputs, channels=len(bias), kernel=kernel, bias=bias)
         inputs = [self.plain(value) for value in inputs]
+        if type(step) is keras.layers.Concatenate and _is_along_rows(step):
+            return self._node(nodes.Rows, inputs)
         return self._node(nodes.Foreign, inputs, channels=step.output.shape[-1], step=step)
 
     def plain(self, node):
@@ -129,6 +134,10 @@ def _rates(layer):
 
 
 def _is_plain(conv):
-    options = (conv.padding, conv.dilation_rate, conv.groups, conv.use_bias, conv.data_format)
+    options = (conv.padding, conv.dilation_rate, conv.groups, conv.data_format)
     linear = conv.activation is keras.activations.linear and conv.strides[0] == conv.strides[1]
-    return linear and options == ("same", (1, 1), 1, False, "channels_last")
+    return linear and options == ("same", (1, 1), 1, "channels_last")
+
+
+def _is_along_rows(layer):
+    return layer.axis == 1 and len(layer.output.shape) == 3

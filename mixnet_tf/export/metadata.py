@@ -5,16 +5,40 @@ The layout is that of TensorFlow Lite's metadata schema, identifier M001: field 
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flatbuffers
 from tensorflow.lite.tools import flatbuffer_utils
 
 LABELS_FILE = "labels.txt"
 _RGB = 1  # ColorSpaceType
-_TENSOR_AXIS_LABELS = 2  # AssociatedFileType
-_FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2  # union ContentProperties
+_IMAGE = 2  # union ContentProperties
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
+_BOUNDARIES = 1  # BoundingBoxType
+FEATURES, BOXES = 1, 3  # union ContentProperties: what an output is
+LABELS_OF_AXIS, LABELS_OF_VALUES = (
+    2,
+    3,
+)  # AssociatedFileType: whether a label names a place in a tensor or a number in it
+
+
+class Output(NamedTuple):
+    """What is said of an output.
+
+    Attributes:
+        name: Of the tensor.
+        description: A sentence.
+        content: `FEATURES`, or `BOXES` for y0, x0, y1, x1 as fractions of the image; None: nothing is said.
+        limits: Smallest and largest value; None: nothing is said.
+        labels: `LABELS_OF_AXIS` or `LABELS_OF_VALUES`, where there are labels; None: they do not belong to it.
+    """
+
+    name: str
+    description: str
+    content: int | None = None
+    limits: tuple[float, float] | None = None
+    labels: int | None = None
 
 
 def with_metadata(
@@ -25,10 +49,11 @@ def with_metadata(
     license: str | None,
     author: str | None,
     input_name: str,
-    output_name: str,
+    outputs: Sequence[Output],
     labels: Sequence[str] | None,
+    custom: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """A TFLite image classifier with its metadata.
+    """A TFLite model of images with its metadata.
 
     The model normalizes its images itself, so the metadata says mean 0, standard deviation 1: MediaPipe wants to be
     told. The labels are appended to the file as a zip, where its readers look for them.
@@ -40,8 +65,9 @@ def with_metadata(
         license: Of the model; None: nothing is said.
         author: Of the model; None: nothing is said.
         input_name: Of the image tensor, RGB in [0, 255].
-        output_name: Of the scores; those named "probabilities" are said to lie between 0 and 1.
+        outputs: An `Output` for each, in the order of the model's.
         labels: One name per class; None: no labels.
+        custom: Dict from a name to bytes, as some clients read more.
 
     Returns:
         The new model's bytes.
@@ -49,7 +75,7 @@ def with_metadata(
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     schema = flatbuffer_utils.schema_fb
     buffer = schema.BufferT()
-    buffer.data = list(_metadata(name, description, license, author, input_name, output_name, labels))
+    buffer.data = list(_metadata(name, description, license, author, input_name, outputs, labels, custom or {}))
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = b"TFLITE_METADATA", len(model.buffers) - 1
@@ -62,45 +88,32 @@ def with_metadata(
     return written.getvalue()
 
 
-def _metadata(name, description, license, author, input_name, output_name, labels):
+def _metadata(name, description, license, author, input_name, outputs, labels, custom):
     builder = flatbuffers.Builder(1024)
-    image = _table(
+    image = table(
         builder,
         name=(0, builder.CreateString(input_name)),
         description=(1, builder.CreateString("RGB image, values from 0 to 255.")),
-        content=(3, _content(builder, _IMAGE_PROPERTIES, _table(builder, color_space=(0, _Byte(_RGB))))),
-        process_units=(4, _vector(builder, [_normalization(builder)])),
-        stats=(5, _table(builder, max=(0, _floats(builder, [255.0])), min=(1, _floats(builder, [0.0])))),
+        content=(3, _content(builder, _IMAGE, table(builder, color_space=(0, Byte(_RGB))))),
+        process_units=(4, vector(builder, [_normalization(builder)])),
+        stats=(5, _stats(builder, (0.0, 255.0))),
     )
-    files = None
-    if labels is not None:
-        files = _table(
-            builder,
-            name=(0, builder.CreateString(LABELS_FILE)),
-            description=(1, builder.CreateString("One label per line, in the order of the scores.")),
-            type=(2, _Byte(_TENSOR_AXIS_LABELS)),
-        )
-    limits = None
-    if output_name == "probabilities":
-        limits = _table(builder, max=(0, _floats(builder, [1.0])), min=(1, _floats(builder, [0.0])))
-    scores = _table(
+    described = [_output(builder, output, labels) for output in outputs]
+    others = [
+        table(builder, name=(0, builder.CreateString(key)), data=(1, builder.CreateByteVector(data)))
+        for key, data in custom.items()
+    ]
+    graph = table(
         builder,
-        name=(0, builder.CreateString(output_name)),
-        description=(1, builder.CreateString(f"One of the {output_name} per class.")),
-        content=(3, _content(builder, _FEATURE_PROPERTIES, _table(builder))),
-        stats=(5, limits),
-        associated_files=(6, None if files is None else _vector(builder, [files])),
+        input_tensor_metadata=(2, vector(builder, [image])),
+        output_tensor_metadata=(3, vector(builder, described)),
+        custom_metadata=(9, vector(builder, others) if others else None),
     )
-    graph = _table(
-        builder,
-        input_tensor_metadata=(2, _vector(builder, [image])),
-        output_tensor_metadata=(3, _vector(builder, [scores])),
-    )
-    root = _table(
+    root = table(
         builder,
         name=(0, builder.CreateString(name)),
         description=(1, builder.CreateString(description)),
-        subgraph_metadata=(3, _vector(builder, [graph])),
+        subgraph_metadata=(3, vector(builder, [graph])),
         author=(4, None if author is None else builder.CreateString(author)),
         license=(5, None if license is None else builder.CreateString(license)),
         min_parser_version=(7, builder.CreateString("1.0.0")),
@@ -109,39 +122,81 @@ def _metadata(name, description, license, author, input_name, output_name, label
     return builder.Output()
 
 
-class _Byte(int):
-    """A scalar of one byte; every other field here is an offset."""
+def _output(builder, output, labels):
+    files = None
+    if labels is not None and output.labels is not None:
+        files = table(
+            builder,
+            name=(0, builder.CreateString(LABELS_FILE)),
+            description=(1, builder.CreateString("One label per line, in the order of the classes.")),
+            type=(2, Byte(output.labels)),
+        )
+    content = None
+    if output.content == FEATURES:
+        content = _content(builder, FEATURES, table(builder))
+    elif output.content == BOXES:
+        order = numbers(builder, [1, 0, 3, 2], builder.PrependUint32)  # x0, y0, x1, y1
+        properties = table(builder, index=(0, order), type=(1, Byte(_BOUNDARIES)))
+        content = _content(builder, BOXES, properties)
+    return table(
+        builder,
+        name=(0, builder.CreateString(output.name)),
+        description=(1, builder.CreateString(output.description)),
+        content=(3, content),
+        stats=(5, None if output.limits is None else _stats(builder, output.limits)),
+        associated_files=(6, None if files is None else vector(builder, [files])),
+    )
 
 
-def _table(builder, **fields):
-    """A table of fields given as name=(number, value); a value of None is left out."""
+class Byte(int):
+    """A scalar of one byte."""
+
+
+class Int32(int):
+    """A scalar of four bytes; every other whole number is an offset."""
+
+
+def table(builder: flatbuffers.Builder, **fields: Any) -> int:
+    """A table of fields given as name=(number, value): a `Byte`, an `Int32`, a float or an offset; None is left out."""
     builder.StartObject(1 + max((number for number, _ in fields.values()), default=-1))
     for number, value in fields.values():
-        if isinstance(value, _Byte):
+        if isinstance(value, Byte):
             builder.PrependUint8Slot(number, value, 0)
+        elif isinstance(value, Int32):
+            builder.PrependInt32Slot(number, value, 0)
+        elif isinstance(value, float):
+            builder.PrependFloat32Slot(number, value, 0.0)
         elif value is not None:
             builder.PrependUOffsetTRelativeSlot(number, value, 0)
     return builder.EndObject()
 
 
-def _vector(builder, offsets):
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
+def vector(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
+    """A vector of tables."""
+    return numbers(builder, offsets, builder.PrependUOffsetTRelative)
+
+
+def numbers(builder: flatbuffers.Builder, values: Sequence[Any], prepend: Any) -> int:
+    """A vector of values of four bytes, each written by `prepend`."""
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        prepend(value)
     return builder.EndVector()
 
 
 def _floats(builder, values):
-    builder.StartVector(4, len(values), 4)
-    for value in reversed(values):
-        builder.PrependFloat32(value)
-    return builder.EndVector()
+    return numbers(builder, values, builder.PrependFloat32)
+
+
+def _stats(builder, limits):
+    smallest, largest = limits
+    return table(builder, max=(0, _floats(builder, [largest])), min=(1, _floats(builder, [smallest])))
 
 
 def _content(builder, kind, properties):
-    return _table(builder, type=(0, _Byte(kind)), properties=(1, properties))
+    return table(builder, type=(0, Byte(kind)), properties=(1, properties))
 
 
 def _normalization(builder):
-    options = _table(builder, mean=(0, _floats(builder, [0.0])), std=(1, _floats(builder, [1.0])))
-    return _table(builder, type=(0, _Byte(_NORMALIZATION_OPTIONS)), options=(1, options))
+    options = table(builder, mean=(0, _floats(builder, [0.0])), std=(1, _floats(builder, [1.0])))
+    return table(builder, type=(0, Byte(_NORMALIZATION_OPTIONS)), options=(1, options))

@@ -215,6 +215,17 @@ class Dense(Node):
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
+class Rows(Node):
+    """Tensors (batch, rows, channels) one below the other."""
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        return [_NONE for _ in self.sources]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        return [concat([pieces.whole() for pieces in inputs], axis=1)]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
 class Foreign(Node):
     """A Keras operation that is not MixNet's, unchanged."""
 

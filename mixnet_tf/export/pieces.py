@@ -54,9 +54,9 @@ class Pieces:
         return self.groups([0, self._edges[-1]])[0]
 
 
-def concat(tensors: list[tf.Tensor]) -> tf.Tensor:
-    """Side by side along the channels, by concatenations that XNNPACK takes."""
+def concat(tensors: list[tf.Tensor], axis: int = -1) -> tf.Tensor:
+    """Side by side along the channels, or another axis, by concatenations that XNNPACK takes."""
     while len(tensors) > 1:
         chunks = [tensors[i : i + _MOST_TO_CONCAT] for i in range(0, len(tensors), _MOST_TO_CONCAT)]
-        tensors = [tf.concat(chunk, -1) if len(chunk) > 1 else chunk[0] for chunk in chunks]
+        tensors = [tf.concat(chunk, axis) if len(chunk) > 1 else chunk[0] for chunk in chunks]
     return tensors[0]

@@ -4,6 +4,8 @@ Three passes: `fold` turns the model into nodes, `choose_edges` decides in which
 `emit` writes the ops.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -33,8 +35,8 @@ class AsWritten(tf.Module):
         self._get_model = lambda: model
         self._variables = [variable.value for variable in model.variables]
 
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """(batch, height, width, 3) to (batch, classes)."""
+    def __call__(self, images: tf.Tensor) -> Any:
+        """(batch, height, width, 3) to what the model gives, a tensor or a dict of them."""
         return self._get_model()(images, training=False)
 
 
@@ -56,8 +58,8 @@ class InferenceFunction(AsWritten):
         foreign: Names of the layers that are not MixNet's.
 
     Raises:
-        ValueError: For an unknown option, or a model with several inputs or outputs. At the call, for a layer that the
-            model uses twice.
+        ValueError: For an unknown option, several inputs, or several outputs that are no dict. At the call, for
+            a layer that the model uses twice.
     """
 
     def __init__(
@@ -72,30 +74,37 @@ class InferenceFunction(AsWritten):
             raise InputError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
         if arithmetic not in ARITHMETICS:
             raise InputError(f"arithmetic: expected one of {ARITHMETICS}; received {arithmetic!r}.")
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise InputError(f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs, not one.")
+        named = isinstance(model.output, dict) if len(model.outputs) > 1 else True
+        if len(model.inputs) != 1 or not named:
+            raise InputError(
+                f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs; expected one each, or a "
+                "dict of outputs."
+            )
         self._get_units = lambda: units or {}  # not an attribute, as the model
         self._arithmetic = arithmetic if large_kernels == "split" else None
         self.foreign = [step.name for step in steps(model) if not is_mixnets(step)]
 
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """(batch, height, width, 3) to (batch, classes), both float32."""
-        nodes = fold(self._get_model(), self._get_units(), self._arithmetic)
-        return emit(nodes, choose_edges(nodes), images)
+    def __call__(self, images: tf.Tensor) -> Any:
+        """(batch, height, width, 3) to what the model gives, a tensor or a dict of them; all float32."""
+        model = self._get_model()
+        nodes, outputs = fold(model, self._get_units(), self._arithmetic)
+        tensors = emit(nodes, choose_edges(nodes, outputs), images, outputs)
+        return tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(model.output, tensors)
 
 
-def choose_edges(nodes: list[Node]) -> dict[Node, Edges]:
+def choose_edges(nodes: list[Node], outputs: list[Node]) -> dict[Node, Edges]:
     """Second pass: the edges to emit each node with, those that its nearest reader wants; other readers cut it further.
 
     So a convolution is emitted in the groups that the next one takes, without a concatenation and a split between them.
 
     Args:
-        nodes: Each behind its sources; the last one is the output.
+        nodes: Each behind its sources.
+        outputs: Those of them that the graph gives.
 
     Returns:
         A dict that lacks the nodes that lead nowhere.
     """
-    chosen: dict[Node, Edges] = {nodes[-1]: frozenset()}
+    chosen: dict[Node, Edges] = dict.fromkeys(outputs, frozenset())
     for node in reversed(nodes):
         if node in chosen:
             # Readers are met from the last to the nearest, whose wish stays.
@@ -103,16 +112,17 @@ def choose_edges(nodes: list[Node]) -> dict[Node, Edges]:
     return chosen
 
 
-def emit(nodes: list[Node], chosen: dict[Node, Edges], images: tf.Tensor) -> tf.Tensor:
+def emit(nodes: list[Node], chosen: dict[Node, Edges], images: tf.Tensor, outputs: list[Node]) -> list[tf.Tensor]:
     """Third pass: the ops, each node's once, in the order of the nodes.
 
     Args:
-        nodes: Each behind its sources; the first one is the image, the last one the output.
+        nodes: Each behind its sources; the first one is the image.
         chosen: What `choose_edges` returned.
         images: (batch, height, width, channels).
+        outputs: Those nodes that the graph gives.
 
     Returns:
-        The output, (batch, classes).
+        The tensors of the outputs.
     """
     emitted = {nodes[0]: Pieces([images])}
     for node in nodes[1:]:
@@ -120,4 +130,4 @@ def emit(nodes: list[Node], chosen: dict[Node, Edges], images: tf.Tensor) -> tf.
             inputs = [emitted[source] for source in node.sources]
             with tf.name_scope(f"{node.scope}/"):  # the slash: not inside another's
                 emitted[node] = Pieces(node.emit(inputs, chosen[node]))
-    return emitted[nodes[-1]].whole()
+    return [emitted[node].whole() for node in outputs]

@@ -73,6 +73,23 @@ def predict(
     return np.concatenate(outputs)
 
 
+def signature(content: bytes) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """A model's `serving_default` as a function of an image, (1, height, width, 3), to its outputs by name."""
+    runner = interpreter(content).get_signature_runner("serving_default")
+    [name] = runner.get_input_details()
+    return lambda image: runner(**{name: image})
+
+
+def output_names(content: bytes) -> list[str]:
+    """The names of the outputs of `serving_default`, in the order of the model's output tensors."""
+    loaded = interpreter(content)
+    by_tensor = {
+        detail["name"]: name
+        for name, detail in loaded.get_signature_runner("serving_default").get_output_details().items()
+    }
+    return [by_tensor[detail["name"]] for detail in loaded.get_output_details()]
+
+
 def quantized(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """Floats as a tensor's details ask for them."""
     scale, zero_point = detail["quantization"]

@@ -9,23 +9,23 @@ import keras
 from mixnet_tf.errors import InputError
 
 
-def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) -> Any:
+def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) -> list:
     """Computes a model with a given function for each operation.
 
     Args:
-        model: A functional or sequential `keras.Model` of one output.
+        model: A functional or sequential `keras.Model`; models inside it have one output.
         inputs: A list of values, one per input of the model.
         apply: A function (operation, list of values) to a value; a model inside the model is never given to it, its
             operations are.
 
     Returns:
-        The value of the model's output.
+        The values of the model's outputs.
 
     Raises:
         ValueError: For an operation that the model uses twice.
     """
     if isinstance(model, keras.Sequential):
-        return functools.reduce(lambda value, layer: _step(layer, [value], apply), model.layers, inputs[0])
+        return [functools.reduce(lambda value, layer: _step(layer, [value], apply), model.layers, inputs[0])]
     values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
     for step in model.operations:
         if isinstance(step, keras.layers.InputLayer):
@@ -34,11 +34,11 @@ def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) ->
             # `input` and `output` are those of a layer's first call.
             raise InputError(f"Layer {step.name!r} or one before it is used more than once; the export takes one use.")
         values[id(step.output)] = _step(step, [values[id(tensor)] for tensor in inputs_of(step)], apply)
-    return values[id(model.outputs[0])]
+    return [values[id(tensor)] for tensor in model.outputs]
 
 
 def _step(step, inputs, apply):
-    return walk(step, inputs, apply) if _is_model(step) else apply(step, inputs)
+    return walk(step, inputs, apply)[0] if _is_model(step) else apply(step, inputs)
 
 
 def steps(model: keras.Model) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import tiny
 import mixnet_tf
 from mixnet_tf.detection.anchors import anchor_boxes, shapes_at_a_position
 from mixnet_tf.detection.boxes import decode, encode, iou
-from mixnet_tf.detection.detections import suppress
+from mixnet_tf.detection.detections import scores_of, suppress
 from mixnet_tf.detection.losses import detection_losses
 from mixnet_tf.detection.matching import match
 from mixnet_tf.detection.ssdlite import anchors_of
@@ -171,7 +171,9 @@ def test_detections_are_those_of_plain_python():
     boxes = np.tile(_random_boxes(rng, 2, 10), (1, 4, 1))  # four near each place
     boxes = np.clip(boxes + rng.normal(0, 0.01, boxes.shape), 0.01, 0.99).astype(np.float32)
     logits = rng.normal(-1, 2, (2, 40, 3)).astype(np.float32)
-    found = {name: value.numpy() for name, value in suppress(encode(boxes, anchors), logits, anchors).items()}
+    found = {
+        name: value.numpy() for name, value in suppress(encode(boxes, anchors), scores_of(logits), anchors).items()
+    }
     for n in range(2):
         expected = _suppressed(boxes[n], _sigmoid(logits[n, :, 1:]))
         assert found["count"][n] == len(expected) < 80
@@ -185,7 +187,7 @@ def test_detect_is_the_models_outputs_suppressed():
     model = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=tiny.TINY["tiny-s"][1])
     images = tiny.images(2, 64, 64, 3)
     outputs = model(images)
-    expected = suppress(outputs["boxes"], outputs["logits"], anchors_of(model))
+    expected = suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors_of(model))
     for name, value in mixnet_tf.detect(model, images).items():
         np.testing.assert_array_equal(value, expected[name])
     assert set(mixnet_tf.detect(model, images, score_threshold=0.9)["count"].numpy()) == {0}

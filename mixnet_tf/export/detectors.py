@@ -1,0 +1,278 @@
+"""The export of a detector: verified files that MediaPipe's ObjectDetector opens, and a report on them."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.errors import InputError
+from mixnet_tf.export import postprocess, publish, quantize, report, runtime
+from mixnet_tf.export.convert import INPUT_NAME, convert, write_saved_model
+from mixnet_tf.export.detector_options import DetectorOptions
+from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
+from mixnet_tf.export.postprocess import Decoding
+from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+from mixnet_tf.files import StrPath
+from mixnet_tf.progress import Progress, silent
+
+_REPORT_FILE = "report.json"
+_BATCH = 32  # images
+# How far a float32 file's values may be from Keras', as parts of the largest: 95% of them, and each.
+_MOST_DIFFERENCE, _MOST_OF_ONE_VALUE, _MOST_VALUES = 1e-5, 1e-4, 0.95
+_MOST_AP_LOST = {"fp32": 0.001, "fp16": 0.005, "dynamic": 0.01}
+# A function of images (batch, size, size, 3) to "boxes", "scores", "classes" and "count", as `detect` gives them.
+Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def export_detector(
+    model: keras.Model,
+    output_dir: StrPath,
+    images: np.ndarray,
+    decoding: Decoding,
+    suppress: Callable[[Any, Any], dict[str, Any]],
+    measure: Callable[[Predict | None], dict[str, Any]],
+    *,
+    label_names: Sequence[str] | None = None,
+    options: DetectorOptions | None = None,
+    notes: dict[str, Any] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Writes a detector in each format, verified, with `labels.txt` and `report.json`.
+
+    A format that fails its gate is not written, and an older file of its name is renamed `.old`; the others are. The
+    gates: values of float32 within 1e-5 of the largest (5% of them within 1e-4; without the postprocessing, which hides
+    them), and at most 0.1 points of AP lost in fp32, 0.5 in fp16 and 1 in dynamic.
+
+    Args:
+        model: A float32 `keras.Model` from square RGB images in [0, 255] to a dict of "boxes", coded, and "logits".
+        output_dir: Where the files go; made if it is missing.
+        images: (images, size, size, 3), float32 in [0, 255]: what the outputs are compared with Keras on.
+        decoding: The model's `Decoding`.
+        suppress: A function of codes and scores, the background left out, to what a `Predict` gives.
+        measure: A function of a `Predict`, or of None for the model itself, to a dict with "AP" and "num_images".
+        label_names: A name for each class; None: the files have none.
+        options: `DetectorOptions`; None for the defaults.
+        notes: A dict of further entries of the report.
+        progress: Shows the phases of the work.
+
+    Returns:
+        The report, a dict, as written to `report.json`; `written` of each entry of `files` says whether its gate let it
+        through.
+
+    Raises:
+        ValueError: For arguments that do not fit, before anything is converted.
+    """
+    options = (options or DetectorOptions()).check()
+    if any(layer.compute_dtype != "float32" for layer in model.layers):
+        raise InputError(f"Model {model.name!r} computes in half precision; export what a run leaves, final.keras.")
+    if label_names is not None and len(label_names) != decoding.classes:
+        raise InputError(f"{len(label_names)} labels do not fit a detector of {decoding.classes} classes.")
+    output_dir = os.fspath(output_dir)
+    publish.check_writable(output_dir)
+    with progress(f"Keras: {len(images)} images"):
+        expected = keras_outputs(model, images)
+    before = measure(None)
+    size = model.input_shape[1]
+    stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{size}")
+    rows, contents = [], {}
+    with tempfile.TemporaryDirectory() as scratch:
+        function = _finished(InferenceFunction(model, options.large_kernels), decoding, options)
+        write_saved_model(function, scratch, size, 1, "")
+        for format_name in options.formats:
+            with progress(f"{format_name}: converting"):
+                content = _convert(scratch, format_name)
+            path = f"{stem}_{format_name}{'' if options.postprocess == 'nms' else '_raw'}.tflite"
+            contents[path] = _with_metadata(content, model, format_name, decoding, label_names, options)
+            rows.append(
+                _verify(path, contents[path], format_name, images, expected, before, suppress, measure, options)
+            )
+    _add_latencies(rows, contents, model, decoding, options, progress)
+    result = {
+        "model": model.name,
+        "image_size": size,
+        "classes": decoding.classes,
+        **options._asdict(),
+        **(notes or {}),
+        "num_images": before["num_images"],
+        "runtime": runtime.RUNTIME,
+        "tensorflow": tf.__version__,
+        "machine": runtime.machine(),
+        "files": rows,
+    }
+    _write(result, contents, output_dir, label_names)
+    return result
+
+
+def keras_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the file without postprocessing is to give: the detector's codes, and its scores without the background."""
+    function = postprocess.Raw(AsWritten(model))
+    found = [function(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+    return {name: np.concatenate([each[name].numpy() for each in found]) for name in found[0]}
+
+
+def _finished(function, decoding, options):
+    nms = options.postprocess == "nms"
+    return postprocess.Suppressed(function, decoding) if nms else postprocess.Raw(function)
+
+
+def _convert(folder, format_name):
+    set_format = quantize.configure(format_name)
+
+    def configure(converter):
+        set_format(converter)
+        converter.allow_custom_ops = True  # the postprocessing is none of the builtin ones
+
+    return convert(folder, configure)
+
+
+def _with_metadata(content, model, format_name, decoding, label_names, options):
+    size = model.input_shape[1]
+    custom = (
+        {} if options.postprocess == "nms" else {postprocess.DETECTOR_METADATA: postprocess.anchors_metadata(decoding)}
+    )
+    return with_metadata(
+        content,
+        name=model.name,
+        description=f"{model.name}, an object detector: {size}x{size} pixels, {format_name}. It normalizes its images "
+        "itself.",
+        license=options.license,
+        author=options.author,
+        input_name=INPUT_NAME,
+        outputs=postprocess.described(runtime.output_names(content)),
+        labels=label_names,
+        custom=custom,
+    )
+
+
+def _verify(path, content, format_name, images, expected, before, suppress, measure, options):
+    """A row of the report: what the file is, how well it does beside Keras, and whether it is written."""
+    row: dict[str, Any] = {"format": format_name, "file": os.path.basename(path), **report.structure(content)}
+    failures = []
+    if options.postprocess == "none":
+        actual = _raw_outputs(content, images)
+        row |= _differences(expected, actual)
+        if format_name == "fp32":
+            for name, limit in (("typical_difference", _MOST_DIFFERENCE), ("max_difference", _MOST_OF_ONE_VALUE)):
+                if not row[name] <= limit:
+                    failures.append(
+                        f"outputs differ from Keras' by {row[name]:.2g} of the largest, more than {limit:g}"
+                    )
+    predict = _suppressed(content, suppress) if options.postprocess == "none" else _postprocessed(content)
+    after = measure(predict)
+    lost = before["AP"] - after["AP"]
+    row |= {"AP_keras": before["AP"], "AP": after["AP"], "AP_lost": lost}
+    if lost > _MOST_AP_LOST[format_name]:
+        failures.append(f"AP falls by {100 * lost:.2f} points, more than {100 * _MOST_AP_LOST[format_name]:g}")
+    row |= {"failures": failures, "written": not failures or options.allow_accuracy_drop}
+    if not row["written"]:
+        row["older_file"] = publish.name_aside(path)
+    return row
+
+
+def _raw_outputs(content, images):
+    run = runtime.signature(content)
+    found = [run(image[np.newaxis]) for image in images]
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+
+def _differences(expected, actual):
+    """How far values are from Keras', as parts of the largest of their output: 95% of them, and all."""
+    values = np.concatenate(
+        [np.abs(actual[name] - expected[name]).ravel() / np.abs(expected[name]).max() for name in expected]
+    )
+    return {
+        "compared_images": len(next(iter(expected.values()))),
+        "typical_difference": float(np.quantile(values, _MOST_VALUES)),
+        "max_difference": float(values.max()),
+    }
+
+
+def _suppressed(content, suppress):
+    def predict(images):
+        found = _raw_outputs(content, images)
+        return suppress(found[postprocess.CODES], found[postprocess.SCORES])
+
+    return predict
+
+
+def _postprocessed(content):
+    run = runtime.signature(content)
+
+    def predict(images):
+        found = [run(image[np.newaxis]) for image in images]
+        whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        return {
+            "boxes": np.clip(whole[postprocess.LOCATION], 0, 1),
+            "scores": whole[postprocess.SCORE],
+            "classes": whole[postprocess.CATEGORY].astype(np.int32),
+            "count": whole[postprocess.COUNT].astype(np.int32).reshape(-1),
+        }
+
+    return predict
+
+
+def _add_latencies(rows, contents, model, decoding, options, progress):
+    """Milliseconds of each file beside those of the plain conversion of the Keras model, in turns, on one thread."""
+    if not options.latency_runs:
+        return
+    with tempfile.TemporaryDirectory() as scratch, progress("Latency, beside a plain conversion: converting it"):
+        write_saved_model(_finished(AsWritten(model), decoding, options), scratch, model.input_shape[1], 1, "")
+        plain = _convert(scratch, "fp32")
+    with progress(f"Latency: {options.latency_runs} rounds"):
+        medians = runtime.latencies({**contents, "as_written": plain}, 1, options.latency_runs)
+    for row, path in zip(rows, contents, strict=True):
+        row["latency_ms"], row["as_written_latency_ms"] = medians[path], medians["as_written"]
+
+
+def _write(result, contents, output_dir, label_names):
+    """Gives the files that passed their names, and sets the older ones of those that failed aside."""
+    paths, outdated = [], {}
+    for row, (path, content) in zip(result["files"], contents.items(), strict=True):
+        if row["written"]:
+            paths.append(path)
+            publish.prepared(path, content)
+        elif row["older_file"] is not None:
+            outdated[path] = row["older_file"]
+            row["older_file"] = os.path.basename(row["older_file"])
+    if label_names is not None:
+        paths.append(os.path.join(output_dir, LABELS_FILE))
+        publish.prepared(paths[-1], ("\n".join(label_names) + "\n").encode())
+    report_path = os.path.join(output_dir, _REPORT_FILE)
+    publish.prepared(report_path, json.dumps(result, indent=2).encode())
+    publish.publish(paths, outdated, report_path)
+
+
+def detector_text(result: dict[str, Any]) -> str:
+    """A report in words: the table, what it was measured with, and what was not written."""
+    header = ("file", "MB", "partitions", "largest diff", "AP before", "after", "ms 1 thread", "plain")
+    lines = [header]
+    for row in result["files"]:
+        difference = row.get("max_difference")
+        latency = [row.get(name) for name in ("latency_ms", "as_written_latency_ms")]
+        lines.append(
+            (
+                row["file"],
+                f"{row['bytes'] / 1e6:.2f}",
+                str(row["delegate_partitions"]),
+                "-" if difference is None else f"{difference:.1e}",
+                f"{row['AP_keras']:.2%}",
+                f"{row['AP']:.2%}",
+                *("-" if value is None else f"{value:.2f}" for value in latency),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    shown.append(f"{result['runtime']}, {result['num_images']} images; {result['machine']}")
+    for row in result["files"]:
+        if row["failures"]:
+            older = f" The older file is now {row['older_file']}." if row.get("older_file") else ""
+            shown.append(
+                f"{'Written anyway' if row['written'] else 'Not written'}: {row['format']}: "
+                f"{'; '.join(row['failures'])}.{older}"
+            )
+    return "\n".join(shown)

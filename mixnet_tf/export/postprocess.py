@@ -1,0 +1,157 @@
+"""A detector's outputs on the phone: TensorFlow Lite's own op behind them, or metadata to decode them by."""
+
+from typing import Any, NamedTuple
+
+import flatbuffers
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.export.metadata import BOXES, LABELS_OF_AXIS, LABELS_OF_VALUES, Byte, Int32, Output, table, vector
+from mixnet_tf.export.rewrite import AsWritten
+
+LOCATION, CATEGORY, SCORE, COUNT = "location", "category", "score", "count"  # with the op, in the order of the file
+CODES, SCORES = "boxes", "scores"  # without it
+DETECTOR_METADATA = "DETECTOR_METADATA"
+_OP = "TFLite_Detection_PostProcess"
+
+
+class Decoding(NamedTuple):
+    """How a detector's outputs become boxes.
+
+    Attributes:
+        anchors: float32 (anchors, 4): y0, x0, y1, x1 as fractions of the image.
+        scales: Of the codes of y, x, height and width.
+        classes: Number of classes, without the background of slot 0.
+        most: Detections of an image.
+        iou: Above which the less probable of two boxes of a class is dropped.
+        least_score: Below which a detection is left out.
+    """
+
+    anchors: np.ndarray
+    scales: tuple[float, float, float, float]
+    classes: int
+    most: int
+    iou: float
+    least_score: float
+
+    @property
+    def centers(self) -> np.ndarray:
+        """The anchors as float32 (anchors, 4): center y, center x, height, width."""
+        low, high = self.anchors[:, :2], self.anchors[:, 2:]
+        return np.concatenate([(low + high) / 2, high - low], -1).astype(np.float32)
+
+
+class Raw(tf.Module):
+    """A detector with scores, the background left out, in place of logits.
+
+    Args:
+        function: An `AsWritten`, of images to a dict of "boxes" and "logits".
+    """
+
+    def __init__(self, function: AsWritten) -> None:
+        super().__init__(name="raw")
+        self._function = function  # whose variables a SavedModel finds here
+
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self._function(images)
+        return {CODES: found["boxes"], SCORES: tf.sigmoid(found["logits"][..., 1:])}
+
+
+class Suppressed(tf.Module):
+    """A detector with TensorFlow Lite's own op behind it, which the converter puts in place of a stand-in.
+
+    The stand-in computes nothing: the function is of use to the converter alone.
+
+    Args:
+        function: An `AsWritten`, of images to a dict of "boxes" and "logits".
+        decoding: The detector's `Decoding`.
+    """
+
+    def __init__(self, function: AsWritten, decoding: Decoding) -> None:
+        super().__init__(name="suppressed")
+        self._function, self._centers = function, decoding.centers
+        shapes = ((1, decoding.most, 4), (1, decoding.most), (1, decoding.most), (1,))
+
+        @tf.function(experimental_implements=f'name: "{_OP}" {_attributes(decoding)}', autograph=False)
+        def stand_in(codes, scores, anchors):
+            return tuple(tf.zeros(shape) for shape in shapes)
+
+        self._stand_in = stand_in
+
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self._function(images)
+        detections = self._stand_in(found["boxes"], tf.sigmoid(found["logits"]), tf.constant(self._centers))
+        return dict(zip((LOCATION, CATEGORY, SCORE, COUNT), detections, strict=True))
+
+
+def _attributes(decoding):
+    y, x, height, width = decoding.scales
+    attributes = {
+        "max_detections": decoding.most,
+        "max_classes_per_detection": 1,  # of the fast suppression
+        "detections_per_class": decoding.most,
+        "use_regular_nms": True,  # of each class alone, as in Keras
+        "nms_score_threshold": decoding.least_score,
+        "nms_iou_threshold": decoding.iou,
+        "num_classes": decoding.classes,
+        "y_scale": y,
+        "x_scale": x,
+        "h_scale": height,
+        "w_scale": width,
+    }
+    return " ".join(f'attr {{ key: "{key}" value {{ {_value(value)} }} }}' for key, value in attributes.items())
+
+
+def _value(value):
+    kind = "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "f"
+    return f"{kind}: {str(value).lower()}"
+
+
+# The names are those that MediaPipe looks for.
+_DESCRIBED = {
+    LOCATION: Output("location", "y0, x0, y1, x1 as fractions of the image.", BOXES),
+    CATEGORY: Output("category", "The class of each box.", labels=LABELS_OF_VALUES),
+    SCORE: Output("score", "The probability of each box.", limits=(0.0, 1.0)),
+    COUNT: Output("number of detections", "How many of the boxes are detections."),
+    CODES: Output("location", "The code of a box relative to each anchor.", BOXES),
+    SCORES: Output("score", "The probability of each class at each anchor.", limits=(0.0, 1.0), labels=LABELS_OF_AXIS),
+}
+
+
+def described(names: list[str]) -> list[Output]:
+    """What the metadata says of outputs.
+
+    Args:
+        names: Of the file's outputs in its order.
+    """
+    return [_DESCRIBED[name] for name in names]
+
+
+def anchors_metadata(decoding: Decoding) -> bytes:
+    """What MediaPipe needs to decode the outputs of `Raw`: the schema of its object detectors, identifier V001."""
+    builder = flatbuffers.Builder(1024)
+    anchors = [
+        table(builder, x_center=(0, float(x)), y_center=(1, float(y)), width=(2, float(w)), height=(3, float(h)))
+        for y, x, h, w in decoding.centers
+    ]
+    fixed = table(builder, anchors=(0, vector(builder, anchors)))
+    ssd = table(builder, fixed_anchors_schema=(0, fixed))
+    y, x, height, width = decoding.scales
+    fields: dict[str, Any] = {
+        "num_classes": (0, Int32(decoding.classes)),
+        "num_boxes": (1, Int32(len(decoding.anchors))),
+        "num_coords": (2, Int32(4)),
+        "num_values_per_keypoint": (5, Int32(2)),  # there are none, but MediaPipe checks it
+        "x_scale": (6, x),
+        "y_scale": (7, y),
+        "w_scale": (8, width),
+        "h_scale": (9, height),
+        "apply_exponential_on_box_size": (10, Byte(1)),
+    }
+    decoded = table(builder, **fields)
+    version = builder.CreateString("1.0.0")
+    root = table(
+        builder, min_parser_version=(0, version), ssd_anchors_options=(1, ssd), tensors_decoding_options=(2, decoded)
+    )
+    builder.Finish(root, b"V001")
+    return bytes(builder.Output())

@@ -1,0 +1,277 @@
+"""The export of a detector: its graph, both of its forms, their gates, and MediaPipe as a client."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from scripts import run
+
+import mixnet_tf
+from mixnet_tf.data import load_objects
+from mixnet_tf.detection import CODE_SCALES, anchors_of, encode, scores_of, suppress
+from mixnet_tf.export import Decoding, DetectorOptions, export_detector, runtime
+from mixnet_tf.export.convert import to_tflite
+from mixnet_tf.export.detectors import _postprocessed, keras_outputs
+from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+
+_NAMES = ("cat", "dog", "cow")
+_SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """A detector whose answers differ from anchor to anchor, and whose boxes stay near the image."""
+    model = mixnet_tf.SSDLite("mixnet-s", 3, (_SIZE, _SIZE, 3), override_params=tiny.TINY["tiny-s"][1])
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
+    for number in range(6):
+        layer = model.get_layer(f"logits_{number}_conv")
+        layer.kernel.assign(rng.normal(0, 0.3, layer.kernel.shape))
+        layer.bias.assign(rng.normal(-1, 1, layer.bias.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.round(tiny.images(6, _SIZE, _SIZE, 3))
+
+
+def _decoding(model):
+    return Decoding(anchors_of(model), CODE_SCALES, 3, 100, 0.6, 1e-8)
+
+
+def _suppress(model):
+    return lambda codes, scores: suppress(codes, scores, anchors_of(model))
+
+
+def _export(model, folder, pictures, measured=(0.5, 0.5), **options):
+    """An export whose AP is said to be the first number of `measured` in Keras and the second in each file."""
+    before, after = measured
+    predicted = []
+
+    def measure(predict):
+        if predict is not None:
+            predicted.append(predict(pictures))
+        return {"AP": before if predict is None else after, "num_images": len(pictures)}
+
+    options = DetectorOptions(**{"latency_runs": 0, **options})
+    decoding = _decoding(model)
+    result = export_detector(
+        model, folder, pictures, decoding, _suppress(model), measure, label_names=_NAMES, options=options
+    )
+    return result, predicted
+
+
+@pytest.fixture(scope="module")
+def both(detector, pictures, tmp_path_factory):
+    """The folder of both forms in fp32, and by form (report, what each file predicts)."""
+    folder = tmp_path_factory.mktemp("detector")
+    return folder, {form: _export(detector, folder, pictures, postprocess=form) for form in ("nms", "none")}
+
+
+@pytest.mark.parametrize("network", ["mixnet-s", "mobilenet-v1"])
+def test_a_rewritten_detector_is_keras_in_one_partition(network, pictures):
+    model = mixnet_tf.SSDLite(network, 3, (_SIZE, _SIZE, 3))
+    function = InferenceFunction(model)
+    content = to_tflite(function, _SIZE)
+    answers, expected = runtime.signature(content)(pictures[:1]), model(pictures[:1])
+    for name in ("boxes", "logits"):
+        largest = float(tf.reduce_max(tf.abs(expected[name])))
+        np.testing.assert_allclose(answers[name], expected[name], rtol=0, atol=1e-5 * max(1.0, largest))
+    ops, partitions, flex = runtime.operations(content)
+    assert (partitions, flex) == (1, 0) and runtime.is_fully_delegated(content) in (True, None)
+    assert ops["CONCATENATION"] >= 4  # two of six tensors, each by two
+    assert to_tflite(AsWritten(model), _SIZE)
+
+
+def test_without_postprocessing_the_file_gives_keras_codes_and_scores(both, detector, pictures):
+    folder, exported = both
+    [row] = exported["none"][0]["files"]
+    assert row["file"] == f"mixnet_s_ssdlite_{_SIZE}_fp32_raw.tflite" and row["written"] and not row["failures"]
+    assert row["typical_difference"] <= 1e-5 and row["flex_ops"] == 0 and row["delegate_partitions"] == 1
+    run_file = runtime.signature((folder / row["file"]).read_bytes())
+    expected = detector(pictures)
+    assert set(keras_outputs(detector, pictures)) == {"boxes", "scores"}
+    for number in range(2):
+        found = run_file(pictures[number : number + 1])
+        np.testing.assert_allclose(found["boxes"][0], expected["boxes"][number], atol=1e-4)
+        np.testing.assert_allclose(found["scores"][0], scores_of(expected["logits"])[number], atol=1e-5)
+
+
+def test_with_it_the_file_gives_the_detections_of_keras(both, detector, pictures):
+    _, exported = both
+    [row] = exported["nms"][0]["files"]
+    assert row["file"] == f"mixnet_s_ssdlite_{_SIZE}_fp32.tflite" and "max_difference" not in row
+    assert row["ops"]["TFLite_Detection_PostProcess"] == 1 and row["flex_ops"] == 0
+    [found] = exported["nms"][1]
+    expected = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures).items()}
+    for number in range(len(pictures)):
+        good = expected["scores"][number] > 0.1
+        assert good.sum() > 5
+        np.testing.assert_allclose(found["scores"][number][good], expected["scores"][number][good], atol=1e-4)
+        np.testing.assert_array_equal(found["classes"][number][good], expected["classes"][number][good])
+        np.testing.assert_allclose(found["boxes"][number][good], expected["boxes"][number][good], atol=1e-3)
+
+
+def test_both_forms_have_what_mediapipe_asks_for(both, detector, pictures, tmp_path):
+    pytest.importorskip("mediapipe")
+    folder, exported = both
+    client = """
+import sys
+import mediapipe
+import numpy as np
+from mediapipe.tasks.python import BaseOptions, vision
+for path in sys.argv[2:]:
+    options = vision.ObjectDetectorOptions(base_options=BaseOptions(model_asset_path=path), score_threshold=0.1)
+    with vision.ObjectDetector.create_from_options(options) as detector:
+        for number, image in enumerate(np.load(sys.argv[1])):
+            picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+            for found in detector.detect(picture).detections:
+                box, category = found.bounding_box, found.categories[0]
+                print("found", path, number, category.category_name, category.score,
+                      box.origin_x, box.origin_y, box.width, box.height)
+"""
+    np.save(tmp_path / "images.npy", pictures[:3].astype(np.uint8))  # of the model's size: nothing is resized
+    paths = {form: str(folder / exported[form][0]["files"][0]["file"]) for form in exported}
+    command = [sys.executable, "-c", client, str(tmp_path / "images.npy"), *paths.values()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("found ")]
+    ours = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures[:3]).items()}
+    for form, path in paths.items():
+        for number in range(3):
+            theirs = [line[3:] for line in lines if line[1] == path and int(line[2]) == number]
+            expected = [
+                (_NAMES[label], score, box)
+                for label, score, box in zip(*(ours[k][number] for k in ("classes", "scores", "boxes")), strict=True)
+            ]
+            # Of a box that begins outside the image MediaPipe moves the corner and keeps the size.
+            theirs = [found for found in theirs if int(found[2]) > 0 and int(found[3]) > 0]
+            assert len(theirs) > 3, form
+            # Without the op MediaPipe suppresses over all classes at once, so it finds fewer.
+            first = theirs[:20] if form == "nms" else theirs[:5]
+            assert [found for found in first if not any(_is_same(found, each) for each in expected)] == [], form
+
+
+def _is_same(found, expected):
+    """Whether a detection of MediaPipe's, in whole pixels, is one of ours, which is clipped."""
+    name, score, box = expected
+    x, y, width, height = map(int, found[2:])
+    corners = np.clip([y, x, y + height, x + width], 0, _SIZE)
+    return found[0] == name and abs(float(found[1]) - score) < 1e-3 and np.abs(corners - box * _SIZE).max() < 2.01
+
+
+def test_the_metadata_names_each_output_in_the_files_order(both, detector):
+    schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    detectors = pytest.importorskip("mediapipe.tasks.metadata.object_detector_metadata_schema_py_generated")
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    folder, exported = both
+    shapes = {"location": [1, 100, 4], "category": [1, 100], "score": [1, 100], "number of detections": [1]}
+    for form in exported:
+        content = (folder / exported[form][0]["files"][0]["file"]).read_bytes()
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+        [entry] = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
+        data = bytes(model.buffers[entry.buffer].data)
+        graph = schema.ModelMetadataT.InitFromObj(
+            schema.ModelMetadata.GetRootAsModelMetadata(data, 0)
+        ).subgraphMetadata[0]
+        described = [each.name.decode() for each in graph.outputTensorMetadata]
+        tensors = [detail["shape"].tolist() for detail in runtime.interpreter(content).get_output_details()]
+        if form == "nms":
+            assert [shapes[name] for name in described] == tensors
+            [labelled] = [each for each in graph.outputTensorMetadata if each.associatedFiles]
+            assert labelled.name == b"category"
+            continue
+        assert sorted(described) == ["location", "score"]
+        [custom] = graph.customMetadata
+        assert custom.name == b"DETECTOR_METADATA"
+        raw = detectors.ObjectDetectorOptions.GetRootAsObjectDetectorOptions(bytes(custom.data), 0)
+        told = detectors.ObjectDetectorOptionsT.InitFromObj(raw)
+        anchors = told.ssdAnchorsOptions.fixedAnchorsSchema.anchors
+        centers = np.array([[a.yCenter, a.xCenter] for a in anchors])
+        halves = np.array([[a.height, a.width] for a in anchors]) / 2
+        np.testing.assert_allclose(np.hstack([centers - halves, centers + halves]), anchors_of(detector), atol=1e-6)
+        options = told.tensorsDecodingOptions
+        assert (options.numClasses, options.numBoxes, options.yScale, options.hScale) == (3, len(anchors), 10, 5)
+    assert (folder / "labels.txt").read_text() == "cat\ndog\ncow\n"
+
+
+def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(detector, pictures, tmp_path):
+    result, _ = _export(detector, tmp_path, pictures)
+    [row] = result["files"]
+    assert row["written"] and (tmp_path / row["file"]).exists()
+    result, _ = _export(detector, tmp_path, pictures, measured=(0.5, 0.49))
+    [row] = result["files"]
+    assert not row["written"] and row["failures"] == ["AP falls by 1.00 points, more than 0.1"]
+    assert not (tmp_path / row["file"]).exists() and (tmp_path / row["older_file"]).exists()
+    assert json.loads((tmp_path / "report.json").read_text())["files"][0]["AP_lost"] == pytest.approx(0.01)
+    result, _ = _export(detector, tmp_path, pictures, measured=(0.5, 0.49), allow_accuracy_drop=True)
+    assert result["files"][0]["written"] and (tmp_path / result["files"][0]["file"]).exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"formats": ("int8",)}, r"expected some of \['fp32', 'fp16', 'dynamic'\] for a detector"),
+        ({"postprocess": "fast"}, "postprocess: expected one of"),
+        ({"large_kernels": "many"}, "large_kernels: expected one of"),
+        ({"latency_runs": -1}, "latency_runs: expected a whole number"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message, detector, pictures, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        _export(detector, tmp_path / "out", pictures, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_files_boxes_are_those_of_the_codes(detector, tmp_path):
+    """The converter does put TensorFlow Lite's op in the stand-in's place, with our scales and anchors."""
+    from mixnet_tf.export.postprocess import Suppressed
+
+    anchors = anchors_of(detector)
+    box = np.float32([0.2, 0.3, 0.6, 0.9])
+    codes = np.zeros((1, len(anchors), 4), np.float32)
+    logits = np.full((1, len(anchors), 4), -20.0, np.float32)
+    codes[0, 7], logits[0, 7, 2] = encode(box, anchors[7]), 3.0
+
+    class One(tf.Module):
+        def __call__(self, images):
+            zero = 0 * tf.reduce_sum(images)
+            return {"boxes": tf.constant(codes) + zero, "logits": tf.constant(logits) + zero}
+
+    from mixnet_tf.export.convert import convert, write_saved_model
+
+    write_saved_model(Suppressed(One(), _decoding(detector)), str(tmp_path / "one"), _SIZE, 1, "")
+    content = convert(str(tmp_path / "one"), lambda converter: setattr(converter, "allow_custom_ops", True))
+    found = _postprocessed(content)(np.zeros((1, _SIZE, _SIZE, 3), np.float32))
+    np.testing.assert_allclose(found["boxes"][0, 0], box, atol=1e-6)
+    assert found["classes"][0, 0] == 1 and found["scores"][0, 0] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
+
+
+def test_the_command_exports_a_detector(detector, small_scenes, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(small_scenes, "data")
+    model = mixnet_tf.SSDLite("mixnet-s", 10, (_SIZE, _SIZE, 3), override_params=tiny.TINY["tiny-s"][1])
+    model.save("detector.keras")
+    code, out, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--latency_runs=2")
+    assert code == 0, err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["split"], report["num_images"], report["postprocess"]) == ("validation", 5, "nms")
+    assert report["files"][0]["latency_ms"] > 0 and "AP before" in out and "Wrote out/mixnet_s_ssdlite_64_fp32" in out
+    assert load_objects("digit_scenes", small_scenes, False).label_names == tuple(
+        (tmp_path / "out" / "labels.txt").read_text().split()
+    )
+    code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=int8")
+    assert code == 2 and "for a detector" in err
+    code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--output=logits")
+    assert code == 2 and "is a detector; leave out --output" in err
