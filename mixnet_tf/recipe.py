@@ -253,13 +253,14 @@ RECIPES = {
     # For detectors; docs/DETECTION.md has what was tried.
     "digit_scenes": Recipe(
         name="digit_scenes",
-        train_batch_size=32,
-        train_epochs=12.0,
+        train_batch_size=16,
+        train_epochs=9.0,
         image_size=128,
-        base_learning_rate=0.08,
+        base_learning_rate=0.16,
         learning_rate_schedule="cosine",
         warmup_epochs=1.0,
         weight_decay=0.0,
+        crop=False,
         flip=False,
         moving_average_decay=0.999,
         model_overrides={"batch_norm_momentum": 0.9},

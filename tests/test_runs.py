@@ -120,7 +120,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a readable .keras file"):
         load_keras_file(str(tmp_path / "text.keras"))
     save_model(build_tiny(include_top=False), str(tmp_path / "features.keras"))
-    with pytest.raises(ValueError, match="not an image classifier"):
+    with pytest.raises(ValueError, match="neither an image classifier nor an SSDLite"):
         load_keras_file(str(tmp_path / "features.keras"))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import find_classifier, is_mixnets
 from mixnet_tf.recipe import Recipe
@@ -172,8 +173,10 @@ class Trainer:
 def _freeze(model, part):
     """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
     classifier = find_classifier(model)
-    behind = [classifier] if classifier is not None else [layer for layer in model.layers if not is_mixnets(layer)]
-    if part == "backbone" and not any(layer.trainable_weights for layer in behind):
+    behind = [] if classifier is None else [classifier]
+    if is_detector(model):
+        behind = [layer for layer in model.layers if not is_mixnets(layer)]
+    if part == "backbone" and not behind:
         raise InputError(
             f"freeze='backbone' leaves the layer head_dense to train, or a detector's own; model {model.name!r} has "
             "neither."

@@ -122,7 +122,7 @@ def test_watch_evaluates_with_the_crop_asked_for_or_the_runs(flag, crop, data, t
         seen.append(crop)
         return dict
 
-    monkeypatch.setattr("mixnet_tf.evaluation.watching.build_evaluator", build_evaluator)
+    monkeypatch.setattr("mixnet_tf.training.tasks.build_evaluator", build_evaluator)
     RunConfig("tiny", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
     arguments = ["--watch", "--watch_timeout=0", "--watch_seconds=0", f"--data_dir={data['digits'][0]}"]
     code, _, err = run(capfd, "eval.py", f"--model_dir={tmp_path}", *arguments, *([flag] if flag else []))

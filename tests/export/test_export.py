@@ -14,7 +14,7 @@ from mixnet_tf import build_model
 from mixnet_tf.export import ExportOptions, export_model, report, runtime
 from mixnet_tf.export.convert import ConversionError
 from mixnet_tf.export.graphs import Graphs
-from mixnet_tf.export.metadata import with_metadata
+from mixnet_tf.export.metadata import FEATURES, Output, with_metadata
 
 
 def test_every_format_is_written_verified_and_reported(exported):
@@ -74,8 +74,9 @@ def test_weights_that_lie_behind_the_flatbuffer_come_along_when_metadata_makes_i
     largest.offset, largest.size = 16, len(weights)  # a first guess, of the same width as the true place
     largest.offset = -(-len(flatbuffer_utils.convert_object_to_bytearray(model)) // 16) * 16
     outside = flatbuffer_utils.convert_object_to_bytearray(model).ljust(largest.offset, b"\0") + weights
-    names = {"input_name": "image", "output_name": "probabilities", "labels": None, "author": None}
-    described = with_metadata(outside, name="x", description="x", license="x", **names)
+    names = {"input_name": "image", "labels": None, "author": None}
+    outputs = [Output("probabilities", "x", FEATURES)]
+    described = with_metadata(outside, name="x", description="x", license="x", outputs=outputs, **names)
     images = digits[False].images[:4]
     np.testing.assert_array_equal(runtime.predict(described, images), runtime.predict(content, images))
 
