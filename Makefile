@@ -12,13 +12,19 @@ REQUIREMENTS := import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo study test test-fast soak lint bench verify-weights clean
+.PHONY: demo detection-demo study test test-fast soak lint bench verify-weights clean
 .PRECIOUS: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
 	$(BIN)/python eval.py --model_dir=runs/demo
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
+
+# An SSDLite detector of handwritten digits: training, COCO's numbers of the test scenes and a picture of twelve, export.
+detection-demo: $(INSTALLED)
+	$(BIN)/python train.py --task=detection --model_dir=runs/detection-demo --deterministic
+	$(BIN)/python eval.py --model_dir=runs/detection-demo --split=test --draw=runs/detection-demo/scenes.png
+	$(BIN)/python export_tflite.py --model_dir=runs/detection-demo --output_dir=runs/detection-demo/export --formats=fp32
 
 # The paper's figure 4 with a small network, in about a quarter of an hour; interrupted, the same command resumes it.
 study: $(INSTALLED)

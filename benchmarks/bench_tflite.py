@@ -1,6 +1,7 @@
 """Networks in LiteRT, by a plain conversion and as exported, beside others by a plain conversion.
 
 python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l --json=FILE
+python benchmarks/bench_tflite.py --models=mixnet-s,mobilenet-v2 --detector_classes=80 --image_size=320
 """
 
 import json
@@ -11,9 +12,11 @@ import keras
 import numpy as np
 from absl import app, flags
 
-from mixnet_tf import build_model
-from mixnet_tf.export import quantize, runtime
+from mixnet_tf import SSDLite, build_model
+from mixnet_tf.detection import CODE_SCALES, LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP, anchors_of
+from mixnet_tf.export import POSTPROCESSES, Decoding, DetectorOptions, quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
+from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.networks import parse_kernels
 
@@ -22,6 +25,12 @@ _MODELS = flags.DEFINE_list(
 )
 _OTHERS = flags.DEFINE_list("others", ["EfficientNetB0", "MobileNetV2", "MobileNetV3Large"], "Of keras.applications.")
 _FORMATS = flags.DEFINE_list("formats", list(quantize.TFLITE_FORMATS), "Formats of the exported network.")
+_CLASSES = flags.DEFINE_integer(
+    "detector_classes",
+    None,
+    "The networks as SSDLite detectors of so many classes; fp32, fp16, dynamic, int8.",
+    lower_bound=1,
+)
 _RUNS = flags.DEFINE_integer("runs", 40, "Rounds; in each every model runs once.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("image_size", 224, "Pixels.", lower_bound=32)
@@ -48,19 +57,39 @@ def _network(name, scratch):
     return contents
 
 
+def _detector(name, scratch):
+    size = _SIZE.value
+    network, _, kernels = name.partition(":")
+    kernel_size = parse_kernels(kernels) if kernels else None
+    model = SSDLite(network, _CLASSES.value, (size, size, 3), kernel_size=kernel_size)
+    images = np.random.default_rng(0).uniform(0, 255, (8, size, size, 3)).astype(np.float32)
+    decoding = Decoding(anchors_of(model), CODE_SCALES, _CLASSES.value, MOST_DETECTIONS, MOST_OVERLAP, LEAST_SCORE)
+    contents = {}
+    for form in POSTPROCESSES:
+        options = DetectorOptions(postprocess=form)
+        folder = f"{scratch}/{name}_{form}"
+        contents[f"{name} as written {form}"] = as_written(model, decoding, options, f"{folder}_plain")
+        graphs = DetectorGraphs(model, decoding, options, images, folder)
+        for format_name in _FORMATS.value:
+            content = graphs.int8(form, images) if format_name == "int8" else graphs.convert(format_name)
+            contents[f"{name} split {format_name} {form}"] = content
+    return contents
+
+
 def main(_):
     """Converts, times in turns, prints a table."""
     contents = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in _MODELS.value:
-            contents |= _network(name, scratch)
+            contents |= _network(name, scratch) if _CLASSES.value is None else _detector(name, scratch)
     for name in _OTHERS.value:
         other = getattr(keras.applications, name)(weights=None, input_shape=(_SIZE.value, _SIZE.value, 3))
         contents[name] = to_tflite(AsWritten(other), _SIZE.value)
     medians = runtime.latencies(contents, _THREADS.value, _RUNS.value)
     rows = []
     for name, content in contents.items():
-        base = medians.get(f"{name.split()[0]} as written")
+        network, *_, form = name.split()
+        base = medians.get(f"{network} as written", medians.get(f"{network} as written {form}"))
         row = {"model": name, "ms": medians[name], "bytes": len(content), "partitions": runtime.operations(content)[1]}
         row["to_as_written"] = None if base is None else medians[name] / base
         rows.append(row)
@@ -69,7 +98,7 @@ def main(_):
     for row in rows:
         ratio = "" if row["to_as_written"] is None else f"{row['to_as_written']:.2f}"
         print(
-            f"{row['model']:<28} {row['ms']:7.2f} ms  {ratio:>5}  {row['bytes'] / 1e6:6.2f} MB  {row['partitions']:>3}"
+            f"{row['model']:<36} {row['ms']:7.2f} ms  {ratio:>5}  {row['bytes'] / 1e6:6.2f} MB  {row['partitions']:>3}"
         )
     if _JSON.value is not None:
         with open(_JSON.value, "w") as file:

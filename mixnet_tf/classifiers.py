@@ -51,14 +51,17 @@ def open_model(
         FileNotFoundError: If there is nothing to open.
         ValueError: If what is there does not fit, or the arguments do not.
     """
+    described = {"model_name": model_name, "num_label_classes": num_label_classes, "kernel_size": kernel_size}
+    given = [name for name, value in described.items() if value is not None]
     if model_dir is not None and weights is None:
+        given += [] if image_size is None else ["image_size"]
+        if given:
+            raise InputError(f"The run in {model_dir} says what its model is; leave out {given}.")
         return _open_run(os.fspath(model_dir))
     if weights is None or model_dir is not None:
         raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
     weights = os.fspath(weights)
     if weights.endswith(".keras"):
-        described = {"model_name": model_name, "num_label_classes": num_label_classes, "kernel_size": kernel_size}
-        given = [name for name, value in described.items() if value is not None]
         if given:
             raise InputError(f"{weights} is a whole model; leave out {given}.")
         model = load_keras_file(weights)

@@ -81,7 +81,7 @@ def test_changelog_and_citation_name_the_version():
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("document", ["TRANSFER.md"])
+@pytest.mark.parametrize("document", ["TRANSFER.md", "NETWORKS.md", "DETECTION.md"])
 def test_the_python_of_the_docs_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / document).read_text(), re.MULTILINE | re.DOTALL)

@@ -55,7 +55,8 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "target", ["demo", "study", "test", "soak", "soak-training", "lint", "bench", "verify-weights", "clean"]
+    "target",
+    ["demo", "detection-demo", "study", "test", "soak", "soak-training", "lint", "bench", "verify-weights", "clean"],
 )
 def test_every_target_is_there(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)

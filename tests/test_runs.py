@@ -104,6 +104,11 @@ def test_a_keras_file_opens_alone_and_a_weights_file_with_its_network(saved, tmp
     [
         ({}, "either weights or model_dir"),
         ({"weights": "a.keras", "model_dir": "b"}, "either weights or model_dir"),
+        (
+            {"model_dir": "b", "model_name": "mixnet-m", "image_size": 64},
+            r"b says what its model is; leave out \['model",
+        ),
+        ({"model_dir": "b", "kernel_size": 3}, r"leave out \['kernel_size'\]"),
         ({"weights": "a.keras", "num_label_classes": 3}, r"leave out \['num_label_classes'\]"),
         ({"weights": "a.weights.h5"}, "say of which network"),
     ],

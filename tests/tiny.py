@@ -19,6 +19,17 @@ TINY = {
     "tiny-m": ("mixnet-m", {"depth_multiplier": 0.11, "depth_divisor": 1, "num_classes": 7, "feature_size": 20}),
 }
 
+# A network file's content, of strides 2 to 32, as a detector needs.
+DETECTOR_NETWORK = {
+    "blocks": [
+        "r1_k3_a1_p1_s22_e1_i8_o8",
+        "r2_k3.5_a1.1_p1.1_s22_e3_i8_o8_se0.5_sw",
+        "r2_k3_a1_p1_s22_e2_i8_o8",
+        "r1_k3.5_a1_p1_s22_e2_i8_o8",
+    ],
+    "params": {"stem_size": 8, "feature_size": 16},
+}
+
 
 def build_tiny(golden="tiny-s", **kwargs):
     """A tiny model that gives logits; `kwargs` are those of `build_model`."""

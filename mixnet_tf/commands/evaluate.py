@@ -13,6 +13,7 @@ from mixnet_tf.evaluation import (
     classify,
     detect_in_file,
     draw_boxes,
+    draw_examples,
     watch,
 )
 from mixnet_tf.files import write_json
@@ -46,7 +47,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
     flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
     flags.DEFINE_list("image", None, "Classify, or find the objects in, these image files instead of a dataset.")
-    flags.DEFINE_string("draw", None, "detection: write the --image with what was found to this PNG file.")
+    flags.DEFINE_string(
+        "draw", None, "detection: write what was found in the --image, or in twelve of the split, as PNG."
+    )
     flags.DEFINE_string("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
     flags.DEFINE_string("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
     flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
@@ -88,6 +91,9 @@ def _evaluate_detector(opened, screen):
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
     split = load_objects(dataset, values.data_dir, False, values.split)
     evaluate = build_detection_evaluator(opened.model, split, values.eval_batch_size, values.annotations)
+    if values.draw is not None:  # first, as it may have to be refused
+        draw_examples(opened.model, split, split.label_names or range(split.num_classes), values.draw)
+        screen.say(f"Wrote {values.draw}: what is found in red, what is there in green.")
     _report(evaluate(screen.phase), screen)
     return 0
 

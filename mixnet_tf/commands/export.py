@@ -35,7 +35,7 @@ from mixnet_tf.export import (
 )
 
 _COMPARED = 32  # images whose outputs are compared with Keras' one by one
-_NOT_OF_DETECTORS = ("images", "crop", "calibration_images", "batch_size", "output", "int8_float_parts")
+_NOT_OF_DETECTORS = ("images", "crop", "batch_size", "output", "int8_float_parts")
 
 
 def define_flags() -> None:
@@ -110,7 +110,11 @@ def _export_detector(opened, settings, screen):
     number = min(settings.num_images, whole.num_examples)
     split = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
     size, anchors = model.input_shape[1], anchors_of(model)
-    images = next(iter(object_eval_batches(split, size, min(number, _COMPARED))))[0].numpy()
+    images = _first_images(split, size, min(number, _COMPARED))
+    calibration_images = None
+    if "int8" in options.formats:  # the images that the detector learned are not those it is verified with
+        learned = load_objects(dataset, settings.data_dir, True, config.train_split if config else None)
+        calibration_images = _first_images(learned, size, min(settings.calibration_images, learned.num_examples))
     decoding = Decoding(anchors, CODE_SCALES, classes_of(model), MOST_DETECTIONS, MOST_OVERLAP, LEAST_SCORE)
 
     def measure(predict):
@@ -123,11 +127,16 @@ def _export_detector(opened, settings, screen):
         decoding,
         lambda codes, scores: suppress(codes, scores, anchors),
         measure,
+        calibration_images=calibration_images,
         label_names=_detector_labels(opened, split),
         options=options,
         notes={"source": opened.source, "dataset": dataset, "split": split.name},
         progress=screen.phase,
     )
+
+
+def _first_images(split, size, number):
+    return next(iter(object_eval_batches(split, size, number)))[0].numpy()
 
 
 def _detector_labels(opened, split):

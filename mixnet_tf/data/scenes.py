@@ -12,7 +12,9 @@ _PHOTOGRAPHS = ("china.jpg", "flower.jpg")  # scikit-learn's
 
 
 class DigitScenes(tfds.core.GeneratorBasedBuilder):
-    """One to five handwritten digits of any size and place on crops of two photographs, in the form of COCO.
+    """Up to eight handwritten digits of any size and place on crops of two photographs, in the form of COCO.
+
+    Light ones on a darkened photograph, or dark ones on a lightened one.
 
     8,000 scenes of 160 x 160 pixels to train, 500 each to validate and to test. Each split has digits of its own
     (1,197, 300 and 300) and its own columns of the photographs.
@@ -21,9 +23,11 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     _PIXELS = 160  # a side of a scene
-    _MOST_DIGITS = 5
-    _SIDES = (24, 96)  # of the squares that digits are drawn in, pixels
+    _MOST_DIGITS = 8
+    _SIDES = (32, 80)  # of the squares that digits are drawn in, pixels
     _CROPS = (80, 160)  # sides of what is cut out of a photograph, pixels
+    _GROUND = 0.5  # of the range of colors, which a photograph keeps
+    _DARK, _LIGHT = (0, 80), (175, 255)  # colors of digits
     _COLUMNS = {"train": (0, 320), "validation": (320, 480), "test": (480, 640)}
     _TRIES = 20  # to place a digit where none is
     _INK = 0.2  # from which a pixel belongs to the digit
@@ -65,12 +69,14 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
         photographs = [photograph[:, first:end] for photograph in load_photographs()]
         random = np.random.RandomState(seed)  # whose numbers numpy keeps the same
         for number in range(num_scenes):
-            scene = self._background(random, photographs)
+            is_dark = bool(random.randint(2))
+            scene = self._background(random, photographs) * self._GROUND + (0 if is_dark else 255 * (1 - self._GROUND))
+            colors = self._LIGHT if is_dark else self._DARK
             boxes: list[tuple[int, ...]] = []
             objects: list[dict] = []
             for index in random.choice(indices, random.randint(1, self._MOST_DIGITS + 1), replace=False):
                 side = random.randint(self._SIDES[0], self._SIDES[1] + 1)
-                box = self._draw(random, scene, resized(ink[index], side), boxes)
+                box = self._draw(random, scene, resized(ink[index], side), colors, boxes)
                 if box is not None:
                     objects.append(self._object(box, number * self._MOST_DIGITS + len(objects), int(labels[index])))
                     boxes.append(box)
@@ -85,13 +91,14 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
         crop = photograph[top : top + side, left : left + side][:, :: random.choice((1, -1))]
         return np.stack([resized(crop[..., channel], self._PIXELS) for channel in range(3)], -1)
 
-    def _draw(self, random, scene, ink, taken):
-        """Draws a digit where no other is, in a light color on dark ground and the other way round.
+    def _draw(self, random, scene, ink, colors, taken):
+        """Draws a digit where no other is.
 
         Args:
             random: What decides.
             scene: Is drawn on.
             ink: (side, side) from 0 to 1.
+            colors: The range of each channel.
             taken: Boxes of other digits.
 
         Returns:
@@ -107,8 +114,7 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
         else:
             return None
         place = scene[top : top + len(ink), left : left + len(ink)]
-        color = random.uniform(0, 80, 3) if place.mean() > 127 else random.uniform(175, 255, 3)
-        place += ink[..., np.newaxis] * (color - place)
+        place += ink[..., np.newaxis] * (random.uniform(*colors, 3) - place)
         return tuple(box.tolist())
 
     def _object(self, box, number, label):

@@ -15,7 +15,7 @@ from mixnet_tf.detection.detections import (
 )
 from mixnet_tf.detection.losses import detection_losses
 from mixnet_tf.detection.matching import match
-from mixnet_tf.detection.ssdlite import SSDLite, anchors_of, classes_of, is_detector
+from mixnet_tf.detection.ssdlite import SSDLite, anchors_of, class_predictors, classes_of, is_detector
 
 __all__ = [
     "CODE_SCALES",
@@ -25,6 +25,7 @@ __all__ = [
     "SSDLite",
     "anchor_boxes",
     "anchors_of",
+    "class_predictors",
     "classes_of",
     "decode",
     "detect",

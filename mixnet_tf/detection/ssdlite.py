@@ -104,6 +104,16 @@ def _predictors(model):
     return [layers[name] for name in names if name in layers]
 
 
+def class_predictors(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that give the logits of each map of a detector, the finest first.
+
+    Raises:
+        ValueError: If the model is no SSDLite of mixnet_tf.
+    """
+    map_shapes(model)  # raises
+    return [model.get_layer(f"{_LOGITS}_{number}_conv") for number in range(_MAPS)]
+
+
 def map_shapes(model: keras.Model) -> list[tuple[int, int]]:
     """(rows, columns) of each map of a detector, the first the finest.
 

@@ -2,7 +2,7 @@
 
 from mixnet_tf.evaluation.accuracy import build_evaluator, classify
 from mixnet_tf.evaluation.average_precision import COCO_METRICS, build_detection_evaluator
-from mixnet_tf.evaluation.drawing import detect_in_file, draw_boxes
+from mixnet_tf.evaluation.drawing import detect_in_file, draw_boxes, draw_examples
 from mixnet_tf.evaluation.scores import in_words
 from mixnet_tf.evaluation.watching import archive_final, watch
 
@@ -14,6 +14,7 @@ __all__ = [
     "classify",
     "detect_in_file",
     "draw_boxes",
+    "draw_examples",
     "in_words",
     "watch",
 ]

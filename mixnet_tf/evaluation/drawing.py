@@ -1,16 +1,21 @@
-"""What a detector finds in an image file, as a list and as a picture."""
+"""What a detector finds in images, as a list and as a picture."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.data import Split, object_eval_batches
 from mixnet_tf.detection import detect
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 from mixnet_tf.files import StrPath, publishing
 
 LEAST_SCORE = 0.3  # of what is worth a person's look
+_EXAMPLES, _COLUMNS = 12, 4  # images of a split that are drawn
+_FOUND, _TRUE = "#b91c1c", "#16a34a"  # colors of boxes
+_PIXELS = 400  # the least longer side of an image in a picture
 Found = tuple[tuple[float, ...], float, int]
 
 
@@ -47,29 +52,69 @@ def draw_boxes(path: StrPath, boxes: Sequence[tuple[Sequence[float], str]], outp
     Raises:
         MissingPackageError: Without matplotlib.
     """
+    image = _decoded(path).numpy()
+    figure = _figure(image.shape, 1, 1)
+    _draw(figure.add_axes((0, 0, 1, 1)), image, boxes)
+    _write(figure, output)
+
+
+def draw_examples(model: keras.Model, split: Split, names: Sequence[Any], output: StrPath) -> None:
+    """Writes the first twelve images of a split as one PNG file: red is what a detector finds, green what is there.
+
+    Args:
+        model: An `SSDLite`.
+        split: A `data.load_objects` split.
+        names: Of the classes.
+        output: The file to write.
+
+    Raises:
+        MissingPackageError: Without matplotlib.
+    """
+    images, examples = next(iter(object_eval_batches(split, model.input_shape[1], _EXAMPLES)))
+    detections = {name: value.numpy() for name, value in detect(model, images, LEAST_SCORE).items()}
+    rows = -(-len(images) // _COLUMNS)
+    figure = _figure(images.shape[1:], rows, _COLUMNS)
+    for place, image in enumerate(images.numpy()):
+        axes = figure.add_subplot(rows, _COLUMNS, place + 1)
+        boxes, labels = (examples[name][place].numpy() for name in ("boxes", "labels"))
+        _draw(axes, image, [(box, "") for box in boxes[labels >= 0]], _TRUE)
+        found = zip(*(detections[name][place] for name in ("boxes", "scores", "classes")), strict=True)
+        described = [(box, f"{names[label]} {score:.0%}") for box, score, label in found]
+        _draw(axes, image, described[: detections["count"][place]])
+    figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
+    _write(figure, output)
+
+
+def _figure(shape, rows, columns):
+    """A matplotlib figure for images of a shape, the longer side at least `_PIXELS` long."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingPackageError("To draw boxes needs matplotlib: pip install 'mixnet_tf[detection]'.") from error
-    image = _decoded(path).numpy()
-    height, width = image.shape[:2]
-    figure = Figure(figsize=(width / 100, height / 100), dpi=max(100, 40000 / max(width, height)))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(image.astype(np.uint8))
-    axes.axis("off")
-    for (y0, x0, y1, x1), words in boxes:
-        corner, size = (x0 * width, y0 * height), ((x1 - x0) * width, (y1 - y0) * height)
-        axes.add_patch(_rectangle(corner, *size))
-        axes.text(*corner, words, color="white", fontsize=6, va="bottom", bbox={"color": "#b91c1c", "pad": 0.5})
-    with publishing(output) as local:
-        FigureCanvasAgg(figure).print_png(local)
+    height, width = shape[:2]
+    size = (columns * width / 100, rows * height / 100)
+    return Figure(figsize=size, dpi=max(100, 100 * _PIXELS / max(width, height)))
 
 
-def _rectangle(corner, width, height):
+def _draw(axes, image, boxes, color=_FOUND):
+    """Boxes, with words above, over an image."""
     from matplotlib.patches import Rectangle
 
-    return Rectangle(corner, width, height, fill=False, color="#b91c1c", linewidth=1)
+    height, width = image.shape[:2]
+    axes.imshow(image.astype(np.uint8))
+    axes.axis("off")
+    for (y0, x0, y1, x1), words in reversed(boxes):  # so that the first, the most probable, stay readable
+        corner, size = (x0 * width, y0 * height), ((x1 - x0) * width, (y1 - y0) * height)
+        axes.add_patch(Rectangle(corner, *size, fill=False, color=color, linewidth=1))
+        if words:
+            axes.text(*corner, words, color="white", fontsize=6, va="bottom", bbox={"color": color, "pad": 0.5})
+
+
+def _write(figure, output):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with publishing(output) as local:
+        FigureCanvasAgg(figure).print_png(local)
 
 
 def _decoded(path):

@@ -8,14 +8,12 @@ import keras
 import numpy as np
 from absl import logging
 
-from mixnet_tf.export import runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.progress import Progress, silent
 
 FRACTIONS = (0.95, 0.9, 0.8)  # of the calibration images that are kept, those with the smallest activations
 _NEAR = 0.02  # mean distance from Keras at which neither all images nor units, a conversion each, are tried as well
 _UNITS_GAIN = 0.5  # units cost a fifth of the latency: their error must be below this part of the plain graph's
-_KERAS_BATCH = 32  # images
 
 
 class Calibration(NamedTuple):
@@ -25,7 +23,7 @@ class Calibration(NamedTuple):
     units: dict  # of the channels, as `Activations.units` gives them; empty: as they are
     kept: float  # fraction of the calibration images
     left_out: int  # images
-    error: float  # as `distance` measures it, on all calibration images
+    error: float  # the distance from Keras, on all calibration images
     content: bytes  # the int8 model
 
     def summary(self) -> dict[str, Any]:
@@ -43,28 +41,28 @@ def calibrate(
     model: keras.Model,
     images: np.ndarray,
     convert: Callable[..., bytes],
-    logits: bool = False,
+    measure: Callable[[bytes, Callable[[], None]], float],
     progress: Progress = silent,
 ) -> Calibration:
     """The calibration whose int8 model is nearest to Keras.
 
     The converter takes each tensor's range from the largest value over all images it sees, so a few images that drive
-    the network far coarsen all others. How many to leave out is judged on all of them: by the distance of the int8
-    model's probabilities from Keras'.
+    the network far coarsen all others. How many to leave out is judged on all of them, by the int8 model's distance
+    from Keras.
 
     Args:
         model: The Keras model.
         images: (images, size, size, 3), float32 in [0, 255].
         convert: A function (units, images, seen) to the bytes of an int8 model with float input and output; it calls
             `seen` for each image.
-        logits: Whether the models give logits.
+        measure: A function (bytes, seen) to an int8 model's distance from Keras on all images; it calls `seen` for
+            each.
         progress: Shows the phases of the work.
 
     Returns:
         A `Calibration`.
     """
     with progress(f"int8: measuring the activations of {len(images)} calibration images"):
-        expected = model.predict(images, batch_size=_KERAS_BATCH, verbose=0)
         activations = Activations(model, images)
     by_score = np.argsort(activations.scores(), kind="stable")
 
@@ -74,7 +72,7 @@ def calibrate(
         name = f"int8: {count} of {len(images)} images, channels {'in their own units' if units else 'as they are'}"
         with progress(name, count + len(images), "images") as phase:
             content = convert(units, images[chosen], phase.advance)
-            error = distance(runtime.predict(content, images, seen=phase.advance), expected, logits)
+            error = measure(content, phase.advance)
             error = math.inf if math.isnan(error) else error  # so that it never wins
             phase.describe(f"distance from Keras {error:.4f}")
         return Calibration(images[chosen], units, count / len(images), len(images) - count, error, content)

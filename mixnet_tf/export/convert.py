@@ -1,5 +1,6 @@
 """An inference function to a TFLite model or a SavedModel."""
 
+import contextlib
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -70,15 +71,49 @@ def convert(folder: str, configure: Callable[[Any], None] | None = None) -> byte
     Raises:
         ConversionError: If TFLite has no builtin op for something the model computes, with the converter's reason.
     """
+    converter = _converter(folder, configure)
+    with _one_line_errors():
+        return converter.convert()
+
+
+def convert_but(folder: str, float_tensors: list[str], configure: Callable[[Any], None]) -> bytes:
+    """Converts a SavedModel to a TFLite model whose ops are quantized but for some.
+
+    Args:
+        folder: What `write_saved_model` wrote.
+        float_tensors: The names, as in the float32 TFLite model, of what the ops that stay float32 compute.
+        configure: A function that sets int8's options of the converter.
+
+    Returns:
+        The model's bytes.
+
+    Raises:
+        ConversionError: As `convert`.
+    """
+    converter = _converter(folder, configure)
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=float_tensors)
+    with _one_line_errors():
+        return tf.lite.experimental.QuantizationDebugger(
+            converter=converter, debug_options=options
+        ).get_nondebug_quantized_model()
+
+
+def _converter(folder, configure):
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if configure is not None:
         configure(converter)
+    return converter
+
+
+@contextlib.contextmanager
+def _one_line_errors():
+    """What the converter raises as a `ConversionError` of one line."""
     try:
         with warnings.catch_warnings():
             # The converter calibrates with TensorFlow's own interpreter.
             warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
-            return converter.convert()
+            yield
     except Exception as error:  # the converter raises an Exception of its own, not a public one
         lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]
         reason = "; ".join(lines) or str(error).strip().splitlines()[0]

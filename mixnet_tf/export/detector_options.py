@@ -5,7 +5,7 @@ from typing import NamedTuple
 from mixnet_tf.errors import InputError
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 
-DETECTOR_FORMATS = ("fp32", "fp16", "dynamic")
+DETECTOR_FORMATS = ("fp32", "fp16", "dynamic", "int8")
 POSTPROCESSES = ("nms", "none")
 
 

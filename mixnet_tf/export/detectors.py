@@ -11,20 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.export import postprocess, publish, quantize, report, runtime
-from mixnet_tf.export.convert import INPUT_NAME, convert, write_saved_model
+from mixnet_tf.export import postprocess, publish, report, runtime
+from mixnet_tf.export.convert import INPUT_NAME
+from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written, keras_outputs, tflite_outputs
 from mixnet_tf.export.detector_options import DetectorOptions
 from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
 from mixnet_tf.export.postprocess import Decoding
-from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
 
 _REPORT_FILE = "report.json"
-_BATCH = 32  # images
 # How far a float32 file's values may be from Keras', as parts of the largest: 95% of them, and each.
 _MOST_DIFFERENCE, _MOST_OF_ONE_VALUE, _MOST_VALUES = 1e-5, 1e-4, 0.95
-_MOST_AP_LOST = {"fp32": 0.001, "fp16": 0.005, "dynamic": 0.01}
+_MOST_AP_LOST = {"fp32": 0.001, "fp16": 0.005, "dynamic": 0.01, "int8": 0.01}
 # A function of images (batch, size, size, 3) to "boxes", "scores", "classes" and "count", as `detect` gives them.
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -37,6 +36,7 @@ def export_detector(
     suppress: Callable[[Any, Any], dict[str, Any]],
     measure: Callable[[Predict | None], dict[str, Any]],
     *,
+    calibration_images: np.ndarray | None = None,
     label_names: Sequence[str] | None = None,
     options: DetectorOptions | None = None,
     notes: dict[str, Any] | None = None,
@@ -46,7 +46,7 @@ def export_detector(
 
     A format that fails its gate is not written, and an older file of its name is renamed `.old`; the others are. The
     gates: values of float32 within 1e-5 of the largest (5% of them within 1e-4; without the postprocessing, which hides
-    them), and at most 0.1 points of AP lost in fp32, 0.5 in fp16 and 1 in dynamic.
+    them), and at most 0.1 points of AP lost in fp32, 0.5 in fp16, 1 in dynamic and int8.
 
     Args:
         model: A float32 `keras.Model` from square RGB images in [0, 255] to a dict of "boxes", coded, and "logits".
@@ -55,6 +55,7 @@ def export_detector(
         decoding: The model's `Decoding`.
         suppress: A function of codes and scores, the background left out, to what a `Predict` gives.
         measure: A function of a `Predict`, or of None for the model itself, to a dict with "AP" and "num_images".
+        calibration_images: Others of the same data, for int8.
         label_names: A name for each class; None: the files have none.
         options: `DetectorOptions`; None for the defaults.
         notes: A dict of further entries of the report.
@@ -72,6 +73,8 @@ def export_detector(
         raise InputError(f"Model {model.name!r} computes in half precision; export what a run leaves, final.keras.")
     if label_names is not None and len(label_names) != decoding.classes:
         raise InputError(f"{len(label_names)} labels do not fit a detector of {decoding.classes} classes.")
+    if "int8" in options.formats and (calibration_images is None or not len(calibration_images)):
+        raise InputError("int8 needs calibration images; give some of the data that the detector was trained on.")
     output_dir = os.fspath(output_dir)
     publish.check_writable(output_dir)
     with progress(f"Keras: {len(images)} images"):
@@ -81,11 +84,9 @@ def export_detector(
     stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{size}")
     rows, contents = [], {}
     with tempfile.TemporaryDirectory() as scratch:
-        function = _finished(InferenceFunction(model, options.large_kernels), decoding, options)
-        write_saved_model(function, scratch, size, 1, "")
+        graphs = DetectorGraphs(model, decoding, options, calibration_images, scratch, progress)
         for format_name in options.formats:
-            with progress(f"{format_name}: converting"):
-                content = _convert(scratch, format_name)
+            content = graphs.convert(format_name)
             path = f"{stem}_{format_name}{'' if options.postprocess == 'nms' else '_raw'}.tflite"
             contents[path] = _with_metadata(content, model, format_name, decoding, label_names, options)
             rows.append(
@@ -99,6 +100,7 @@ def export_detector(
         **options._asdict(),
         **(notes or {}),
         "num_images": before["num_images"],
+        "calibration": None if graphs.calibration is None else graphs.calibration.summary(),
         "runtime": runtime.RUNTIME,
         "tensorflow": tf.__version__,
         "machine": runtime.machine(),
@@ -106,28 +108,6 @@ def export_detector(
     }
     _write(result, contents, output_dir, label_names)
     return result
-
-
-def keras_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What the file without postprocessing is to give: the detector's codes, and its scores without the background."""
-    function = postprocess.Raw(AsWritten(model))
-    found = [function(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
-    return {name: np.concatenate([each[name].numpy() for each in found]) for name in found[0]}
-
-
-def _finished(function, decoding, options):
-    nms = options.postprocess == "nms"
-    return postprocess.Suppressed(function, decoding) if nms else postprocess.Raw(function)
-
-
-def _convert(folder, format_name):
-    set_format = quantize.configure(format_name)
-
-    def configure(converter):
-        set_format(converter)
-        converter.allow_custom_ops = True  # the postprocessing is none of the builtin ones
-
-    return convert(folder, configure)
 
 
 def _with_metadata(content, model, format_name, decoding, label_names, options):
@@ -154,7 +134,7 @@ def _verify(path, content, format_name, images, expected, before, suppress, meas
     row: dict[str, Any] = {"format": format_name, "file": os.path.basename(path), **report.structure(content)}
     failures = []
     if options.postprocess == "none":
-        actual = _raw_outputs(content, images)
+        actual = tflite_outputs(content, images)
         row |= _differences(expected, actual)
         if format_name == "fp32":
             for name, limit in (("typical_difference", _MOST_DIFFERENCE), ("max_difference", _MOST_OF_ONE_VALUE)):
@@ -174,12 +154,6 @@ def _verify(path, content, format_name, images, expected, before, suppress, meas
     return row
 
 
-def _raw_outputs(content, images):
-    run = runtime.signature(content)
-    found = [run(image[np.newaxis]) for image in images]
-    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-
-
 def _differences(expected, actual):
     """How far values are from Keras', as parts of the largest of their output: 95% of them, and all."""
     values = np.concatenate(
@@ -194,18 +168,15 @@ def _differences(expected, actual):
 
 def _suppressed(content, suppress):
     def predict(images):
-        found = _raw_outputs(content, images)
+        found = tflite_outputs(content, images)
         return suppress(found[postprocess.CODES], found[postprocess.SCORES])
 
     return predict
 
 
 def _postprocessed(content):
-    run = runtime.signature(content)
-
     def predict(images):
-        found = [run(image[np.newaxis]) for image in images]
-        whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        whole = tflite_outputs(content, images)
         return {
             "boxes": np.clip(whole[postprocess.LOCATION], 0, 1),
             "scores": whole[postprocess.SCORE],
@@ -221,8 +192,7 @@ def _add_latencies(rows, contents, model, decoding, options, progress):
     if not options.latency_runs:
         return
     with tempfile.TemporaryDirectory() as scratch, progress("Latency, beside a plain conversion: converting it"):
-        write_saved_model(_finished(AsWritten(model), decoding, options), scratch, model.input_shape[1], 1, "")
-        plain = _convert(scratch, "fp32")
+        plain = as_written(model, decoding, options, scratch)
     with progress(f"Latency: {options.latency_runs} rounds"):
         medians = runtime.latencies({**contents, "as_written": plain}, 1, options.latency_runs)
     for row, path in zip(rows, contents, strict=True):

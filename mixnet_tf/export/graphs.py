@@ -6,13 +6,15 @@ from typing import Any
 import keras
 from absl import logging
 
-from mixnet_tf.export import quantize
-from mixnet_tf.export.calibrate import Calibration, calibrate
+from mixnet_tf.export import quantize, runtime
+from mixnet_tf.export.calibrate import Calibration, calibrate, distance
 from mixnet_tf.export.convert import convert, write_saved_model
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.selective import part_names, quantize_selectively
 from mixnet_tf.progress import Progress, silent
+
+_KERAS_BATCH = 32  # images
 
 
 class Graphs:
@@ -57,8 +59,14 @@ class Graphs:
 
     def _calibrated(self):
         if self.calibration is None:
-            logits = self._options.output == "logits"
-            self.calibration = calibrate(self._model, self._images, self._int8, logits, self._progress)
+            with self._progress(f"int8: classifying {len(self._images)} calibration images"):
+                expected = self._model.predict(self._images, batch_size=_KERAS_BATCH, verbose=0)
+
+            def measure(content, seen):
+                actual = runtime.predict(content, self._images, seen=seen)
+                return distance(actual, expected, self._options.output == "logits")
+
+            self.calibration = calibrate(self._model, self._images, self._int8, measure, self._progress)
         return self.calibration
 
     def _int8(self, units, images, seen=None):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.export.metadata import BOXES, LABELS_OF_AXIS, LABELS_OF_VALUES, Byte, Int32, Output, table, vector
+from mixnet_tf.export.pieces import concat
 from mixnet_tf.export.rewrite import AsWritten
 
 LOCATION, CATEGORY, SCORE, COUNT = "location", "category", "score", "count"  # with the op, in the order of the file
@@ -41,14 +42,45 @@ class Decoding(NamedTuple):
         return np.concatenate([(low + high) / 2, high - low], -1).astype(np.float32)
 
 
+class Joined(tf.Module):
+    """A detector whose maps' answers keep scales of their own in int8, put together in float32.
+
+    The converter gives all that a concatenation joins one scale, the coarsest, even where it stays float32 itself. So
+    each map's answers are multiplied before it and divided behind it, exactly: by a power of two for each value, as the
+    converter would remove one factor for all.
+
+    Args:
+        function: An `AsWritten`, of images to a dict of each map's answers by `part`.
+        maps: Dict from an output's name to its maps.
+    """
+
+    def __init__(self, function: AsWritten, maps: dict[str, list]) -> None:
+        super().__init__(name="joined")
+        self._function, self._numbers = function, {name: len(parts) for name, parts in maps.items()}
+
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self._function(images)
+        joined = {}
+        for name, number in self._numbers.items():
+            answers = [found[part(name, place)] for place in range(number)]
+            factors = tf.constant([1.0 + place % 2 for place in range(answers[0].shape[-1])])
+            joined[name] = concat([answer * factors for answer in answers], axis=1) * (1 / factors)
+        return joined
+
+
+def part(name: str, place: int) -> str:
+    """The name of a map's answers among all those of an output."""
+    return f"{name}_of_map_{place}"
+
+
 class Raw(tf.Module):
     """A detector with scores, the background left out, in place of logits.
 
     Args:
-        function: An `AsWritten`, of images to a dict of "boxes" and "logits".
+        function: An `AsWritten` or a `Joined`, of images to a dict of "boxes" and "logits".
     """
 
-    def __init__(self, function: AsWritten) -> None:
+    def __init__(self, function: AsWritten | Joined) -> None:
         super().__init__(name="raw")
         self._function = function  # whose variables a SavedModel finds here
 
@@ -63,11 +95,11 @@ class Suppressed(tf.Module):
     The stand-in computes nothing: the function is of use to the converter alone.
 
     Args:
-        function: An `AsWritten`, of images to a dict of "boxes" and "logits".
+        function: As `Raw` takes it.
         decoding: The detector's `Decoding`.
     """
 
-    def __init__(self, function: AsWritten, decoding: Decoding) -> None:
+    def __init__(self, function: AsWritten | Joined, decoding: Decoding) -> None:
         super().__init__(name="suppressed")
         self._function, self._centers = function, decoding.centers
         shapes = ((1, decoding.most, 4), (1, decoding.most), (1, decoding.most), (1,))

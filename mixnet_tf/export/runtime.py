@@ -33,14 +33,18 @@ def interpreter(content: bytes, num_threads: int = 1, batch_size: int | None = N
         num_threads: Threads of the delegate.
         batch_size: Images, for a model of any number of them; None: its own.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*LiteRT.*|.*tf.lite.*")  # where only TensorFlow's own is installed
-        loaded = Interpreter(model_content=content, num_threads=num_threads)
+    loaded = _loaded(content, num_threads)
     if batch_size is not None:
         detail = loaded.get_input_details()[0]
         loaded.resize_tensor_input(detail["index"], [batch_size, *detail["shape"][1:]])
     loaded.allocate_tensors()
     return loaded
+
+
+def _loaded(content, num_threads=1):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LiteRT.*|.*tf.lite.*")  # where only TensorFlow's own is installed
+        return Interpreter(model_content=content, num_threads=num_threads)
 
 
 def predict(
@@ -120,6 +124,28 @@ def operations(content: bytes) -> tuple[dict[str, int], int, int]:
         partitions,
         sum(n for name, n in counts.items() if name.startswith(("Flex", "CUSTOM"))),
     )
+
+
+def tensors_behind(content: bytes, op: str) -> list[str]:
+    """The names of what a model computes behind its last ops of a kind.
+
+    Args:
+        content: A TFLite model's bytes.
+        op: The kind, such as "RESHAPE".
+
+    Returns:
+        The outputs of the ops between these and the model's outputs, the last one first.
+    """
+    loaded = _loaded(content)  # not allocated: its ops are not yet inside a delegate
+    makers = {index: node for node in loaded._get_ops_details() for index in node["outputs"]}
+    waiting = [detail["index"] for detail in loaded.get_output_details()]
+    found: dict[str, None] = {}
+    while waiting:
+        index = waiting.pop(0)
+        if index in makers and makers[index]["op_name"] != op:
+            found[loaded._get_tensor_details(index, 0)["name"]] = None
+            waiting.extend(makers[index]["inputs"])
+    return list(found)
 
 
 def is_fully_delegated(content: bytes) -> bool | None:

@@ -11,13 +11,22 @@ from mixnet_tf.networks.block_strings import (
     MixnetDecoder,
     parse_kernels,
     round_filters,
+    split_channels,
     unroll,
 )
 from mixnet_tf.networks.counting import Count, count_parts
 from mixnet_tf.networks.endpoints import endpoints, features_model, multiply_adds, parts
-from mixnet_tf.networks.layers import Activation, Dropout, GroupedConv2D, MixConv, Preprocessing, SqueezeExcite
+from mixnet_tf.networks.layers import (
+    Activation,
+    Dropout,
+    GroupedConv2D,
+    MixConv,
+    Preprocessing,
+    SqueezeExcite,
+    conv_kernel_initializer,
+)
 from mixnet_tf.networks.mixnet import POOLINGS, backbone, classifier, mixnet_block, pooled, stages_and_params
-from mixnet_tf.networks.names import find_classifier, is_block, is_mixnets, parse
+from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
@@ -36,7 +45,9 @@ __all__ = [
     "SqueezeExcite",
     "VARIANTS",
     "backbone",
+    "block_part",
     "classifier",
+    "conv_kernel_initializer",
     "count_parts",
     "find_classifier",
     "endpoints",
@@ -55,6 +66,7 @@ __all__ = [
     "parts",
     "pooled",
     "round_filters",
+    "split_channels",
     "stages_and_params",
     "unroll",
 ]

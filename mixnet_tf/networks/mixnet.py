@@ -80,7 +80,13 @@ def _check_channels(stages, params):
         channels = block.output_filters
 
 
-def backbone(images: Any, stages: Sequence[BlockArgs], params: GlobalParams, include_preprocessing: bool = True) -> Any:
+def backbone(
+    images: Any,
+    stages: Sequence[BlockArgs],
+    params: GlobalParams,
+    include_preprocessing: bool = True,
+    block: Callable | None = None,
+) -> Any:
     """The network without its classifier, on a Keras tensor.
 
     Args:
@@ -88,6 +94,7 @@ def backbone(images: Any, stages: Sequence[BlockArgs], params: GlobalParams, inc
         stages: List of `BlockArgs`.
         params: The `GlobalParams`.
         include_preprocessing: Whether the network normalizes the images itself.
+        block: What builds each block, with the arguments of `mixnet_block`; None: that.
 
     Returns:
         (batch, height / 32, width / 32, params.feature_size), for a network of five strides of 2; without `params.head`
@@ -101,7 +108,7 @@ def backbone(images: Any, stages: Sequence[BlockArgs], params: GlobalParams, inc
     x = _conv(x, "stem", round_filters(params.stem_size, params), kernel_size=3, strides=2)
     x = _batch_norm_activation(x, params, params.default_activation, "stem", "")
     for number, block_args in enumerate(unroll(stages, params)):
-        x = mixnet_block(x, block_args, params, part=block_part(number))
+        x = (block or mixnet_block)(x, block_args, params, part=block_part(number))
     if not params.head:
         return x
     x = _conv(x, "head", params.feature_size, kernel_size=1)

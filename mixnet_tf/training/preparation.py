@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.data import Split, count_left_out, naming_corrupt_images
+from mixnet_tf.detection import class_predictors
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
@@ -205,8 +206,7 @@ def _build_trainer(config, task, strategy, total_steps, jit_compile, first_weigh
 def _start_from(read: Arrays, config, model):
     """Assigns all that fits the run's model, and says what that was."""
     if config.task == DETECTION:
-        assign(model, read.network(), skip_head=True)
-        logging.info(f"Loaded the network of {config.weights}; the detector's own layers start from random weights.")
+        _start_detector_from(read, config, model)
         return
     there, here = read.classes, config.num_label_classes
     assign(model, read, skip_head=there != here)
@@ -217,6 +217,24 @@ def _start_from(read: Arrays, config, model):
         logging.info(
             f"Loaded all weights of {config.weights} but the classifier, head_dense ({theirs}): "
             f"the new one, of {here} classes, starts from random weights."
+        )
+
+
+def _start_detector_from(read: Arrays, config, model):
+    """Of a detector all, its predictors of classes if they are as many; of anything else the network."""
+    predictors = class_predictors(model)
+    shapes = [[value.shape for value in read.of_layer(layer.name)] for layer in predictors]
+    if not all(shapes):
+        assign(model, read.network(), skip_head=True)
+        logging.info(f"Loaded the network of {config.weights}; the detector's own layers start from random weights.")
+    elif shapes == [[tuple(weight.shape) for weight in layer.weights] for layer in predictors]:
+        assign(model, read)
+        logging.info(f"Loaded all weights of {config.weights}, the predictors of classes included.")
+    else:
+        assign(model, read, skip_layers=[layer.name for layer in predictors])
+        logging.info(
+            f"Loaded all weights of {config.weights} but the predictors of classes: the new ones, of "
+            f"{config.num_label_classes} classes, start from random weights."
         )
 
 

@@ -31,6 +31,10 @@ class Arrays(NamedTuple):
         bias = self.arrays.get(("head", "dense", 0, "bias"))
         return None if bias is None else len(bias)
 
+    def of_layer(self, name: str) -> list[Any]:
+        """Those of a layer that is not MixNet's, in the order of its weights; none where it is not there."""
+        return [value for key, value in self.arrays.items() if key[:2] == (name, LAYER)]
+
     def network(self) -> "Arrays":
         """Those of the network itself, without the layers that are not MixNet's."""
         arrays = {key: value for key, value in self.arrays.items() if key[1] != LAYER}
@@ -59,13 +63,14 @@ def rank(parsed: dict[str, tuple], source: str) -> dict[tuple, str]:
     return names
 
 
-def assign(model: keras.Model, read: Arrays, skip_head: bool = False) -> None:
+def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layers: Iterable[str] = ()) -> None:
     """Gives a model the values of arrays; nothing is assigned unless every one fits.
 
     Args:
         model: A MixNet. Without its top it takes no dense layer.
         read: `Arrays`.
         skip_head: Whether to leave the model's classifier unchanged.
+        skip_layers: Names of layers that are not MixNet's, to leave unchanged as well.
 
     Raises:
         ValueError: For variables that are missing, left over or of another shape, naming them.
@@ -74,7 +79,8 @@ def assign(model: keras.Model, read: Arrays, skip_head: bool = False) -> None:
     if skip_head or not any(kind == "dense" for _, kind, _, _ in targets):
         arrays, targets = ({k: v for k, v in found.items() if k[1] != "dense"} for found in (arrays, targets))
     if read.has_layers:
-        targets |= _variables_of_other_layers(model)
+        skipped, others = set(skip_layers), _variables_of_other_layers(model)
+        targets |= {key: variable for key, variable in others.items() if key[0] not in skipped}
     problems = [f"missing: {'/'.join(map(str, key))}" for key in targets if key not in arrays]
     problems += [f"left over: {read.names[key]}" for key in arrays if key not in targets and key[1] != LAYER]
     for key in targets.keys() & arrays.keys():

@@ -148,7 +148,7 @@ def test_scenes_hold_digits_in_exact_boxes_where_no_other_is():
         for _ in range(4):
             before, ink = scene.copy(), np.zeros((60, 60))
             ink[10:50, 20:30] = 1.0
-            box = builder._draw(random, scene, ink, taken)
+            box = builder._draw(random, scene, ink, (0, 80), taken)
             changed = np.argwhere((scene != before).any(-1))
             if box is None:
                 assert not len(changed)
@@ -158,7 +158,7 @@ def test_scenes_hold_digits_in_exact_boxes_where_no_other_is():
                 min(box[2], other[2]) > max(box[0], other[0]) and min(box[3], other[3]) > max(box[1], other[1])
                 for other in taken
             )
-            assert scene[changed[0][0], changed[0][1]].max() <= 80  # dark on light
+            assert scene[changed[0][0], changed[0][1]].max() <= 80  # its color
             taken.append(box)
 
 
@@ -183,12 +183,24 @@ def test_scenes_are_prepared_in_the_form_of_coco(small_scenes):
     assert (train.num_examples, train.label_names) == (80, tuple("0123456789"))
     examples = list(train.read().as_numpy_iterator())
     counts = [len(example["labels"]) for example in examples]
-    assert min(counts) >= 1 and max(counts) <= 5 and len(set(counts)) > 2
+    assert min(counts) >= 1 and max(counts) <= 8 and len(set(counts)) > 3
     boxes = np.concatenate([example["boxes"] for example in examples])
     sizes = (boxes[:, 2:] - boxes[:, :2]) * 160
-    assert sizes.max() <= 96 and sizes.min() >= 5 and boxes.min() >= 0 and boxes.max() <= 1
+    assert sizes.max() <= 80 and sizes.min() >= 5 and boxes.min() >= 0 and boxes.max() <= 1
+    darkest, lightest = zip(*(_ground(example) for example in examples), strict=True)
+    is_dark = np.array(lightest) < 160
+    assert 10 < is_dark.sum() < 70 and (np.array(darkest)[~is_dark] > 95).all()
     assert count_left_out(train) == LeftOut(0, 0, 0)
     assert load_objects("digit_scenes", small_scenes, False).name == "validation"
+
+
+def _ground(example):
+    """The darkest and the lightest value of a scene away from its digits."""
+    image = tf.io.decode_jpeg(example["image"]).numpy()
+    ground = np.ones(image.shape[:2], bool)
+    for y0, x0, y1, x1 in np.round(example["boxes"] * 160).astype(int):
+        ground[max(0, y0 - 16) : y1 + 16, max(0, x0 - 16) : x1 + 16] = False  # faint ink is outside the box
+    return image[ground].min(), image[ground].max()
 
 
 def test_a_prepared_image_is_whole_and_its_objects_are_padded():

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,12 +13,17 @@ import tiny
 from scripts import run
 
 import mixnet_tf
-from mixnet_tf.data import load_objects
-from mixnet_tf.detection import CODE_SCALES, anchors_of, encode, scores_of, suppress
-from mixnet_tf.export import Decoding, DetectorOptions, export_detector, runtime
+from mixnet_tf import training
+from mixnet_tf.classifiers import load_keras_file
+from mixnet_tf.data import load_objects, object_eval_batches
+from mixnet_tf.detection import CODE_SCALES, anchors_of, encode, iou, scores_of, suppress
+from mixnet_tf.export import Decoding, DetectorOptions, calibrate, export_detector, runtime
+from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.detectors import _postprocessed, keras_outputs
+from mixnet_tf.export.detector_graphs import DetectorGraphs, distance, keras_outputs, tflite_outputs
+from mixnet_tf.export.detectors import _postprocessed
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+from mixnet_tf.recipe import RECIPES, DetectionRecipe
 
 _NAMES = ("cat", "dog", "cow")
 _SIZE = 64
@@ -26,6 +32,7 @@ _SIZE = 64
 @pytest.fixture(scope="module")
 def detector():
     """A detector whose answers differ from anchor to anchor, and whose boxes stay near the image."""
+    keras.utils.set_random_seed(0)
     model = mixnet_tf.SSDLite("mixnet-s", 3, (_SIZE, _SIZE, 3), override_params=tiny.TINY["tiny-s"][1])
     rng = np.random.default_rng(0)
     for weight in model.weights:
@@ -53,7 +60,7 @@ def _suppress(model):
     return lambda codes, scores: suppress(codes, scores, anchors_of(model))
 
 
-def _export(model, folder, pictures, measured=(0.5, 0.5), **options):
+def _export(model, folder, pictures, measured=(0.5, 0.5), calibration_images=None, **options):
     """An export whose AP is said to be the first number of `measured` in Keras and the second in each file."""
     before, after = measured
     predicted = []
@@ -66,7 +73,15 @@ def _export(model, folder, pictures, measured=(0.5, 0.5), **options):
     options = DetectorOptions(**{"latency_runs": 0, **options})
     decoding = _decoding(model)
     result = export_detector(
-        model, folder, pictures, decoding, _suppress(model), measure, label_names=_NAMES, options=options
+        model,
+        folder,
+        pictures,
+        decoding,
+        _suppress(model),
+        measure,
+        calibration_images=calibration_images,
+        label_names=_NAMES,
+        options=options,
     )
     return result, predicted
 
@@ -122,10 +137,7 @@ def test_with_it_the_file_gives_the_detections_of_keras(both, detector, pictures
         np.testing.assert_allclose(found["boxes"][number][good], expected["boxes"][number][good], atol=1e-3)
 
 
-def test_both_forms_have_what_mediapipe_asks_for(both, detector, pictures, tmp_path):
-    pytest.importorskip("mediapipe")
-    folder, exported = both
-    client = """
+_CLIENT = """
 import sys
 import mediapipe
 import numpy as np
@@ -140,16 +152,26 @@ for path in sys.argv[2:]:
                 print("found", path, number, category.category_name, category.score,
                       box.origin_x, box.origin_y, box.width, box.height)
 """
-    np.save(tmp_path / "images.npy", pictures[:3].astype(np.uint8))  # of the model's size: nothing is resized
-    paths = {form: str(folder / exported[form][0]["files"][0]["file"]) for form in exported}
-    command = [sys.executable, "-c", client, str(tmp_path / "images.npy"), *paths.values()]
+
+
+def _found_by_mediapipe(folder, images, paths):
+    """The words of a line for each detection above 0.1: path, image, name, score, x, y, width and height in pixels."""
+    np.save(folder / "images.npy", images.astype(np.uint8))
+    command = [sys.executable, "-c", _CLIENT, str(folder / "images.npy"), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("found ")]
+    return [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("found ")]
+
+
+def test_both_forms_have_what_mediapipe_asks_for(both, detector, pictures, tmp_path):
+    pytest.importorskip("mediapipe")
+    folder, exported = both
+    paths = {form: str(folder / exported[form][0]["files"][0]["file"]) for form in exported}
+    lines = _found_by_mediapipe(tmp_path, pictures[:3], paths.values())  # of the model's size: nothing is resized
     ours = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures[:3]).items()}
     for form, path in paths.items():
         for number in range(3):
-            theirs = [line[3:] for line in lines if line[1] == path and int(line[2]) == number]
+            theirs = [line[2:] for line in lines if line[0] == path and int(line[1]) == number]
             expected = [
                 (_NAMES[label], score, box)
                 for label, score, box in zip(*(ours[k][number] for k in ("classes", "scores", "boxes")), strict=True)
@@ -168,6 +190,45 @@ def _is_same(found, expected):
     x, y, width, height = map(int, found[2:])
     corners = np.clip([y, x, y + height, x + width], 0, _SIZE)
     return found[0] == name and abs(float(found[1]) - score) < 1e-3 and np.abs(corners - box * _SIZE).max() < 2.01
+
+
+@pytest.mark.soak
+def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_path):
+    """It suppresses over all classes at once, so it finds fewer; each is one of ours."""
+    pytest.importorskip("mediapipe")
+    (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
+    recipe = RECIPES["digit_scenes"]._replace(image_size=_SIZE, train_steps=600, base_learning_rate=0.05)
+    settings = training.Settings(str(tmp_path / "run"), small_scenes)
+    detection = DetectionRecipe()
+    code = training.train(str(tmp_path / "small.json"), "digit_scenes", recipe, settings, detection=detection)
+    assert code == 0
+    model = load_keras_file(str(tmp_path / "run" / "final.keras"))
+    split = load_objects("digit_scenes", small_scenes, True)
+    images = np.round(next(iter(object_eval_batches(split, _SIZE, 40)))[0].numpy())
+    decoding = Decoding(anchors_of(model), CODE_SCALES, 10, 100, 0.6, 1e-8)
+    names, options = [str(number) for number in range(10)], DetectorOptions(latency_runs=0)
+    report = export_detector(
+        model,
+        tmp_path,
+        images[:8],
+        decoding,
+        _suppress(model),
+        lambda predict: {"AP": 0.0, "num_images": 0},
+        label_names=names,
+        options=options,
+    )
+    enlarged = images.repeat(10, 1).repeat(10, 2)  # which resizing undoes exactly; its boxes are in whole pixels
+    found = _found_by_mediapipe(tmp_path, enlarged, [tmp_path / report["files"][0]["file"]])
+    ours = {name: value.numpy() for name, value in mixnet_tf.detect(model, images, 0.1).items()}
+    overlaps = []
+    for _, number, name, score, x, y, width, height in found:
+        count, place = ours["count"][int(number)], int(number)
+        same = (ours["classes"][place] == int(name)) & (np.abs(ours["scores"][place] - float(score)) < 1e-3)
+        box = np.float32([int(y), int(x), int(y) + int(height), int(x) + int(width)]) / (10 * _SIZE)
+        candidates = ours["boxes"][place][:count][same[:count]]
+        assert len(candidates), (number, name, score)
+        overlaps.append(float(tf.reduce_max(iou(np.clip(box, 0, 1)[np.newaxis], candidates))))
+    assert len(overlaps) > 40 and min(overlaps) >= 0.95
 
 
 def test_the_metadata_names_each_output_in_the_files_order(both, detector):
@@ -206,6 +267,66 @@ def test_the_metadata_names_each_output_in_the_files_order(both, detector):
     assert (folder / "labels.txt").read_text() == "cat\ndog\ncow\n"
 
 
+@pytest.fixture(scope="module")
+def int8(detector, pictures, tmp_path_factory):
+    """The int8 contents of the form without postprocessing, and its report."""
+    folder = tmp_path_factory.mktemp("int8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "FRACTIONS", (1.0,))
+        patch.setattr(calibrate, "_NEAR", 1.0)
+        options = {"formats": ("int8",), "postprocess": "none", "calibration_images": _calibration_images()}
+        result, _ = _export(detector, folder, pictures, **options)
+    return (folder / result["files"][0]["file"]).read_bytes(), result
+
+
+def _calibration_images():
+    return np.round(tiny.images(20, _SIZE, _SIZE, 3, seed=1))
+
+
+def test_in_int8_each_map_keeps_a_scale_of_its_own(int8, detector, pictures):
+    content, result = int8
+    [row] = result["files"]
+    assert row["file"] == f"mixnet_s_ssdlite_{_SIZE}_int8_raw.tflite" and row["written"]
+    assert row["ops"]["DEQUANTIZE"] >= 12 and row["flex_ops"] == 0
+    tensors = [detail for detail in runtime.interpreter(content).get_tensor_details() if detail["dtype"] == np.int8]
+    for kind in ("boxes", "logits"):
+        scales = {d["quantization"][0] for d in tensors if d["name"].startswith(f"{kind}_") and "_anchors" in d["name"]}
+        assert len(scales) == 6, kind
+    behind = runtime.tensors_behind(content, "RESHAPE")
+    assert len(behind) >= 6 and not any("_anchors" in name and "/concat" in name for name in behind)
+
+
+def test_int8_answers_are_near_keras(int8, detector, pictures):
+    content, result = int8
+    expected = keras_outputs(detector, pictures)
+    assert distance(tflite_outputs(content, pictures), expected, CODE_SCALES) < 0.2
+    assert result["calibration"]["distance_from_keras"] < 0.2
+    assert distance(expected, expected, CODE_SCALES) == 0
+    shifted = {**expected, "boxes": expected["boxes"] + 0.1 * np.array(CODE_SCALES, np.float32)}
+    assert distance(shifted, expected, CODE_SCALES) == pytest.approx(0.1, rel=1e-4)
+
+
+@pytest.mark.soak
+def test_int8_with_the_postprocessing_finds_what_it_does_without(int8, detector, pictures, tmp_path):
+    options = DetectorOptions(formats=("int8",))
+    graphs = DetectorGraphs(detector, _decoding(detector), options, None, str(tmp_path))
+    found = _postprocessed(graphs.int8("nms", _calibration_images()))(pictures)
+    raw = tflite_outputs(int8[0], pictures)
+    expected = {name: np.array(value) for name, value in _suppress(detector)(raw["boxes"], raw["scores"]).items()}
+    for number in range(len(pictures)):
+        np.testing.assert_allclose(found["scores"][number][:5], expected["scores"][number][:5], atol=1e-3)
+
+
+def test_channels_in_their_own_units_change_no_answer(detector, pictures):
+    units = Activations(detector, pictures).units()
+    assert len(units) > 40
+    answers = InferenceFunction(detector, units=units)(pictures[:1])
+    expected = detector(pictures[:1])
+    for name in ("boxes", "logits"):
+        largest = float(tf.reduce_max(tf.abs(expected[name])))
+        np.testing.assert_allclose(answers[name], expected[name], rtol=0, atol=3e-5 * largest)
+
+
 def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(detector, pictures, tmp_path):
     result, _ = _export(detector, tmp_path, pictures)
     [row] = result["files"]
@@ -222,7 +343,8 @@ def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(dete
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"formats": ("int8",)}, r"expected some of \['fp32', 'fp16', 'dynamic'\] for a detector"),
+        ({"formats": ("int8_full",)}, r"expected some of \['fp32', 'fp16', 'dynamic', 'int8'\] for a detector"),
+        ({"formats": ("int8",)}, "int8 needs calibration images"),
         ({"postprocess": "fast"}, "postprocess: expected one of"),
         ({"large_kernels": "many"}, "large_kernels: expected one of"),
         ({"latency_runs": -1}, "latency_runs: expected a whole number"),
@@ -271,7 +393,7 @@ def test_the_command_exports_a_detector(detector, small_scenes, tmp_path, monkey
     assert load_objects("digit_scenes", small_scenes, False).label_names == tuple(
         (tmp_path / "out" / "labels.txt").read_text().split()
     )
-    code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=int8")
+    code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=int8_full")
     assert code == 2 and "for a detector" in err
     code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--output=logits")
     assert code == 2 and "is a detector; leave out --output" in err

@@ -90,14 +90,12 @@ def scripted(monkeypatch, trained, images, errors):
     asked = []
     monkeypatch.setattr(calibrate, "FRACTIONS", FRACTIONS)
     errors = iter(errors)
-    monkeypatch.setattr(calibrate, "distance", lambda *_: next(errors))
-    monkeypatch.setattr(runtime, "predict", lambda *_, seen: None)
 
     def convert(units, chosen, seen):
         asked.append((len(chosen), bool(units)))
         return b"%d %d" % asked[-1]
 
-    return calibrate.calibrate(trained, images, convert), asked
+    return calibrate.calibrate(trained, images, convert, lambda *_: next(errors)), asked
 
 
 def test_the_nearest_share_wins_and_units_only_at_less_than_half_its_error(monkeypatch, trained, calibration_images):

@@ -10,24 +10,20 @@ import pytest
 import tensorflow as tf
 import tiny_run
 from scripts import run
-from tiny import images, randomise, values
+from tiny import DETECTOR_NETWORK, images, randomise, values
 
 import mixnet_tf
 from mixnet_tf.classifiers import load_keras_file, open_model
-from mixnet_tf.detection import anchors_of, is_detector
+from mixnet_tf.detection import anchors_of, class_predictors, is_detector
 from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Settings, Trainer, read_metrics, task_of, train
 from mixnet_tf.training.objectives import detection
 
 pytest.importorskip("faster_coco_eval")
-# Strides 2 to 32, as a detector needs.
-_NETWORK = {
-    "blocks": ["r1_k3_a1_p1_s22_e1_i8_o8", "r2_k3.5_a1.1_p1.1_s22_e3_i8_o8_se0.5_sw", "r2_k3_a1_p1_s22_e2_i8_o8"]
-    + ["r1_k3.5_a1_p1_s22_e2_i8_o8"],
-    "params": {"stem_size": 8, "feature_size": 16},
-}
-_RECIPE = RECIPES["digit_scenes"]._replace(image_size=64, train_batch_size=16, train_epochs=2.0)
+_RECIPE = RECIPES["digit_scenes"]._replace(
+    image_size=64, train_epochs=2.0, base_learning_rate=0.16, rmsprop_epsilon=1e-3, warmup_epochs=1.0
+)
 _STEPS = 10  # 2 * 80 / 16
 
 
@@ -35,7 +31,7 @@ _STEPS = 10  # 2 * 80 / 16
 def network(tmp_path_factory):
     """A network file."""
     path = tmp_path_factory.mktemp("network") / "small.json"
-    path.write_text(json.dumps(_NETWORK))
+    path.write_text(json.dumps(DETECTOR_NETWORK))
     return str(path)
 
 
@@ -162,6 +158,24 @@ def test_a_detector_starts_from_a_classifiers_network(tmp_path, network, small_s
             np.testing.assert_array_equal(value, other)
 
 
+def test_a_detector_starts_from_another_one_with_new_predictors_where_its_classes_differ(
+    tmp_path, network, small_scenes, detector_run, logged
+):
+    recipe = _RECIPE._replace(train_steps=1, base_learning_rate=0.0, moving_average_decay=0.0)
+    mixnet_tf.SSDLite(network, 3, (64, 64, 3)).save(tmp_path / "three.keras")
+    for path, said in (
+        (detector_run / "final.keras", "the predictors of classes included"),
+        (tmp_path / "three.keras", "but the predictors of classes: the new ones, of 10 classes"),
+    ):
+        assert _train(network, tmp_path / path.stem, small_scenes, recipe, path) == 0
+        assert said in logged()
+        there, here = (load_keras_file(str(each)) for each in (path, tmp_path / path.stem / "final.keras"))
+        for name in ("block_3_mixconv", "extra_2_expand_conv", "boxes_1_conv"):
+            kernels = [model.get_layer(name).get_weights()[0] for model in (there, here)]
+            np.testing.assert_array_equal(*kernels)
+    assert [layer.bias.shape[0] for layer in class_predictors(here)[:2]] == [3 * 11, 6 * 11]
+
+
 @pytest.mark.parametrize("field, value", [("shift", 0.1), ("rotation", 5.0), ("recalibrate_batch_norm", True)])
 def test_what_is_for_classification_alone_is_refused(field, value, tmp_path, network, small_scenes):
     with pytest.raises(ValueError, match=f"{field}: {value} is for classification"):
@@ -188,8 +202,12 @@ def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, netwo
     assert code == 0, err
     assert "Training " in out and "in runs/detection." in out and "AP50" in out
 
-    code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--output_json=measured.json")
+    flags_of_eval = ("--model_dir=runs/detection", "--output_json=measured.json", "--draw=scenes.png")
+    code, out, err = run(capfd, "eval.py", *flags_of_eval)
     assert code == 0, err
+    drawn = tf.io.decode_png(tf.io.read_file("scenes.png"), channels=3).numpy()
+    assert drawn.shape[1] == 2 * drawn.shape[0] >= 1600  # two rows of four for five scenes
+    assert (np.abs(drawn.astype(int) - (0x16, 0xA3, 0x4A)).sum(-1) < 30).sum() > 500  # the true boxes
     measured = json.loads((tmp_path / "measured.json").read_text())
     assert measured["num_images"] == 5 and 0 <= measured["AP"] <= 1 and "AP50" in out
     code, _, err = run(capfd, "eval.py", "--weights=runs/detection/final.keras", "--split=test")

@@ -15,10 +15,11 @@ import pytest
 import tensorflow as tf
 import worker_run
 from scripts import ROOT
-from tiny import listing, values
+from tiny import DETECTOR_NETWORK, listing, values
 from weights_server import write_archive
 
 from mixnet_tf.classifiers import load_keras_file
+from mixnet_tf.detection import is_detector
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.weights import pretrained
 
@@ -80,16 +81,16 @@ def _wait_for_loops(model_dir, process, number):
         time.sleep(0.01)
 
 
-def _kill_at_random_moments(times, model_dir, data_dir, number, rng):
+def _kill_at_random_moments(times, model_dir, data_dir, number, rng, *flags):
     for _ in range(times):
-        process = _start(model_dir, data_dir)
+        process = _start(model_dir, data_dir, *flags)
         _wait_for_loops(model_dir, process, len(read_metrics(model_dir)) + rng.randrange(1, 12))
         time.sleep(rng.random() * 0.2)  # and a random moment
         process.send_signal(number)
         process.communicate()
         newest = tf.train.latest_checkpoint(str(model_dir / "checkpoints"))
         assert newest is None or tf.train.load_checkpoint(newest).get_variable_to_shape_map()
-    return _finish(_start(model_dir, data_dir))
+    return _finish(_start(model_dir, data_dir, *flags))
 
 
 def _assert_bit_equal(model_dir, expected):
@@ -113,6 +114,39 @@ def test_a_run_killed_twenty_times_ends_bit_equal(tmp_path, prepared, unbroken):
 def test_a_run_terminated_ten_times_ends_bit_equal(tmp_path, prepared, unbroken):
     _kill_at_random_moments(10, tmp_path, prepared, signal.SIGTERM, random.Random(2))
     _assert_bit_equal(tmp_path, unbroken)
+
+
+@pytest.fixture(scope="module")
+def detection_flags(tmp_path_factory):
+    """Of a run of 30 steps."""
+    network = tmp_path_factory.mktemp("network") / "small.json"
+    network.write_text(json.dumps(DETECTOR_NETWORK))
+    return "--task=detection", f"--model_name={network}", "--image_size=64", "--train_batch_size=16"
+
+
+@pytest.fixture(scope="module")
+def unbroken_detector(tmp_path_factory, small_scenes, detection_flags):
+    """The weights that an unbroken run ends with."""
+    folder = tmp_path_factory.mktemp("unbroken_detector")
+    _finish(_start(folder, small_scenes, *detection_flags))
+    return values(load_keras_file(str(folder / "final.keras")))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number, times", [(signal.SIGKILL, 8), (signal.SIGTERM, 4)])
+def test_a_detectors_run_that_was_killed_ends_bit_equal(
+    number, times, tmp_path, small_scenes, detection_flags, unbroken_detector
+):
+    _kill_at_random_moments(times, tmp_path, small_scenes, number, random.Random(3), *detection_flags)
+    _assert_bit_equal(tmp_path, unbroken_detector)
+
+
+@pytest.mark.soak
+def test_two_workers_train_one_detector(tmp_path, small_scenes, detection_flags):
+    outputs = _two_workers(lambda config: _start(tmp_path, small_scenes, *detection_flags, TF_CONFIG=config))
+    assert all("on 5 images: AP" in out for out in outputs)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".worker")]
+    assert is_detector(load_keras_file(str(tmp_path / "final.keras")))
 
 
 def _start_two(start):
