@@ -1,0 +1,249 @@
+"""The networks that a search chooses from: block strings with alternatives."""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mixnet_tf.errors import InputError
+from mixnet_tf.files import StrPath
+from mixnet_tf.networks import (
+    BlockArgs,
+    GlobalParams,
+    MixnetDecoder,
+    get_model_params,
+    network_content,
+    split_channels,
+    stages_and_params,
+    unroll,
+)
+
+# The options of a block string that may have alternatives, and the fields that they fill.
+_FIELDS = {
+    "r": "num_repeat",
+    "k": "dw_ksize",
+    "a": "expand_ksize",
+    "p": "project_ksize",
+    "e": "expand_ratio",
+    "se": "se_ratio",
+}
+_KERNELS = ((3,), (3, 5), (3, 5, 7), (3, 5, 7, 9), (3, 5, 7, 9, 11))
+_GROUPS, _EXPANSIONS, _RATIOS = ((1,), (1, 1)), (3, 6), (None, 0.25, 0.5)
+
+
+class Alternatives(NamedTuple):
+    """What one option of one stage may be.
+
+    Attributes:
+        stage: Number of the block string, from 0.
+        field: The field of `BlockArgs`.
+        values: Its values, at least two.
+    """
+
+    stage: int
+    field: str
+    values: tuple[Any, ...]
+
+
+class SearchSpace:
+    """All networks that block strings with alternatives stand for.
+
+    A network of it is a choice: for each of `alternatives`, the place of a value.
+
+    Args:
+        stages: The first network: `BlockArgs` of each stage.
+        alternatives: `Alternatives` by stage and, within one, in any order.
+        global_params: The parameters of all its networks.
+
+    Raises:
+        ValueError: For alternatives that are repeated or cannot be told apart, or for a stage that cannot be built with
+            some of them.
+
+    Example:
+        >>> from mixnet_tf.search import SearchSpace
+        >>> space = SearchSpace.decode(["r1|2_k3|3.5|3.5.7_a1_p1_s11_e3_i16_o16"])
+        >>> space.size
+        6
+        >>> space.network((1, 2))
+        ['r2_k3.5.7_a1_p1_s11_e3_i16_o16']
+        >>> space.choice(['r2_k3.5.7_a1_p1_s11_e3_i16_o16'])
+        (1, 2)
+    """
+
+    def __init__(
+        self, stages: Sequence[BlockArgs], alternatives: Sequence[Alternatives], global_params: GlobalParams
+    ) -> None:
+        self.stages, self.global_params = tuple(stages), global_params
+        self.alternatives = tuple(alternatives)
+        for stage in range(len(stages)):
+            self._check(stage)
+
+    @classmethod
+    def decode(cls, strings: Sequence[str], override_params: Mapping[str, Any] | None = None) -> "SearchSpace":
+        """The space of block strings.
+
+        Args:
+            strings: Block strings whose options r, k, a, p, e and se may have alternatives behind `|`, as in
+                "k3|3.5|3.5.7"; `se0` means none.
+            override_params: Fields of `GlobalParams` to replace, for all networks; without `stem_size` the stem has the
+                first block's input filters.
+
+        Raises:
+            ValueError: For a malformed block string, or alternatives of another option; the message names both.
+        """
+        if not isinstance(strings, list | tuple) or not strings:
+            raise InputError(f"Expected a list with at least one block string, received {strings!r}.")
+        stages, alternatives = [], []
+        for number, text in enumerate(strings):
+            first, others = _decode(text)
+            stages.append(first)
+            alternatives += [Alternatives(number, field, values) for field, values in others.items()]
+        return cls(stages, alternatives, stages_and_params(None, stages, override_params)[1])
+
+    @classmethod
+    def around(cls, model_name: StrPath, override_params: Mapping[str, Any] | None = None) -> "SearchSpace":
+        """The space of a network's stages with other kernels, groups, ratios and repeats; the network itself is in it.
+
+        Depthwise kernels from 3 alone to 3 to 11; one or two groups of 1x1 convolutions; expansion 3 or 6;
+        squeeze-and-excitation none, 0.25 or 0.5; one block less where a stage repeats. Filters, strides and activations
+        stay. The paper says that it searched kernels and expansion; the others vary in the networks that it found.
+
+        Args:
+            model_name: What `build_model` takes.
+            override_params: Fields of `GlobalParams` to replace.
+
+        Raises:
+            ValueError: What `build_model` raises for these.
+
+        Source: arXiv:1907.09595, section 4.1.
+        """
+        stages, params = get_model_params(model_name, override_params)
+        alternatives = []
+        for number, stage in enumerate(stages):
+            fields: dict[str, tuple] = {"dw_ksize": _KERNELS, "project_ksize": _GROUPS, "se_ratio": _RATIOS}
+            if stage.expand_ratio > 1:
+                fields |= {"expand_ksize": _GROUPS, "expand_ratio": _EXPANSIONS}
+            if stage.num_repeat > 1:
+                fields["num_repeat"] = (stage.num_repeat - 1, stage.num_repeat)
+            for field, values in fields.items():
+                own = getattr(stage, field)
+                alternatives.append(Alternatives(number, field, values if own in values else (own, *values)))
+        return cls(stages, alternatives, params)
+
+    @property
+    def size(self) -> int:
+        """Number of networks."""
+        return math.prod(len(each.values) for each in self.alternatives)
+
+    def stages_of(self, choice: Sequence[int]) -> list[BlockArgs]:
+        """The stages of a choice.
+
+        Raises:
+            ValueError: If it is of another length, or a place is out of range.
+        """
+        allowed = [len(each.values) for each in self.alternatives]
+        valid = len(choice) == len(allowed) and all(
+            0 <= place < most for place, most in zip(choice, allowed, strict=True)
+        )
+        if not valid:
+            raise InputError(f"A choice of this space has {len(allowed)} places below {allowed}; received {choice!r}.")
+        stages = list(self.stages)
+        for place, each in zip(choice, self.alternatives, strict=True):
+            stages[each.stage] = stages[each.stage]._replace(**{each.field: each.values[place]})
+        return stages
+
+    def network(self, choice: Sequence[int]) -> list[str]:
+        """The block strings of a choice."""
+        return MixnetDecoder.encode(self.stages_of(choice))
+
+    def network_content(self, choice: Sequence[int]) -> dict[str, Any]:
+        """What the network file of a choice holds."""
+        return network_content(self.stages_of(choice), self.global_params)
+
+    def choice(self, network: Sequence[str]) -> tuple[int, ...]:
+        """The choice that gives a network.
+
+        Args:
+            network: Its block strings.
+
+        Raises:
+            ValueError: If it is not in the space, with the stage and what differs.
+        """
+        stages = MixnetDecoder.decode(network)
+        if len(stages) != len(self.stages):
+            raise InputError(f"A network of this space has {len(self.stages)} block strings; received {len(stages)}.")
+        places = []
+        for each in self.alternatives:
+            value = getattr(stages[each.stage], each.field)
+            if value not in each.values:
+                raise InputError(
+                    f"{network[each.stage]!r} is not in the space: {each.field} is one of {list(each.values)} there."
+                )
+            places.append(each.values.index(value))
+        for number, (found, given) in enumerate(zip(self.stages_of(places), stages, strict=True)):
+            if found != given:
+                [expected] = MixnetDecoder.encode([found])
+                raise InputError(f"{network[number]!r} is not in the space; the nearest there is {expected!r}.")
+        return tuple(places)
+
+    def _check(self, number):
+        """Refuses a stage that cannot be built with some alternative."""
+        own = {each.field: each.values for each in self.alternatives if each.stage == number}
+        first = self.stages[number]
+        [text] = MixnetDecoder.encode([first])
+        for field, values in own.items():
+            if len(values) < 2 or len(set(values)) < len(values):
+                raise InputError(f"Stage {text!r}: {field}: expected two or more different values, received {values}.")
+        if 1 in own.get("expand_ratio", ()):
+            raise InputError(f"Stage {text!r}: expansion 1 has no expansion to choose; it cannot be an alternative.")
+        if first.expand_ratio == 1 and "expand_ksize" in own:
+            raise InputError(f"Stage {text!r}: with expansion 1 there is no convolution to choose a's groups of.")
+        if max(first.strides) > 1 and any(1 in kernels for kernels in own.get("dw_ksize", (first.dw_ksize,))):
+            raise InputError(f"Stage {text!r}: a 1x1 depthwise kernel with a stride is not a part of a larger one.")
+        names = list(own)
+        for values in itertools.product(*own.values()):
+            stage = first._replace(**dict(zip(names, values, strict=True)))
+            try:
+                for block in unroll([stage], self.global_params):
+                    _check_groups(block, self.global_params.partition)
+            except InputError as error:
+                raise InputError(f"Stage {MixnetDecoder.encode([stage])[0]!r}: {error}") from error
+
+
+def _check_groups(block, partition):
+    """Refuses a block some of whose channel groups would be empty."""
+    split_channels(block.expanded_filters, len(block.dw_ksize), partition)
+    for kernels, ends in (
+        (block.expand_ksize, (block.input_filters, block.expanded_filters)),
+        (block.project_ksize, (block.expanded_filters, block.output_filters)),
+    ):
+        for channels in ends:
+            split_channels(channels, len(kernels))
+
+
+def _decode(text):
+    """The first of a block string's networks, as `BlockArgs`, and a dict from a field to its values."""
+    if not isinstance(text, str):
+        raise InputError(f"A block string is a str such as 'r1|2_k3|3.5_a1_p1_s11_e3_i16_o16', received {text!r}.")
+    options = [re.fullmatch(r"([a-z]+)(.*)", op, re.DOTALL) for op in text.split("_")]
+    parsed = [match.groups() if match else (op, "") for match, op in zip(options, text.split("_"), strict=True)]
+    first = "_".join(key + value.split("|")[0] for key, value in parsed)
+    [stage] = MixnetDecoder.decode([first])
+    others = {}
+    for place, (key, value) in enumerate(parsed):
+        written = value.split("|")
+        if len(written) == 1:
+            continue
+        if key not in _FIELDS:
+            raise InputError(
+                f"Option {key + value!r} in block string {text!r}: only {sorted(_FIELDS)} may have alternatives."
+            )
+        values = []
+        for one in written:
+            single = "_".join(k + (one if at == place else v.split("|")[0]) for at, (k, v) in enumerate(parsed))
+            values.append(getattr(MixnetDecoder.decode([single])[0], _FIELDS[key]))
+        if len(set(values)) < len(values):
+            raise InputError(f"Option {key + value!r} in block string {text!r}: the same alternative occurs twice.")
+        others[_FIELDS[key]] = tuple(values)
+    return stage, others

@@ -1,0 +1,115 @@
+"""One graph for every network of a space, and each of them as a model of its own."""
+
+from collections.abc import Sequence
+
+import keras
+
+from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.models import build_model
+from mixnet_tf.networks import backbone, block_part, classifier, unroll
+from mixnet_tf.search.blocks import SearchableBlock
+from mixnet_tf.search.masks import BlockOptions
+from mixnet_tf.search.space import SearchSpace
+
+_FIELDS = ("num_repeat", "dw_ksize", "expand_ksize", "project_ksize", "expand_ratio", "se_ratio")
+
+
+def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
+    """A model that computes any network of a space, with weights that the networks share.
+
+    The center of a large depthwise kernel is the smaller one. A smaller expansion keeps as many channels of the larger
+    one, evenly spread. Groups of 1x1 convolutions and squeeze-and-excitation's channels are masks, and repeats that a
+    network lacks are passed by. Shapes do not depend on the choice, so one trace serves all networks.
+
+    Args:
+        space: The space.
+        classes: Number of classes.
+        input_shape: (height, width, 3), pixels.
+
+    Returns:
+        A `keras.Model` of [images, choice], (batch, height, width, 3), RGB from 0 to 255, and int32 (1, alternatives),
+        to logits (batch, classes). The moving statistics of its batch normalization fit no single network: what
+        `extract` gives has to measure its own. It is saved by its weights.
+
+    Raises:
+        ValueError: For a space with dilated kernels, or 1x1 convolutions whose kernels are larger.
+    """
+    if not is_count(classes):
+        raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
+    options = _options(space)
+    images = keras.Input(input_shape, name="image")
+    choice = keras.Input((len(space.alternatives),), dtype="int32", name="choice")
+
+    def block(x, block_args, params, part):
+        del block_args  # `options` have it
+        return SearchableBlock(options[part], params, name=part)([x, choice])
+
+    largest = [
+        stage._replace(num_repeat=max(_values(space, number, "num_repeat")))
+        for number, stage in enumerate(space.stages)
+    ]
+    params = space.global_params._replace(num_classes=classes)
+    features = backbone(images, largest, params, block=block)
+    return keras.Model([images, choice], classifier(features, params, None), name="supernet")
+
+
+def extract(model: keras.Model, space: SearchSpace, choice: Sequence[int]) -> keras.Model:
+    """A network of a supernet as a model of its own, with the weights that it has there.
+
+    Args:
+        model: What `build_supernet` returned for the space.
+        space: The space.
+        choice: Of the space.
+
+    Returns:
+        What `mixnet_tf.build_model` gives for the choice's block strings, ending in logits.
+    """
+    extracted = build_model(
+        blocks_args=space.stages_of(choice),
+        override_params={**space.global_params._asdict(), "num_classes": model.output_shape[-1]},
+        classifier_activation=None,
+        input_shape=model.input_shape[0][1:],
+    )
+    number = 0
+    for layer in model.layers:
+        if isinstance(layer, SearchableBlock):
+            if layer.is_in(choice):
+                for suffix, values in layer.extracted(choice).items():
+                    _assign(extracted.get_layer(f"{block_part(number)}_{suffix}"), values)
+                number += 1
+        elif layer.weights:
+            extracted.get_layer(layer.name).set_weights(layer.get_weights())
+    return extracted
+
+
+def _assign(layer, values):
+    for variable, value in zip(layer.weights, values, strict=True):
+        variable.assign(value)
+
+
+def _values(space, stage, field):
+    """The values of a field of a stage, one where there are no alternatives."""
+    for each in space.alternatives:
+        if (each.stage, each.field) == (stage, field):
+            return each.values
+    return (getattr(space.stages[stage], field),)
+
+
+def _options(space):
+    """`BlockOptions` by the name of the block."""
+    found: dict[str, BlockOptions] = {}
+    for number, stage in enumerate(space.stages):
+        values = {field: _values(space, number, field) for field in _FIELDS}
+        places = {each.field: place for place, each in enumerate(space.alternatives) if each.stage == number}
+        if stage.dilated or space.global_params.dilated:
+            raise InputError("A supernet has no dilated kernels: a smaller one is not a part of a larger one.")
+        if any(set(kernels) != {1} for field in ("expand_ksize", "project_ksize") for kernels in values[field]):
+            raise InputError(f"A supernet's options a and p are groups of 1x1 convolutions; stage {number} has others.")
+        largest = stage._replace(
+            num_repeat=max(values["num_repeat"]),
+            expand_ratio=max(values["expand_ratio"]),
+            se_ratio=max((ratio for ratio in values["se_ratio"] if ratio is not None), default=None),
+        )
+        for repeat, block in enumerate(unroll([largest], space.global_params)):
+            found[block_part(len(found))] = BlockOptions(block, repeat, values, places)
+    return found
