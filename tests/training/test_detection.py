@@ -91,8 +91,16 @@ def test_two_replicas_are_one_device_where_batch_normalization_is_frozen(network
 
 @pytest.mark.soak
 def test_two_replicas_are_one_device_with_synchronized_normalization_of_maps_above_1x1(network, two_replicas):
-    one, two = (_trainer(network, strategy, size=576, sync_batch_norm=True) for strategy in (None, two_replicas))
-    _assert_equal_after_steps(one, two, 576)
+    # One step of SGD, whose changes are the gradients; RMSProp divides small ones by themselves, rounding included.
+    fields = {"sync_batch_norm": True, "optimizer": "sgd"}
+    one, two = (_trainer(network, strategy, size=576, **fields) for strategy in (None, two_replicas))
+    before = values(one.model)
+    losses = [float(trainer.train_step(*_batch(576))["loss"]) for trainer in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # Sums over 330,000 positions of 2 + 2 images round otherwise than over 4; 1.4% of the largest was seen.
+    for start, weight, other in zip(before, values(one.model), values(two.model), strict=True):
+        change = weight - start
+        np.testing.assert_allclose(other - start, change, rtol=0, atol=0.03 * np.abs(change).max() + 1e-6)
 
 
 def test_the_loss_is_over_the_matches_of_the_whole_batch(network):
