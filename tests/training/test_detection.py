@@ -97,10 +97,12 @@ def test_two_replicas_are_one_device_with_synchronized_normalization_of_maps_abo
     before = values(one.model)
     losses = [float(trainer.train_step(*_batch(576))["loss"]) for trainer in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    # Sums over 330,000 positions of 2 + 2 images round otherwise than over 4; 1.4% of the largest was seen.
-    for start, weight, other in zip(before, values(one.model), values(two.model), strict=True):
-        change = weight - start
-        np.testing.assert_allclose(other - start, change, rtol=0, atol=0.03 * np.abs(change).max() + 1e-6)
+    changes = [
+        np.concatenate([(weight - start).ravel() for start, weight in zip(before, values(trainer.model), strict=True)])
+        for trainer in (one, two)
+    ]
+    # Sums over 330,000 positions of 2 + 2 images round otherwise than over 4.
+    assert np.linalg.norm(changes[0] - changes[1]) < 0.02 * np.linalg.norm(changes[0])
 
 
 def test_the_loss_is_over_the_matches_of_the_whole_batch(network):
