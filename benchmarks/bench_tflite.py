@@ -37,12 +37,21 @@ _SIZE = flags.DEFINE_integer("image_size", 224, "Pixels.", lower_bound=32)
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
 
+def _parsed(name):
+    """A network's name, and the kernel sizes behind its colon."""
+    network, _, kernels = name.partition(":")
+    return network, parse_kernels(kernels) if kernels else None
+
+
+def _images(size):
+    return np.random.default_rng(0).uniform(0, 255, (8, size, size, 3)).astype(np.float32)
+
+
 def _network(name, scratch):
     size = _SIZE.value
-    model_name, _, kernels = name.partition(":")
-    kernel_size = parse_kernels(kernels) if kernels else None
-    model = build_model(model_name, kernel_size=kernel_size, input_shape=(size, size, 3))
-    images = np.random.default_rng(0).uniform(0, 255, (8, size, size, 3)).astype(np.float32)
+    network, kernel_size = _parsed(name)
+    model = build_model(network, kernel_size=kernel_size, input_shape=(size, size, 3))
+    images = _images(size)
     contents = {
         f"{name} as written": to_tflite(AsWritten(model), size),
         f"{name} rewritten": to_tflite(InferenceFunction(model, "keep"), size),
@@ -59,20 +68,19 @@ def _network(name, scratch):
 
 def _detector(name, scratch):
     size = _SIZE.value
-    network, _, kernels = name.partition(":")
-    kernel_size = parse_kernels(kernels) if kernels else None
+    network, kernel_size = _parsed(name)
     model = SSDLite(network, _CLASSES.value, (size, size, 3), kernel_size=kernel_size)
-    images = np.random.default_rng(0).uniform(0, 255, (8, size, size, 3)).astype(np.float32)
+    images = _images(size)
     decoding = Decoding(anchors_of(model), CODE_SCALES, _CLASSES.value, MOST_DETECTIONS, MOST_OVERLAP, LEAST_SCORE)
     contents = {}
     for form in POSTPROCESSES:
         options = DetectorOptions(postprocess=form)
         folder = f"{scratch}/{name}_{form}"
-        contents[f"{name} as written {form}"] = as_written(model, decoding, options, f"{folder}_plain")
+        contents[f"{name}/{form} as written"] = as_written(model, decoding, options, f"{folder}_plain")
         graphs = DetectorGraphs(model, decoding, options, images, folder)
         for format_name in _FORMATS.value:
             content = graphs.int8(form, images) if format_name == "int8" else graphs.convert(format_name)
-            contents[f"{name} split {format_name} {form}"] = content
+            contents[f"{name}/{form} split {format_name}"] = content
     return contents
 
 
@@ -88,8 +96,7 @@ def main(_):
     medians = runtime.latencies(contents, _THREADS.value, _RUNS.value)
     rows = []
     for name, content in contents.items():
-        network, *_, form = name.split()
-        base = medians.get(f"{network} as written", medians.get(f"{network} as written {form}"))
+        base = medians.get(f"{name.split()[0]} as written")
         row = {"model": name, "ms": medians[name], "bytes": len(content), "partitions": runtime.operations(content)[1]}
         row["to_as_written"] = None if base is None else medians[name] / base
         rows.append(row)

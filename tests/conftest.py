@@ -9,6 +9,7 @@ import pathlib
 import pytest
 import tensorflow as tf
 from absl import logging
+from tensorflow.python.framework import config  # determinism is switched off by no public function
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -84,6 +85,14 @@ def pytest_collection_modifyitems(items):
         if item.path.stem in order:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(autouse=True)
+def _determinism_ends():
+    """A test that asks for bit-equal results leaves no later one of its process without random initial weights."""
+    yield
+    if config.is_op_determinism_enabled():
+        config.disable_op_determinism()
 
 
 @pytest.fixture

@@ -149,7 +149,11 @@ def keras_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarra
 
 def tflite_outputs(content: bytes, images: np.ndarray, seen: Callable[[], None] | None = None) -> dict[str, np.ndarray]:
     """What a file gives for images, one by one, by the names of its outputs; `seen` is called after each."""
-    run = runtime.signature(content)
+    return outputs(runtime.signature(content), images, seen)
+
+
+def outputs(run: Callable, images: np.ndarray, seen: Callable[[], None] | None = None) -> dict[str, np.ndarray]:
+    """As `tflite_outputs`, of a file that `runtime.signature` has opened."""
     found = []
     for image in images:
         found.append(run(image[np.newaxis]))

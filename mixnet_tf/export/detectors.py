@@ -13,7 +13,7 @@ import tensorflow as tf
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import postprocess, publish, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME
-from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written, keras_outputs, tflite_outputs
+from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written, keras_outputs, outputs, tflite_outputs
 from mixnet_tf.export.detector_options import DetectorOptions
 from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
 from mixnet_tf.export.postprocess import Decoding
@@ -167,16 +167,20 @@ def _differences(expected, actual):
 
 
 def _suppressed(content, suppress):
+    run = runtime.signature(content)
+
     def predict(images):
-        found = tflite_outputs(content, images)
+        found = outputs(run, images)
         return suppress(found[postprocess.CODES], found[postprocess.SCORES])
 
     return predict
 
 
 def _postprocessed(content):
+    run = runtime.signature(content)
+
     def predict(images):
-        whole = tflite_outputs(content, images)
+        whole = outputs(run, images)
         return {
             "boxes": np.clip(whole[postprocess.LOCATION], 0, 1),
             "scores": whole[postprocess.SCORE],

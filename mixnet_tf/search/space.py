@@ -136,6 +136,11 @@ class SearchSpace:
         """Number of networks."""
         return math.prod(len(each.values) for each in self.alternatives)
 
+    def values(self, stage: int) -> dict[str, tuple[Any, ...]]:
+        """The values of each field of a stage that can have alternatives; one where it has none."""
+        own = {each.field: each.values for each in self.alternatives if each.stage == stage}
+        return {field: own.get(field, (getattr(self.stages[stage], field),)) for field in _FIELDS.values()}
+
     def stages_of(self, choice: Sequence[int]) -> list[BlockArgs]:
         """The stages of a choice.
 

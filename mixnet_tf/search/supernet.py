@@ -11,8 +11,6 @@ from mixnet_tf.search.blocks import SearchableBlock
 from mixnet_tf.search.masks import BlockOptions
 from mixnet_tf.search.space import SearchSpace
 
-_FIELDS = ("num_repeat", "dw_ksize", "expand_ksize", "project_ksize", "expand_ratio", "se_ratio")
-
 
 def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
     """A model that computes any network of a space, with weights that the networks share.
@@ -36,7 +34,8 @@ def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int
     """
     if not is_count(classes):
         raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
-    options = _options(space)
+    largest = [_largest(space, number) for number in range(len(space.stages))]
+    options = _options(space, largest)
     images = keras.Input(input_shape, name="image")
     choice = keras.Input((len(space.alternatives),), dtype="int32", name="choice")
 
@@ -44,10 +43,6 @@ def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int
         del block_args  # `options` have it
         return SearchableBlock(options[part], params, name=part)([x, choice])
 
-    largest = [
-        stage._replace(num_repeat=max(_values(space, number, "num_repeat")))
-        for number, stage in enumerate(space.stages)
-    ]
     params = space.global_params._replace(num_classes=classes)
     features = backbone(images, largest, params, block=block)
     return keras.Model([images, choice], classifier(features, params, None), name="supernet")
@@ -75,41 +70,32 @@ def extract(model: keras.Model, space: SearchSpace, choice: Sequence[int]) -> ke
         if isinstance(layer, SearchableBlock):
             if layer.is_in(choice):
                 for suffix, values in layer.extracted(choice).items():
-                    _assign(extracted.get_layer(f"{block_part(number)}_{suffix}"), values)
+                    extracted.get_layer(f"{block_part(number)}_{suffix}").set_weights(values)
                 number += 1
         elif layer.weights:
             extracted.get_layer(layer.name).set_weights(layer.get_weights())
     return extracted
 
 
-def _assign(layer, values):
-    for variable, value in zip(layer.weights, values, strict=True):
-        variable.assign(value)
+def _largest(space, number):
+    """A stage of every network of the space in one: as many repeats and channels as any has."""
+    stage, values = space.stages[number], space.values(number)
+    if stage.dilated or space.global_params.dilated:
+        raise InputError("A supernet has no dilated kernels: a smaller one is not a part of a larger one.")
+    if any(set(kernels) != {1} for field in ("expand_ksize", "project_ksize") for kernels in values[field]):
+        raise InputError(f"A supernet's options a and p are groups of 1x1 convolutions; stage {number} has others.")
+    return stage._replace(
+        num_repeat=max(values["num_repeat"]),
+        expand_ratio=max(values["expand_ratio"]),
+        se_ratio=max((ratio for ratio in values["se_ratio"] if ratio is not None), default=None),
+    )
 
 
-def _values(space, stage, field):
-    """The values of a field of a stage, one where there are no alternatives."""
-    for each in space.alternatives:
-        if (each.stage, each.field) == (stage, field):
-            return each.values
-    return (getattr(space.stages[stage], field),)
-
-
-def _options(space):
+def _options(space, largest):
     """`BlockOptions` by the name of the block."""
     found: dict[str, BlockOptions] = {}
-    for number, stage in enumerate(space.stages):
-        values = {field: _values(space, number, field) for field in _FIELDS}
+    for number, stage in enumerate(largest):
         places = {each.field: place for place, each in enumerate(space.alternatives) if each.stage == number}
-        if stage.dilated or space.global_params.dilated:
-            raise InputError("A supernet has no dilated kernels: a smaller one is not a part of a larger one.")
-        if any(set(kernels) != {1} for field in ("expand_ksize", "project_ksize") for kernels in values[field]):
-            raise InputError(f"A supernet's options a and p are groups of 1x1 convolutions; stage {number} has others.")
-        largest = stage._replace(
-            num_repeat=max(values["num_repeat"]),
-            expand_ratio=max(values["expand_ratio"]),
-            se_ratio=max((ratio for ratio in values["se_ratio"] if ratio is not None), default=None),
-        )
-        for repeat, block in enumerate(unroll([largest], space.global_params)):
-            found[block_part(len(found))] = BlockOptions(block, repeat, values, places)
+        for repeat, block in enumerate(unroll([stage], space.global_params)):
+            found[block_part(len(found))] = BlockOptions(block, repeat, space.values(number), places)
     return found
