@@ -93,7 +93,7 @@ def both(detector, pictures, tmp_path_factory):
     return folder, {form: _export(detector, folder, pictures, postprocess=form) for form in ("nms", "none")}
 
 
-@pytest.mark.parametrize("network", ["mixnet-s", "mobilenet-v1"])
+@pytest.mark.parametrize("network", ["mixnet-s", pytest.param("mobilenet-v1", marks=pytest.mark.soak)])
 def test_a_rewritten_detector_is_keras_in_one_partition(network, pictures):
     model = mixnet_tf.SSDLite(network, 3, (_SIZE, _SIZE, 3))
     function = InferenceFunction(model)
@@ -329,6 +329,7 @@ def test_channels_in_their_own_units_change_no_answer(detector, pictures):
         np.testing.assert_allclose(answers[name], expected[name], rtol=0, atol=3e-5 * largest)
 
 
+@pytest.mark.soak
 def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(detector, pictures, tmp_path):
     result, _ = _export(detector, tmp_path, pictures)
     [row] = result["files"]

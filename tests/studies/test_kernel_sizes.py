@@ -111,6 +111,7 @@ def test_figure_5_keeps_a_networks_width(tmp_path, figures):
         assert [block.output_filters for block in unroll(point.stages, point.params)] == widths
 
 
+@pytest.mark.soak
 def test_a_study_is_interrupted_resumed_reported_and_drawn(small, data_dir, monkeypatch, capfd):
     folder = small.parent / "study"
     figure_1 = ("--figure=1", "--largest_kernel=5", "--seeds=2", "--steps_per_loop=2")

@@ -85,6 +85,7 @@ def _assert_equal_after_steps(one, two, size):
         np.testing.assert_allclose(weight, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.soak
 def test_two_replicas_are_one_device_where_batch_normalization_is_frozen(network, two_replicas):
     _assert_equal_after_steps(_trainer(network, freeze="bn"), _trainer(network, two_replicas, freeze="bn"), 64)
 
@@ -169,6 +170,7 @@ def test_a_detector_starts_from_a_classifiers_network(tmp_path, network, small_s
             np.testing.assert_array_equal(value, other)
 
 
+@pytest.mark.soak
 def test_a_detector_starts_from_another_one_with_new_predictors_where_its_classes_differ(
     tmp_path, network, small_scenes, detector_run, logged
 ):
