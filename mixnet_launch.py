@@ -67,7 +67,8 @@ def _say_how_it_ended():
 
 def _filter(source, target):
     """Copies lines until the other end is closed; then the lines held back, if nothing said that all went well."""
-    held, rest, succeeded = collections.deque(maxlen=_MOST_HELD), b"", False
+    held: collections.deque[bytes] = collections.deque(maxlen=_MOST_HELD)
+    rest, succeeded = b"", False
     while True:
         waited = rest and not select.select([source], [], [], _WAIT)[0]
         data = b"" if waited else os.read(source, 1 << 16)
@@ -100,6 +101,11 @@ def evaluate():
 def export():
     """Runs `mixnet_tf.commands.export`."""
     start("mixnet_tf.commands.export")
+
+
+def search():
+    """Runs `mixnet_tf.commands.search`."""
+    start("mixnet_tf.commands.search")
 
 
 def start(module):

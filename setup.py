@@ -25,6 +25,7 @@ setup(
             "mixnet-train = mixnet_launch:train",
             "mixnet-eval = mixnet_launch:evaluate",
             "mixnet-export = mixnet_launch:export",
+            "mixnet-search = mixnet_launch:search",
         ]
     },
     python_requires=">=3.10",
@@ -43,6 +44,7 @@ setup(
         "demo": ["scikit-learn"],
         "detection": ["faster-coco-eval", "matplotlib"],
         "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
+        "search": ["optuna>=5", "matplotlib"],
         "timm": ["safetensors"],
         "docs": _DOCS,
         "test": [
@@ -59,6 +61,7 @@ setup(
             "faster-coco-eval",
             "pycocotools",
             "safetensors",
+            "optuna>=5",
             "mediapipe",
             "litert-quantizer",
         ],

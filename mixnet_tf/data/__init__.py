@@ -6,6 +6,7 @@ prepares them, and the names of classes.
 
 from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, read_labels
 from mixnet_tf.data.corruption import naming_corrupt_images
+from mixnet_tf.data.held_out import hold_out
 from mixnet_tf.data.object_batches import (
     MOST_OBJECTS,
     augment_objects,
@@ -28,6 +29,7 @@ __all__ = [
     "count_left_out",
     "decode_predictions",
     "eval_batches",
+    "hold_out",
     "imagenet_labels",
     "load_objects",
     "load_split",

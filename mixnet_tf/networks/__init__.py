@@ -27,7 +27,7 @@ from mixnet_tf.networks.layers import (
 )
 from mixnet_tf.networks.mixnet import POOLINGS, backbone, classifier, mixnet_block, pooled, stages_and_params
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
-from mixnet_tf.networks.network_files import is_network_file, network_content, network_name
+from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "parse_kernels",
     "parts",
     "pooled",
+    "read_network",
     "round_filters",
     "split_channels",
     "stages_and_params",

@@ -1,9 +1,21 @@
-"""Networks found, as block strings: so far what a search chooses from, and one graph for all of it.
+"""Networks found, as block strings: what a search chooses from, one graph for all of it, and the search.
 
-In: block strings with alternatives. Out: choices, networks, network files; a supernet, and its networks as models.
+In: block strings with alternatives, a dataset, a `Recipe`. Out: in the search's folder, a front of network files.
 """
 
+from mixnet_tf.search.front import front_of, hypervolume
+from mixnet_tf.search.searching import ESTIMATES, SearchSettings, search
 from mixnet_tf.search.space import Alternatives, SearchSpace
 from mixnet_tf.search.supernet import build_supernet, extract
 
-__all__ = ["Alternatives", "SearchSpace", "build_supernet", "extract"]
+__all__ = [
+    "Alternatives",
+    "ESTIMATES",
+    "SearchSettings",
+    "SearchSpace",
+    "build_supernet",
+    "extract",
+    "front_of",
+    "hypervolume",
+    "search",
+]

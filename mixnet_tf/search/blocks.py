@@ -64,24 +64,66 @@ class SearchableBlock(keras.layers.Layer):
         x, choice = inputs
         start = x
         masks = Masks(self.options, self._tables, choice[0], self.compute_dtype)
+        expand, depthwise, project = self._masked_kernels(masks)
         if self._expand_bn is not None:
-            x = tf.nn.conv2d(x, tf.convert_to_tensor(self._expand_kernel) * masks.expand_mask(), 1, "SAME")
-            x = self._activation(self._expand_bn(x, training=training), training=training)
-        strides, convolved = (1, *self.options.block.strides, 1), []
-        for (first, end, taps), kernel in zip(self._tables.runs, self._depthwise_kernels, strict=True):
-            masked = tf.convert_to_tensor(kernel) * masks.depthwise_mask(first, end, taps)
-            convolved.append(tf.nn.depthwise_conv2d(x[..., first:end], masked, strides, "SAME"))
+            x = self._activation(
+                self._expand_bn(tf.nn.conv2d(x, expand, 1, "SAME"), training=training), training=training
+            )
+        strides = (1, *self.options.block.strides, 1)
+        convolved = [
+            tf.nn.depthwise_conv2d(x[..., first:end], kernel, strides, "SAME")
+            for (first, end, _), kernel in zip(self._tables.runs, depthwise, strict=True)
+        ]
         x = convolved[0] if len(convolved) == 1 else tf.concat(convolved, -1)
         x = self._activation(self._mixconv_bn(x, training=training), training=training)
         if self.options.block.se_filters is not None:
             x *= self._gate(x, masks, training)
-        x = tf.nn.conv2d(x, tf.convert_to_tensor(self._project_kernel) * masks.project_mask(), 1, "SAME")
-        x = self._project_bn(x, training=training)
+        x = self._project_bn(tf.nn.conv2d(x, project, 1, "SAME"), training=training)
         if self._project_activation is not None:
             x = self._project_activation(x, training=training)
         if self.options.block.has_residual:
             x += start
         return tf.where(masks.is_in(), x, start) if "num_repeat" in self.options.places and self.options.repeat else x
+
+    def _masked_kernels(self, masks):
+        """The kernels (expand, or None; depthwise, by run; project) with zeros where a choice takes nothing."""
+        expand = None
+        if self._expand_bn is not None:
+            expand = tf.convert_to_tensor(self._expand_kernel) * masks.expand_mask()
+        depthwise = [
+            tf.convert_to_tensor(kernel) * masks.depthwise_mask(first, end, taps)
+            for (first, end, taps), kernel in zip(self._tables.runs, self._depthwise_kernels, strict=True)
+        ]
+        return expand, depthwise, tf.convert_to_tensor(self._project_kernel) * masks.project_mask()
+
+    def l2(self, choice: tf.Tensor) -> tf.Tensor:
+        """Half the sum of squares of the weights that a choice takes, but for batch normalization's.
+
+        Args:
+            choice: int32 (alternatives,).
+
+        Returns:
+            float32 scalar; 0 where the network does not have the block.
+        """
+        masks = Masks(self.options, self._tables, choice, "float32")
+        expand, depthwise, project = self._masked_kernels(masks)
+        total = tf.add_n([tf.nn.l2_loss(kernel) for kernel in (expand, *depthwise, project) if kernel is not None])
+        if self.options.block.se_filters is not None:
+            kept, hidden = masks.kept(), masks.hidden_mask()
+            taken = (
+                self._reduce_kernel * kept[:, tf.newaxis] * hidden,
+                self._reduce_bias * hidden,
+                self._gate_kernel * hidden[:, tf.newaxis] * kept,
+                self._gate_bias * kept,
+            )
+            gate = tf.add_n([tf.nn.l2_loss(weight) for weight in taken])
+            total += tf.where(masks.has_gate(), gate, 0.0)
+        return tf.where(masks.is_in(), total, 0.0)
+
+    def normalizations(self) -> list[BatchNormalization]:
+        """The block's batch normalization layers."""
+        found = (self._expand_bn, self._mixconv_bn, self._project_bn)
+        return [layer for layer in found if layer is not None]
 
     def _gate(self, x, masks, training):
         """What squeeze-and-excitation multiplies channels by; 1 without it."""

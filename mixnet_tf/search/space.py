@@ -13,7 +13,9 @@ from mixnet_tf.networks import (
     GlobalParams,
     MixnetDecoder,
     get_model_params,
+    is_network_file,
     network_content,
+    read_network,
     split_channels,
     stages_and_params,
     unroll,
@@ -131,6 +133,46 @@ class SearchSpace:
                 alternatives.append(Alternatives(number, field, values if own in values else (own, *values)))
         return cls(stages, alternatives, params)
 
+    @classmethod
+    def read(cls, name: StrPath, override_params: Mapping[str, Any] | None = None) -> "SearchSpace":
+        """The space of a space file, or the one `around` a network.
+
+        Args:
+            name: The path of a network file some of whose block strings have alternatives, or what `around` takes.
+            override_params: Fields of `GlobalParams` to replace, for all networks.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: What `decode` and `around` raise.
+        """
+        if is_network_file(name):
+            strings, params = read_network(name)
+            if any(isinstance(text, str) and "|" in text for text in strings):
+                return cls.decode(strings, {**params, **(override_params or {})})
+        return cls.around(name, override_params)
+
+    def encode(self) -> list[str]:
+        """The block strings with alternatives, which `decode` reads."""
+        strings = []
+        for number, stage in enumerate(self.stages):
+            [text] = MixnetDecoder.encode([stage])
+            options = {option: "" for option in text.split("_")}
+            for each in self.alternatives:
+                if each.stage == number:
+                    key = next(key for key, field in _FIELDS.items() if field == each.field)
+                    written = [_option(stage, key, each.field, value) for value in each.values]
+                    own = next((option for option in options if _key(option) == key), None)
+                    joined = key + "|".join(written)
+                    options = {(joined if option == own else option): "" for option in options}
+                    if own is None:
+                        options[joined] = ""
+            strings.append("_".join(options))
+        return strings
+
+    def with_classes(self, classes: int) -> "SearchSpace":
+        """The same space for another number of classes."""
+        return SearchSpace(self.stages, self.alternatives, self.global_params._replace(num_classes=classes))
+
     @property
     def size(self) -> int:
         """Number of networks."""
@@ -214,6 +256,16 @@ class SearchSpace:
                     _check_groups(block, self.global_params.partition)
             except InputError as error:
                 raise InputError(f"Stage {MixnetDecoder.encode([stage])[0]!r}: {error}") from error
+
+
+def _key(option):
+    return re.sub("[^a-z].*", "", option)
+
+
+def _option(stage, key, field, value):
+    """An alternative as a block string writes it, without its key."""
+    [text] = MixnetDecoder.encode([stage._replace(**{field: value})])
+    return next((option[len(key) :] for option in text.split("_") if _key(option) == key), "0")  # se0: none
 
 
 def _check_groups(block, partition):

@@ -3,22 +3,39 @@
 In: a network's name, a dataset, a `Recipe`. Out: in the run's folder, checkpoints, metrics and the final model.
 """
 
+from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import STRATEGIES, is_chief, make_strategy
-from mixnet_tf.training.interruption import RESTART_ME
-from mixnet_tf.training.metrics import METRICS, read_metrics
-from mixnet_tf.training.preparation import Settings
-from mixnet_tf.training.run import train
-from mixnet_tf.training.tasks import task_of
+from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
+from mixnet_tf.training.metrics import METRICS, MetricsLog, read_metrics
+from mixnet_tf.training.objectives import Objective, classification
+from mixnet_tf.training.optim import decayed_variables, l2_loss
+from mixnet_tf.training.preparation import Run, Settings, dtype_policy
+from mixnet_tf.training.recalibration import measure_statistics
+from mixnet_tf.training.run import fit, train
+from mixnet_tf.training.tasks import Task, task_of
 from mixnet_tf.training.trainer import Trainer
 
 __all__ = [
+    "Checkpointer",
+    "INTERRUPTED",
+    "Interruption",
     "METRICS",
+    "MetricsLog",
+    "Objective",
     "RESTART_ME",
+    "Run",
     "STRATEGIES",
     "Settings",
+    "Task",
     "Trainer",
+    "classification",
+    "decayed_variables",
+    "dtype_policy",
+    "fit",
     "is_chief",
+    "l2_loss",
     "make_strategy",
+    "measure_statistics",
     "read_metrics",
     "task_of",
     "train",

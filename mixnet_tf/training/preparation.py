@@ -3,7 +3,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -194,7 +194,7 @@ def _load_splits(task, dataset, settings):
 def _build_trainer(config, task, strategy, total_steps, jit_compile, first_weights):
     recipe = config.recipe
     random.seed(recipe.seed)  # where Keras draws the seeds of initializers and dropout from
-    with strategy.scope(), _dtype_policy(recipe.precision):
+    with strategy.scope(), dtype_policy(recipe.precision):
         model = config.build_model(classifier_activation=None)
         if first_weights is not None:
             _start_from(first_weights, config, model)
@@ -256,7 +256,8 @@ def _check_config(config, settings):
 
 
 @contextlib.contextmanager
-def _dtype_policy(precision):
+def dtype_policy(precision: str) -> Iterator[None]:
+    """Within its `with` block Keras builds layers of a recipe's precision."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision])
     try:

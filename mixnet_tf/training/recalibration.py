@@ -1,5 +1,7 @@
 """Batch normalization's statistics measured again after training."""
 
+from collections.abc import Callable, Iterable, Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -31,19 +33,31 @@ def recalibrate(
     """
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     normalizations = [layer for layer in model.layers if isinstance(layer, BatchNormalization) and layer.trainable]
-    statistics = [v for layer in normalizations for v in (layer.moving_mean, layer.moving_variance)]
 
     @tf.function
-    def measure(images):
+    def forward(images):
         strategy.run(lambda own: model(own, training=True), args=(images,))
 
+    measure_statistics(normalizations, forward, _batches(strategy, split, recipe))
+
+
+def measure_statistics(normalizations: Sequence[BatchNormalization], forward: Callable, batches: Iterable) -> None:
+    """Sets moving statistics to the mean of the moments of batches.
+
+    Args:
+        normalizations: The layers.
+        forward: A function of a batch that runs them in training mode; a `tf.function` must not be traced elsewhere, as
+            the layers' momentum is 0 here.
+        batches: At least one.
+    """
+    statistics = [v for layer in normalizations for v in (layer.moving_mean, layer.moving_variance)]
     momenta = [layer.momentum for layer in normalizations]
     sums, count = [0.0] * len(statistics), 0
     try:
         for layer in normalizations:
             layer.momentum = 0.0  # so that the statistics are those of the last batch alone
-        for images in _batches(strategy, split, recipe):
-            measure(images)
+        for batch in batches:
+            forward(batch)
             sums = [total + np.float64(variable) for total, variable in zip(sums, statistics, strict=True)]
             count += 1
     finally:

@@ -1,0 +1,69 @@
+"""Searches a space of networks on one's own data, for a front of cheap and good ones."""
+
+import os
+
+from absl import flags
+
+from mixnet_tf.commands import command_line
+from mixnet_tf.commands.screen import Screen
+from mixnet_tf.search import ESTIMATES, SearchSettings, SearchSpace, search
+
+
+def define_flags() -> None:
+    """Defines the command's flags."""
+    default = SearchSettings._field_defaults
+    flags.DEFINE_string(
+        "space",
+        "mixnet-s",
+        "A network file whose block strings have alternatives; or a network, around which the space is.",
+    )
+    flags.DEFINE_string(
+        "dataset", "scattered_digits", "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
+    )
+    flags.DEFINE_string("search_dir", "runs/search", "Where the search is kept; the same command resumes it.")
+    flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    flags.DEFINE_string(
+        "train_split", default["train_split"], "Split to train and compare networks on; by default train."
+    )
+    flags.DEFINE_float("held_out", default["held_out"], "Fraction of that split that networks are compared on.")
+    flags.DEFINE_integer("evaluations", default["evaluations"], "Networks to measure.", lower_bound=1)
+    flags.DEFINE_integer("population", default["population"], "Networks of a generation.", lower_bound=2)
+    flags.DEFINE_float("max_cost", default["max_cost"], "Most multiply-adds of a network.")
+    flags.DEFINE_enum(
+        "estimate",
+        default["estimate"],
+        ESTIMATES,
+        "train: each network for --estimate_steps; supernet: with weights that all networks share.",
+    )
+    flags.DEFINE_integer(
+        "estimate_steps", default["estimate_steps"], "train: steps that a network is trained for.", lower_bound=1
+    )
+    flags.DEFINE_bool(
+        "random_baseline", default["random_baseline"], "Measure as many networks drawn at random; twice the work."
+    )
+    flags.DEFINE_string(
+        "storage",
+        default["storage"],
+        "Database that workers share, such as postgresql://...; by default a file in --search_dir.",
+    )
+    flags.DEFINE_bool(
+        "deterministic", default["deterministic"], "Bit-equal results from equal searches, at some cost of speed."
+    )
+    command_line.define_recipe_flags()
+
+
+def main(screen: Screen) -> int:
+    """Searches as the flags say; returns the exit code."""
+    values = flags.FLAGS
+    settings = SearchSettings(**command_line.flag_values(SearchSettings._fields))
+    settings = settings._replace(
+        search_dir=os.path.expanduser(settings.search_dir), data_dir=os.path.expanduser(settings.data_dir)
+    )
+    recipe = command_line.recipe_from_flags(values.dataset)
+    space = SearchSpace.read(values.space, recipe.model_overrides)
+    code = search(space, values.dataset, recipe, settings, screen.phase)
+    if code == 0:
+        train = command_line.other_command("train.py")
+        best = os.path.join(settings.search_dir, "front", "00.json")
+        screen.say(f"Next: {train} --model_name={best} --dataset={values.dataset} --model_dir=runs/found")
+    return code

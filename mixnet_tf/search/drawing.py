@@ -1,0 +1,66 @@
+"""The picture of a search: its front among all that was tried, and the kernels of each of its networks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mixnet_tf.errors import MissingPackageError
+from mixnet_tf.files import StrPath, publishing
+from mixnet_tf.networks import MixnetDecoder
+
+_FRONT, _TRIED, _RANDOM = "#b91c1c", "#9ca3af", "#1d4ed8"
+
+
+def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
+    """Draws what front.json holds as a PNG file.
+
+    Args:
+        report: What `write_front` gives, with at least one network.
+        path: The file.
+
+    Raises:
+        MissingPackageError: Without matplotlib.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError("The picture needs matplotlib: pip install 'mixnet_tf[search]'.") from error
+    front = report["front"]
+    height = 3.6 + 0.28 * len(front)
+    figure = Figure(figsize=(7, height), dpi=150, layout="constrained")
+    points, table = figure.subplots(2, 1, gridspec_kw={"height_ratios": (3.6, height - 3.6)})
+    for rows, color, name, marker in (
+        (report.get("random", ()), _RANDOM, "drawn at random", "x"),
+        (report["tried"], _TRIED, "tried by the search", "o"),
+    ):
+        if rows:
+            points.scatter(*_places(rows), s=14, color=color, marker=marker, linewidths=0.8, label=name)
+    points.plot(*_places(front), color=_FRONT, marker="o", markersize=5, linewidth=1, label="front")
+    for number, row in enumerate(front):
+        place = (row["multiply_adds"] / 1e6, row["cross_entropy"])
+        points.annotate(f"{number:02}", place, (3, 4), textcoords="offset points", fontsize=7, color=_FRONT)
+    points.set(xlabel="multiply-adds, millions", ylabel="cross-entropy of held-out images")
+    points.grid(color="#e5e7eb", linewidth=0.6)
+    points.legend(fontsize=8, frameon=False)
+    table.axis("off")
+    table.set_title("Kernel sizes by stage", loc="left", fontsize=9)
+    cells = [[f"{number:02}", *_kernels(row["blocks"])] for number, row in enumerate(front)]
+    drawn = table.table(cells, loc="upper center", cellLoc="left", edges="open")
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(7)
+    with publishing(path) as local:
+        FigureCanvasAgg(figure).print_png(local)
+
+
+def _places(rows):
+    finite = [row for row in rows if row["cross_entropy"] < float("inf")]
+    return [row["multiply_adds"] / 1e6 for row in finite], [row["cross_entropy"] for row in finite]
+
+
+def _kernels(blocks):
+    """The depthwise kernels of each stage, such as "3.5 x2" for two blocks."""
+    stages = MixnetDecoder.decode(blocks)
+    return [
+        ".".join(map(str, stage.dw_ksize)) + (f" x{stage.num_repeat}" if stage.num_repeat > 1 else "")
+        for stage in stages
+    ]

@@ -1,0 +1,179 @@
+"""What to measure next: Optuna's NSGA-II over the choices of a space, in a storage that workers share."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mixnet_tf.errors import InputError, MissingPackageError
+from mixnet_tf.search.front import Trial
+from mixnet_tf.search.space import SearchSpace
+
+try:
+    import optuna
+except ImportError as error:
+    raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
+
+_HEARTBEAT, _GRACE = 10, 60  # seconds: between a trial's signs of life, and until one without them is tried again
+_MEASURED = "measured"  # the attribute of a trial that was measured, its measurements
+_MOST_REPEATS = 200  # proposals in a row that were measured before, after which there is nothing new to expect
+
+
+class Trials:
+    """The networks that a search has tried, and those that it tries next.
+
+    No network is measured twice: what was measured before is looked up. The trial of a worker that was killed is given
+    to another one, a minute later. Networks above the largest cost are passed by unmeasured.
+
+    Args:
+        space: The space.
+        name: Of the study in its storage.
+        storage: An address of SQLAlchemy, such as "sqlite:///search.db"; None: this process' memory.
+        cost: A function of a choice.
+        population: Of NSGA-II; None: networks are drawn at random.
+        seed: Of what is drawn. Each trial has its own from it, so that a resumed search does not repeat its draws.
+        max_cost: The largest cost of a network to measure; None: any.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        name: str,
+        storage: str | None,
+        cost: Callable[[Sequence[int]], float],
+        population: int | None,
+        seed: int,
+        max_cost: float | None = None,
+    ) -> None:
+        self._space, self._cost, self._max_cost = space, cost, max_cost
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study = optuna.create_study(
+                study_name=name,
+                storage=None if storage is None else _open(storage),
+                sampler=_SeededByTrial(population, seed),
+                directions=["minimize", "minimize"],
+                load_if_exists=True,
+            )
+        if population is not None:
+            for choice in (self._extreme(min), self._extreme(max)):
+                self._study.enqueue_trial(self._params(choice), skip_if_exists=True)
+
+    def measured(self) -> list[Trial]:
+        """The networks measured so far, in their order, each once."""
+        found = {}
+        for trial in self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
+            choice = self._choice(trial.params)
+            if _MEASURED in trial.user_attrs and choice not in found:
+                found[choice] = Trial(choice, trial.values[1], trial.user_attrs[_MEASURED])
+        return list(found.values())
+
+    def measure_next(self, measure: Callable[[Sequence[int]], dict[str, float]]) -> bool:
+        """Measures one more network.
+
+        Args:
+            measure: A function of a choice to a dict that has "cross_entropy". If it raises, the network is tried
+                again next, by whoever comes first.
+
+        Returns:
+            Whether there was one that had not been measured.
+        """
+        before = len(self.measured())
+        for _ in range(_MOST_REPEATS):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._study.optimize(lambda trial: self._values(trial, measure), n_trials=1)
+            if len(self.measured()) > before:
+                return True
+        return False
+
+    def _values(self, trial, measure):
+        """The objectives of a trial: cross-entropy and cost."""
+        choice = tuple(
+            trial.suggest_categorical(name, list(range(len(each.values))))
+            for name, each in zip(self._names(), self._space.alternatives, strict=True)
+        )
+        cost = self._cost(choice)
+        if self._max_cost is not None:
+            trial.set_constraint("max_cost", cost - self._max_cost)
+            if cost > self._max_cost:
+                return float("inf"), cost
+        known = {each.choice: each.measured for each in self.measured()}
+        if choice in known:
+            return known[choice]["cross_entropy"], cost
+        running = self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
+        if any(each.number < trial.number and self._choice(each.params) == choice for each in running):
+            raise optuna.TrialPruned("Another worker measures it.")
+        try:
+            measured = measure(choice)
+        except BaseException:
+            self._study.enqueue_trial(trial.params)
+            raise
+        trial.set_user_attr(_MEASURED, measured)
+        return measured["cross_entropy"], cost
+
+    def _names(self):
+        return [f"{each.stage}.{each.field}" for each in self._space.alternatives]
+
+    def _params(self, choice):
+        return dict(zip(self._names(), choice, strict=True))
+
+    def _choice(self, params):
+        """The choice of a trial's parameters; None where not all are drawn yet."""
+        names = self._names()
+        return tuple(params[name] for name in names) if all(name in params for name in names) else None
+
+    def _extreme(self, best):
+        """The choice of the least or the largest cost, which each alternative adds to on its own."""
+        first = (0,) * len(self._space.alternatives)
+
+        def cost_of(place, value):
+            return self._cost((*first[:place], value, *first[place + 1 :]))
+
+        return tuple(
+            best(range(len(each.values)), key=lambda value, place=place: cost_of(place, value))
+            for place, each in enumerate(self._space.alternatives)
+        )
+
+
+def _open(storage):
+    try:
+        return optuna.storages.RDBStorage(
+            storage,
+            heartbeat_interval=_HEARTBEAT,
+            grace_period=_GRACE,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+    except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"storage: {storage!r} cannot be opened: {reason}") from error
+
+
+class _SeededByTrial(optuna.samplers.BaseSampler):
+    """NSGA-II, or random draws, with the seed of each trial's number: a sampler made anew would repeat its draws."""
+
+    def __init__(self, population: int | None, seed: int) -> None:
+        self._population, self._seed = population, seed
+        self._of_trial: tuple[int | None, Any] = (None, None)
+
+    def _sampler(self, trial):
+        if self._of_trial[0] != trial.number:
+            seed = (self._seed * 1_000_003 + trial.number) % 2**32
+            if self._population is None:
+                sampler = optuna.samplers.RandomSampler(seed=seed)
+            else:
+                sampler = optuna.samplers.NSGAIISampler(population_size=self._population, seed=seed)
+            self._of_trial = (trial.number, sampler)
+        return self._of_trial[1]
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        return self._sampler(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
+        return self._sampler(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Sequence[float] | None) -> None:
+        self._sampler(trial).after_trial(study, trial, state, values)

@@ -1,0 +1,142 @@
+"""Estimates: L2 of what is used alone, statistics of each network, networks drawn by the step, several replicas."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny import randomise
+
+from mixnet_tf.data import hold_out, load_split
+from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.recipe import RECIPES
+from mixnet_tf.search import SearchSpace, extract
+from mixnet_tf.search.estimates import Data, Interrupted, Measurement, ShortTraining, build_trainer, drawn_batches
+from mixnet_tf.search.supernet import build_supernet
+from mixnet_tf.training import decayed_variables, l2_loss
+from mixnet_tf.training.recalibration import recalibrate
+
+_SIZE, _BATCH = 16, 32
+_RECIPE = RECIPES["digits"]._replace(image_size=_SIZE, train_batch_size=_BATCH)
+_SMALL, _LARGE = (0, 0, 1, 0, 0), (1, 1, 2, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return SearchSpace.decode(
+        ["r1_k3|3.5_a1_p1_s22_e1_i8_o8", "r1|2_k3|5|3.5.7_a1_p1_s11_e3|6_i8_o8_se0|0.5_sw"],
+        {"feature_size": 16, "num_classes": 10, "dropout_rate": 0.0, "batch_norm_momentum": 0.9},
+    )
+
+
+@pytest.fixture(scope="module")
+def data(data_dir):
+    return Data(*hold_out(load_split("digits", data_dir, True), 0.2))
+
+
+@pytest.fixture(scope="module")
+def short(space, data):
+    return ShortTraining(space, data, _RECIPE, steps=4)
+
+
+def _batch(space, seed=0, copies=1):
+    random = np.random.RandomState(seed)
+    pictures = np.tile(random.randint(0, 256, (_BATCH, _SIZE, _SIZE, 3)).astype(np.float32), (copies, 1, 1, 1))
+    return tf.constant(pictures), tf.constant(np.tile(random.randint(0, 10, _BATCH), copies), tf.int32)
+
+
+def test_l2_covers_the_weights_of_the_steps_network_alone(space):
+    recipe = _RECIPE._replace(weight_decay=0.1)
+    trainer = build_trainer(space, 10, recipe, 100, 4)
+    images, labels = _batch(space)
+    for choice in (_SMALL, _LARGE):
+        taken = tf.constant([choice], tf.int32)
+        alone = extract(trainer.model, space, choice)
+        expected = float(l2_loss(decayed_variables(alone)))
+        outputs = trainer.model([images, taken])
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            with_l2, _ = trainer.objective.share(outputs, {"label": labels, "choice": taken})
+        without = build_trainer(space, 10, _RECIPE._replace(weight_decay=0.0), 100, 4).objective
+        plain, _ = without.share(outputs, {"label": labels, "choice": taken})
+        assert float(with_l2 - plain) == pytest.approx(0.1 * expected, rel=1e-4)
+        with tf.GradientTape() as tape:
+            loss, _ = trainer.objective.share(outputs, {"label": labels, "choice": taken})
+        for weight, gradient in zip(
+            trainer.model.trainable_variables, tape.gradient(loss, trainer.model.trainable_variables), strict=True
+        ):
+            if gradient is not None:  # decay pulls at a weight, or leaves it
+                pulled = np.abs(np.array(gradient)) > 0
+                np.testing.assert_allclose(np.array(gradient), 0.1 * np.array(weight) * pulled, rtol=1e-4, atol=1e-7)
+    block = trainer.model.get_layer("block_2")  # the repeat that the small network lacks
+    assert float(block.l2(tf.constant(_SMALL))) == 0 < float(block.l2(tf.constant(_LARGE)))
+
+
+def test_a_network_is_measured_as_it_would_be_alone(space, data):
+    model = build_supernet(space, 10, (_SIZE, _SIZE, 3))
+    randomise(model)
+    measure, found = Measurement(model, data, _RECIPE), {}
+    for choice in (_SMALL, _LARGE, _SMALL):
+        measured = measure(choice)
+        assert found.setdefault(choice, measured) == measured
+        alone = extract(model, space, choice)
+        accuracy = build_evaluator(alone, data.held_out, _RECIPE.crop)()["top_1_accuracy"]
+        assert measured["top_1_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+        statistics = [v for v in alone.variables if "moving" in v.name]
+        ours = [np.array(v) for v in statistics]
+        recalibrate(alone, data.train, _RECIPE)
+        for value, variable in zip(ours, statistics, strict=True):  # of 512 images there, up to 1,280 here
+            np.testing.assert_allclose(value, variable, rtol=0.2, atol=0.1 * np.abs(np.array(variable)).max())
+
+
+def test_each_estimate_starts_anew_and_one_trace_serves_all(short):
+    def never():
+        return False
+
+    first, other = short(_SMALL, never), short(_LARGE, never)
+    assert short(_SMALL, never) == pytest.approx(first, rel=1e-4)
+    assert first["cross_entropy"] != other["cross_entropy"]
+    assert short._trainer.train_steps.experimental_get_tracing_count() == 1
+    assert short._measure._sums.experimental_get_tracing_count() == 1
+
+
+def test_an_estimate_stops_between_steps(short):
+    with pytest.raises(Interrupted):
+        short(_SMALL, lambda: True)
+
+
+def test_the_step_decides_which_network_is_drawn(space, data):
+    def choices(first_step, count):
+        batches = drawn_batches(space)(data.train, _RECIPE, _BATCH, first_step * _BATCH)
+        return [tuple(choice.numpy()[0]) for (_, choice), _ in batches.take(count)]
+
+    drawn = choices(0, 12)
+    assert choices(5, 7) == drawn[5:] and len(set(drawn)) > 6
+    sizes = [len(each.values) for each in space.alternatives]
+    assert all(0 <= place < size for choice in drawn for place, size in zip(choice, sizes, strict=True))
+    halves = drawn_batches(space)(data.train, _RECIPE, _BATCH // 2)  # of two replicas, which train the same network
+    of_replicas = [tuple(choice.numpy()[0]) for (_, choice), _ in halves.take(4)]
+    assert of_replicas == [drawn[0], drawn[0], drawn[1], drawn[1]]
+
+
+def test_two_replicas_with_the_same_images_are_one_device(space, two_replicas):
+    taken = tf.constant([_LARGE] * 2, tf.int32)  # train_step gives each replica its row
+    ends = []
+    for strategy, copies in ((None, 1), (two_replicas, 2)):
+        recipe = _RECIPE._replace(train_batch_size=_BATCH * copies, weight_decay=0.01)
+        recipe = recipe._replace(base_learning_rate=recipe.base_learning_rate / copies, warmup_epochs=0.0)
+        if strategy is None:
+            trainer = build_trainer(space, 10, recipe, 100, 4)
+        else:
+            with strategy.scope():
+                trainer = build_trainer(space, 10, recipe, 100, 4)
+        images, labels = _batch(space, copies=copies)
+
+        def batches(context, images=images, labels=labels, copies=copies):
+            one = tf.data.Dataset.from_tensors((images, labels)).repeat().unbatch().batch(_BATCH)
+            return one.map(lambda x, y: ((x, taken[:1]), {"label": y, "choice": taken[:1]}))
+
+        iterator = iter(trainer.strategy.distribute_datasets_from_function(batches))
+        metrics = trainer.train_steps(iterator, tf.constant(2))
+        ends.append((float(metrics["loss"]), [np.array(v) for v in trainer.model.trainable_variables]))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-4)
+    for value, other in zip(ends[0][1], ends[1][1], strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-3, atol=1e-5)

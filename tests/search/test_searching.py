@@ -1,0 +1,141 @@
+"""A search as a command: measured, interrupted, resumed, refused, and its front trained by `build_model`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scripts import ROOT, run
+
+import mixnet_tf
+from mixnet_tf.search import estimates
+
+_SPACE = {
+    "blocks": ["r1_k3|3.5_a1_p1_s22_e1_i8_o8", "r1|2_k3|5|3.5.7_a1_p1_s11_e3|6_i8_o8_se0|0.5_sw"],
+    "params": {"feature_size": 16},
+}
+_SHORT = ("--dataset=digits", "--image_size=16", "--train_batch_size=64", "--estimate_steps=3", "--population=3")
+
+
+@pytest.fixture
+def space(tmp_path):
+    (tmp_path / "space.json").write_text(json.dumps(_SPACE))
+    return tmp_path / "space.json"
+
+
+def _flags(space, data_dir, *flags):
+    return (f"--space={space}", f"--data_dir={data_dir}", f"--search_dir={space.parent / 'search'}", *_SHORT, *flags)
+
+
+def _report(space):
+    return json.loads((space.parent / "search" / "front.json").read_text())
+
+
+def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, data_dir, monkeypatch, capfd):
+    pytest.importorskip("matplotlib")
+    measure, calls = estimates.Measurement.__call__, []
+
+    def interrupting(self, choice):
+        calls.append(tuple(choice))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return measure(self, choice)
+
+    monkeypatch.setattr(estimates.Measurement, "__call__", interrupting)
+    flags = _flags(space, data_dir, "--evaluations=4", "--random_baseline")
+    code, _, err = run(capfd, "-m mixnet_tf.search", *flags)
+    assert code == 75, err
+    assert [tuple(row["choice"]) for row in _report(space)["tried"]] == calls == [(0, 0, 0, 0, 0), (1, 1, 2, 1, 1)]
+    code, out, err = run(capfd, "-m mixnet_tf.search", *flags)
+    assert code == 0, err
+    assert "Searching: 4/4 networks, front " in out and "mixnet_tf" not in err and "Next: python train.py" in out
+
+    report = _report(space)
+    tried = [tuple(row["choice"]) for row in report["tried"]]
+    assert len(tried) == len(set(tried)) == 4 and len(report["random"]) == 4
+    assert len(calls) == 8
+    assert report["hypervolume"]["networks"] == 4 and 0 < report["hypervolume"]["search"] < 1
+    assert (space.parent / "search" / "front.png").read_bytes().startswith(b"\x89PNG")
+    front = sorted((space.parent / "search" / "front").iterdir())
+    assert [f"front/{path.name}" for path in front] == [row["file"] for row in report["front"]]
+    for path, row in zip(front, report["front"], strict=True):
+        model = mixnet_tf.build_model(path, input_shape=(16, 16, 3))
+        assert mixnet_tf.multiply_adds(model) == row["multiply_adds"]
+        assert model.output_shape == (None, 10)
+        assert not any(
+            other["multiply_adds"] <= row["multiply_adds"] and other["cross_entropy"] < row["cross_entropy"]
+            for other in report["tried"]
+        )
+
+    code, _, err = run(capfd, "-m mixnet_tf.search", *flags, "--estimate_steps=5", "--held_out=0.3")
+    assert code == 2
+    assert "is of another search; name another search_dir." in err
+    assert "held_out: 0.2 there, 0.3 here" in err and "estimate_steps: 3 there, 5 here" in err
+
+
+def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, capfd):
+    flags = _flags(space, data_dir, "--estimate=supernet", "--train_steps=4")
+    code, out, err = run(capfd, "-m mixnet_tf.search", *flags, "--evaluations=2")
+    assert code == 0, err
+    assert "Training: 4/4 steps" in out
+    rows = (space.parent / "search" / "supernet" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["step"] == 4
+    code, out, err = run(capfd, "-m mixnet_tf.search", *flags, "--evaluations=3")
+    assert code == 0, err
+    assert "Training" not in out and len(_report(space)["tried"]) == 3
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--held_out=1",), "held_out: expected a fraction above 0 and below 1, received 1.0"),
+        (("--max_cost=0",), "max_cost: expected multiply-adds above 0, received 0.0"),
+        (("--freeze=bn",), "freeze='bn': a search trains networks from random weights"),
+        (("--search_dir=gs://bucket/search",), "is on remote storage, where SQLite keeps no study; give --storage"),
+        (("--space=mixnet-x",), "mixnet-x"),
+        (("--storage=nothing://x",), "storage: 'nothing://x' cannot be opened"),
+        (("--population=1",), "population"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(flags, message, space, data_dir, capfd):
+    code, _, err = run(capfd, "-m mixnet_tf.search", *_flags(space, data_dir), *flags)
+    assert code != 0 and message in err
+    assert not (space.parent / "search" / "front.json").exists()
+
+
+@pytest.mark.soak
+def test_a_search_killed_at_random_moments_loses_nothing_and_two_workers_share_it(space, data_dir):
+    command = [sys.executable, "-m", "mixnet_tf.search", *_flags(space, data_dir, "--evaluations=24")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    random = np.random.RandomState(0)
+
+    def start():
+        return subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    for _ in range(3):
+        process = start()
+        for line in process.stdout:
+            if line.startswith("Searching: "):
+                break
+        time.sleep(random.uniform(0, 5))
+        process.kill()
+        process.communicate()
+    workers = [start(), start()]
+    for line in workers[0].stdout:
+        if line.startswith("Searching: "):
+            break
+    workers[0].kill()
+    workers[0].communicate()
+    workers[0] = start()
+    for worker in workers:
+        out, _ = worker.communicate(timeout=900)
+        assert worker.returncode == 0, out
+    tried = [tuple(row["choice"]) for row in _report(space)["tried"]]
+    assert len(set(tried)) == len(tried) >= 24
+    assert {(0, 0, 0, 0, 0), (1, 1, 2, 1, 1)} <= set(tried)
