@@ -6,7 +6,7 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.search import ESTIMATES, SearchSettings, SearchSpace, search
+from mixnet_tf.search import COSTS, ESTIMATES, SearchSettings, SearchSpace, search
 
 
 def define_flags() -> None:
@@ -28,7 +28,15 @@ def define_flags() -> None:
     flags.DEFINE_float("held_out", default["held_out"], "Fraction of that split that networks are compared on.")
     flags.DEFINE_integer("evaluations", default["evaluations"], "Networks to measure.", lower_bound=1)
     flags.DEFINE_integer("population", default["population"], "Networks of a generation.", lower_bound=2)
-    flags.DEFINE_float("max_cost", default["max_cost"], "Most multiply-adds of a network.")
+    flags.DEFINE_enum(
+        "cost", default["cost"], COSTS, "latency: of a float32 export in LiteRT, the sum over blocks, one thread."
+    )
+    flags.DEFINE_string(
+        "latency_table",
+        default["latency_table"],
+        "latency: JSON file of the time of each block, such as a phone's; by default this machine is measured.",
+    )
+    flags.DEFINE_float("max_cost", default["max_cost"], "Most multiply-adds, or milliseconds, of a network.")
     flags.DEFINE_enum(
         "estimate",
         default["estimate"],

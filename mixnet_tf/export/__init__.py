@@ -7,6 +7,7 @@ from mixnet_tf.export.detector_options import DETECTOR_FORMATS, POSTPROCESSES, D
 from mixnet_tf.export.detectors import detector_text, export_detector
 from mixnet_tf.export.export import export_model, export_opened
 from mixnet_tf.export.inputs import Inputs, Settings, gather
+from mixnet_tf.export.latency import litert_latencies
 from mixnet_tf.export.options import FORMATS, ExportOptions
 from mixnet_tf.export.postprocess import Decoding
 from mixnet_tf.export.report import text
@@ -29,5 +30,6 @@ __all__ = [
     "export_model",
     "export_opened",
     "gather",
+    "litert_latencies",
     "text",
 ]

@@ -16,22 +16,29 @@ class ConversionError(ValueError):
 
 
 def write_saved_model(
-    function: Callable, folder: str, image_size: int, batch_size: int | None, output_name: str, **signatures: Any
+    function: Callable,
+    folder: str,
+    image_size: int,
+    batch_size: int | None,
+    output_name: str,
+    channels: int = 3,
+    **signatures: Any,
 ) -> None:
     """Writes a SavedModel whose `serving_default` maps float images to its outputs.
 
     Args:
-        function: (batch, image_size, image_size, 3) to a tensor, or to a dict of them by name. A
+        function: (batch, image_size, image_size, channels) to a tensor, or to a dict of them by name. A
             `tf.Module`, if it holds variables.
         folder: Where to write.
         image_size: Pixels.
         batch_size: Images; None for any number.
         output_name: Name of a single output in the signature.
+        channels: Of the images, or of a part's input.
         **signatures: Further signatures by name: concrete functions.
     """
     module = tf.Module()
     module.function = function
-    spec = tf.TensorSpec((batch_size, image_size, image_size, 3), tf.float32, name=INPUT_NAME)
+    spec = tf.TensorSpec((batch_size, image_size, image_size, channels), tf.float32, name=INPUT_NAME)
 
     @tf.function(input_signature=[spec], autograph=False)
     def serving_default(image):
@@ -43,7 +50,11 @@ def write_saved_model(
 
 
 def to_tflite(
-    function: Callable, image_size: int, batch_size: int | None = 1, output_name: str = "probabilities"
+    function: Callable,
+    image_size: int,
+    batch_size: int | None = 1,
+    output_name: str = "probabilities",
+    channels: int = 3,
 ) -> bytes:
     """A function of images as a float32 TFLite model; the arguments are those of `write_saved_model`.
 
@@ -54,7 +65,7 @@ def to_tflite(
         ConversionError: As `convert`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(function, folder, image_size, batch_size, output_name)
+        write_saved_model(function, folder, image_size, batch_size, output_name, channels)
         return convert(folder)
 
 

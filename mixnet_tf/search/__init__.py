@@ -3,6 +3,7 @@
 In: block strings with alternatives, a dataset, a `Recipe`. Out: in the search's folder, a front of network files.
 """
 
+from mixnet_tf.search.costs import COSTS
 from mixnet_tf.search.front import front_of, hypervolume
 from mixnet_tf.search.searching import ESTIMATES, SearchSettings, search
 from mixnet_tf.search.space import Alternatives, SearchSpace
@@ -10,6 +11,7 @@ from mixnet_tf.search.supernet import build_supernet, extract
 
 __all__ = [
     "Alternatives",
+    "COSTS",
     "ESTIMATES",
     "SearchSettings",
     "SearchSpace",

@@ -37,9 +37,12 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
             points.scatter(*_places(rows), s=14, color=color, marker=marker, linewidths=0.8, label=name)
     points.plot(*_places(front), color=_FRONT, marker="o", markersize=5, linewidth=1, label="front")
     for number, row in enumerate(front):
-        place = (row["multiply_adds"] / 1e6, row["cross_entropy"])
+        place = (_cost(row), row["cross_entropy"])
         points.annotate(f"{number:02}", place, (3, 4), textcoords="offset points", fontsize=7, color=_FRONT)
-    points.set(xlabel="multiply-adds, millions", ylabel="cross-entropy of held-out images")
+    points.set(
+        xlabel="ms in LiteRT, sum over blocks" if "latency_ms" in front[0] else "multiply-adds, millions",
+        ylabel="cross-entropy of held-out images",
+    )
     points.grid(color="#e5e7eb", linewidth=0.6)
     points.legend(fontsize=8, frameon=False)
     table.axis("off")
@@ -52,9 +55,13 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
         FigureCanvasAgg(figure).print_png(local)
 
 
+def _cost(row):
+    return row.get("latency_ms", row["multiply_adds"] / 1e6)
+
+
 def _places(rows):
     finite = [row for row in rows if row["cross_entropy"] < float("inf")]
-    return [row["multiply_adds"] / 1e6 for row in finite], [row["cross_entropy"] for row in finite]
+    return [_cost(row) for row in finite], [row["cross_entropy"] for row in finite]
 
 
 def _kernels(blocks):

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from mixnet_tf.export import litert_latencies
 from mixnet_tf.files import write_json
+from mixnet_tf.models import build_model
 from mixnet_tf.provenance import provenance
+from mixnet_tf.search.costs import LATENCY, multiply_adds_of
 from mixnet_tf.search.space import SearchSpace
 
 FRONT = "front.json"
@@ -53,44 +56,74 @@ def hypervolume(trials: Sequence[Trial], reference: tuple[float, float]) -> floa
     return area
 
 
-def write_front(space: SearchSpace, studies: Mapping[str, Sequence[Trial]], search_dir: str) -> dict[str, Any]:
+def write_front(
+    space: SearchSpace, studies: Mapping[str, Sequence[Trial]], search_dir: str, image_size: int, cost: str
+) -> dict[str, Any]:
     """Writes front.json, and a network file for each network of the front.
 
     Args:
         space: The space.
         studies: The measured networks of "search" and, where there is one, of the "random" baseline.
         search_dir: The search's folder.
+        image_size: Pixels.
+        cost: One of `COSTS`, what the trials' costs are.
 
     Returns:
-        What front.json holds: "front" and "tried", each a list of networks with choice, block strings, cost and
-        measurements; with a baseline "random", and "hypervolume" of both over the same number of networks.
+        What front.json holds: "cost"; "front" and "tried", each a list of networks with choice, block strings,
+        multiply-adds and measurements; with a baseline "random", and "hypervolume" of both over the same number of
+        networks. With the latency as the cost also "latency_ms", the sum over a network's blocks, and on the front
+        "whole_latency_ms", of the whole network on this machine.
     """
-    trials = studies["search"]
-    front = front_of(trials)
+    count = multiply_adds_of(space, image_size)
+
+    def rows(trials):
+        return [
+            {
+                "choice": list(trial.choice),
+                "blocks": space.network(trial.choice),
+                "multiply_adds": int(count(trial.choice)),
+                **({"latency_ms": trial.cost} if cost == LATENCY else {}),
+                **trial.measured,
+            }
+            for trial in trials
+        ]
+
+    front = front_of(studies["search"])
+    files = [{"file": f"{_FILES}/{place:02}.json"} for place in range(len(front))]
     report = {
-        "front": [{"file": f"{_FILES}/{place:02}.json", **_row(space, trial)} for place, trial in enumerate(front)],
-        "tried": [_row(space, trial) for trial in trials],
+        "cost": cost,
+        "front": [{**file, **row} for file, row in zip(files, rows(front), strict=True)],
+        "tried": rows(studies["search"]),
     }
+    if cost == LATENCY:
+        for row, whole in zip(report["front"], _whole_latencies(space, front, image_size), strict=True):
+            row["whole_latency_ms"] = whole
     if studies.get("random"):
-        report |= {"random": [_row(space, trial) for trial in studies["random"]], "hypervolume": _compared(studies)}
-    folder = os.path.join(search_dir, _FILES)
-    for row, trial in zip(report["front"], front, strict=True):
-        write_json(os.path.join(search_dir, row["file"]), space.network_content(trial.choice))
-    kept = {os.path.basename(row["file"]) for row in report["front"]}
-    for name in tf.io.gfile.listdir(folder) if front else ():
-        if name not in kept and name.endswith(".json"):  # of an earlier, longer front
-            tf.io.gfile.remove(os.path.join(folder, name))
+        report |= {"random": rows(studies["random"]), "hypervolume": _compared(studies)}
+    _write_networks(space, front, search_dir, [file["file"] for file in files])
     write_json(os.path.join(search_dir, FRONT), {**report, "provenance": provenance()})
     return report
 
 
-def _row(space, trial):
-    return {
-        "choice": list(trial.choice),
-        "blocks": space.network(trial.choice),
-        "multiply_adds": trial.cost,
-        **trial.measured,
+def _write_networks(space, front, search_dir, names):
+    for name, trial in zip(names, front, strict=True):
+        write_json(os.path.join(search_dir, name), space.network_content(trial.choice))
+    folder = os.path.join(search_dir, _FILES)
+    for name in tf.io.gfile.listdir(folder) if front else ():
+        if f"{_FILES}/{name}" not in names and name.endswith(".json"):  # of an earlier, longer front
+            tf.io.gfile.remove(os.path.join(folder, name))
+
+
+def _whole_latencies(space, front, image_size):
+    models = {
+        str(place): build_model(
+            blocks_args=space.stages_of(trial.choice),
+            override_params=space.global_params._asdict(),
+            input_shape=(image_size, image_size, 3),
+        )
+        for place, trial in enumerate(front)
     }
+    return list(litert_latencies(models).values()) if models else []
 
 
 def _compared(studies):

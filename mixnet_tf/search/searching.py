@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -11,9 +11,18 @@ from absl import logging
 from mixnet_tf.data import hold_out, load_split, naming_corrupt_images
 from mixnet_tf.errors import InputError, MissingFileError, is_count
 from mixnet_tf.files import is_remote, read_json, write_json
-from mixnet_tf.networks import count_parts
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import Recipe, validate
+from mixnet_tf.search.costs import (
+    COSTS,
+    LATENCIES,
+    LATENCY,
+    MULTIPLY_ADDS,
+    LatencyTable,
+    in_words,
+    multiply_adds_of,
+    smallest_and_largest,
+)
 from mixnet_tf.search.drawing import draw_front
 from mixnet_tf.search.estimates import Data, Interrupted, SharedWeights, ShortTraining, run_folder
 from mixnet_tf.search.front import front_of, write_front
@@ -35,7 +44,9 @@ class SearchSettings(NamedTuple):
         held_out: Fraction of it that is not trained on, for the comparison.
         evaluations: Networks to measure.
         population: Of NSGA-II.
-        max_cost: Most multiply-adds of a network; None: any.
+        cost: One of `COSTS`: "multiply-adds", or "latency", milliseconds of a float32 export on one thread in LiteRT.
+        latency_table: latency: a file of the times of all blocks, as `LatencyTable` keeps them; None: this machine's.
+        max_cost: Most multiply-adds or milliseconds of a network; None: any.
         estimate: One of `ESTIMATES`: "train" trains each network for `estimate_steps`; "supernet" trains a supernet by
             the whole recipe and measures each network with its weights.
         estimate_steps: Of each network's training.
@@ -50,6 +61,8 @@ class SearchSettings(NamedTuple):
     held_out: float = 0.2
     evaluations: int = 100
     population: int = 20
+    cost: str = MULTIPLY_ADDS
+    latency_table: str | None = None
     max_cost: float | None = None
     estimate: str = "train"
     estimate_steps: int = 200
@@ -64,8 +77,9 @@ def search(
     """Searches a space for networks that are better and cheaper than others, or resumes a search.
 
     Leaves in `settings.search_dir`: search.json, the configuration; study.db, Optuna's study; front.json, all that was
-    measured; front.png, its picture; front/, the network files of the front, the cheapest first; supernet/, the
-    supernet's run where there is one. Several processes that share the folder and the storage divide the work.
+    measured; front.png, its picture; front/, the network files of the front, the cheapest first; where they were
+    needed, latencies.json, the time of each block, and supernet/, the supernet's run. Several processes that share the
+    folder and the storage divide the work.
 
     Args:
         space: A `SearchSpace`.
@@ -90,11 +104,11 @@ def search(
         data = Data(*hold_out(split, settings.held_out))
     space = space.with_classes(split.num_classes)
 
-    def cost(choice):
-        return sum(
-            row.multiply_adds for row in count_parts(space.stages_of(choice), space.global_params, recipe.image_size)
-        )
-
+    if settings.cost == LATENCY:
+        table = os.path.join(settings.search_dir, LATENCIES)
+        cost: Callable[[Sequence[int]], float] = LatencyTable(space, recipe.image_size, table, settings.latency_table)
+    else:
+        cost = multiply_adds_of(space, recipe.image_size)
     studies = _open_studies(space, recipe, settings, cost)
     _check_config(_config(space, split, recipe, settings), settings.search_dir)
 
@@ -111,12 +125,12 @@ def search(
     with Interruption() as interruption:
         for name, trials in studies.items():
             try:
-                _measure_networks(name, trials, estimate, interruption, settings.evaluations, progress)
+                _measure_networks(name, trials, estimate, interruption, settings.evaluations, settings.cost, progress)
             except Interrupted:
                 stopped_by = interruption.requested
                 break
     measured = {name: trials.measured() for name, trials in studies.items()}
-    report = write_front(space, measured, settings.search_dir)
+    report = write_front(space, measured, settings.search_dir, recipe.image_size, settings.cost)
     if report["front"]:
         draw_front(report, os.path.join(settings.search_dir, PICTURE))
     if stopped_by is not None:
@@ -125,7 +139,7 @@ def search(
     return 0
 
 
-def _measure_networks(name, trials, estimate, interruption, evaluations, progress):
+def _measure_networks(name, trials, estimate, interruption, evaluations, cost, progress):
     """Measures networks until there are enough, or no new ones."""
     done = trials.measured()
     title = "Searching" if name == "search" else "Random baseline"
@@ -140,7 +154,7 @@ def _measure_networks(name, trials, estimate, interruption, evaluations, progres
             phase.update(
                 min(len(done), evaluations),
                 f"front {len(front_of(done))}, best cross-entropy {best.measured['cross_entropy']:.4f} "
-                f"at {best.cost / 1e6:.2f}M multiply-adds",
+                f"at {in_words(best.cost, cost)}",
             )
 
 
@@ -156,7 +170,11 @@ def _check(recipe, settings):
     if settings.population < 2:
         raise InputError(f"population: expected a whole number from 2, received {settings.population!r}.")
     if settings.max_cost is not None and not settings.max_cost > 0:
-        raise InputError(f"max_cost: expected multiply-adds above 0, received {settings.max_cost!r}.")
+        raise InputError(f"max_cost: expected {settings.cost} above 0, received {settings.max_cost!r}.")
+    if settings.cost not in COSTS:
+        raise InputError(f"cost: expected one of {COSTS}, received {settings.cost!r}.")
+    if settings.latency_table is not None and settings.cost != LATENCY:
+        raise InputError(f"latency_table goes with cost={LATENCY!r}; received cost={settings.cost!r}.")
     if settings.estimate not in ESTIMATES:
         raise InputError(f"estimate: expected one of {ESTIMATES}, received {settings.estimate!r}.")
     if not 0 < settings.held_out < 1:
@@ -179,15 +197,16 @@ def _open_studies(space, recipe, settings, cost):
     if storage is None:
         storage = f"sqlite:///{os.path.join(os.path.abspath(settings.search_dir), _STORAGE)}"
     populations = {"search": settings.population, **({"random": None} if settings.random_baseline else {})}
+    firsts = {"search": smallest_and_largest(space), "random": []}
     return {
-        name: Trials(space, name, storage, cost, population, recipe.seed, settings.max_cost)
+        name: Trials(space, name, storage, cost, population, recipe.seed, settings.max_cost, firsts[name])
         for name, population in populations.items()
     }
 
 
 def _config(space, split, recipe, settings):
     """What decides the search's results: equal in all its processes."""
-    names = ("held_out", "population", "max_cost", "estimate", "estimate_steps")
+    names = ("held_out", "population", "cost", "latency_table", "max_cost", "estimate", "estimate_steps")
     return {
         "space": {"blocks": space.encode(), "params": space.global_params._asdict()},
         "dataset": split.dataset,

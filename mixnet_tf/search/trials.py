@@ -32,6 +32,7 @@ class Trials:
         population: Of NSGA-II; None: networks are drawn at random.
         seed: Of what is drawn. Each trial has its own from it, so that a resumed search does not repeat its draws.
         max_cost: The largest cost of a network to measure; None: any.
+        first: Choices to try before others.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Trials:
         population: int | None,
         seed: int,
         max_cost: float | None = None,
+        first: Sequence[Sequence[int]] = (),
     ) -> None:
         self._space, self._cost, self._max_cost = space, cost, max_cost
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -55,9 +57,8 @@ class Trials:
                 directions=["minimize", "minimize"],
                 load_if_exists=True,
             )
-        if population is not None:
-            for choice in (self._extreme(min), self._extreme(max)):
-                self._study.enqueue_trial(self._params(choice), skip_if_exists=True)
+        for choice in first:
+            self._study.enqueue_trial(self._params(choice), skip_if_exists=True)
 
     def measured(self) -> list[Trial]:
         """The networks measured so far, in their order, each once."""
@@ -122,18 +123,6 @@ class Trials:
         """The choice of a trial's parameters; None where not all are drawn yet."""
         names = self._names()
         return tuple(params[name] for name in names) if all(name in params for name in names) else None
-
-    def _extreme(self, best):
-        """The choice of the least or the largest cost, which each alternative adds to on its own."""
-        first = (0,) * len(self._space.alternatives)
-
-        def cost_of(place, value):
-            return self._cost((*first[:place], value, *first[place + 1 :]))
-
-        return tuple(
-            best(range(len(each.values)), key=lambda value, place=place: cost_of(place, value))
-            for place, each in enumerate(self._space.alternatives)
-        )
 
 
 def _open(storage):

@@ -12,7 +12,8 @@ import pytest
 from scripts import ROOT, run
 
 import mixnet_tf
-from mixnet_tf.search import estimates
+from mixnet_tf.networks import count_parts
+from mixnet_tf.search import SearchSpace, costs, estimates
 
 _SPACE = {
     "blocks": ["r1_k3|3.5_a1_p1_s22_e1_i8_o8", "r1|2_k3|5|3.5.7_a1_p1_s11_e3|6_i8_o8_se0|0.5_sw"],
@@ -77,6 +78,7 @@ def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, d
     assert "held_out: 0.2 there, 0.3 here" in err and "estimate_steps: 3 there, 5 here" in err
 
 
+@pytest.mark.soak
 def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, capfd):
     flags = _flags(space, data_dir, "--estimate=supernet", "--train_steps=4")
     code, out, err = run(capfd, "-m mixnet_tf.search", *flags, "--evaluations=2")
@@ -97,6 +99,8 @@ def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, capfd):
         (("--freeze=bn",), "freeze='bn': a search trains networks from random weights"),
         (("--search_dir=gs://bucket/search",), "is on remote storage, where SQLite keeps no study; give --storage"),
         (("--space=mixnet-x",), "mixnet-x"),
+        (("--latency_table=phone.json",), "latency_table goes with cost='latency'; received cost='multiply-adds'"),
+        (("--cost=latency", "--latency_table=missing.json"), "There is no file missing.json"),
         (("--storage=nothing://x",), "storage: 'nothing://x' cannot be opened"),
         (("--population=1",), "population"),
     ],
@@ -105,6 +109,45 @@ def test_a_search_that_cannot_be_is_one_line(flags, message, space, data_dir, ca
     code, _, err = run(capfd, "-m mixnet_tf.search", *_flags(space, data_dir), *flags)
     assert code != 0 and message in err
     assert not (space.parent / "search" / "front.json").exists()
+
+
+def test_latency_is_the_sum_over_blocks_that_are_measured_once(space, data_dir, tmp_path, monkeypatch):
+    measured = []
+
+    def measuring(models, runs=30):
+        measured.extend(models)
+        return {name: float(model.count_params()) for name, model in models.items()}
+
+    monkeypatch.setattr(costs, "litert_latencies", measuring)
+    searched = SearchSpace.read(space)
+    table = costs.LatencyTable(searched, 16, tmp_path / "latencies.json")
+    for choice in ((0, 0, 0, 0, 0), (0, 1, 0, 0, 0), (1, 1, 2, 1, 1), (0, 0, 0, 0, 0)):
+        stages = searched.stages_of(choice)
+        rows = count_parts(stages, searched.global_params, 16)
+        assert table(choice) == sum(row.parameters for row in rows)
+    assert len(measured) == len(set(measured))
+    assert "stem @ 16" in measured and "head @ 4" in measured and "r1_k3_a1_p1_s22_e1_i8_o8 @ 8" in measured
+    monkeypatch.setattr(costs, "litert_latencies", None)
+    assert costs.LatencyTable(searched, 16, tmp_path / "latencies.json")((1, 1, 2, 1, 1)) == table((1, 1, 2, 1, 1))
+    given = tmp_path / "phone.json"
+    given.write_text(json.dumps({"stem @ 16": 1.0}))
+    with pytest.raises(ValueError, match="has no time of 'r1_k3_a1_p1_s22_e1_i8_o8 @ 8'; measure it"):
+        costs.LatencyTable(searched, 16, tmp_path / "latencies.json", given)((0, 0, 0, 0, 0))
+    given.write_text("[1]")
+    with pytest.raises(ValueError, match="expected a JSON object of milliseconds by block"):
+        costs.LatencyTable(searched, 16, tmp_path / "latencies.json", given)
+
+
+@pytest.mark.soak
+def test_a_search_by_latency_measures_the_front_as_a_whole(space, data_dir, capfd):
+    code, out, err = run(
+        capfd, "-m mixnet_tf.search", *_flags(space, data_dir, "--cost=latency", "--evaluations=3", "--image_size=32")
+    )
+    assert code == 0, err
+    assert " ms, " in out
+    for row in _report(space)["front"]:
+        assert 0.3 < row["latency_ms"] / row["whole_latency_ms"] < 3
+    assert (space.parent / "search" / "latencies.json").exists()
 
 
 @pytest.mark.soak

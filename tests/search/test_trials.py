@@ -4,6 +4,7 @@ import pytest
 
 from mixnet_tf.networks import count_parts
 from mixnet_tf.search import SearchSpace, front_of, hypervolume
+from mixnet_tf.search.costs import smallest_and_largest
 from mixnet_tf.search.front import Trial
 from mixnet_tf.search.trials import Trials
 
@@ -36,7 +37,7 @@ def _measuring(calls):
 
 
 def test_the_smallest_and_the_largest_go_first_and_no_network_is_measured_twice(space, cost, storage):
-    calls, trials = [], Trials(space, "search", storage, cost, population=6, seed=0)
+    calls, trials = [], Trials(space, "search", storage, cost, 6, 0, None, smallest_and_largest(space))
     while len(trials.measured()) < 24:
         assert trials.measure_next(_measuring(calls))
     costs = [cost(choice) for choice in calls]
