@@ -1,5 +1,6 @@
 """The picture of a search: its front among all that was tried, and the kernels of each of its networks."""
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,12 @@ from mixnet_tf.files import StrPath, publishing
 from mixnet_tf.networks import MixnetDecoder
 
 _FRONT, _TRIED, _RANDOM = "#b91c1c", "#9ca3af", "#1d4ed8"
+
+
+def require_matplotlib() -> None:
+    """Raises a `MissingPackageError` without matplotlib, which is to come before a long search."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingPackageError("The picture of a search needs matplotlib: pip install 'mixnet_tf[search]'.")
 
 
 def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
@@ -20,11 +27,10 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
     Raises:
         MissingPackageError: Without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError("The picture needs matplotlib: pip install 'mixnet_tf[search]'.") from error
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     front = report["front"]
     height = 3.6 + 0.28 * len(front)
     figure = Figure(figsize=(7, height), dpi=150, layout="constrained")
@@ -60,7 +66,7 @@ def _cost(row):
 
 
 def _places(rows):
-    finite = [row for row in rows if row["cross_entropy"] < float("inf")]
+    finite = [row for row in rows if row["cross_entropy"] is not None]
     return [_cost(row) for row in finite], [row["cross_entropy"] for row in finite]
 
 

@@ -1,5 +1,6 @@
 """The networks of a search that no other one beats in both error and cost: files, and a report."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,9 +33,10 @@ class Trial(NamedTuple):
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that none is better than in cross-entropy and cost, the cheapest first."""
+    """The trials, of a finite loss, that none is better than in cross-entropy and cost, the cheapest first."""
     found: list[Trial] = []
-    for trial in sorted(trials, key=lambda trial: (trial.cost, trial.measured["cross_entropy"])):
+    finite = [trial for trial in trials if math.isfinite(trial.measured["cross_entropy"])]
+    for trial in sorted(finite, key=lambda trial: (trial.cost, trial.measured["cross_entropy"])):
         if not found or trial.measured["cross_entropy"] < found[-1].measured["cross_entropy"]:
             found.append(trial)
     return found
@@ -70,9 +72,9 @@ def write_front(
 
     Returns:
         What front.json holds: "cost"; "front" and "tried", each a list of networks with choice, block strings,
-        multiply-adds and measurements; with a baseline "random", and "hypervolume" of both over the same number of
-        networks. With the latency as the cost also "latency_ms", the sum over a network's blocks, and on the front
-        "whole_latency_ms", of the whole network on this machine.
+        multiply-adds and measurements, a cross-entropy of None where the loss was not finite; with a baseline "random",
+        and "hypervolume" of both over the same number of networks. With the latency as the cost also "latency_ms", the
+        sum over a network's blocks, and on the front "whole_latency_ms", of the whole network on this machine.
     """
     count = multiply_adds_of(space, image_size)
 
@@ -83,7 +85,7 @@ def write_front(
                 "blocks": space.network(trial.choice),
                 "multiply_adds": int(count(trial.choice)),
                 **({"latency_ms": trial.cost} if cost == LATENCY else {}),
-                **trial.measured,
+                **{name: value if math.isfinite(value) else None for name, value in trial.measured.items()},
             }
             for trial in trials
         ]
@@ -130,8 +132,8 @@ def _compared(studies):
     """The hypervolumes of both studies' first networks, as many of each; as a fraction of what their corner spans."""
     count = min(map(len, studies.values()))
     both = [trial for trials in studies.values() for trial in trials[:count]]
-    finite = [trial.measured["cross_entropy"] for trial in both if trial.measured["cross_entropy"] < float("inf")]
-    reference = (max(finite, default=1.0), max(trial.cost for trial in both))
+    found = [trial.measured["cross_entropy"] for trial in both]
+    reference = (max(filter(math.isfinite, found), default=1.0), max(trial.cost for trial in both))
     spanned = reference[0] * reference[1]
     return {
         "networks": count,

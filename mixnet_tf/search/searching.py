@@ -23,7 +23,7 @@ from mixnet_tf.search.costs import (
     multiply_adds_of,
     smallest_and_largest,
 )
-from mixnet_tf.search.drawing import draw_front
+from mixnet_tf.search.drawing import draw_front, require_matplotlib
 from mixnet_tf.search.estimates import Data, Interrupted, SharedWeights, ShortTraining, run_folder
 from mixnet_tf.search.front import front_of, write_front
 from mixnet_tf.search.space import SearchSpace
@@ -93,9 +93,11 @@ def search(
 
     Raises:
         ValueError: For bad arguments, or another search in the folder, before anything is measured.
+        MissingPackageError: Without Optuna or matplotlib.
     """
     validate(recipe)
     _check(recipe, settings)
+    require_matplotlib()
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     with progress(f"Opening dataset {dataset}", draws_itself=True):
@@ -109,8 +111,10 @@ def search(
         cost: Callable[[Sequence[int]], float] = LatencyTable(space, recipe.image_size, table, settings.latency_table)
     else:
         cost = multiply_adds_of(space, recipe.image_size)
+    config = _config(space, split, recipe, settings)
+    _check_config(config, settings.search_dir)
     studies = _open_studies(space, recipe, settings, cost)
-    _check_config(_config(space, split, recipe, settings), settings.search_dir)
+    write_json(os.path.join(settings.search_dir, CONFIG), config)
 
     if settings.estimate == "supernet":
         shared = SharedWeights(space, data, recipe, run_folder(settings.search_dir))
@@ -218,12 +222,11 @@ def _config(space, split, recipe, settings):
 
 
 def _check_config(config, search_dir):
-    """Writes search.json, or refuses another one."""
+    """Refuses a folder that holds another search."""
     path = os.path.join(search_dir, CONFIG)
     try:
         there = read_json(path)
     except MissingFileError:
-        write_json(path, config)
         return
     lines = [*_differences("", there, config)]
     if lines:

@@ -99,6 +99,7 @@ def test_the_front_and_its_hypervolume():
         Trial((2,), 3.0, {"cross_entropy": 2.0}),  # as dear as the first, and worse
         Trial((3,), 2.0, {"cross_entropy": 2.5}),
         Trial((4,), 5.0, {"cross_entropy": 0.5}),
+        Trial((5,), 0.5, {"cross_entropy": float("inf")}),  # whose loss was not finite
     ]
     assert [trial.choice for trial in front_of(trials)] == [(1,), (3,), (0,), (4,)]
     # To the corner (4, 4): a width of 3 by a height of 1, of 2 by 0.5 and of 1 by 1.5; the last one is beyond.
