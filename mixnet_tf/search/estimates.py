@@ -1,6 +1,5 @@
 """How good a network of a space is: trained for a few steps, or with weights that all networks share."""
 
-import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -289,8 +288,3 @@ def drawn_batches(space: SearchSpace) -> Callable[..., tf.data.Dataset]:
 
 def _unused(*args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError("A supernet's run neither evaluates nor exports.")
-
-
-def run_folder(search_dir: str) -> str:
-    """The folder of the supernet's run within a search's."""
-    return os.path.join(search_dir, "supernet")

@@ -24,14 +24,14 @@ from mixnet_tf.search.costs import (
     smallest_and_largest,
 )
 from mixnet_tf.search.drawing import draw_front, require_matplotlib
-from mixnet_tf.search.estimates import Data, Interrupted, SharedWeights, ShortTraining, run_folder
+from mixnet_tf.search.estimates import Data, Interrupted, SharedWeights, ShortTraining
 from mixnet_tf.search.front import front_of, write_front
 from mixnet_tf.search.space import SearchSpace
 from mixnet_tf.training import INTERRUPTED, RESTART_ME, Interruption
 
 ESTIMATES = ("train", "supernet")
 CONFIG, PICTURE = "search.json", "front.png"
-_STORAGE = "study.db"
+_STORAGE, _SUPERNET = "study.db", "supernet"
 
 
 class SearchSettings(NamedTuple):
@@ -117,7 +117,7 @@ def search(
     write_json(os.path.join(settings.search_dir, CONFIG), config)
 
     if settings.estimate == "supernet":
-        shared = SharedWeights(space, data, recipe, run_folder(settings.search_dir))
+        shared = SharedWeights(space, data, recipe, os.path.join(settings.search_dir, _SUPERNET))
         stopped_by = shared.train(progress)
         if stopped_by is not None:
             return _exit_code(stopped_by)

@@ -79,12 +79,18 @@ class Trials:
         Returns:
             Whether there was one that had not been measured.
         """
-        before = len(self.measured())
+        found = []
+
+        def measure_and_note(choice):
+            measured = measure(choice)
+            found.append(choice)
+            return measured
+
         for _ in range(_MOST_REPEATS):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self._study.optimize(lambda trial: self._values(trial, measure), n_trials=1)
-            if len(self.measured()) > before:
+                self._study.optimize(lambda trial: self._values(trial, measure_and_note), n_trials=1)
+            if found:
                 return True
         return False
 
