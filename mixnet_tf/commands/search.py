@@ -49,6 +49,12 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "random_baseline", default["random_baseline"], "Measure as many networks drawn at random; twice the work."
     )
+    flags.DEFINE_integer(
+        "check_ranking",
+        default["check_ranking"],
+        "Networks drawn at random to train by the whole recipe, to see how well the estimate ranks them; 0: none.",
+        lower_bound=0,
+    )
     flags.DEFINE_string(
         "storage",
         default["storage"],

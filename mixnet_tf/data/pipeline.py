@@ -102,6 +102,7 @@ def eval_batches(
     shard: int = 0,
     num_shards: int = 1,
     multiple: int = 1,
+    use_cache: bool = False,
 ) -> tf.data.Dataset:
     """A dataset of every image of a shard once, in batches of one shape.
 
@@ -113,6 +114,7 @@ def eval_batches(
         shard: Which of the `num_shards` shards of the split, one for each host.
         num_shards: Number of shards; each gives the same number of batches.
         multiple: What that number is a multiple of: the replicas that a host feeds.
+        use_cache: Whether to keep the encoded images in memory after the first pass.
 
     Returns:
         A dataset of (float32 (batch, size, size, 3), int32 (batch,), float32 (batch,)), the last 1
@@ -128,8 +130,9 @@ def eval_batches(
     padded_size = -(-largest_shard // round_of_batches) * round_of_batches
     nothing = (tf.zeros((image_size, image_size, 3)), tf.constant(0), tf.constant(0.0))
     padding = tf.data.Dataset.from_tensors(nothing).repeat(padded_size - split.shard_size(shard, num_shards))
+    examples = split.read(None, shard, num_shards)
     batches = (
-        split.read(None, shard, num_shards)
+        (examples.cache() if use_cache else examples)
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .concatenate(padding)
         .batch(batch_size, drop_remainder=True)

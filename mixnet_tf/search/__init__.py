@@ -5,6 +5,7 @@ In: block strings with alternatives, a dataset, a `Recipe`. Out: in the search's
 
 from mixnet_tf.search.costs import COSTS
 from mixnet_tf.search.front import front_of, hypervolume
+from mixnet_tf.search.ranking import kendall_tau
 from mixnet_tf.search.searching import ESTIMATES, SearchSettings, search
 from mixnet_tf.search.space import Alternatives, SearchSpace
 from mixnet_tf.search.supernet import build_supernet, extract
@@ -19,5 +20,6 @@ __all__ = [
     "extract",
     "front_of",
     "hypervolume",
+    "kendall_tau",
     "search",
 ]

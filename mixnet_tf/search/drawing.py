@@ -8,7 +8,7 @@ from mixnet_tf.errors import MissingPackageError
 from mixnet_tf.files import StrPath, publishing
 from mixnet_tf.networks import MixnetDecoder
 
-_FRONT, _TRIED, _RANDOM = "#b91c1c", "#9ca3af", "#1d4ed8"
+_FRONT, _TRIED, _RANDOM, _PATTERN = "#b91c1c", "#9ca3af", "#1d4ed8", "#047857"
 
 
 def require_matplotlib() -> None:
@@ -32,12 +32,13 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
     from matplotlib.figure import Figure
 
     front = report["front"]
-    height = 3.6 + 0.28 * len(front)
+    height = 3.6 + 0.28 * (len(front) + 1)
     figure = Figure(figsize=(7, height), dpi=150, layout="constrained")
     points, table = figure.subplots(2, 1, gridspec_kw={"height_ratios": (3.6, height - 3.6)})
     for rows, color, name, marker in (
         (report.get("random", ()), _RANDOM, "drawn at random", "x"),
         (report["tried"], _TRIED, "tried by the search", "o"),
+        (report.get("mixnet-s", ()), _PATTERN, "MixNet-S's pattern", "D"),
     ):
         if rows:
             points.scatter(*_places(rows), s=14, color=color, marker=marker, linewidths=0.8, label=name)
@@ -54,6 +55,7 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
     table.axis("off")
     table.set_title("Kernel sizes by stage", loc="left", fontsize=9)
     cells = [[f"{number:02}", *_kernels(row["blocks"])] for number, row in enumerate(front)]
+    cells += [["MixNet-S's pattern", *_kernels(row["blocks"])] for row in report.get("mixnet-s", ())]
     drawn = table.table(cells, loc="upper center", cellLoc="left", edges="open")
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(7)

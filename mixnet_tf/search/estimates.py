@@ -1,23 +1,22 @@
-"""How good a network of a space is: trained for a few steps, or with weights that all networks share."""
+"""How good a network of a space is: trained in full, for a few steps, or with weights that all networks share."""
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import keras
-import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import Split, eval_batches, measuring_batches, naming_corrupt_images, train_batches
-from mixnet_tf.networks import BatchNormalization
+from mixnet_tf.data import Split, naming_corrupt_images, train_batches
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.search.blocks import SearchableBlock
+from mixnet_tf.search.measuring import Data, Interrupted, Measurement, Scores, stop_if_asked
 from mixnet_tf.search.space import SearchSpace
 from mixnet_tf.search.supernet import build_supernet
 from mixnet_tf.training import (
     Checkpointer,
+    Interruption,
     MetricsLog,
     Objective,
     Run,
@@ -29,28 +28,11 @@ from mixnet_tf.training import (
     dtype_policy,
     fit,
     l2_loss,
-    measure_statistics,
+    open_run,
+    recalibrate,
 )
 
-_MEASURED_IMAGES = 512  # that batch normalization's statistics are measured on, at most
-_BATCH = 128
 _STEPS_PER_LOOP = 10
-
-
-class Interrupted(Exception):
-    """A signal asked to stop while a network was measured."""
-
-
-class Data(NamedTuple):
-    """What networks are compared on.
-
-    Attributes:
-        train: The `data.Split` to train on.
-        held_out: The one to measure on.
-    """
-
-    train: Split
-    held_out: Split
 
 
 def build_trainer(space: SearchSpace, classes: int, recipe: Recipe, num_images: int, total_steps: int) -> Trainer:
@@ -90,64 +72,6 @@ def _objective(recipe, model):
     return Objective(base.names, share)
 
 
-class Measurement:
-    """Measures networks of a supernet on held-out images, with one trace for all.
-
-    Args:
-        model: What `build_supernet` returned.
-        data: `Data`.
-        recipe: The `Recipe`; its image size and `crop` are taken.
-    """
-
-    def __init__(self, model: keras.Model, data: Data, recipe: Recipe) -> None:
-        self._data = data
-        self._normalizations = _normalizations(model)
-        size, images = recipe.image_size, data.train.num_examples
-        batch = min(_BATCH, images)
-        count = max(1, min(_MEASURED_IMAGES, images) // batch)
-        self._measuring = measuring_batches(data.train, size, batch, recipe.crop).take(count)
-        self._held_out = eval_batches(data.held_out, size, batch, recipe.crop)
-
-        @tf.function
-        def forward(images, choice):
-            model([images, choice], training=True)
-
-        @tf.function
-        def sums(images, labels, mask, choice):
-            logits = tf.cast(model([images, choice], training=False), tf.float32)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            hits = tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
-            return tf.stack([tf.reduce_sum(values * mask) for values in (losses, hits)])
-
-        self._forward, self._sums = forward, sums
-
-    def __call__(self, choice: Sequence[int]) -> dict[str, float]:
-        """Sets the statistics of batch normalization to those of a network, and measures it.
-
-        Returns:
-            Dict of "cross_entropy", without label smoothing, and "top_1_accuracy" over the held-out images.
-        """
-        taken = tf.constant([choice], tf.int32)
-        with naming_corrupt_images(self._data.train):
-            measure_statistics(self._normalizations, lambda images: self._forward(images, taken), self._measuring)
-        totals = np.zeros(2)
-        with naming_corrupt_images(self._data.held_out):
-            for images, labels, mask in self._held_out:
-                totals += self._sums(images, labels, mask, taken).numpy()
-        cross_entropy, hits = totals / self._data.held_out.num_examples
-        return {"cross_entropy": float(cross_entropy), "top_1_accuracy": float(hits)}
-
-
-def _normalizations(model):
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, SearchableBlock):
-            found += layer.normalizations()
-        elif isinstance(layer, BatchNormalization):
-            found.append(layer)
-    return found
-
-
 class ShortTraining:
     """Estimates a network by training it for a few steps: each from the same weights, on the same images.
 
@@ -166,36 +90,34 @@ class ShortTraining:
             warmup_epochs=recipe.warmup_epochs * shorter,
             decay_epochs=recipe.decay_epochs * shorter,
         )
-        self._data, self._recipe, self._steps = data, recipe, steps
+        self._train, self._steps = data.train, steps
         self._trainer = build_trainer(space, data.train.num_classes, recipe, images, steps)
         self._measure = Measurement(self._trainer.model, data, recipe)
+        self._batches = train_batches(data.train, recipe, recipe.train_batch_size, use_cache=data.use_cache)
         variables = [*self._trainer.model.variables, *self._trainer.optimizer.variables]
         self._first = [(variable, variable.numpy()) for variable in variables]
 
-    def __call__(self, choice: Sequence[int], is_stopped: Callable[[], bool]) -> dict[str, float]:
+    def __call__(self, choice: Sequence[int], interruption: Interruption) -> dict[str, float]:
         """Trains and measures a network.
 
         Args:
             choice: Of the space.
-            is_stopped: Asked between steps.
+            interruption: Asked between steps.
 
         Returns:
             What `Measurement` does; an infinite cross-entropy if the loss is not finite.
 
         Raises:
-            Interrupted: If `is_stopped` said so.
+            Interrupted: If a signal has come.
         """
         for variable, value in self._first:
             variable.assign(value)
         taken = tf.constant([choice], tf.int32)
-        dataset = train_batches(self._data.train, self._recipe, self._recipe.train_batch_size).map(
-            lambda images, labels: ((images, taken), {"label": labels, "choice": taken})
-        )
-        with naming_corrupt_images(self._data.train):
+        dataset = self._batches.map(lambda images, labels: ((images, taken), {"label": labels, "choice": taken}))
+        with naming_corrupt_images(self._train):
             batches = iter(dataset)
             while self._trainer.step < self._steps:
-                if is_stopped():
-                    raise Interrupted
+                stop_if_asked(interruption)
                 steps = min(_STEPS_PER_LOOP, self._steps - self._trainer.step)
                 if int(self._trainer.train_steps(batches, tf.constant(steps))["first_bad_step"]) >= 0:
                     return {"cross_entropy": float("inf"), "top_1_accuracy": 0.0}
@@ -219,33 +141,86 @@ class SharedWeights:
         steps = recipe.total_steps(images)
         trainer = build_trainer(space, data.train.num_classes, recipe, images, steps)
         checkpointer = Checkpointer(trainer, folder)
-        checkpointer.restore()
         config = RunConfig("supernet", data.train.num_classes, data.train.dataset, images, recipe)
         settings = Settings(model_dir=folder, data_dir="", steps_per_loop=_STEPS_PER_LOOP)
         task = Task(lambda recipe: None, _unused, drawn_batches(space), _unused, _unused)
         self._run = Run(config, settings, task, data.train, data.held_out, trainer, checkpointer, _unused, steps)
         self._measure = Measurement(trainer.model, data, recipe)
 
-    def train(self, progress: Progress = silent) -> int | None:
+    def train(self, progress: Progress = silent) -> None:
         """Trains the supernet to its end, from where it was left.
 
-        Returns:
-            The signal that stopped it, or None.
-
         Raises:
+            Interrupted: If a signal stopped it; it is saved.
             FloatingPointError: If the loss is not finite.
         """
+        self.restore()
         trainer = self._run.trainer
-        if trainer.step >= self._run.total_steps:
-            return None
-        metrics = MetricsLog(self._run.settings.model_dir, trainer.step, trainer.recipe.train_batch_size)
-        return fit(self._run, metrics, progress)
+        if trainer.step < self._run.total_steps:
+            metrics = MetricsLog(self._run.settings.model_dir, trainer.step, trainer.recipe.train_batch_size)
+            number = fit(self._run, metrics, progress)
+            if number is not None:
+                raise Interrupted(number)
 
-    def __call__(self, choice: Sequence[int], is_stopped: Callable[[], bool]) -> dict[str, float]:
+    def restore(self) -> None:
+        """Takes the weights of the newest checkpoint, where there is one."""
+        self._run.checkpointer.restore()
+
+    def __call__(self, choice: Sequence[int], interruption: Interruption) -> dict[str, float]:
         """Measures a network with the supernet's weights, as `ShortTraining` does with its own."""
-        if is_stopped():
-            raise Interrupted
+        stop_if_asked(interruption)
         return self._measure(choice)
+
+
+class WholeTraining:
+    """Measures networks after the whole recipe, each a run of its own with its average, as `train.py` would train it.
+
+    Args:
+        space: The space.
+        data: `Data`.
+        recipe: The `Recipe`.
+    """
+
+    def __init__(self, space: SearchSpace, data: Data, recipe: Recipe) -> None:
+        self._space, self._data, self._recipe = space, data, recipe
+
+    def __call__(self, choice: Sequence[int], folder: str, progress: Progress = silent) -> dict[str, float]:
+        """Trains and measures a network.
+
+        Args:
+            choice: Of the space.
+            folder: Of the run; one that was interrupted goes on from its checkpoint.
+            progress: Shows the training.
+
+        Returns:
+            What `Measurement` does; an infinite cross-entropy if the loss is not finite.
+
+        Raises:
+            Interrupted: If a signal stopped it; it is saved.
+        """
+        train, recipe = self._data.train, self._recipe
+        settings = Settings(
+            model_dir=folder,
+            data_dir="",
+            steps_per_loop=_STEPS_PER_LOOP,
+            use_cache=self._data.use_cache,
+        )
+        content = self._space.network_content(choice)
+        config = RunConfig(
+            "network", train.num_classes, train.dataset, train.num_examples, recipe, train.label_names, network=content
+        )
+        run = open_run(config, settings, train, self._data.held_out)
+        metrics = MetricsLog(settings.model_dir, run.trainer.step, recipe.train_batch_size)
+        try:
+            number = fit(run, metrics, progress)
+        except FloatingPointError:
+            return {"cross_entropy": float("inf"), "top_1_accuracy": 0.0}
+        if number is not None:
+            raise Interrupted(number)
+        model = run.trainer.ema_model
+        if recipe.recalibrate_batch_norm:
+            recalibrate(model, train, recipe)
+        return Scores(lambda images: model(images, training=False), self._data, recipe)()
 
 
 def drawn_batches(space: SearchSpace) -> Callable[..., tf.data.Dataset]:

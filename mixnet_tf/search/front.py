@@ -42,6 +42,11 @@ def front_of(trials: Sequence[Trial]) -> list[Trial]:
     return found
 
 
+def for_json(measured: Mapping[str, float]) -> dict[str, float | None]:
+    """Measurements with None for what is not a finite number, which JSON does not have."""
+    return {name: value if math.isfinite(value) else None for name, value in measured.items()}
+
+
 def hypervolume(trials: Sequence[Trial], reference: tuple[float, float]) -> float:
     """The area that the front of trials dominates.
 
@@ -59,22 +64,29 @@ def hypervolume(trials: Sequence[Trial], reference: tuple[float, float]) -> floa
 
 
 def write_front(
-    space: SearchSpace, studies: Mapping[str, Sequence[Trial]], search_dir: str, image_size: int, cost: str
+    space: SearchSpace,
+    studies: Mapping[str, Sequence[Trial]],
+    search_dir: str,
+    image_size: int,
+    cost: str,
+    ranking: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes front.json, and a network file for each network of the front.
 
     Args:
         space: The space.
-        studies: The measured networks of "search" and, where there is one, of the "random" baseline.
+        studies: The measured networks of "search" and of other studies, such as the "random" baseline.
         search_dir: The search's folder.
         image_size: Pixels.
         cost: One of `COSTS`, what the trials' costs are.
+        ranking: What `write_ranking` gave; None: the ranking was not checked.
 
     Returns:
-        What front.json holds: "cost"; "front" and "tried", each a list of networks with choice, block strings,
-        multiply-adds and measurements, a cross-entropy of None where the loss was not finite; with a baseline "random",
-        and "hypervolume" of both over the same number of networks. With the latency as the cost also "latency_ms", the
-        sum over a network's blocks, and on the front "whole_latency_ms", of the whole network on this machine.
+        What front.json holds: "cost"; "ranking"; "front", "tried" and, of each other study, its name, lists of networks
+        with choice, block strings, multiply-adds and measurements, a cross-entropy of None where the loss was not
+        finite; with a baseline "hypervolume" of both over the same number of networks. With the latency as the cost
+        also "latency_ms", the sum over a network's blocks, and on the front "whole_latency_ms", of the whole network on
+        this machine.
     """
     count = multiply_adds_of(space, image_size)
 
@@ -85,7 +97,7 @@ def write_front(
                 "blocks": space.network(trial.choice),
                 "multiply_adds": int(count(trial.choice)),
                 **({"latency_ms": trial.cost} if cost == LATENCY else {}),
-                **{name: value if math.isfinite(value) else None for name, value in trial.measured.items()},
+                **for_json(trial.measured),
             }
             for trial in trials
         ]
@@ -94,14 +106,16 @@ def write_front(
     files = [{"file": f"{_FILES}/{place:02}.json"} for place in range(len(front))]
     report = {
         "cost": cost,
+        "ranking": "not checked" if ranking is None else dict(ranking),
         "front": [{**file, **row} for file, row in zip(files, rows(front), strict=True)],
         "tried": rows(studies["search"]),
     }
     if cost == LATENCY:
         for row, whole in zip(report["front"], _whole_latencies(space, front, image_size), strict=True):
             row["whole_latency_ms"] = whole
-    if studies.get("random"):
-        report |= {"random": rows(studies["random"]), "hypervolume": _compared(studies)}
+    report |= {name: rows(trials) for name, trials in studies.items() if name != "search" and trials}
+    if "random" in report:
+        report["hypervolume"] = _compared({name: studies[name] for name in ("search", "random")})
     _write_networks(space, front, search_dir, [file["file"] for file in files])
     write_json(os.path.join(search_dir, FRONT), {**report, "provenance": provenance()})
     return report

@@ -1,5 +1,6 @@
 """A search from its beginning, or from where it was, to its front."""
 
+import functools
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -24,14 +25,17 @@ from mixnet_tf.search.costs import (
     smallest_and_largest,
 )
 from mixnet_tf.search.drawing import draw_front, require_matplotlib
-from mixnet_tf.search.estimates import Data, Interrupted, SharedWeights, ShortTraining
-from mixnet_tf.search.front import front_of, write_front
+from mixnet_tf.search.estimates import SharedWeights, ShortTraining, WholeTraining
+from mixnet_tf.search.front import Trial, front_of, write_front
+from mixnet_tf.search.measuring import Data, Interrupted, stop_if_asked
+from mixnet_tf.search.ranking import FEWEST, write_ranking
 from mixnet_tf.search.space import SearchSpace
 from mixnet_tf.training import INTERRUPTED, RESTART_ME, Interruption
 
 ESTIMATES = ("train", "supernet")
 CONFIG, PICTURE = "search.json", "front.png"
-_STORAGE, _SUPERNET = "study.db", "supernet"
+_STUDY, _SUPERNET, _RUNS = "study.db", "supernet", "ranking"  # in the folder
+_SEARCH, _RANDOM, _PATTERN = "search", "random", "mixnet-s"  # studies; the last is of the network most like it
 
 
 class SearchSettings(NamedTuple):
@@ -51,6 +55,8 @@ class SearchSettings(NamedTuple):
             the whole recipe and measures each network with its weights.
         estimate_steps: Of each network's training.
         random_baseline: Whether as many networks drawn at random are measured, too.
+        check_ranking: Networks, drawn at random, to train by the whole recipe, for the rank correlation of the estimate
+            with that; 0: none.
         storage: Address of the database that workers share; None: a file in `search_dir`.
         deterministic: Whether equal searches give bit-equal results, at some cost of speed.
     """
@@ -67,6 +73,7 @@ class SearchSettings(NamedTuple):
     estimate: str = "train"
     estimate_steps: int = 200
     random_baseline: bool = False
+    check_ranking: int = 0
     storage: str | None = None
     deterministic: bool = False
 
@@ -78,8 +85,8 @@ def search(
 
     Leaves in `settings.search_dir`: search.json, the configuration; study.db, Optuna's study; front.json, all that was
     measured; front.png, its picture; front/, the network files of the front, the cheapest first; where they were
-    needed, latencies.json, the time of each block, and supernet/, the supernet's run. Several processes that share the
-    folder and the storage divide the work.
+    needed, latencies.json, the time of each block, supernet/, the supernet's run, ranking.json, how well the estimate
+    ranks, and ranking/, the runs for it. Several processes that share the folder and the storage divide the work.
 
     Args:
         space: A `SearchSpace`.
@@ -116,54 +123,101 @@ def search(
     studies = _open_studies(space, recipe, settings, cost)
     write_json(os.path.join(settings.search_dir, CONFIG), config)
 
-    if settings.estimate == "supernet":
-        shared = SharedWeights(space, data, recipe, os.path.join(settings.search_dir, _SUPERNET))
-        stopped_by = shared.train(progress)
-        if stopped_by is not None:
-            return _exit_code(stopped_by)
-        estimate: SharedWeights | ShortTraining = shared
-    else:
-        estimate = ShortTraining(space, data, recipe, settings.estimate_steps)
-
-    stopped_by = None
     with Interruption() as interruption:
-        for name, trials in studies.items():
-            try:
-                _measure_networks(name, trials, estimate, interruption, settings.evaluations, settings.cost, progress)
-            except Interrupted:
-                stopped_by = interruption.requested
-                break
-    measured = {name: trials.measured() for name, trials in studies.items()}
-    report = write_front(space, measured, settings.search_dir, recipe.image_size, settings.cost)
+        work = _Work(space, data, recipe, settings, interruption, progress)
+        stopped_by, ranking, pattern = None, None, []
+        try:
+            estimate = work.prepare_estimate()
+            for name, count in _counts(settings).items():
+                work.measure_networks(name, studies[name], count, estimate)
+            pattern = [work.measure_like(_PATTERN, estimate, cost)]
+            if settings.check_ranking:
+                ranking = work.check_ranking(studies[_RANDOM].measured()[: settings.check_ranking])
+        except Interrupted as stop:
+            stopped_by = stop.signal
+    reported = [_SEARCH, *([_RANDOM] if settings.random_baseline else ())]
+    measured = {name: studies[name].measured() for name in reported} | {_PATTERN: pattern}
+    report = write_front(space, measured, settings.search_dir, recipe.image_size, settings.cost, ranking)
     if report["front"]:
         draw_front(report, os.path.join(settings.search_dir, PICTURE))
     if stopped_by is not None:
         logging.info(f"Measured {len(report['tried'])} networks; the same command resumes the search.")
-        return _exit_code(stopped_by)
+        return INTERRUPTED if stopped_by == signal.SIGINT else RESTART_ME
     return 0
 
 
-def _measure_networks(name, trials, estimate, interruption, evaluations, cost, progress):
-    """Measures networks until there are enough, or no new ones."""
-    done = trials.measured()
-    title = "Searching" if name == "search" else "Random baseline"
-    with progress(title, evaluations, "networks", min(len(done), evaluations)) as phase:
-        while len(done) < evaluations:
-            found_one = trials.measure_next(lambda choice: estimate(choice, lambda: interruption.requested is not None))
-            if not found_one:
-                logging.info(f"{title}: no network is left that was not measured.")
-                return
-            done = trials.measured()
-            best = min(done, key=lambda trial: trial.measured["cross_entropy"])
-            phase.update(
-                min(len(done), evaluations),
-                f"front {len(front_of(done))}, best cross-entropy {best.measured['cross_entropy']:.4f} "
-                f"at {in_words(best.cost, cost)}",
-            )
+def _counts(settings):
+    """How many networks each study needs."""
+    drawn = max(settings.evaluations if settings.random_baseline else 0, settings.check_ranking)
+    return {_SEARCH: settings.evaluations, **({_RANDOM: drawn} if drawn else {})}
 
 
-def _exit_code(signal_number):
-    return INTERRUPTED if signal_number == signal.SIGINT else RESTART_ME
+class _Work(NamedTuple):
+    """What the long parts of a search have in common."""
+
+    space: SearchSpace
+    data: Data
+    recipe: Recipe
+    settings: SearchSettings
+    interruption: Interruption
+    progress: Progress
+
+    def prepare_estimate(self):
+        """The estimate, whose supernet is trained where it is one."""
+        if self.settings.estimate == "train":
+            return ShortTraining(self.space, self.data, self.recipe, self.settings.estimate_steps)
+        folder = os.path.join(self.settings.search_dir, _SUPERNET)
+        shared = SharedWeights(self.space, self.data, self.recipe, folder)
+        self._do_once(_SUPERNET, ["train"], lambda job: shared.train(self.progress))
+        shared.restore()  # where another process trained it
+        return shared
+
+    def measure_networks(self, name, trials, count, estimate):
+        """Measures networks until there are enough, or no new ones."""
+        done = trials.measured()
+        title = "Searching" if name == _SEARCH else "Random networks"
+        with self.progress(title, count, "networks", min(len(done), count)) as phase:
+            while len(done) < count:
+                if not trials.measure_next(lambda choice: estimate(choice, self.interruption)):
+                    logging.info(f"{title}: no network is left that was not measured.")
+                    return
+                done = trials.measured()
+                best = min(done, key=lambda trial: trial.measured["cross_entropy"])
+                phase.update(
+                    min(len(done), count),
+                    f"front {len(front_of(done))}, best cross-entropy {best.measured['cross_entropy']:.4f} "
+                    f"at {in_words(best.cost, self.settings.cost)}",
+                )
+
+    def measure_like(self, model_name, estimate, cost):
+        """Measures the network of the space that is most like another one."""
+        choice = self.space.like(model_name)
+        with self.progress(f"Measuring {model_name}'s pattern"):
+            [measured] = self._do_once(
+                model_name, ["measure"], lambda job: estimate(choice, self.interruption)
+            ).values()
+        return Trial(choice, cost(choice), measured)
+
+    def check_ranking(self, drawn):
+        """Trains networks by the whole recipe, and compares the estimate with that."""
+        folder = os.path.join(self.settings.search_dir, _RUNS)
+        train = WholeTraining(self.space, self.data, self.recipe)
+        choices = {"-".join(map(str, trial.choice)): trial.choice for trial in drawn}
+
+        def train_one(job):
+            place = list(choices).index(job) + 1
+            logging.info(f"Network {place} of {len(choices)} by the whole recipe, in {os.path.join(folder, job)}.")
+            return train(choices[job], os.path.join(folder, job), self.progress)
+
+        whole = self._do_once(_RUNS, list(choices), train_one)
+        size = self.recipe.image_size
+        return write_ranking(self.space, drawn, list(whole.values()), self.settings.search_dir, size)
+
+    def _do_once(self, name, jobs, do):
+        from mixnet_tf.search.jobs import do_once  # needs Optuna
+
+        stop = functools.partial(stop_if_asked, self.interruption)
+        return do_once(name, _storage(self.settings), jobs, do, stop, self.progress)
 
 
 def _check(recipe, settings):
@@ -183,6 +237,10 @@ def _check(recipe, settings):
         raise InputError(f"estimate: expected one of {ESTIMATES}, received {settings.estimate!r}.")
     if not 0 < settings.held_out < 1:
         raise InputError(f"held_out: expected a fraction above 0 and below 1, received {settings.held_out!r}.")
+    if settings.check_ranking and not (is_count(settings.check_ranking) and settings.check_ranking >= FEWEST):
+        raise InputError(
+            f"check_ranking: expected 0 or a whole number from {FEWEST}, received {settings.check_ranking!r}."
+        )
     if recipe.freeze != "none":
         raise InputError(f"freeze={recipe.freeze!r}: a search trains networks from random weights.")
     if settings.storage is None and is_remote(settings.search_dir):
@@ -193,19 +251,22 @@ def _check(recipe, settings):
 
 
 def _open_studies(space, recipe, settings, cost):
-    """Dict from "search" and, where asked for, "random" to their `Trials`."""
+    """Dict from the name of each study that is needed to its `Trials`."""
     from mixnet_tf.search.trials import Trials  # needs Optuna, which spaces and supernets do without
 
     tf.io.gfile.makedirs(settings.search_dir)
-    storage = settings.storage
-    if storage is None:
-        storage = f"sqlite:///{os.path.join(os.path.abspath(settings.search_dir), _STORAGE)}"
-    populations = {"search": settings.population, **({"random": None} if settings.random_baseline else {})}
-    firsts = {"search": smallest_and_largest(space), "random": []}
+    storage, seed = _storage(settings), recipe.seed
+    populations = {_SEARCH: settings.population, _RANDOM: None}
+    firsts = {_SEARCH: smallest_and_largest(space), _RANDOM: []}
     return {
-        name: Trials(space, name, storage, cost, population, recipe.seed, settings.max_cost, firsts[name])
-        for name, population in populations.items()
+        name: Trials(space, name, storage, cost, populations[name], seed, settings.max_cost, firsts[name])
+        for name in _counts(settings)
     }
+
+
+def _storage(settings):
+    path = os.path.join(os.path.abspath(settings.search_dir), _STUDY)
+    return f"sqlite:///{path}" if settings.storage is None else settings.storage
 
 
 def _config(space, split, recipe, settings):

@@ -234,6 +234,27 @@ class SearchSpace:
                 raise InputError(f"{network[number]!r} is not in the space; the nearest there is {expected!r}.")
         return tuple(places)
 
+    def like(self, model_name: StrPath) -> tuple[int, ...]:
+        """The choice that is most like another network.
+
+        Each stage takes what the other's stage at the same relative depth has: of each option the nearest alternative,
+        that is kernel sizes with the fewest differences and then the nearest mean, and otherwise the nearest number.
+
+        Args:
+            model_name: What `build_model` takes.
+
+        Raises:
+            ValueError: What `build_model` raises for it.
+        """
+        others, _ = get_model_params(model_name)
+        last, choice = max(len(self.stages) - 1, 1), []
+        for each in self.alternatives:
+            other = others[round(each.stage * (len(others) - 1) / last)]
+            wanted = getattr(other, each.field)
+            distances = [_distance(each.field, value, wanted) for value in each.values]
+            choice.append(distances.index(min(distances)))
+        return tuple(choice)
+
     def _check(self, number):
         """Refuses a stage that cannot be built with some alternative."""
         own = {each.field: each.values for each in self.alternatives if each.stage == number}
@@ -256,6 +277,15 @@ class SearchSpace:
                     _check_groups(block, self.global_params.partition)
             except InputError as error:
                 raise InputError(f"Stage {MixnetDecoder.encode([stage])[0]!r}: {error}") from error
+
+
+def _distance(field, value, wanted):
+    """How far an alternative is from another network's value of the same field."""
+    if field == "dw_ksize":
+        return len(set(value) ^ set(wanted)), abs(sum(value) / len(value) - sum(wanted) / len(wanted))
+    if field in ("expand_ksize", "project_ksize"):
+        return abs(len(value) - len(wanted))
+    return abs((value or 0) - (wanted or 0))
 
 
 def _key(option):

@@ -1,19 +1,12 @@
 """What to measure next: Optuna's NSGA-II over the choices of a space, in a storage that workers share."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mixnet_tf.errors import InputError, MissingPackageError
 from mixnet_tf.search.front import Trial
 from mixnet_tf.search.space import SearchSpace
+from mixnet_tf.search.storage import no_experimental_warnings, open_study, optuna
 
-try:
-    import optuna
-except ImportError as error:
-    raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
-
-_HEARTBEAT, _GRACE = 10, 60  # seconds: between a trial's signs of life, and until one without them is tried again
 _MEASURED = "measured"  # the attribute of a trial that was measured, its measurements
 _MOST_REPEATS = 200  # proposals in a row that were measured before, after which there is nothing new to expect
 
@@ -27,7 +20,7 @@ class Trials:
     Args:
         space: The space.
         name: Of the study in its storage.
-        storage: An address of SQLAlchemy, such as "sqlite:///search.db"; None: this process' memory.
+        storage: What `open_study` takes.
         cost: A function of a choice.
         population: Of NSGA-II; None: networks are drawn at random.
         seed: Of what is drawn. Each trial has its own from it, so that a resumed search does not repeat its draws.
@@ -47,16 +40,7 @@ class Trials:
         first: Sequence[Sequence[int]] = (),
     ) -> None:
         self._space, self._cost, self._max_cost = space, cost, max_cost
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study = optuna.create_study(
-                study_name=name,
-                storage=None if storage is None else _open(storage),
-                sampler=_SeededByTrial(population, seed),
-                directions=["minimize", "minimize"],
-                load_if_exists=True,
-            )
+        self._study = open_study(name, storage, ["minimize", "minimize"], _SeededByTrial(population, seed))
         for choice in first:
             self._study.enqueue_trial(self._params(choice), skip_if_exists=True)
 
@@ -87,8 +71,7 @@ class Trials:
             return measured
 
         for _ in range(_MOST_REPEATS):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            with no_experimental_warnings():
                 self._study.optimize(lambda trial: self._values(trial, measure_and_note), n_trials=1)
             if found:
                 return True
@@ -129,19 +112,6 @@ class Trials:
         """The choice of a trial's parameters; None where not all are drawn yet."""
         names = self._names()
         return tuple(params[name] for name in names) if all(name in params for name in names) else None
-
-
-def _open(storage):
-    try:
-        return optuna.storages.RDBStorage(
-            storage,
-            heartbeat_interval=_HEARTBEAT,
-            grace_period=_GRACE,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        )
-    except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"storage: {storage!r} cannot be opened: {reason}") from error
 
 
 class _SeededByTrial(optuna.samplers.BaseSampler):

@@ -9,8 +9,8 @@ from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruptio
 from mixnet_tf.training.metrics import METRICS, MetricsLog, read_metrics
 from mixnet_tf.training.objectives import Objective, classification
 from mixnet_tf.training.optim import decayed_variables, l2_loss
-from mixnet_tf.training.preparation import Run, Settings, dtype_policy
-from mixnet_tf.training.recalibration import measure_statistics
+from mixnet_tf.training.preparation import Run, Settings, dtype_policy, open_run
+from mixnet_tf.training.recalibration import measure_statistics, recalibrate
 from mixnet_tf.training.run import fit, train
 from mixnet_tf.training.tasks import Task, task_of
 from mixnet_tf.training.trainer import Trainer
@@ -36,7 +36,9 @@ __all__ = [
     "l2_loss",
     "make_strategy",
     "measure_statistics",
+    "open_run",
     "read_metrics",
+    "recalibrate",
     "task_of",
     "train",
 ]

@@ -143,8 +143,36 @@ def prepare(
         task=task_name,
         detection=detection,
     )
-    _check_config(config, settings)
+    return open_run(config, settings, train_split, eval_split, strategy, first_weights)
 
+
+def open_run(
+    config: RunConfig,
+    settings: Settings,
+    train_split: Split,
+    eval_split: Split,
+    strategy: tf.distribute.Strategy | None = None,
+    first_weights: Arrays | None = None,
+) -> Run:
+    """Builds or restores what a run trains. Writes nothing but config.json.
+
+    Args:
+        config: What it trains.
+        settings: `Settings`.
+        train_split: The `data.Split` to train on.
+        eval_split: The one to evaluate on.
+        strategy: A `tf.distribute.Strategy`; None for the current one.
+        first_weights: What a new run starts from; None: random weights.
+
+    Returns:
+        A `Run`.
+
+    Raises:
+        ValueError: If the folder holds a run of another configuration.
+    """
+    _check_config(config, settings)
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    recipe, task = config.recipe, task_of(config.task)
     total_steps = recipe.total_steps(train_split.num_examples)
     trainer = _build_trainer(config, task, strategy, total_steps, settings.jit_compile, first_weights)
     evaluate = task.build_evaluator(

@@ -1,5 +1,7 @@
 """Estimates: L2 of what is used alone, statistics of each network, networks drawn by the step, several replicas."""
 
+import signal
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,10 +10,12 @@ from tiny import randomise
 from mixnet_tf.data import hold_out, load_split
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.recipe import RECIPES
+from mixnet_tf.runs import RunConfig
 from mixnet_tf.search import SearchSpace, extract
-from mixnet_tf.search.estimates import Data, Interrupted, Measurement, ShortTraining, build_trainer, drawn_batches
+from mixnet_tf.search.estimates import ShortTraining, WholeTraining, build_trainer, drawn_batches
+from mixnet_tf.search.measuring import Data, Interrupted, Measurement
 from mixnet_tf.search.supernet import build_supernet
-from mixnet_tf.training import decayed_variables, l2_loss
+from mixnet_tf.training import Interruption, decayed_variables, l2_loss, read_metrics
 from mixnet_tf.training.recalibration import recalibrate
 
 _SIZE, _BATCH = 16, 32
@@ -88,19 +92,35 @@ def test_a_network_is_measured_as_it_would_be_alone(space, data):
 
 
 def test_each_estimate_starts_anew_and_one_trace_serves_all(short):
-    def never():
-        return False
-
+    never = Interruption()
     first, other = short(_SMALL, never), short(_LARGE, never)
     assert short(_SMALL, never) == pytest.approx(first, rel=1e-4)
     assert first["cross_entropy"] != other["cross_entropy"]
     assert short._trainer.train_steps.experimental_get_tracing_count() == 1
-    assert short._measure._sums.experimental_get_tracing_count() == 1
+    assert short._measure._scores.sums.experimental_get_tracing_count() == 1
 
 
 def test_an_estimate_stops_between_steps(short):
-    with pytest.raises(Interrupted):
-        short(_SMALL, lambda: True)
+    interruption = Interruption()
+    interruption.requested = signal.SIGTERM
+    with pytest.raises(Interrupted) as stopped:
+        short(_SMALL, interruption)
+    assert stopped.value.signal == signal.SIGTERM
+
+
+def test_a_whole_training_is_a_run_that_train_would_make_and_is_not_repeated(space, data, tmp_path):
+    recipe = _RECIPE._replace(train_steps=3, recalibrate_batch_norm=False)
+    train = WholeTraining(space, data, recipe)
+    measured = train(_LARGE, str(tmp_path))
+    alone = RunConfig.read(tmp_path).build_model(classifier_activation=None)
+    averages = tf.train.load_checkpoint(str(tmp_path / "checkpoints"))
+    alone.set_weights(
+        [averages.get_tensor(f"averages/{at}/.ATTRIBUTES/VARIABLE_VALUE") for at in range(len(alone.weights))]
+    )
+    accuracy = build_evaluator(alone, data.held_out, recipe.crop)()["top_1_accuracy"]
+    assert measured["top_1_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert train(_LARGE, str(tmp_path)) == pytest.approx(measured, rel=1e-5)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [3]
 
 
 def test_the_step_decides_which_network_is_drawn(space, data):

@@ -13,7 +13,9 @@ from scripts import ROOT, run
 
 import mixnet_tf
 from mixnet_tf.networks import count_parts
-from mixnet_tf.search import SearchSpace, costs, estimates
+from mixnet_tf.runs import RunConfig
+from mixnet_tf.search import SearchSpace, costs, measuring
+from mixnet_tf.training import read_metrics
 
 _SPACE = {
     "blocks": ["r1_k3|3.5_a1_p1_s22_e1_i8_o8", "r1|2_k3|5|3.5.7_a1_p1_s11_e3|6_i8_o8_se0|0.5_sw"],
@@ -38,7 +40,7 @@ def _report(space):
 
 def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, data_dir, monkeypatch, capfd):
     pytest.importorskip("matplotlib")
-    measure, calls = estimates.Measurement.__call__, []
+    measure, calls = measuring.Measurement.__call__, []
 
     def interrupting(self, choice):
         calls.append(tuple(choice))
@@ -46,7 +48,7 @@ def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, d
             os.kill(os.getpid(), signal.SIGTERM)
         return measure(self, choice)
 
-    monkeypatch.setattr(estimates.Measurement, "__call__", interrupting)
+    monkeypatch.setattr(measuring.Measurement, "__call__", interrupting)
     flags = _flags(space, data_dir, "--evaluations=4", "--random_baseline")
     code, _, err = run(capfd, "-m mixnet_tf.search", *flags)
     assert code == 75, err
@@ -58,7 +60,11 @@ def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, d
     report = _report(space)
     tried = [tuple(row["choice"]) for row in report["tried"]]
     assert len(tried) == len(set(tried)) == 4 and len(report["random"]) == 4
-    assert len(calls) == 8
+    assert calls[-1] == (0, 1, 2, 1, 1) and report["mixnet-s"][0]["blocks"] == [
+        "r1_k3_a1_p1_s22_e1_i8_o8",
+        "r2_k3.5.7_a1_p1_s11_e6_i8_o8_se0.5_sw",
+    ]
+    assert report["ranking"] == "not checked" and len(calls) == 9
     assert report["hypervolume"]["networks"] == 4 and 0 < report["hypervolume"]["search"] < 1
     assert (space.parent / "search" / "front.png").read_bytes().startswith(b"\x89PNG")
     front = sorted((space.parent / "search" / "front").iterdir())
@@ -91,6 +97,24 @@ def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, capfd):
     assert "Training" not in out and len(_report(space)["tried"]) == 3
 
 
+@pytest.mark.soak
+def test_the_ranking_is_checked_by_whole_trainings_that_are_not_repeated(space, data_dir, capfd):
+    flags = _flags(space, data_dir, "--evaluations=2", "--train_steps=3", "--check_ranking=5")
+    code, out, err = run(capfd, "-m mixnet_tf.search", *flags)
+    assert code == 0, err
+    assert "Network 5 of 5 by the whole recipe" in out and "Kendall's tau with 5 whole trainings" in out
+    found = json.loads((space.parent / "search" / "ranking.json").read_text())
+    assert _report(space)["ranking"] == {name: found[name] for name in ("networks", "estimate", "multiply_adds")}
+    assert found["networks"] == 5 and -1 <= found["estimate"]["low"] <= found["estimate"]["tau"] <= 1
+    for row in found["trained"]:
+        folder = space.parent / "search" / "ranking" / "-".join(map(str, row["choice"]))
+        assert RunConfig.read(folder).network["blocks"] == row["blocks"]
+        assert read_metrics(folder)[-1]["step"] == 3
+    code, out, err = run(capfd, "-m mixnet_tf.search", *flags)
+    assert code == 0 and "by the whole recipe" not in out, err
+    assert json.loads((space.parent / "search" / "ranking.json").read_text())["trained"] == found["trained"]
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -103,6 +127,7 @@ def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, capfd):
         (("--cost=latency", "--latency_table=missing.json"), "There is no file missing.json"),
         (("--storage=nothing://x",), "storage: 'nothing://x' cannot be opened"),
         (("--population=1",), "population"),
+        (("--check_ranking=4",), "check_ranking: expected 0 or a whole number from 5, received 4"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(flags, message, space, data_dir, capfd):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mixnet_tf
-from mixnet_tf.networks import VARIANTS, MixnetDecoder
+from mixnet_tf.networks import VARIANTS, MixnetDecoder, get_model_params
 from mixnet_tf.search import Alternatives, SearchSpace
 
 _TWO = [
@@ -118,3 +118,15 @@ def test_a_malformed_space_is_one_line_that_names_what_is_wrong(strings, message
 def test_what_is_not_in_the_space_is_refused(ask, message):
     with pytest.raises(ValueError, match=message):
         ask(SearchSpace.decode(_TWO))
+
+
+def test_the_network_most_like_mixnet_s_is_itself_around_it_and_the_nearest_elsewhere():
+    around = SearchSpace.around("mixnet-s")
+    assert around.network(around.like("mixnet-s")) == MixnetDecoder.encode(get_model_params("mixnet-s")[0])
+    space = SearchSpace.decode(
+        ["r1_k3|5|3.5_a1_p1_s22_e1_i8_o8", "r1|2_k3|3.5.7|5.7.9.11_a1|1.1_p1_s22_e3|6_i8_o8_se0|0.25_sw"]
+    )  # of MixNet-S: k3 without squeeze-and-excitation, and k3.5.7.9 a1 e6 se0.5
+    assert space.network(space.like("mixnet-s")) == [
+        "r1_k3_a1_p1_s22_e1_i8_o8",
+        "r2_k3.5.7_a1_p1_s22_e6_i8_o8_se0.25_sw",
+    ]

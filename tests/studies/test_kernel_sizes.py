@@ -123,7 +123,7 @@ def test_a_study_is_interrupted_resumed_reported_and_drawn(small, data_dir, monk
 
     code, out, err = _study(capfd, small, data_dir, *figure_1)
     assert code == 0, err
-    assert "Resuming from" in out and "Run 4 of 4: small k5, seed 1, about 0 min left" in out
+    assert "Resuming from" in out and "Run 4 of 4: small-k5, seed 1, about 0 min left" in out
     report = json.loads((folder / "figure-1.json").read_text())
     assert (report["figure"], report["dataset"], report["train_images"]) == (1, "digits", 1437)
     assert report["recipe"]["train_batch_size"] == 256 and "--figure=1" in report["command"]
@@ -154,7 +154,7 @@ def test_a_study_is_interrupted_resumed_reported_and_drawn(small, data_dir, monk
     before = (folder / "small-k3" / "seed-0" / "final.keras").stat().st_mtime_ns
     code, out, err = _study(capfd, small, data_dir, "--figure=4", "--largest_kernel=5", "--seeds=1")
     assert code == 0, err
-    assert "Figure 4: 3 runs of 5 steps, 1,280 images; 2 are finished." in out and "Run 1 of 1: small k3.5," in out
+    assert "Figure 4: 3 runs of 5 steps, 1,280 images; 2 are finished." in out and "Run 1 of 1: small-k3.5," in out
     assert (folder / "small-k3" / "seed-0" / "final.keras").stat().st_mtime_ns == before
     curves = json.loads((folder / "figure-4.json").read_text())["networks"]["small"]
     assert curves["one size"][0]["runs"] == curves["mixed"][0]["runs"] and len(curves["mixed"]) == 2

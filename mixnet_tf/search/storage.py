@@ -1,0 +1,60 @@
+"""Optuna's studies, in a database that the processes of a search share."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+
+from mixnet_tf.errors import InputError, MissingPackageError
+
+try:
+    import optuna
+except ImportError as error:
+    raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
+
+_HEARTBEAT, _GRACE = 10, 60  # seconds: between a trial's signs of life, and until one without them is tried again
+
+
+def open_study(
+    name: str, storage: str | None, directions: Sequence[str], sampler: optuna.samplers.BaseSampler | None = None
+) -> optuna.Study:
+    """Opens a study, or makes it; what a killed process has left undone in it is tried again a minute later.
+
+    Args:
+        name: Of the study in its storage.
+        storage: An address of SQLAlchemy, such as "sqlite:///search.db"; None: this process' memory.
+        directions: "minimize" for each objective.
+        sampler: Of Optuna; None: its own.
+
+    Raises:
+        ValueError: If the storage cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with no_experimental_warnings():
+        return optuna.create_study(
+            study_name=name,
+            storage=None if storage is None else _open(storage),
+            sampler=sampler,
+            directions=directions,
+            load_if_exists=True,
+        )
+
+
+@contextlib.contextmanager
+def no_experimental_warnings() -> Iterator[None]:
+    """Within its `with` block Optuna does not say that heartbeats and queues are experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _open(storage):
+    try:
+        return optuna.storages.RDBStorage(
+            storage,
+            heartbeat_interval=_HEARTBEAT,
+            grace_period=_GRACE,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+    except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"storage: {storage!r} cannot be opened: {reason}") from error
