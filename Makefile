@@ -17,7 +17,7 @@ REQUIREMENTS := import importlib.metadata, re; \
 
 demo: $(INSTALLED)
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
-	$(BIN)/python eval.py --model_dir=runs/demo
+	$(BIN)/python eval.py --model_dir=runs/demo --report_dir=runs/demo/report
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 
 # An SSDLite detector of handwritten digits: training, COCO's numbers of the test scenes and a picture of twelve, export.

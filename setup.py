@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     py_modules=["mixnet_launch"],
     packages=find_packages(include=["mixnet_tf", "mixnet_tf.*"]),
-    package_data={"mixnet_tf": ["py.typed"]},
+    package_data={"mixnet_tf": ["py.typed", "reports/report.html"]},
     entry_points={
         "console_scripts": [
             "mixnet-train = mixnet_launch:train",
@@ -44,6 +44,7 @@ setup(
         "demo": ["scikit-learn"],
         "detection": ["faster-coco-eval", "matplotlib"],
         "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
+        "report": ["jinja2", "matplotlib"],
         "search": ["optuna>=5", "matplotlib"],
         "timm": ["safetensors"],
         "docs": _DOCS,
@@ -61,6 +62,7 @@ setup(
             "faster-coco-eval",
             "pycocotools",
             "safetensors",
+            "jinja2",
             "optuna>=5",
             "mediapipe",
             "litert-quantizer",

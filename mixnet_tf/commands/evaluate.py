@@ -19,6 +19,7 @@ from mixnet_tf.evaluation import (
 from mixnet_tf.files import write_json
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.recipe import recipe_for
+from mixnet_tf.reports import write_detection_report, write_report
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import task_of
 
@@ -32,6 +33,7 @@ _NOT_WITH_WATCH = (
     "labels",
     "draw",
     "annotations",
+    "report_dir",
 )
 
 
@@ -46,6 +48,11 @@ def define_flags() -> None:
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as the run, or the dataset's recipe.")
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
     flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
+    flags.DEFINE_string(
+        "report_dir",
+        None,
+        "Write report.html there, and its figures: where the model is right, how sure, where it fails.",
+    )
     flags.DEFINE_list("image", None, "Classify, or find the objects in, these image files instead of a dataset.")
     flags.DEFINE_string(
         "draw", None, "detection: write what was found in the --image, or in twelve of the split, as PNG."
@@ -62,8 +69,10 @@ def main(screen: Screen) -> int:
     values = flags.FLAGS
     if values.watch:
         return _watch(screen)
-    if values.labels is not None and not values.image:
-        raise InputError("--labels names the classes of an --image; a dataset is evaluated without names.")
+    if values.labels is not None and not values.image and values.report_dir is None:
+        raise InputError("--labels names the classes of an --image or of a report.")
+    if values.report_dir is not None and values.image:
+        raise InputError("--report_dir is about a dataset; leave out --image.")
     opened = command_line.open_model_from_flags()
     screen.say(f"Evaluating {opened.source}.")
     if is_detector(opened.model):
@@ -75,8 +84,17 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    evaluate = build_evaluator(opened.model, _load_split(dataset), crop, values.eval_batch_size)
-    _report(evaluate(screen.phase), screen)
+    split = _load_split(dataset)
+    if values.report_dir is None:
+        _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
+    else:
+        names = split.label_names if values.labels is None else read_labels(values.labels, split.num_classes)
+        names = names or _names(split.num_classes, screen)
+        measured, path = write_report(
+            opened.model, split, values.report_dir, names, opened.source, crop, values.eval_batch_size, screen.phase
+        )
+        _report(measured, screen)
+        screen.say(f"Wrote {path}.")
     if values.model_dir is not None:
         where = f"--model_dir={values.model_dir}{command_line.given('data_dir')}"
         export = command_line.other_command("export_tflite.py")
@@ -90,11 +108,26 @@ def _evaluate_detector(opened, screen):
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
     split = load_objects(dataset, values.data_dir, False, values.split)
-    evaluate = build_detection_evaluator(opened.model, split, values.eval_batch_size, values.annotations)
+    names = split.label_names or range(split.num_classes)
     if values.draw is not None:  # first, as it may have to be refused
-        draw_examples(opened.model, split, split.label_names or range(split.num_classes), values.draw)
+        draw_examples(opened.model, split, names, values.draw)
         screen.say(f"Wrote {values.draw}: what is found in red, what is there in green.")
-    _report(evaluate(screen.phase), screen)
+    if values.report_dir is None:
+        evaluate = build_detection_evaluator(opened.model, split, values.eval_batch_size, values.annotations)
+        _report(evaluate(screen.phase), screen)
+    else:
+        measured, path = write_detection_report(
+            opened.model,
+            split,
+            values.report_dir,
+            names,
+            opened.source,
+            values.eval_batch_size,
+            values.annotations,
+            screen.phase,
+        )
+        _report(measured, screen)
+        screen.say(f"Wrote {path}.")
     return 0
 
 

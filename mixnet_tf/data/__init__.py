@@ -15,7 +15,7 @@ from mixnet_tf.data.object_batches import (
     train_object_batches,
 )
 from mixnet_tf.data.objects import LeftOut, count_left_out, load_objects
-from mixnet_tf.data.pipeline import eval_batches, measuring_batches, train_batches, train_examples
+from mixnet_tf.data.pipeline import eval_batches, measuring_batches, report_batches, train_batches, train_examples
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
 from mixnet_tf.data.splits import MissingSplitError, Split, load_split
 
@@ -41,6 +41,7 @@ __all__ = [
     "preprocess_for_train",
     "random_window",
     "read_labels",
+    "report_batches",
     "train_batches",
     "train_examples",
     "train_object_batches",

@@ -166,6 +166,32 @@ def measuring_batches(
     return batches.with_options(pipeline_options())
 
 
+def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = True) -> tf.data.Dataset:
+    """A dataset of every image of a split once, with where it comes from; the last batch has what is left.
+
+    Args:
+        split: A `data.Split`.
+        image_size: Pixels.
+        batch_size: Images in a batch.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
+
+    Returns:
+        A dataset of (float32 (batch, size, size, 3), int32 (batch,), string (batch,)), the last the images' ids.
+    """
+
+    def decode(example):
+        image = preprocess_for_eval(example["image"], image_size, crop)
+        return image, tf.cast(example["label"], tf.int32), example["id"]
+
+    batches = (
+        split.read(None, 0, 1)
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return batches.with_options(pipeline_options())
+
+
 def pipeline_options() -> tf.data.Options:
     """What every pipeline asks of tf.data: the order that its datasets say, each host its own shard."""
     options = tf.data.Options()

@@ -1,20 +1,29 @@
 """A model and a split to its accuracy or average precision; the checkpoints of a run to the best model."""
 
 from mixnet_tf.evaluation.accuracy import build_evaluator, classify
-from mixnet_tf.evaluation.average_precision import COCO_METRICS, build_detection_evaluator
-from mixnet_tf.evaluation.drawing import detect_in_file, draw_boxes, draw_examples
+from mixnet_tf.evaluation.average_precision import (
+    COCO_METRICS,
+    DetectionResult,
+    build_detection_evaluator,
+    build_detection_measurement,
+)
+from mixnet_tf.evaluation.drawing import LEAST_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
 from mixnet_tf.evaluation.scores import in_words
 from mixnet_tf.evaluation.watching import archive_final, watch
 
 __all__ = [
     "COCO_METRICS",
+    "DetectionResult",
+    "LEAST_SCORE",
     "archive_final",
     "build_detection_evaluator",
+    "build_detection_measurement",
     "build_evaluator",
     "classify",
     "detect_in_file",
     "draw_boxes",
     "draw_examples",
+    "draw_found",
     "in_words",
     "watch",
 ]

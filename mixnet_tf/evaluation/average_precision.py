@@ -1,7 +1,7 @@
 """COCO's twelve numbers of a detector over every image of a split."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,6 +17,21 @@ from mixnet_tf.progress import silent
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
+class DetectionResult(NamedTuple):
+    """What a detector's evaluation measured.
+
+    Attributes:
+        metrics: Dict of `COCO_METRICS` (floats from 0 to 1, -1 where there is nothing to find) and "num_images".
+        precision: float (classes, 101), at an overlap of a half and recalls of 0, 0.01 ... 1, of objects of any size;
+            -1 for a class of which there is none.
+        average_precision: float (classes,), over overlaps of 0.5 to 0.95; -1 likewise.
+    """
+
+    metrics: dict[str, Any]
+    precision: np.ndarray
+    average_precision: np.ndarray
+
+
 def build_detection_evaluator(
     model: keras.Model,
     split: Split,
@@ -26,6 +41,25 @@ def build_detection_evaluator(
 ) -> Callable[..., dict[str, Any]]:
     """A function that measures a detector's average precision over a split, compiled once.
 
+    The arguments and errors are those of `build_detection_measurement`.
+
+    Returns:
+        A function that takes a `Progress`, or nothing, and gives the `metrics` of a `DetectionResult`.
+    """
+    measure = build_detection_measurement(model, split, batch_size, annotations, predict)
+    return lambda progress=silent: measure(progress).metrics
+
+
+def build_detection_measurement(
+    model: keras.Model,
+    split: Split,
+    batch_size: int = 64,
+    annotations: StrPath | None = None,
+    predict: Callable[[np.ndarray], dict[str, Any]] | None = None,
+    look: Callable[[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]], None] | None = None,
+) -> Callable[..., DetectionResult]:
+    """A function that measures a detector over a split, compiled once.
+
     Args:
         model: An `SSDLite`.
         split: A `data.load_objects` split.
@@ -34,10 +68,12 @@ def build_detection_evaluator(
             crowds and areas of segments are theirs, and the classes are found by their names. None: the split's.
         predict: What finds the boxes in place of the model, such as its exported file: a function of images to what
             `detect` gives. None: the model.
+        look: Called with each image, its example and what was found in it, as `object_eval_batches` and `detect` give
+            them, without the batch.
 
     Returns:
-        A function that takes a `Progress`, or nothing, and gives a dict of `COCO_METRICS` (floats from 0 to 1, -1 where
-        there is nothing to find) and "num_images". Every image counts once; each host of several evaluates all of them.
+        A function that takes a `Progress`, or nothing, and gives a `DetectionResult`. Every image counts once; each
+        host of several evaluates all of them.
 
     Raises:
         MissingPackageError: Without faster-coco-eval.
@@ -62,7 +98,7 @@ def build_detection_evaluator(
         outputs = model(images, training=False)
         return suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors)
 
-    def evaluate(progress=silent):
+    def measure(progress=silent):
         images: list[dict] = []
         truth: list[dict] = []
         found: list[np.ndarray] = []
@@ -74,7 +110,10 @@ def build_detection_evaluator(
                     example = {name: value[place].numpy() for name, value in examples.items()}
                     image = _image(example, len(images), theirs is not None)
                     truth += _annotations(example, image, categories, len(truth))
-                    found.append(_rows({k: v[place] for k, v in detections.items()}, image, categories))
+                    found_here = {name: value[place] for name, value in detections.items()}
+                    found.append(_rows(found_here, image, categories))
+                    if look is not None:
+                        look(batch[place].numpy(), example, found_here)
                     images.append(image)
                 phase.update(len(images))
         ours = {"images": images, "annotations": truth, "categories": [{"id": id} for id in categories]}
@@ -83,9 +122,18 @@ def build_detection_evaluator(
         measured = COCOeval_faster(coco, coco.loadRes(np.concatenate(found)), "bbox")
         measured.params.imgIds = [image["id"] for image in images]
         measured.run()
-        return {**dict(zip(COCO_METRICS, map(float, measured.stats), strict=False)), "num_images": len(images)}
+        metrics = {**dict(zip(COCO_METRICS, map(float, measured.stats), strict=False)), "num_images": len(images)}
+        return DetectionResult(metrics, *_by_class(measured, categories))
 
-    return evaluate
+    return measure
+
+
+def _by_class(measured, categories):
+    """The precision of each class: of all areas, with a hundred detections an image."""
+    table = np.asarray(measured.eval["precision"])  # (overlaps, recalls, categories, areas, numbers of detections)
+    of_category = dict(zip(measured.params.catIds, np.moveaxis(table[:, :, :, 0, -1], 2, 0), strict=True))
+    ours = np.stack([of_category[category] for category in categories])
+    return ours[:, 0], ours.mean((1, 2))
 
 
 def _categories(split, theirs, path):

@@ -1,6 +1,6 @@
 """What a detector finds in images, as a list and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -76,13 +76,37 @@ def draw_examples(model: keras.Model, split: Split, names: Sequence[Any], output
     figure = _figure(images.shape[1:], rows, _COLUMNS)
     for place, image in enumerate(images.numpy()):
         axes = figure.add_subplot(rows, _COLUMNS, place + 1)
-        boxes, labels = (examples[name][place].numpy() for name in ("boxes", "labels"))
-        _draw(axes, image, [(box, "") for box in boxes[labels >= 0]], _TRUE)
-        found = zip(*(detections[name][place] for name in ("boxes", "scores", "classes")), strict=True)
-        described = [(box, f"{names[label]} {score:.0%}") for box, score, label in found]
-        _draw(axes, image, described[: detections["count"][place]])
+        example = {name: examples[name][place].numpy() for name in ("boxes", "labels")}
+        _draw_both(axes, image, example, {name: value[place] for name, value in detections.items()}, names)
     figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
     _write(figure, output)
+
+
+def draw_found(
+    image: np.ndarray, example: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], names: Any
+) -> Any:
+    """A matplotlib figure of an image: red is what a detector finds, green what is there.
+
+    Args:
+        image: (height, width, 3), from 0 to 255.
+        example: "boxes" and "labels" as `object_eval_batches` gives them, without the batch.
+        found: What `detect` gives for it, without the batch.
+        names: Of the classes.
+
+    Raises:
+        MissingPackageError: Without matplotlib.
+    """
+    figure = _figure(image.shape, 1, 1)
+    _draw_both(figure.add_axes((0, 0, 1, 1)), image, example, found, names)
+    return figure
+
+
+def _draw_both(axes, image, example, found, names):
+    """An image with what is there and what is found."""
+    _draw(axes, image, [(box, "") for box in example["boxes"][example["labels"] >= 0]], _TRUE)
+    rows = zip(*(found[name] for name in ("boxes", "scores", "classes")), strict=True)
+    described = [(box, f"{names[label]} {score:.0%}") for box, score, label in rows]
+    _draw(axes, image, [each for each, score in zip(described, found["scores"], strict=True) if score >= LEAST_SCORE])
 
 
 def _figure(shape, rows, columns):

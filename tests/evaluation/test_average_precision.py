@@ -13,7 +13,7 @@ import mixnet_tf
 from mixnet_tf.data import Split
 from mixnet_tf.data.objects import _example
 from mixnet_tf.detection import anchors_of, encode
-from mixnet_tf.evaluation import COCO_METRICS, build_detection_evaluator
+from mixnet_tf.evaluation import COCO_METRICS, build_detection_evaluator, build_detection_measurement
 
 pytest.importorskip("faster_coco_eval")
 _SIZES = [(100, 200), (150, 100), (64, 64), (300, 200), (128, 96)]  # of the images, pixels
@@ -122,6 +122,23 @@ def test_the_twelve_numbers_are_those_of_pycocotools(detector, truth, split):
         assert measured.pop("num_images") == 5 and tuple(measured) == COCO_METRICS
         np.testing.assert_allclose(list(measured.values()), expected, atol=1e-6)
     assert 0.2 < measured["AP"] < 0.95 and measured["AP50"] > measured["AP"]
+
+
+def test_precision_is_told_by_class_and_every_image_is_shown_to_who_looks(detector, truth, split):
+    seen = []
+    result = build_detection_measurement(
+        detector, split, 2, look=lambda image, example, found: seen.append((image[0, 0, 0], example, found))
+    )()
+    assert result.metrics == build_detection_evaluator(detector, split)()
+    assert result.average_precision.mean() == pytest.approx(result.metrics["AP"])
+    assert result.precision.mean() == pytest.approx(result.metrics["AP50"])
+    assert result.precision.shape == (3, 101) and len(set(result.average_precision)) == 3
+    assert [round(float(color)) for color, _, _ in seen] == [0, 10, 20, 30, 40]
+    for (_, example, found), (boxes, labels) in zip(seen, truth, strict=True):
+        there = example["labels"] >= 0
+        np.testing.assert_array_equal(example["labels"][there], labels)
+        np.testing.assert_allclose(example["boxes"][there], boxes)
+        assert found["boxes"].shape == (len(found["scores"]), 4)
 
 
 def test_with_cocos_annotations_the_classes_are_found_by_name_and_crowds_are_theirs(detector, truth, split, tmp_path):

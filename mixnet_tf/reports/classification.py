@@ -1,0 +1,153 @@
+"""The report on a classifier."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from mixnet_tf.data import Split
+from mixnet_tf.files import StrPath
+from mixnet_tf.progress import Progress, silent
+from mixnet_tf.reports.charts import (
+    draw_calibration,
+    draw_class_accuracy,
+    draw_confusions,
+    image_png,
+    require_matplotlib,
+)
+from mixnet_tf.reports.measures import (
+    accuracy_by_class,
+    calibration,
+    confusion_matrix,
+    most_confused,
+    wilson_interval,
+)
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_jinja, write_page
+from mixnet_tf.reports.predictions import Predictions, predict
+
+_PAIRS = 15  # of classes that are confused most
+_WORST = 20  # classes that are listed
+_SMALL = 96  # pixels of an image, below which it is shown enlarged by whole pixels
+
+
+def write_report(
+    model: keras.Model,
+    split: Split,
+    folder: StrPath,
+    names: Sequence[Any] | None = None,
+    source: str = "not recorded",
+    crop: bool = True,
+    batch_size: int = 64,
+    progress: Progress = silent,
+) -> tuple[dict[str, Any], str]:
+    """Evaluates a classifier on every image of a split, and writes a page about it.
+
+    Args:
+        model: A Keras model from images of a fixed size to probabilities.
+        split: A `data.Split`.
+        folder: For report.html, which opens without a network, and its figures as PNG.
+        names: Of the classes; None: the split's own, else numbers.
+        source: Where the weights come from, in words.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        batch_size: Images per step.
+        progress: Shows the phases.
+
+    Returns:
+        (what `mixnet_tf.evaluation.build_evaluator` measures, the path of the page).
+
+    Raises:
+        MissingPackageError: Without matplotlib and Jinja.
+        ValueError: If the model has other classes than the split, or an image cannot be decoded.
+
+    """
+    require_matplotlib()
+    require_jinja()
+    predictions = predict(model, split, crop, batch_size, progress)
+    names = names or split.label_names or range(split.num_classes)
+    with progress("Drawing the report"):
+        page = _page(predictions, names, model, split, source, crop)
+        path = write_page(page, folder)
+    return predictions.metrics(), path
+
+
+def _page(predictions: Predictions, names, model, split, source, crop):
+    metrics, images, size = predictions.metrics(), len(predictions.labels), model.input_shape[1]
+    top_1, top_5 = metrics["top_1_accuracy"], metrics["top_5_accuracy"]
+    calibrated = calibration(predictions)
+    mean_confidence = float(predictions.probability.mean())
+    numbers = [
+        Number("top-1 accuracy", f"{top_1:.2%}", _interval(round(top_1 * images), images)),
+        Number("top-5 accuracy", f"{top_5:.2%}", _interval(round(top_5 * images), images)),
+        Number("calibration error", f"{calibrated.error:.2%}", f"mean probability {mean_confidence:.1%}"),
+        Number("images", f"{images:,}", f"{split.num_classes} classes"),
+    ]
+    resized = "the center crop of 87.5%, resized" if crop else "resized as a whole"
+    facts = {
+        "model": f"{model.name}, {model.count_params():,} parameters and statistics",
+        "weights": source,
+        "dataset": f"{split.dataset}, split {split.name!r}",
+        "input": f"{size} x {size} pixels, RGB; {resized}, bicubic; the model normalizes it itself",
+    }
+    sections = [
+        _classes(predictions, names, top_1),
+        _confusions(predictions, names, split.num_classes),
+        _calibration(calibrated),
+        _mistakes(predictions, names),
+    ]
+    title = f"{model.name} on {split.dataset}"
+    subtitle = f"Every image of split {split.name!r} once; intervals hold 95%, for other images of the same kind."
+    return Page(title, subtitle, numbers, facts, sections, smooth=size > _SMALL)
+
+
+def _interval(hits, images):
+    low, high = wilson_interval(hits, images)
+    return f"{low:.2%} to {high:.2%}"
+
+
+def _classes(predictions, names, top_1):
+    rows = accuracy_by_class(predictions)
+    figure = Figure("accuracy_by_class.png", draw_class_accuracy(rows, names, top_1), "Accuracy of each class, sorted")
+    cells = [
+        (str(names[row.label]), f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}", f"{row.images:,}")
+        for row in rows[:_WORST]
+    ]
+    title = "the classes, the worst first" if len(rows) <= _WORST else f"the {_WORST} worst classes"
+    return Section("Accuracy by class", figures=[figure], tables=[Table((title, "top-1", "95%", "images"), cells)])
+
+
+def _confusions(predictions, names, classes):
+    matrix = confusion_matrix(predictions, classes)
+    drawn = draw_confusions(matrix, names)
+    figures = [] if drawn is None else [Figure("confusions.png", drawn, "Confusion matrix, a row for each true class")]
+    pairs = [
+        (f"{names[label]}, taken for {names[given]}", f"{count:,}", f"{count / matrix[label].sum():.1%}")
+        for label, given, count in most_confused(matrix, _PAIRS)
+    ]
+    texts = [] if pairs else ["No image is taken for another class."]
+    tables = [Table(("confused most", "images", "of its class"), pairs)] if pairs else []
+    return Section("Confusions", texts, figures, tables)
+
+
+def _calibration(found):
+    figure = Figure("calibration.png", draw_calibration(found), "Accuracy against the predicted probability")
+    text = (
+        "Bars above the dashed line are right more often than their probability says, bars below less often. The "
+        "calibration error is the mean distance from it over all images, in 15 bins of equal width. Label smoothing "
+        "keeps probabilities below 1 on purpose."
+    )
+    return Section("Calibration", [text], [figure])
+
+
+def _mistakes(predictions, names):
+    tiles = [
+        Tile(
+            image_png(each.image),
+            [f"{names[each.predicted]}, {each.probability:.1%}", f"is {names[each.label]}", each.id],
+            f"An image of {names[each.label]}, taken for {names[each.predicted]}",
+        )
+        for each in predictions.mistakes
+    ]
+    if not tiles:
+        return Section("Mistakes", ["There are none."])
+    text = f"The {len(tiles)} that the model is surest of, as it sees them: what it says, what is true, and the file."
+    return Section("Most confident mistakes", [text], tiles=tiles)

@@ -1,0 +1,185 @@
+"""The report on a detector."""
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from mixnet_tf.data import Split
+from mixnet_tf.evaluation import LEAST_SCORE, build_detection_measurement, draw_found
+from mixnet_tf.files import StrPath
+from mixnet_tf.progress import Progress, silent
+from mixnet_tf.reports.charts import draw_precision_recall, png, require_matplotlib
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_jinja, write_page
+
+_WORST_IMAGES, _WORST_CLASSES = 12, 20
+_OVERLAP = 0.5  # of a box that is found
+
+
+class Drawn(NamedTuple):
+    """An image with what is there, what was found, and the mistakes between the two."""
+
+    image: np.ndarray
+    example: dict[str, np.ndarray]
+    found: dict[str, np.ndarray]
+    missed: int
+    wrong: int
+
+
+def write_detection_report(
+    model: keras.Model,
+    split: Split,
+    folder: StrPath,
+    names: Sequence[Any] | None = None,
+    source: str = "not recorded",
+    batch_size: int = 64,
+    annotations: StrPath | None = None,
+    progress: Progress = silent,
+) -> tuple[dict[str, Any], str]:
+    """Evaluates a detector on every image of a split, and writes a page about it.
+
+    Args:
+        model: An `SSDLite`.
+        split: A `data.load_objects` split.
+        folder: For report.html, which opens without a network, and its figures as PNG.
+        names: Of the classes; None: the split's own, else numbers.
+        source: Where the weights come from, in words.
+        batch_size: Images per step.
+        annotations: What `mixnet_tf.evaluation.build_detection_measurement` takes.
+        progress: Shows the phases.
+
+    Returns:
+        (what `mixnet_tf.evaluation.build_detection_evaluator` measures, the path of the page).
+
+    Raises:
+        MissingPackageError: Without matplotlib, Jinja and faster-coco-eval.
+        ValueError: What `build_detection_measurement` raises.
+    """
+    require_matplotlib()
+    require_jinja()
+    worst = _Worst()
+    measure = build_detection_measurement(model, split, batch_size, annotations, look=worst.look)
+    result = measure(progress)
+    names = names or split.label_names or range(split.num_classes)
+    with progress("Drawing the report"):
+        path = write_page(_page(result, worst, names, model, split, source), folder)
+    return result.metrics, path
+
+
+class _Worst:
+    """Keeps the images with the most mistakes; of equally many the first."""
+
+    def __init__(self):
+        self._heap: list[tuple[int, int, Drawn]] = []
+        self._numbers = itertools.count()
+
+    def look(self, image, example, found):
+        missed, wrong = count_mistakes(example, found)
+        number = next(self._numbers)
+        if missed + wrong:
+            drawn = Drawn(np.uint8(np.clip(image, 0, 255)), example, found, missed, wrong)
+            heapq.heappush(self._heap, (missed + wrong, -number, drawn))
+            if len(self._heap) > _WORST_IMAGES:
+                heapq.heappop(self._heap)
+
+    def images(self):
+        """`Drawn`, the worst first."""
+        return [drawn for *_, drawn in sorted(self._heap, key=lambda row: row[:2], reverse=True)]
+
+
+def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> tuple[int, int]:
+    """(objects that are missed, detections that are wrong) in an image.
+
+    A detection with a score of at least 0.3 is right if its box overlaps by a half with an object of its class that no
+    surer one took.
+
+    Args:
+        example: "boxes" (objects, 4) as (y0, x0, y1, x1) and "labels" (objects,), negative where there is none.
+        found: What `detect` gives, without the batch: boxes, scores and classes, the surest first.
+    """
+    there = example["labels"] >= 0
+    boxes, labels = example["boxes"][there], example["labels"][there]
+    free, wrong = np.full(len(labels), True), 0
+    shown = found["scores"] >= LEAST_SCORE
+    for box, label in zip(found["boxes"][shown], found["classes"][shown], strict=True):
+        overlaps = np.where(free & (labels == label), _overlaps(box, boxes), 0)
+        if len(overlaps) and overlaps.max() >= _OVERLAP:
+            free[overlaps.argmax()] = False
+        else:
+            wrong += 1
+    return int(free.sum()), wrong
+
+
+def _overlaps(box, boxes):
+    """Intersection over union of one box with others."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    inside = np.prod(np.maximum(high - low, 0), -1)
+    areas = [np.prod(each[..., 2:] - each[..., :2], -1) for each in (box, boxes)]
+    return inside / np.maximum(areas[0] + areas[1] - inside, 1e-12)
+
+
+def _page(result, worst, names, model, split, source):
+    metrics, size = result.metrics, model.input_shape[1]
+    numbers = [
+        Number("AP", _percent(metrics["AP"]), "mean over overlaps of 0.5 to 0.95"),
+        Number("AP50", _percent(metrics["AP50"]), "at an overlap of 0.5"),
+        Number("AP75", _percent(metrics["AP75"]), "at an overlap of 0.75"),
+        Number("AR100", _percent(metrics["AR100"]), "recall with 100 boxes an image"),
+        Number("images", f"{metrics['num_images']:,}", f"{split.num_classes} classes"),
+    ]
+    facts = {
+        "model": f"{model.name}, {model.count_params():,} parameters and statistics",
+        "weights": source,
+        "dataset": f"{split.dataset}, split {split.name!r}",
+        "input": f"{size} x {size} pixels, RGB, the whole image, bilinear; the model normalizes it itself",
+    }
+    sections = [_classes(result, names), _sizes(metrics), _images(worst.images(), names)]
+    title = f"{model.name} on {split.dataset}"
+    return Page(title, f"Every image of split {split.name!r} once, COCO's measures.", numbers, facts, sections, 15)
+
+
+def _classes(result, names):
+    known = [label for label in range(len(result.precision)) if result.average_precision[label] >= 0]
+    curves = {str(names[label]): result.precision[label] for label in known}
+    figures = []
+    if curves:
+        alt = "Precision against recall of each class at an overlap of a half"
+        figures = [Figure("precision_recall.png", draw_precision_recall(curves), alt)]
+    known.sort(key=lambda label: (result.average_precision[label], label))
+    rows = [
+        (str(names[label]), f"{result.average_precision[label]:.1%}", f"{result.precision[label].mean():.1%}")
+        for label in known[:_WORST_CLASSES]
+    ]
+    title = "the classes, the worst first" if len(known) <= _WORST_CLASSES else f"the {_WORST_CLASSES} worst classes"
+    return Section("Precision and recall by class", figures=figures, tables=[Table((title, "AP", "AP50"), rows)])
+
+
+def _sizes(metrics):
+    sizes = {"small, below 32 x 32": "s", "medium": "m", "large, from 96 x 96": "l"}
+    rows = [(name, _percent(metrics[f"AP{key}"]), _percent(metrics[f"AR{key}"])) for name, key in sizes.items()]
+    return Section("By size", tables=[Table(("objects, pixels of the original image", "AP", "recall"), rows)])
+
+
+def _images(worst, names):
+    tiles = [
+        Tile(
+            png(draw_found(each.image, each.example, each.found, names)),
+            [f"{each.missed} missed, {each.wrong} wrong"],
+            f"An image with {each.missed} objects missed and {each.wrong} wrong detections",
+        )
+        for each in worst
+    ]
+    if not tiles:
+        return Section("Worst images", ["There is no image with a mistake."])
+    text = (
+        f"The {len(tiles)} with the most mistakes: red is what is found with a score of at least {LEAST_SCORE}, green "
+        "what is there. An object counts as missed where no box of its class overlaps it by a half."
+    )
+    return Section("Worst images", [text], tiles=tiles)
+
+
+def _percent(value):
+    return "none there" if value < 0 else f"{value:.1%}"

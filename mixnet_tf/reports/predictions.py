@@ -1,0 +1,111 @@
+"""A classifier's predictions over a split, in one pass, and the mistakes that it is most sure of."""
+
+import heapq
+import itertools
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mixnet_tf.data import Split, naming_corrupt_images, report_batches
+from mixnet_tf.errors import InputError
+from mixnet_tf.progress import Progress, silent
+
+_MISTAKES = 25
+
+
+class Mistake(NamedTuple):
+    """An image whose most probable class is not its own.
+
+    Attributes:
+        probability: Of the predicted class.
+        image: uint8 (height, width, 3), as the model takes it.
+        label: The image's class.
+        predicted: The predicted one.
+        id: The file and place of the image.
+    """
+
+    probability: float
+    image: np.ndarray
+    label: int
+    predicted: int
+    id: str
+
+
+class Predictions(NamedTuple):
+    """What a classifier says about every image of a split.
+
+    Attributes:
+        labels: int32 (images,).
+        predicted: int32 (images,), the most probable class of each.
+        probability: float32 (images,), of that class.
+        in_top_5: bool (images,).
+        mistakes: The most confident 25, the surest first.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    in_top_5: np.ndarray
+    mistakes: list[Mistake]
+
+    def metrics(self) -> dict[str, float | int]:
+        """What `mixnet_tf.evaluation.build_evaluator` measures."""
+        return {
+            "top_1_accuracy": float(np.mean(self.predicted == self.labels)),
+            "top_5_accuracy": float(np.mean(self.in_top_5)),
+            "num_images": len(self.labels),
+        }
+
+
+def predict(
+    model: keras.Model, split: Split, crop: bool = True, batch_size: int = 64, progress: Progress = silent
+) -> Predictions:
+    """Passes every image of a split through a classifier once.
+
+    Args:
+        model: A Keras model from images of a fixed size to probabilities.
+        split: A `data.Split`.
+        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        batch_size: Images per step.
+        progress: Shows the phase.
+
+    Raises:
+        ValueError: If the model has other classes than the split, or an image cannot be decoded.
+    """
+    classes = model.output_shape[-1]
+    if classes != split.num_classes:
+        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+
+    @tf.function(reduce_retracing=True)
+    def step(images, labels):
+        scores = tf.cast(model(images, training=False), tf.float32)
+        predicted = tf.argmax(scores, axis=-1, output_type=tf.int32)
+        in_top_5 = tf.math.in_top_k(labels, scores, min(5, classes))
+        return predicted, tf.reduce_max(scores, axis=-1), in_top_5
+
+    columns: list[list[np.ndarray]] = [[], [], [], []]
+    surest: list[tuple[float, int, Mistake]] = []  # a heap, the least sure first
+    numbers, done = itertools.count(), 0
+    with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
+        for images, labels, ids in report_batches(split, model.input_shape[1], batch_size, crop):
+            found = [labels.numpy(), *(tensor.numpy() for tensor in step(images, labels))]
+            for column, values in zip(columns, found, strict=True):
+                column.append(values)
+            true, guess, sure = found[:3]
+            for place in np.flatnonzero(true != guess):
+                if len(surest) == _MISTAKES and sure[place] <= surest[0][0]:
+                    continue
+                image = np.uint8(np.clip(np.rint(images[place].numpy()), 0, 255))
+                name = ids[place].numpy().decode()
+                surely = float(sure[place])
+                mistake = Mistake(surely, image, int(true[place]), int(guess[place]), name)
+                heapq.heappush(surest, (surely, -next(numbers), mistake))
+                if len(surest) > _MISTAKES:
+                    heapq.heappop(surest)
+            done += len(true)
+            phase.update(done)
+    mistakes = [mistake for *_, mistake in sorted(surest, key=lambda row: row[:2], reverse=True)]
+    labels, predicted, probability, in_top_5 = (np.concatenate(column) for column in columns)
+    return Predictions(labels, predicted, probability, in_top_5, mistakes)
