@@ -12,7 +12,7 @@ REQUIREMENTS := import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study test test-fast soak lint bench verify-weights clean
+.PHONY: demo detection-demo study search test test-fast soak lint bench verify-weights clean
 .PRECIOUS: $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -30,6 +30,11 @@ detection-demo: $(INSTALLED)
 study: $(INSTALLED)
 	$(BIN)/python studies/kernel_sizes.py --figure=4 --networks=studies/v1_stride4.json --largest_kernel=9 --seeds=3 \
 	  --dataset=scattered_digits --eval_split=test --model_dir=runs/study --deterministic
+
+# Cheap and good networks of a small space, beside as many drawn at random; interrupted, the same command resumes it.
+search: $(INSTALLED)
+	$(BIN)/python -m mixnet_tf.search --space=studies/search_space.json --dataset=scattered_digits --image_size=32 \
+	  --evaluations=20 --population=10 --random_baseline --search_dir=runs/search
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TWO_PROCESSES)

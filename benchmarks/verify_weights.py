@@ -1,7 +1,8 @@
 """Meets Google's published weights, which needs the network: `make verify-weights`.
 
-Downloads the three archives where they are not cached, converts them anew, and checks the one published
-answer: MixNet-S on a photograph of a panda, in the reference's notebook.
+Downloads the three archives where they are not cached, converts them anew, compares them variable by variable with
+what timm publishes, and checks the one published answer: MixNet-S on a photograph of a panda, in the reference's
+notebook.
 """
 
 import urllib.request
@@ -16,7 +17,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.weights import assign
-from mixnet_tf.weights.pretrained import converted_file, published_weights
+from mixnet_tf.weights.pretrained import converted_file, google_weights, timm_weights
 
 PHOTOGRAPH = "https://upload.wikimedia.org/wikipedia/commons/f/fe/Giant_Panda_in_Beijing_Zoo_1.JPG"
 PHOTOGRAPH_SIZE = 116_068  # bytes
@@ -41,7 +42,7 @@ def verify_conversion(model_name):
         ValueError: If it is not what is known of it, does not fit, or leaves a variable as it was.
     """
     converted_file(model_name).unlink(missing_ok=True)
-    read = published_weights(model_name)
+    read = google_weights(model_name)
     model = build_model(model_name, input_shape=(224, 224, 3))
     before = [weight.numpy() for weight in model.weights]
     assign(model, read)
@@ -50,6 +51,21 @@ def verify_conversion(model_name):
             raise InputError(f"{read.source}: variable {weight.path} was not read, or is not finite.")
     print(f"{model_name}: all {len(before)} variables were read.")
     return model
+
+
+def verify_sources(model_name):
+    """Compares the two sources of a network's weights, variable by variable.
+
+    Raises:
+        ConnectionError: If one of them cannot be had.
+        ValueError: If a variable is in one alone, or differs.
+    """
+    googles, timms = google_weights(model_name).arrays, timm_weights(model_name).arrays
+    wrong = [key for key in {**googles, **timms} if not np.array_equal(googles.get(key), timms.get(key))]
+    if wrong:
+        named = ", ".join("/".join(map(str, key)) for key in wrong[:10])
+        raise InputError(f"{model_name}: {len(wrong)} variables differ between Google's and timm's files: {named}.")
+    print(f"{model_name}: all {len(googles)} variables are equal in Google's and timm's files.")
 
 
 def photograph(path=None):
@@ -95,6 +111,8 @@ def verify_answer(model, image_bytes):
 
 def main(_screen):
     models = {model_name: verify_conversion(model_name) for model_name in VARIANTS}
+    for model_name in VARIANTS:
+        verify_sources(model_name)
     verify_answer(models["mixnet-s"], photograph(_PHOTOGRAPH.value))
     print("The published weights give the published answer.")
     return 0

@@ -199,6 +199,7 @@ def weights_cache(tmp_path, monkeypatch):
     """Where a test's own Keras home keeps published weights: no test sees, or leaves, a person's files."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.delenv("MIXNET_TF_WEIGHTS_URL", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
     return tmp_path / "keras" / "models" / "mixnet_tf"
 
 

@@ -56,7 +56,19 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize(
     "target",
-    ["demo", "detection-demo", "study", "test", "soak", "soak-training", "lint", "bench", "verify-weights", "clean"],
+    [
+        "demo",
+        "detection-demo",
+        "study",
+        "search",
+        "test",
+        "soak",
+        "soak-training",
+        "lint",
+        "bench",
+        "verify-weights",
+        "clean",
+    ],
 )
 def test_every_target_is_there(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 import tiny
 from absl import flags
-from weights_server import know, places, serving
+from weights_server import know, places, serving, write_as_timm
 
 import mixnet_tf
-from mixnet_tf.weights import pretrained, read_weights
+from mixnet_tf.weights import Arrays, pretrained, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,14 @@ def test_verification_downloads_converts_and_compares(
     weights_cache.mkdir(parents=True)
     pretrained.converted_file("mixnet-s").write_bytes(b"an older conversion, which would hide what the archive holds")
     flags.FLAGS.mark_as_parsed()
+    timms = pretrained.hub_folder(pretrained.TIMM["mixnet-s"])  # as if it had been downloaded
+    timms.mkdir(parents=True)
+    write_as_timm(released_archive, timms / "model.safetensors")
     with pytest.raises(ValueError, match="further than"):  # the values are ours, so the answer is another one
         script.main(None)
     said = capsys.readouterr()
     assert "mixnet-s: all 347 variables were read." in said.out
+    assert "mixnet-s: all 347 variables are equal in Google's and timm's files." in said.out
     assert hashlib.sha256(released_archive.read_bytes()).hexdigest() in logged()
     assert asked == ["/mixnet-s.tar.gz", "/panda.jpg"]
 
@@ -80,13 +84,24 @@ def test_verification_downloads_converts_and_compares(
     assert asked == ["/mixnet-s.tar.gz", "/panda.jpg", "/panda.jpg"]  # the archive is cached by now
 
 
+def test_sources_that_differ_are_an_error_that_names_the_variable(script, monkeypatch):
+    one = Arrays("a", {("stem", "conv", 0, "kernel"): np.ones(3), ("stem", "bn", 0, "beta"): np.ones(2)}, {})
+    other = Arrays("b", {("stem", "conv", 0, "kernel"): np.ones(3), ("stem", "bn", 0, "beta"): np.zeros(2)}, {})
+    monkeypatch.setattr(script, "google_weights", lambda _: one)
+    monkeypatch.setattr(script, "timm_weights", lambda _: other)
+    with pytest.raises(
+        ValueError, match="mixnet-s: 1 variables differ between Google's and timm's files: stem/bn/0/beta"
+    ):
+        script.verify_sources("mixnet-s")
+
+
 def test_verification_names_a_variable_that_was_not_read(script, weights_cache, tmp_path, monkeypatch):
     model = mixnet_tf.MixNetS()  # a fresh one: its gammas are still 1
     for weight in model.weights:
         if weight.name != "gamma":
             weight.assign(np.full(weight.shape, 2, "float32"))
     model.save_weights(tmp_path / "m.weights.h5")
-    monkeypatch.setattr(script, "published_weights", lambda _: read_weights(tmp_path / "m.weights.h5"))
+    monkeypatch.setattr(script, "google_weights", lambda _: read_weights(tmp_path / "m.weights.h5"))
     with pytest.raises(ValueError, match="variable stem_bn/gamma was not read"):
         script.verify_conversion("mixnet-s")
 

@@ -6,12 +6,16 @@ import hashlib
 import http.server
 import io
 import tarfile
+import tempfile
 import threading
 
 import numpy as np
 import tiny
 
 from mixnet_tf.weights import pretrained
+from mixnet_tf.weights.archives import extract
+from mixnet_tf.weights.official import read_official_checkpoint
+from mixnet_tf.weights.timm import read_timm_file
 
 
 @contextlib.contextmanager
@@ -71,6 +75,22 @@ def write_archive(folder, model_name, averages):
     path = folder / f"{model_name}.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         tar.add(inside, model_name)
+    return path
+
+
+def write_as_timm(archive, path):
+    """A mixnet-s.tar.gz of ours as timm's model.safetensors, and returns its path."""
+    import safetensors.numpy
+
+    names = read_timm_file(tiny.GOLDEN / "timm-tiny" / "tf_mixnet_s.npz").names  # as those of every width
+    with tempfile.TemporaryDirectory() as folder:
+        read = read_official_checkpoint(extract(archive, folder))
+    to_theirs = {"kernel": (3, 2, 0, 1), "depthwise_kernel": (2, 3, 0, 1)}
+    arrays = {}
+    for key, array in read.arrays.items():
+        axes = to_theirs.get(key[3])
+        arrays[names[key]] = array.T if array.ndim == 2 else array if axes is None else array.transpose(axes)
+    safetensors.numpy.save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
     return path
 
 

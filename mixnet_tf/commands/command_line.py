@@ -22,7 +22,9 @@ from mixnet_tf.recipe import CLASSIFICATION, FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
 
-WEIGHTS_HELP = "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, or imagenet."
+WEIGHTS_HELP = (
+    "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, hf://ORG/NAME, or imagenet."
+)
 MISSING_SHARDS_HELP = "tfrecord: do without the shards that are missing, where files named *-of-N are fewer than N."
 _BAD_INPUT = 2
 

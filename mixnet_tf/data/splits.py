@@ -1,12 +1,14 @@
 """A dataset by its name: what it holds, and its encoded examples in an order that a seed decides."""
 
 import contextlib
+import importlib
 import io
+import logging
 import os
 import random
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
 import tensorflow as tf
@@ -20,6 +22,7 @@ from mixnet_tf.files import StrPath
 
 EVAL_SPLITS = ("validation", "test", "val", "eval")
 _IMAGES = (".jpg", ".jpeg", ".png")
+_RETRIES = 4  # of tfds for each file; with its pauses some 6 seconds
 PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
 # What an example whose label is no class fails with, inside an error of TensorFlow.
 LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
@@ -126,15 +129,35 @@ def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilde
             f"tensorflow_datasets ({str(error).strip().splitlines()[0]})."
         ) from error
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # tfds announces it there; its bars are on standard error
+        # tfds announces it on standard output; its bars are on standard error.
+        with contextlib.redirect_stdout(io.StringIO()), _few_retries():
             builder.download_and_prepare()
     except AssertionError as error:  # tfds says so where files must be fetched by hand
         raise InputError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
     except (tfds.download.DownloadError, requests.RequestException) as error:
-        raise ConnectionError(f"Dataset {dataset!r} cannot be downloaded to {data_dir}: {error}") from error
+        by_hand = os.path.join(os.fspath(data_dir), "downloads", "manual")
+        raise ConnectionError(
+            f"Dataset {dataset!r} cannot be downloaded to {data_dir}: {error}. Prepare it where there is a network and "
+            f"copy the folder there, or place the files that tensorflow_datasets asks for in {by_hand}."
+        ) from error
     except FileExistsError:  # another worker has prepared it in the meantime
         builder = tfds.builder(dataset, data_dir=data_dir)
     return builder
+
+
+@contextlib.contextmanager
+def _few_retries():
+    """Within its `with` block tfds asks a server that does not answer for seconds, not for minutes, and in silence."""
+    module: Any = importlib.import_module("tensorflow_datasets.core.download.downloader")
+    log = logging.getLogger("urllib3")
+    retries, level = getattr(module, "MAX_RETRIES", None), log.level
+    module.MAX_RETRIES = _RETRIES
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        module.MAX_RETRIES = retries
+        log.setLevel(level)
 
 
 def _tfds_split(dataset, builder, name):

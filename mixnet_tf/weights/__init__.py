@@ -1,6 +1,7 @@
 """Saved weights of any kind into a built model.
 
-In: "imagenet", or the path of a `.keras`, `.weights.h5`, `.safetensors` or `.npz` file or of an official checkpoint.
+In: "imagenet", "hf://ORG/NAME", or the path of a `.keras`, `.weights.h5`, `.safetensors` or `.npz` file or of an
+official checkpoint.
 Out: numpy arrays by the reference's names (`Arrays`), and models that hold them.
 """
 

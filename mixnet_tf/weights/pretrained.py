@@ -1,9 +1,10 @@
-"""Google's published ImageNet weights: downloaded, checked and converted once."""
+"""Google's published ImageNet weights: downloaded, checked and converted once, from Google or from timm."""
 
 import hashlib
 import os
 import pathlib
 import tempfile
+import urllib.error
 import zipfile
 from typing import NamedTuple
 
@@ -11,17 +12,21 @@ import keras
 import numpy as np
 from absl import logging
 
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.networks import MixConv, find_classifier, get_model_params, parts, unroll
 from mixnet_tf.weights.archives import extract
+from mixnet_tf.weights.hub import hub_file, hub_folder
 from mixnet_tf.weights.matching import Arrays
 from mixnet_tf.weights.official import read_official_checkpoint
+from mixnet_tf.weights.timm import read_timm_file, require_safetensors
 
 # Source: tensorflow/tpu, models/official/mnasnet/mixnet/README.md.
 BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/mixnet"
 MIRROR = "MIXNET_TF_WEIGHTS_URL"
+# The same weights in PyTorch's layout, where Google's are gone or cannot be reached.
+TIMM = {name: f"hf://timm/tf_{name.replace('-', '_')}.in1k" for name in ("mixnet-s", "mixnet-m", "mixnet-l")}
 _FORMAT = 2  # of the converted files; those of another one are left alone
 
 
@@ -96,15 +101,46 @@ def published_weights(model_name: str) -> Arrays:
     """The published weights of a released network, as `matching.Arrays`.
 
     At first this downloads the archive and converts it; both stay in `cache_folder`. The environment variable
-    MIXNET_TF_WEIGHTS_URL names a mirror: a URL below which "mixnet-s.tar.gz" and the others are. No model is
-    built and no variable made, so that it does not matter to a strategy which of its hosts has to convert.
+    MIXNET_TF_WEIGHTS_URL names a mirror: a URL below which "mixnet-s.tar.gz" and the others are. Where that is gone or
+    cannot be reached, the same weights are taken from timm's repository on the Hugging Face hub, which needs
+    safetensors; the log says so, and they stay in a folder of its name. No model is built and no variable made, so that
+    it does not matter to a strategy which of its hosts has to convert.
 
     Any number of processes may ask at once: each works in a folder of its own and renames the whole file.
 
     Raises:
-        ConnectionError: If the archive cannot be had; it says how to place the file by hand.
+        ConnectionError: If the weights can be had from neither; it says how to place the files by hand.
+        MissingPackageError: If only timm's can be had, without safetensors.
         ValueError: If the archive is not the published one, or a cached file is damaged.
     """
+    if not converted_file(model_name).exists() and hub_folder(TIMM[model_name]).exists():
+        return timm_weights(model_name)
+    try:
+        return google_weights(model_name)
+    except ConnectionError as error:
+        try:
+            read = timm_weights(model_name)
+        except (ConnectionError, MissingFileError) as second:
+            raise ConnectionError(f"{error}\nThe second source: {second}") from error
+        except MissingPackageError as second:
+            raise MissingPackageError(f"{error}\nThe second source: {second}") from error
+        logging.warning(f"{str(error).splitlines()[0]}")
+        logging.warning(f"The same weights were taken from {read.source}.")
+        return read
+
+
+def timm_weights(model_name: str) -> Arrays:
+    """The published weights of a released network from timm's repository.
+
+    Raises:
+        ConnectionError, FileNotFoundError, MissingPackageError, ValueError: As `read_timm_file` and `hub_file`.
+    """
+    require_safetensors(TIMM[model_name])
+    return read_timm_file(hub_file(TIMM[model_name]))
+
+
+def google_weights(model_name: str) -> Arrays:
+    """The published weights of a released network from Google, as `published_weights`."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     converted = converted_file(model_name)
@@ -164,6 +200,8 @@ def download(model_name: str, folder: StrPath) -> pathlib.Path:
     try:
         return pathlib.Path(keras.utils.get_file(origin=url, cache_dir=str(folder), cache_subdir=""))
     except Exception as error:  # get_file raises plain Exceptions
+        if isinstance(error.__context__, urllib.error.HTTPError):
+            error.__context__.close()  # it holds the connection
         raise ConnectionError(
             f"{url} could not be downloaded: {error}\nDownload it where there is a network and place it as "
             f"{cache_folder() / f'{model_name}.tar.gz'}, or set {MIRROR} to a mirror's URL."

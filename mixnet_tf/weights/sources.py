@@ -8,6 +8,7 @@ import keras
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import BlockArgs
+from mixnet_tf.weights.hub import hub_file, is_hub_name
 from mixnet_tf.weights.keras_files import read_keras_file
 from mixnet_tf.weights.matching import Arrays, assign
 from mixnet_tf.weights.official import read_official_checkpoint
@@ -25,11 +26,12 @@ def load_weights(model: keras.Model, weights: StrPath, skip_head: bool = False) 
         model: A MixNet.
         weights: "imagenet" for Google's published ones, downloaded at first; a `.keras` or `.weights.h5` file
             of the same architecture; an official checkpoint (a folder or prefix; its moving averages are
-            read); or a `.safetensors` or `.npz` file of timm's tf_mixnet.
+            read); a `.safetensors` or `.npz` file of timm's tf_mixnet; or "hf://ORG/NAME", optionally with
+            "@REVISION", for such a file in a repository of the Hugging Face hub.
         skip_head: Whether to leave the model's classifier unchanged, for other classes.
 
     Raises:
-        ConnectionError: If "imagenet" cannot be downloaded; it says how to place the file by hand.
+        ConnectionError: If it has to be downloaded and cannot be; it says where to place the file by hand.
         FileNotFoundError: If there is nothing at `weights`.
         ValueError: If it is of another kind or does not fit the model.
     """
@@ -53,6 +55,8 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
     if not isinstance(weights, str | os.PathLike):
         raise InputError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
+    if is_hub_name(path):
+        path = hub_file(path)
     if path == IMAGENET:
         return published_weights(variant_of([(block.dw_ksize, block.expanded_filters) for block in blocks]))
     if path.endswith(_TIMM):

@@ -103,11 +103,18 @@ def _read_npz(path):
         raise InputError(f"{path} cannot be read as a .npz file: {error}") from error
 
 
-def _read_safetensors(path):
+def require_safetensors(path: StrPath) -> None:
+    """Raises a `MissingPackageError` without safetensors, an optional dependency, which `path` needs."""
     try:
-        import safetensors  # an optional dependency, for this format alone
+        import safetensors  # noqa: F401
     except ImportError as error:
         raise MissingPackageError(f"Reading {path} needs safetensors: pip install 'mixnet_tf[timm]'.") from error
+
+
+def _read_safetensors(path):
+    require_safetensors(path)
+    import safetensors
+
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -1,6 +1,7 @@
 """Which errors a script shows as one line, with which exit code, and which ones keep their traceback."""
 
 import ast
+import http.server
 import sys
 
 import pytest
@@ -8,9 +9,11 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from scripts import ROOT, process, run
+from tensorflow_datasets.core.download import downloader
+from weights_server import serving
 
 from mixnet_tf.commands import command_line
-from mixnet_tf.data import load_split
+from mixnet_tf.data import load_split, splits
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 
 _SCRIPT = """import errno
@@ -123,6 +126,25 @@ def test_a_dataset_that_cannot_be_downloaded_is_named(error, tmp_path, monkeypat
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(ConnectionError, match=f"Dataset 'mnist' cannot be downloaded to {tmp_path}: {error}"):
         load_split("mnist", tmp_path, True)
+
+
+def test_a_server_that_does_not_answer_is_asked_a_few_times_in_silence(tmp_path, monkeypatch, caplog):
+    class Away(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+    def download(self):
+        with downloader._open_url(f"{url}/images.zip"):
+            pass
+
+    monkeypatch.setattr(splits, "_RETRIES", 1)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download)
+    before = downloader.MAX_RETRIES
+    with serving(tmp_path, Away) as (url, asked):
+        with pytest.raises(ConnectionError, match="cannot be downloaded to .* Prepare it where there is a network"):
+            load_split("mnist", tmp_path, True)
+    assert asked and set(asked) == {"/images.zip"} and len(asked) <= 4  # twice asked, each logged with its error
+    assert "Retrying" not in caplog.text and downloader.MAX_RETRIES == before
 
 
 def test_digits_without_scikit_learn_says_what_to_install(tmp_path, monkeypatch):

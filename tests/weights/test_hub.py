@@ -1,0 +1,176 @@
+"""Weights from repositories of the Hugging Face hub, and timm's as the second source of the published ones."""
+
+import http.server
+import json
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from weights_server import know, places, serving, write_as_timm
+
+import mixnet_tf
+from mixnet_tf.weights import hub, pretrained
+from mixnet_tf.weights.sources import load_weights, read_weights
+
+pytestmark = pytest.mark.usefixtures("weights_cache")
+_TIMM_S = "timm/tf_mixnet_s.in1k"
+
+
+@pytest.fixture
+def hubs(tmp_path, monkeypatch):
+    """A function that publishes files as a repository on a local hub, and what was asked of that."""
+    root = tmp_path / "hub"
+    root.mkdir()
+
+    def publish(repository, files, revision="main", listed=None):
+        listing = root / "api" / "models" / repository / "revision"
+        listing.mkdir(parents=True, exist_ok=True)
+        siblings = [{"rfilename": name} for name in (files if listed is None else listed)]
+        (listing / revision).write_text(json.dumps({"siblings": siblings}))
+        folder = root / repository / "resolve" / revision
+        folder.mkdir(parents=True)
+        for name, source in files.items():
+            (folder / name).write_bytes(source if isinstance(source, bytes) else source.read_bytes())
+
+    with serving(root) as (url, asked):
+        monkeypatch.setenv(hub.ENDPOINT, url)
+        yield publish, asked
+
+
+@pytest.fixture(scope="session")
+def timm_file(released_archive, tmp_path_factory):
+    """model.safetensors with the values of `released_archive`."""
+    pytest.importorskip("safetensors")
+    return write_as_timm(released_archive, tmp_path_factory.mktemp("timm") / "model.safetensors")
+
+
+@pytest.fixture
+def model():
+    model = tiny.build_tiny()
+    tiny.randomise(model)
+    return model
+
+
+@pytest.mark.parametrize("name", ["best.keras", "model.weights.h5"])
+def test_a_repository_of_keras_weights_is_downloaded_once(name, hubs, model, tmp_path, weights_cache):
+    publish, asked = hubs
+    (model.save if name.endswith(".keras") else model.save_weights)(tmp_path / name)
+    publish("some-one/mixnet", {name: tmp_path / name, "README.md": b"words", "run_me.py": b"raise SystemExit"})
+    fresh = tiny.build_tiny()
+    load_weights(fresh, "hf://some-one/mixnet")
+    np.testing.assert_equal(tiny.values(fresh), tiny.values(model))
+    assert [path.rpartition("/")[2] for path in asked] == ["main", name]
+    kept = weights_cache / "hub" / "some-one--mixnet" / "main"
+    assert [path.name for path in kept.iterdir()] == [name] and [path.name for path in kept.parent.iterdir()] == [
+        "main"
+    ]
+    load_weights(tiny.build_tiny(), "hf://some-one/mixnet")
+    assert len(asked) == 2
+
+
+def test_a_revision_is_a_folder_of_its_own_and_files_may_be_placed_by_hand(hubs, model, tmp_path, weights_cache):
+    publish, asked = hubs
+    model.save_weights(tmp_path / "model.weights.h5")
+    publish("a/b", {"model.weights.h5": tmp_path / "model.weights.h5"}, "v1.0")
+    assert hub.hub_file("hf://a/b@v1.0").endswith("hub/a--b/v1.0/model.weights.h5")
+    placed = weights_cache / "hub" / "a--b" / "refs--pr--1"
+    placed.mkdir()
+    (placed / "own.weights.h5").write_bytes((tmp_path / "model.weights.h5").read_bytes())
+    asked.clear()
+    assert hub.hub_file("hf://a/b@refs/pr/1") == str(placed / "own.weights.h5") and asked == []
+
+
+@pytest.mark.parametrize(
+    "files, error, message",
+    [
+        ({"README.md": b""}, ValueError, r"has no file of weights, .safetensors, .*; it has \['README.md'\]"),
+        ({"a.keras": b"", "b.keras": b""}, ValueError, r"several files of weights, \['a.keras', 'b.keras'\]"),
+        ({"model.keras": b"no zip"}, ValueError, "is not a readable file of Keras 3"),
+        (None, FileNotFoundError, "there is no public repository hf://a/b; .* answers 404"),
+    ],
+)
+def test_a_repository_without_weights_is_refused(files, error, message, hubs, model):
+    if files is not None:
+        hubs[0]("a/b", files)
+    with tiny.refusal(model, error, message):
+        load_weights(model, "hf://a/b")
+
+
+@pytest.mark.parametrize("name", ["hf://a", "hf://a/b/c", "hf://a/b@", "hf://../b@..//c", "hf://a/b@x/../../y"])
+def test_a_name_that_is_none_is_refused_before_anything_is_asked(name, hubs):
+    if ".." in name and "@x" in name:
+        assert ".." not in hub.hub_folder(name).parts
+        return
+    with pytest.raises(ValueError, match="expected hf://ORG/NAME"):
+        read_weights(name)
+    assert hubs[1] == []
+
+
+def test_a_file_that_is_too_large_or_breaks_off_is_not_kept(hubs, tmp_path, weights_cache, monkeypatch):
+    hubs[0]("a/b", {"model.safetensors": b"x" * 5000})
+    monkeypatch.setattr(hub, "MAX_UNPACKED", 4000)
+    with pytest.raises(ValueError, match="holds more bytes than any MixNet has"):
+        hub.hub_file("hf://a/b")
+    assert list((weights_cache / "hub" / "a--b").iterdir()) == []
+
+    class BreaksOff(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            content = json.dumps({"siblings": [{"rfilename": "model.safetensors"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content) + 99 * ("resolve" in self.path)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    with serving(tmp_path, BreaksOff) as (url, _):
+        monkeypatch.setenv(hub.ENDPOINT, url)
+        with pytest.raises(ConnectionError, match="could not be downloaded") as error:
+            hub.hub_file("hf://a/b")
+    assert f"place it in {weights_cache / 'hub' / 'a--b' / 'main'}" in str(error.value)
+    assert list((weights_cache / "hub" / "a--b").iterdir()) == []
+
+
+def test_timms_repository_serves_where_googles_archive_is_gone(
+    mirrored, hubs, timm_file, released_archive, weights_cache, logged
+):
+    publish, asked = hubs
+    publish(_TIMM_S, {"model.safetensors": timm_file, "config.json": b'{"architecture": "tf_mixnet_s"}'})
+    expected = list(range(len(tiny.listing("mixnet-s")["variables"])))
+    model = mixnet_tf.MixNetS(weights="imagenet")
+    asked_google = list(mirrored[1])
+    assert places(model) == expected and set(asked_google) == {"/mixnet-s.tar.gz"}
+    said, kept = logged(), weights_cache / "hub" / "timm--tf_mixnet_s.in1k" / "main"
+    assert "/mixnet-s.tar.gz could not be downloaded" in said
+    assert f"The same weights were taken from {kept / 'model.safetensors'}" in said
+    assert sorted(path.name for path in kept.iterdir()) == ["config.json", "model.safetensors"]
+    assert places(mixnet_tf.MixNetS(weights="imagenet")) == expected
+    assert len(asked) == 3 and mirrored[1] == asked_google
+
+
+def test_googles_archive_comes_first(mirrored, hubs, released_archive, monkeypatch):
+    (mirrored[0] / "mixnet-s.tar.gz").symlink_to(released_archive)
+    know(monkeypatch, released_archive)
+    assert pretrained.published_weights("mixnet-s").classes == 1000
+    assert hubs[1] == []
+
+
+def test_where_both_are_away_one_error_names_both_and_where_to_place_the_files(mirrored, weights_cache):
+    pytest.importorskip("safetensors")
+    with pytest.raises(ConnectionError) as error:
+        pretrained.published_weights("mixnet-s")
+    for words in (
+        f"{os.environ[pretrained.MIRROR]}/mixnet-s.tar.gz could not be downloaded",
+        f"place it as {weights_cache / 'mixnet-s.tar.gz'}",
+        f"The second source: http://127.0.0.1:9/api/models/{_TIMM_S}/revision/main could not be downloaded",
+        f"place it in {weights_cache / 'hub' / 'timm--tf_mixnet_s.in1k' / 'main'}",
+    ):
+        assert words in str(error.value)
+
+
+def test_the_second_source_without_safetensors_names_the_package(mirrored, hubs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=re.escape("The second source: Reading hf://timm/tf_mixnet_s.in1k needs")):
+        pretrained.published_weights("mixnet-s")
+    assert hubs[1] == []
