@@ -1,6 +1,8 @@
 """Optuna's studies, in a database that the processes of a search share."""
 
 import contextlib
+import re
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +13,7 @@ try:
 except ImportError as error:
     raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
 
+_TRIES, _PAUSE = 3, 1.0  # to open a storage, and seconds between them
 _HEARTBEAT, _GRACE = 10, 60  # seconds: between a trial's signs of life, and until one without them is tried again
 
 
@@ -48,13 +51,17 @@ def no_experimental_warnings() -> Iterator[None]:
 
 
 def _open(storage):
-    try:
-        return optuna.storages.RDBStorage(
-            storage,
-            heartbeat_interval=_HEARTBEAT,
-            grace_period=_GRACE,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        )
-    except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"storage: {storage!r} cannot be opened: {reason}") from error
+    for left in reversed(range(_TRIES)):
+        try:
+            return optuna.storages.RDBStorage(
+                storage,
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+            )
+        except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
+            if not left:
+                reason = str(error).strip().splitlines()[0]
+                without_password = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", storage)
+                raise InputError(f"storage: {without_password!r} cannot be opened: {reason}") from error
+            time.sleep(_PAUSE)  # of two processes that make its tables at once, one fails

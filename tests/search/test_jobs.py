@@ -58,3 +58,20 @@ def test_a_job_of_a_process_that_was_killed_is_waited_for_and_taken_over(address
     assert calls == ["b", "a"] and waited == [
         ("Waiting for another process, or for a minute after it was killed", ["b"])
     ]
+
+
+def test_a_storage_whose_tables_another_process_makes_is_opened_again(address, monkeypatch):
+    opened, open_storage = [], storage.optuna.storages.RDBStorage
+
+    def racing(*arguments, **options):
+        opened.append(arguments)
+        if len(opened) == 1:
+            raise RuntimeError("relation already exists")
+        return open_storage(*arguments, **options)
+
+    monkeypatch.setattr(storage, "_PAUSE", 0.0)
+    monkeypatch.setattr(storage.optuna.storages, "RDBStorage", racing)
+    assert storage.open_study("jobs", address, ["minimize"]).trials == [] and len(opened) == 2
+    monkeypatch.setattr(storage.optuna.storages, "RDBStorage", lambda *_, **__: 1 / 0)
+    with pytest.raises(ValueError, match="storage: 'mysql://me:\\*\\*\\*@host/s' cannot be opened: division by zero"):
+        storage.open_study("jobs", "mysql://me:secret@host/s", ["minimize"])
