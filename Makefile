@@ -12,7 +12,7 @@ REQUIREMENTS := import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search test test-fast soak lint bench verify-weights clean
+.PHONY: demo detection-demo study search web test test-fast soak lint bench verify-weights clean
 .PRECIOUS: $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -35,6 +35,12 @@ study: $(INSTALLED)
 search: $(INSTALLED)
 	$(BIN)/python -m mixnet_tf.search --space=studies/search_space.json --dataset=scattered_digits --image_size=32 \
 	  --evaluations=20 --population=10 --random_baseline --search_dir=runs/search
+
+# A page on localhost that classifies images in the browser with what make demo has exported.
+web: $(INSTALLED)
+	@command -v npm > /dev/null || { echo "make web needs npm, which comes with Node.js: https://nodejs.org" >&2; exit 1; }
+	npm ci --prefix examples/web
+	$(BIN)/python examples/web/serve.py --model_dir=runs/demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TWO_PROCESSES)

@@ -64,6 +64,7 @@ setup(
             "safetensors",
             "jinja2",
             "optuna>=5",
+            "playwright",
             "mediapipe",
             "litert-quantizer",
         ],

@@ -61,6 +61,7 @@ def asked(monkeypatch):
         "detection-demo",
         "study",
         "search",
+        "web",
         "test",
         "soak",
         "soak-training",

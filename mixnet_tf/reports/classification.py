@@ -81,12 +81,12 @@ def _page(predictions: Predictions, names, model, split, source, crop):
         Number("calibration error", f"{calibrated.error:.2%}", f"mean probability {mean_confidence:.1%}"),
         Number("images", f"{images:,}", f"{split.num_classes} classes"),
     ]
-    resized = "the center crop of 87.5%, resized" if crop else "resized as a whole"
+    part = f"the center square of {size / (size + 32):.1%} of the shorter side" if crop else "the whole image"
     facts = {
         "model": f"{model.name}, {model.count_params():,} parameters and statistics",
         "weights": source,
         "dataset": f"{split.dataset}, split {split.name!r}",
-        "input": f"{size} x {size} pixels, RGB; {resized}, bicubic; the model normalizes it itself",
+        "input": f"{size} x {size} pixels, RGB; {part}, bilinear; the model normalizes it itself",
     }
     sections = [
         _classes(predictions, names, top_1),

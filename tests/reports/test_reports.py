@@ -134,7 +134,7 @@ def test_a_page_is_one_file_with_figures_beside_it(classifier, split, prediction
         f"{metrics['top_1_accuracy']:.2%}",
         f"{low:.2%} to {high:.2%}",
         "random & untrained",
-        "8 x 8 pixels, RGB; resized as a whole",
+        "8 x 8 pixels, RGB; the whole image, bilinear",
         "<3> & co",
         f"{calibration(predictions).error:.2%}",
     ):

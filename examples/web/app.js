@@ -1,0 +1,141 @@
+import {Tensor, loadAndCompile, loadLiteRt} from '@litertjs/core';
+import {preprocess} from './preprocess.js';
+
+const SHOWN = 5; // classes
+const find = (id) => document.getElementById(id);
+const say = (text) => { find('status').textContent = text; };
+
+let model, labels, settings; // the compiled .tflite, the names of its classes, model/model.json
+let last; // the image that was classified last, for another model
+
+/**
+ * Classifies an image file.
+ * @param {Blob} blob PNG, JPEG or what else the browser decodes.
+ * @return {Promise<{probabilities: Float32Array, input: Float32Array, milliseconds: number}>} One probability a class;
+ *     what the model took, RGB from 0 to 255; and the time that it took alone.
+ */
+async function classify(blob) {
+  const {shape} = model.getInputDetails()[0];
+  const size = shape[1];
+  const input = await preprocess(blob, size, settings.crop);
+  const start = performance.now();
+  const probabilities = await run(input, size);
+  return {probabilities, input, milliseconds: performance.now() - start};
+}
+
+async function run(input, size) {
+  const tensor = new Tensor(input, [1, size, size, 3]);
+  const [output] = await model.run([tensor]);
+  const probabilities = Float32Array.from(await output.data());
+  tensor.delete(); // WebAssembly's memory is not collected
+  output.delete();
+  return probabilities;
+}
+
+async function show(blob) {
+  last = blob;
+  try {
+    const {probabilities, input, milliseconds} = await classify(blob);
+    draw(input);
+    const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);
+    find('top').tBodies[0].replaceChildren(...order.map((number) => row(labels[number], probabilities[number])));
+    find('top').hidden = false;
+    say(`${labels[order[0]]}, ${percent(probabilities[order[0]])}, in ${milliseconds.toFixed(1)} ms`);
+  } catch (error) {
+    say(`This image could not be classified: ${error.message}`);
+  }
+}
+
+const percent = (value) => `${(100 * value).toFixed(1)}%`;
+
+function row(name, probability) {
+  const line = document.createElement('tr');
+  const bar = document.createElement('span');
+  bar.className = 'bar';
+  bar.style.width = `${65 * probability}%`;
+  line.insertCell().textContent = name;
+  line.insertCell().append(bar, percent(probability));
+  return line;
+}
+
+function draw(input) {
+  const size = Math.sqrt(input.length / 3);
+  const canvas = find('seen');
+  const image = new ImageData(size, size);
+  for (let place = 0; place < size * size; ++place) {
+    for (let channel = 0; channel < 3; ++channel) image.data[4 * place + channel] = Math.round(input[3 * place + channel]);
+    image.data[4 * place + 3] = 255;
+  }
+  canvas.width = canvas.height = size;
+  canvas.getContext('2d').putImageData(image, 0, 0);
+  canvas.hidden = false;
+}
+
+async function open(file) {
+  say('Loading the model ...');
+  model?.delete();
+  model = await loadAndCompile(`model/${file}`, {accelerator: 'wasm'}); // named: where there is a GPU the default is WebGPU
+  const size = model.getInputDetails()[0].shape[1];
+  await run(new Float32Array(3 * size * size), size); // the first run takes longer than those to come
+  say('Ready.');
+  if (last) await show(last);
+}
+
+async function toggleCamera() {
+  const video = find('video');
+  if (video.srcObject) {
+    video.srcObject.getTracks().forEach((track) => track.stop());
+    video.srcObject = null;
+  } else {
+    try {
+      video.srcObject = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
+      await video.play();
+    } catch (error) {
+      say(`There is no camera to use: ${error.message}`);
+      return;
+    }
+  }
+  const on = video.srcObject !== null;
+  video.hidden = find('shoot').hidden = !on;
+  find('camera').textContent = on ? 'Stop the camera' : 'Use the camera';
+  find('camera').setAttribute('aria-pressed', String(on));
+}
+
+async function shoot() {
+  const video = find('video');
+  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  canvas.getContext('2d').drawImage(video, 0, 0);
+  await show(await canvas.convertToBlob({type: 'image/png'}));
+}
+
+function listen() {
+  find('file').addEventListener('change', (event) => event.target.files[0] && show(event.target.files[0]));
+  find('model').addEventListener('change', (event) => open(event.target.value));
+  find('camera').addEventListener('click', toggleCamera);
+  find('shoot').addEventListener('click', shoot);
+  const drop = find('drop');
+  for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault(); // the browser would leave for the image
+      drop.classList.toggle('over', kind === 'dragenter' || kind === 'dragover');
+      if (kind === 'drop' && event.dataTransfer.files[0]) show(event.dataTransfer.files[0]);
+    });
+  }
+}
+
+async function start() {
+  try {
+    settings = await (await fetch('model/model.json')).json();
+    labels = (await (await fetch('model/labels.txt')).text()).trimEnd().split('\n');
+    find('model').replaceChildren(...settings.files.map((file) => new Option(file)));
+    await loadLiteRt('node_modules/@litertjs/core/wasm/');
+    await open(settings.files[0]);
+    listen();
+  } catch (error) {
+    say(`The model could not be loaded: ${error.message}`);
+    throw error;
+  }
+}
+
+// For tests: the parts of the page that a person does not see.
+window.mixnet = {classify, open, ready: start()};

@@ -1,0 +1,105 @@
+// An image file to what the model takes, bit for bit as mixnet_tf.data.preprocess_for_eval does it with PNG and BMP.
+// JPEG differs by a few of 255: browsers decode it by another method than TensorFlow.
+
+const CROP_PADDING = 32; // pixels, as in preprocessing.py
+
+/**
+ * The pixels of an image file: neither turned by EXIF nor converted between color spaces, transparency ignored,
+ * as tf.io.decode_image(channels=3) gives them.
+ * @param {Blob} blob The file.
+ * @return {Promise<{data: Uint8ClampedArray | Uint8Array, width: number, height: number}>} RGBA, of which A is unused.
+ */
+export async function decode(blob) {
+  const bitmap = await createImageBitmap(blob, {
+    colorSpaceConversion: 'none', imageOrientation: 'none', premultiplyAlpha: 'none',
+  });
+  const {width, height} = bitmap;
+  try {
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext('2d', {willReadFrequently: true});
+    context.drawImage(bitmap, 0, 0);
+    const {data} = context.getImageData(0, 0, width, height);
+    for (let place = 3; place < data.length; place += 4) {
+      // A 2D canvas multiplies colors by alpha, and loses them where it is 0.
+      if (data[place] < 255) return {data: readWithWebGL(bitmap), width, height};
+    }
+    return {data, width, height};
+  } finally {
+    bitmap.close();
+  }
+}
+
+function readWithWebGL(bitmap) {
+  const {width, height} = bitmap;
+  const gl = new OffscreenCanvas(1, 1).getContext('webgl2');
+  if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) {
+    throw new Error('An image with transparency needs WebGL2, and has to fit into its textures.');
+  }
+  gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
+  gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+  const data = new Uint8Array(4 * width * height);
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
+  gl.getExtension('WEBGL_lose_context')?.loseContext();
+  return data;
+}
+
+/**
+ * The center square that is evaluated, or the whole image.
+ * @param {number} width Pixels.
+ * @param {number} height Pixels.
+ * @param {number} size Pixels a side of the model's input.
+ * @param {boolean} crop Whether to crop.
+ * @return {{x: number, y: number, width: number, height: number}} Pixels.
+ */
+export function centerWindow(width, height, size, crop) {
+  if (!crop) return {x: 0, y: 0, width, height};
+  const fraction = Math.fround(size / (size + CROP_PADDING)); // in float32, as the reference
+  const side = Math.trunc(Math.fround(fraction * Math.min(width, height)));
+  return {x: (width - side + 1) >> 1, y: (height - side + 1) >> 1, width: side, height: side};
+}
+
+/**
+ * A part of an image, resized as TensorFlow 1's bilinear does it: no half-pixel centers, every step rounded to float32.
+ * @param {{data: ArrayLike<number>, width: number}} image RGBA.
+ * @param {{x: number, y: number, width: number, height: number}} part Pixels.
+ * @param {number} size Pixels a side of the result.
+ * @return {Float32Array} (size, size, 3), RGB from 0 to 255.
+ */
+export function resize({data, width: stride}, part, size) {
+  const f = Math.fround;
+  const steps = (length) => {
+    const scale = f(length / size);
+    return Array.from({length: size}, (_, place) => {
+      const position = f(place * scale);
+      const low = Math.floor(position);
+      return {low, high: Math.min(low + 1, length - 1), part: f(position - low)};
+    });
+  };
+  const columns = steps(part.width), rows = steps(part.height);
+  const lerp = (a, b, t) => f(a + f(f(b - a) * t));
+  const out = new Float32Array(3 * size * size);
+  let at = 0;
+  for (const row of rows) {
+    const top = (part.y + row.low) * stride, bottom = (part.y + row.high) * stride;
+    for (const column of columns) {
+      const left = part.x + column.low, right = part.x + column.high;
+      for (let channel = 0; channel < 3; ++channel) {
+        const pixel = (line, x) => data[4 * (line + x) + channel];
+        const above = lerp(pixel(top, left), pixel(top, right), column.part);
+        const below = lerp(pixel(bottom, left), pixel(bottom, right), column.part);
+        out[at++] = lerp(above, below, row.part);
+      }
+    }
+  }
+  return out;
+}
+
+/** An image file as the model's input: Float32Array (size, size, 3). */
+export async function preprocess(blob, size, crop) {
+  const image = await decode(blob);
+  return resize(image, centerWindow(image.width, image.height, size, crop), size);
+}

@@ -1,0 +1,72 @@
+"""Puts a run's exported files beside the page in this folder, and serves it on this machine.
+
+python examples/web/serve.py --model_dir=runs/demo
+
+Needs LiteRT.js there: npm ci --prefix examples/web
+"""
+
+import functools
+import http.server
+import os
+import pathlib
+import shutil
+
+from absl import flags
+
+from mixnet_tf.classifiers import open_model
+from mixnet_tf.commands import command_line
+from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.files import write_json
+
+_HERE = pathlib.Path(__file__).parent
+_MODEL = _HERE / "model"
+
+
+def define_flags():
+    flags.DEFINE_string("model_dir", "runs/demo", "A training run of a classifier, whose export is served.")
+    flags.DEFINE_string("export_dir", None, "The folder of its exported files; by default MODEL_DIR/export.")
+    flags.DEFINE_integer("port", 8000, "On which the page is served.", lower_bound=0)
+    flags.DEFINE_bool("serve", True, "Whether to serve the page, and not only to put its model there.")
+
+
+def main(screen):
+    """Serves the page until it is interrupted; returns the exit code."""
+    values = flags.FLAGS
+    if not (_HERE / "node_modules" / "@litertjs" / "core").is_dir():
+        raise MissingFileError("LiteRT.js is not installed: npm ci --prefix examples/web")
+    prepare(values.model_dir, values.export_dir or os.path.join(values.model_dir, "export"))
+    if not values.serve:
+        return 0
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(_HERE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", values.port), handler) as server:
+        screen.say(f"http://localhost:{server.server_port}/ until Ctrl-C")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+
+
+def prepare(model_dir, export_dir):
+    """Puts exported files, labels.txt and model.json into `model`.
+
+    Raises:
+        FileNotFoundError: If there is no run, or nothing exported.
+        ValueError: For a detector.
+    """
+    opened = open_model(model_dir=model_dir)
+    if len(opened.model.outputs) != 1:
+        raise InputError(f"model_dir: {model_dir} holds a detector; the page shows classes.")
+    files = sorted(pathlib.Path(export_dir).glob("*.tflite"))
+    if not files:
+        raise MissingFileError(f"{export_dir} holds no .tflite file; make one with export_tflite.py.")
+    shutil.rmtree(_MODEL, ignore_errors=True)
+    _MODEL.mkdir()
+    for file in files:
+        shutil.copy(file, _MODEL)
+    names = opened.config.label_names or range(opened.config.num_label_classes)
+    (_MODEL / "labels.txt").write_text("".join(f"{name}\n" for name in names))
+    write_json(_MODEL / "model.json", {"crop": opened.config.recipe.crop, "files": [file.name for file in files]})
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)
