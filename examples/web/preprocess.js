@@ -1,5 +1,5 @@
 // An image file to what the model takes, bit for bit as mixnet_tf.data.preprocess_for_eval does it with PNG and BMP.
-// JPEG differs by a few of 255: browsers decode it by another method than TensorFlow.
+// JPEG differs by a few of 255: Chromium decodes it as TensorFlow's INTEGER_ACCURATE, whose default is INTEGER_FAST.
 
 const CROP_PADDING = 32; // pixels, as in preprocessing.py
 
@@ -10,9 +10,8 @@ const CROP_PADDING = 32; // pixels, as in preprocessing.py
  * @return {Promise<{data: Uint8ClampedArray | Uint8Array, width: number, height: number}>} RGBA, of which A is unused.
  */
 export async function decode(blob) {
-  const bitmap = await createImageBitmap(blob, {
-    colorSpaceConversion: 'none', imageOrientation: 'none', premultiplyAlpha: 'none',
-  });
+  const upright = await withoutExif(blob);
+  const bitmap = await createImageBitmap(upright, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
   const {width, height} = bitmap;
   try {
     const canvas = new OffscreenCanvas(width, height);
@@ -27,6 +26,21 @@ export async function decode(blob) {
   } finally {
     bitmap.close();
   }
+}
+
+/** A JPEG file without its EXIF segments, by which browsers turn it whatever they are asked; other files as they are. */
+async function withoutExif(blob) {
+  const bytes = new DataView(await blob.arrayBuffer());
+  const START = 0xffd8, APP1 = 0xffe1, SCAN = 0xffda; // markers
+  if (bytes.byteLength < 4 || bytes.getUint16(0) !== START) return blob;
+  const kept = [blob.slice(0, 2)];
+  let at = 2;
+  while (at + 4 <= bytes.byteLength && bytes.getUint8(at) === 0xff && bytes.getUint16(at) !== SCAN) {
+    const end = at + 2 + bytes.getUint16(at + 2);
+    if (bytes.getUint16(at) !== APP1) kept.push(blob.slice(at, end));
+    at = end;
+  }
+  return new Blob([...kept, blob.slice(at)], {type: 'image/jpeg'});
 }
 
 function readWithWebGL(bitmap) {
