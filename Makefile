@@ -17,8 +17,8 @@ REQUIREMENTS := import importlib.metadata, re; \
 
 demo: $(INSTALLED)
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
-	$(BIN)/python eval.py --model_dir=runs/demo --report_dir=runs/demo/report
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
+	$(BIN)/python eval.py --model_dir=runs/demo --report_dir=runs/demo/report
 
 # An SSDLite detector of handwritten digits: training, COCO's numbers of the test scenes and a picture of twelve, export.
 detection-demo: $(INSTALLED)

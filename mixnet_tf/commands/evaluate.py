@@ -1,5 +1,8 @@
 """Evaluates a MixNet on every image of a split, on single images, or on checkpoints as training writes them."""
 
+import os
+
+import tensorflow as tf
 from absl import flags
 
 from mixnet_tf.commands import command_line
@@ -84,7 +87,7 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    split = _load_split(dataset)
+    split, path = _load_split(dataset), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
@@ -94,11 +97,12 @@ def main(screen: Screen) -> int:
             opened.model, split, values.report_dir, names, opened.source, crop, values.eval_batch_size, screen.phase
         )
         _report(measured, screen)
-        screen.say(f"Wrote {path}.")
-    if values.model_dir is not None:
+    if values.model_dir is not None and not tf.io.gfile.exists(os.path.join(values.model_dir, "export")):
         where = f"--model_dir={values.model_dir}{command_line.given('data_dir')}"
         export = command_line.other_command("export_tflite.py")
         screen.say(f"Next: {export} {where} --output_dir={values.model_dir}/export")
+    if path is not None:
+        screen.say(f"Wrote {path}.")
     return 0
 
 

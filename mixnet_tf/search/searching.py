@@ -112,6 +112,8 @@ def search(
     with progress("Holding out images"), naming_corrupt_images(split, progress):
         data = Data(*hold_out(split, settings.held_out))
     space = space.with_classes(split.num_classes)
+    if settings.check_ranking > space.size:
+        raise InputError(f"check_ranking={settings.check_ranking}: the space has only {space.size} networks.")
 
     if settings.cost == LATENCY:
         table = os.path.join(settings.search_dir, LATENCIES)
