@@ -12,7 +12,7 @@ REQUIREMENTS := import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search web test test-fast soak lint bench verify-weights clean
+.PHONY: demo detection-demo study search web docs test test-fast soak lint bench verify-weights clean
 .PRECIOUS: $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -41,6 +41,10 @@ web: $(INSTALLED)
 	@command -v npm > /dev/null || { echo "make web needs npm, which comes with Node.js: https://nodejs.org" >&2; exit 1; }
 	npm ci --prefix examples/web
 	$(BIN)/python examples/web/serve.py --model_dir=runs/demo
+
+# The documentation as a site, in docs/_build/html; a warning, such as of a link that leads nowhere, is an error.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TWO_PROCESSES)

@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 _HERE = pathlib.Path(__file__).parent
 _VERSION = re.search(r'__version__ = "(.+)"', (_HERE / "mixnet_tf/__init__.py").read_text())[1]
 
-_DOCS = ["matplotlib", "nbformat", "nbclient", "ipykernel"]
+_DOCS = ["matplotlib", "nbformat", "nbclient", "ipykernel", "sphinx", "myst-nb", "furo"]
 
 setup(
     name="mixnet_tf",

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from scripts import ROOT, process, run
@@ -170,3 +172,22 @@ def test_the_accuracies_of_the_seeds_are_the_same_in_both_documents():
     assert f"{said}, a mean of {listed[2]}%" in readme
     assert f"it ends at {accuracies[0]:.1f}% of the held-out digits](docs/training.png)" in readme
     assert f"it ends at {accuracies[0]:.2f}% of the 360 test images" in training
+
+
+def test_every_room_has_a_page_of_its_api():
+    rooms = {path.parent.name for path in (ROOT / "mixnet_tf").glob("*/__init__.py")} - {"commands"}
+    pages = {path.stem for path in (ROOT / "docs" / "api").glob("*.md")}
+    assert pages == rooms | {"mixnet_tf"}
+    index = (ROOT / "docs" / "index.md").read_text()
+    guides = {path.stem for path in (ROOT / "docs").glob("[A-Z]*.md")}
+    assert all(f"\napi/{page}\n" in index for page in pages)
+    assert all(f"\n{guide}\n" in index for guide in guides)
+
+
+@pytest.mark.soak
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path / "html")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "multiply" in (tmp_path / "html" / "api" / "networks.html").read_text()

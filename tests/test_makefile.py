@@ -62,6 +62,7 @@ def asked(monkeypatch):
         "study",
         "search",
         "web",
+        "docs",
         "test",
         "soak",
         "soak-training",

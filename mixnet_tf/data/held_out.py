@@ -21,7 +21,7 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
         fraction: Of the images to hold out, above 0 and below 1; what is held out is near it.
 
     Returns:
-        (the rest, what is held out), two `data.Split`s; the second is read as one shard.
+        (the rest, what is held out), two of `data.Split`; the second is read as one shard.
 
     Raises:
         ValueError: For another fraction, or if one of the parts would be empty.

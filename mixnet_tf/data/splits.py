@@ -68,7 +68,7 @@ def load_split(
 
     Args:
         dataset: "digits" or "scattered_digits"; "tfrecord": ImageNet's raw shards `train-*` and `validation-*` in
-            `data_dir`; "folder": images at `data_dir`/split/class/*; or any tfds name.
+            `data_dir`; "folder": images at `data_dir/split/class/*`; or any tfds name.
         data_dir: Where the data is or, for tfds, is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".

@@ -1,0 +1,65 @@
+"""The documentation as a site: README, guides, the notebook as it was executed, and a page of the API for each room."""
+
+import pathlib
+import re
+import shutil
+
+import mixnet_tf
+
+_HERE = pathlib.Path(__file__).parent
+_ROOT = _HERE.parent
+# Sphinx reads this folder alone: what is beside it comes as a copy, whose links lead to where things are in the site.
+_COPIES = {
+    "README.md": "_readme.md",
+    "CONTRIBUTING.md": "_contributing.md",
+    "examples/quickstart.ipynb": "_quickstart.ipynb",
+}
+_NOT_IN_IT = r"\[([^\]]+)\]\((?:examples/web|LICENSE|SECURITY\.md|CHANGELOG\.md)\)"  # what stays as words
+
+project = html_title = "mixnet_tf"
+author = "the authors of mixnet_tf"
+version = release = mixnet_tf.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "_readme.md"]
+html_theme = "furo"
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # its outputs are those that a test compares
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes of a NamedTuple are described once
+
+
+def _site_links(text):
+    """Links from the root of the project as links from this folder."""
+    text = re.sub(_NOT_IN_IT, r"\1", text)
+    for source, copy in _COPIES.items():
+        text = text.replace(f"]({source}", f"]({'index.md' if source == 'README.md' else copy}")
+    return text.replace("](docs/", "](")
+
+
+def _copy():
+    for source, copy in _COPIES.items():
+        if source.endswith(".md"):
+            (_HERE / copy).write_text(_site_links((_ROOT / source).read_text()))
+        else:
+            shutil.copy(_ROOT / source, _HERE / copy)
+
+
+def _in_a_guide(app, name, content):
+    del app, name
+    content[0] = (
+        content[0].replace("](../README.md", "](index.md").replace("](../CONTRIBUTING.md", "](_contributing.md")
+    )
+
+
+def _is_field(app, kind, name, member, skip, options):
+    """Leaves out the fields of a NamedTuple, which its docstring describes."""
+    del app, kind, name, options
+    return True if type(member).__name__ == "_tuplegetter" else skip
+
+
+def setup(app):
+    """What Sphinx calls before it reads."""
+    _copy()
+    app.connect("autodoc-skip-member", _is_field)
+    app.connect("source-read", _in_a_guide)
