@@ -1,5 +1,7 @@
 """Errors of what a person gave: the scripts show their text alone, where any other error shows a traceback."""
 
+import importlib
+
 
 class InputError(ValueError):
     """What was given cannot be used; the text says what was received, what is allowed and what to do."""
@@ -11,6 +13,21 @@ class MissingFileError(InputError, FileNotFoundError):
 
 class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the text has the command."""
+
+
+def require_package(package: str, title: str, what: str, extra: str) -> None:
+    """Raises a `MissingPackageError` where an optional package cannot be imported.
+
+    Args:
+        package: As it is imported.
+        title: As it is called.
+        what: What needs it, the beginning of the message.
+        extra: Of ours, which installs it.
+    """
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackageError(f"{what} needs {title}: pip install 'mixnet_tf[{extra}]'.") from error
 
 
 def is_count(value: object) -> bool:

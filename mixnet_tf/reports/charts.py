@@ -6,21 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from mixnet_tf.errors import MissingPackageError
 from mixnet_tf.reports.measures import Calibration, ClassAccuracy
 
 _BLUE, _RED, _GREY, _GRID = "#1d4ed8", "#b91c1c", "#6b7280", "#e5e7eb"
 _NAMED = 60  # classes that have a bar each
 _WRITTEN = 20  # classes whose confusions are written as numbers
 _LONGEST = 28  # characters of a name
-
-
-def require_matplotlib() -> None:
-    """Raises a `MissingPackageError` without matplotlib, which is to come before a long evaluation."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError("A report needs matplotlib: pip install 'mixnet_tf[report]'.") from error
 
 
 def png(figure: Any) -> bytes:

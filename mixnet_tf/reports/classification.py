@@ -13,7 +13,6 @@ from mixnet_tf.reports.charts import (
     draw_class_accuracy,
     draw_confusions,
     image_png,
-    require_matplotlib,
 )
 from mixnet_tf.reports.measures import (
     accuracy_by_class,
@@ -22,7 +21,7 @@ from mixnet_tf.reports.measures import (
     most_confused,
     wilson_interval,
 )
-from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_jinja, write_page
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 from mixnet_tf.reports.predictions import Predictions, predict
 
 _PAIRS = 15  # of classes that are confused most
@@ -60,8 +59,7 @@ def write_report(
         ValueError: If the model has other classes than the split, or an image cannot be decoded.
 
     """
-    require_matplotlib()
-    require_jinja()
+    require_packages()
     predictions = predict(model, split, crop, batch_size, progress)
     names = names or split.label_names or range(split.num_classes)
     with progress("Drawing the report"):

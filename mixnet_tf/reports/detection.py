@@ -12,8 +12,8 @@ from mixnet_tf.data import Split
 from mixnet_tf.evaluation import LEAST_SCORE, build_detection_measurement, draw_found
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
-from mixnet_tf.reports.charts import draw_precision_recall, png, require_matplotlib
-from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_jinja, write_page
+from mixnet_tf.reports.charts import draw_precision_recall, png
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 
 _WORST_IMAGES, _WORST_CLASSES = 12, 20
 _OVERLAP = 0.5  # of a box that is found
@@ -58,8 +58,7 @@ def write_detection_report(
         MissingPackageError: Without matplotlib, Jinja and faster-coco-eval.
         ValueError: What `build_detection_measurement` raises.
     """
-    require_matplotlib()
-    require_jinja()
+    require_packages()
     worst = _Worst()
     measure = build_detection_measurement(model, split, batch_size, annotations, look=worst.look)
     result = measure(progress)

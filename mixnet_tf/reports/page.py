@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mixnet_tf.errors import MissingPackageError
+from mixnet_tf.errors import require_package
 from mixnet_tf.files import StrPath, publishing
 from mixnet_tf.provenance import provenance
 
@@ -92,12 +92,10 @@ class Page(NamedTuple):
     smooth: bool = True
 
 
-def require_jinja() -> None:
-    """Raises a `MissingPackageError` without Jinja, which is to come before a long evaluation."""
-    try:
-        import jinja2  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError("A report needs Jinja: pip install 'mixnet_tf[report]'.") from error
+def require_packages() -> None:
+    """Raises a `MissingPackageError` without what a page is made with, which is to come before a long evaluation."""
+    for package, title in (("matplotlib", "matplotlib"), ("jinja2", "Jinja")):
+        require_package(package, title, "A report", "report")
 
 
 def write_page(page: Page, folder: StrPath) -> str:

@@ -1,10 +1,9 @@
 """The picture of a search: its front among all that was tried, and the kernels of each of its networks."""
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from mixnet_tf.errors import MissingPackageError
+from mixnet_tf.errors import require_package
 from mixnet_tf.files import StrPath, publishing
 from mixnet_tf.networks import MixnetDecoder
 
@@ -13,8 +12,7 @@ _FRONT, _TRIED, _RANDOM, _PATTERN = "#b91c1c", "#9ca3af", "#1d4ed8", "#047857"
 
 def require_matplotlib() -> None:
     """Raises a `MissingPackageError` without matplotlib, which is to come before a long search."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingPackageError("The picture of a search needs matplotlib: pip install 'mixnet_tf[search]'.")
+    require_package("matplotlib", "matplotlib", "The picture of a search", "search")
 
 
 def draw_front(report: Mapping[str, Any], path: StrPath) -> None:

@@ -68,26 +68,18 @@ def hub_file(name: str) -> str:
     chosen = _weights_among([file for file in there if "/" not in file], name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        fresh = pathlib.Path(temporary, "files")
+        fresh.mkdir()
         for file in (chosen, *([_CONFIG] if _CONFIG in there else [])):
             url = f"{endpoint}/{repository}/resolve/{revision}/{file}"
             logging.info(f"Downloading {url}.")
-            _download(url, pathlib.Path(temporary, file), name)
-        fresh = pathlib.Path(temporary)
-        fresh.chmod(0o755)  # a temporary folder is its owner's alone
-        if not folder.exists():  # another process may have been faster
-            _rename(fresh, folder)
+            _download(url, fresh / file, name)
+        try:
+            os.rename(fresh, folder)
+        except OSError:
+            if not folder.exists():  # another process may have been faster
+                raise
     return str(folder / chosen)
-
-
-def _rename(fresh, folder):
-    """A folder to its place; what is there already stays."""
-    try:
-        os.rename(fresh, folder)
-    except OSError:
-        if not folder.exists():
-            raise
-    else:
-        fresh.mkdir()  # for who made it to remove
 
 
 def _parse(name):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
+from mixnet_tf.errors import InputError, MissingFileError, require_package
 from mixnet_tf.files import StrPath, is_remote, local_copy, read_json
 from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
@@ -105,10 +105,7 @@ def _read_npz(path):
 
 def require_safetensors(path: StrPath) -> None:
     """Raises a `MissingPackageError` without safetensors, an optional dependency, which `path` needs."""
-    try:
-        import safetensors  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError(f"Reading {path} needs safetensors: pip install 'mixnet_tf[timm]'.") from error
+    require_package("safetensors", "safetensors", f"Reading {path}", "timm")
 
 
 def _read_safetensors(path):
