@@ -1,6 +1,6 @@
 """A model and a split to its accuracy or average precision; the checkpoints of a run to the best model."""
 
-from mixnet_tf.evaluation.accuracy import build_evaluator, classify
+from mixnet_tf.evaluation.accuracy import build_evaluator, check_classes, classify
 from mixnet_tf.evaluation.average_precision import (
     COCO_METRICS,
     DetectionResult,
@@ -19,6 +19,7 @@ __all__ = [
     "build_detection_evaluator",
     "build_detection_measurement",
     "build_evaluator",
+    "check_classes",
     "classify",
     "detect_in_file",
     "draw_boxes",

@@ -41,9 +41,7 @@ def build_evaluator(
         ValueError: If the model has other classes than the split; from the function, if an image cannot
             be decoded, with its file and place.
     """
-    classes = model.output_shape[-1]
-    if classes != split.num_classes:
-        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+    check_classes(model.output_shape[-1], split)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
 
     @tf.function(jit_compile=jit_compile)
@@ -69,6 +67,12 @@ def build_evaluator(
         return {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "num_images": int(count)}
 
     return evaluate
+
+
+def check_classes(classes: int, split: Split) -> None:
+    """Raises a ValueError if a model of so many classes cannot be measured on a split."""
+    if classes != split.num_classes:
+        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
 
 
 def _distributed_batches(strategy, split, image_size, crop, batch_size):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
 from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
 from mixnet_tf.errors import InputError, MissingPackageError
+from mixnet_tf.evaluation.accuracy import check_classes
 from mixnet_tf.files import StrPath, read_json
 from mixnet_tf.progress import silent
 
@@ -87,8 +88,7 @@ def build_detection_measurement(
             "Average precision needs faster-coco-eval: pip install 'mixnet_tf[detection]'."
         ) from error
     classes, anchors = classes_of(model), anchors_of(model)
-    if classes != split.num_classes:
-        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+    check_classes(classes, split)
     theirs = None if annotations is None else read_json(annotations)
     categories = _categories(split, theirs, annotations)
     size = model.input_shape[1]

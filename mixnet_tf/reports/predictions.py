@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, naming_corrupt_images, report_batches
-from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import check_classes
 from mixnet_tf.progress import Progress, silent
 
 _MISTAKES = 25
@@ -75,8 +75,7 @@ def predict(
         ValueError: If the model has other classes than the split, or an image cannot be decoded.
     """
     classes = model.output_shape[-1]
-    if classes != split.num_classes:
-        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+    check_classes(classes, split)
 
     @tf.function(reduce_retracing=True)
     def step(images, labels):
