@@ -12,7 +12,7 @@ REQUIREMENTS := import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search web docs test test-fast soak lint bench verify-weights clean
+.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 verify-weights clean
 .PRECIOUS: $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -72,12 +72,21 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_depthwise.py
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l
 
+# Instructions on ARM64 cores beside milliseconds here. Makes an ARM64 system in .arm64 where there is none, for which it
+# installs Debian's qemu-user and debootstrap: needs root, Debian and the network. make soak-export then runs on it, too.
+arm64: $(INSTALLED) .arm64
+	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s --others= --formats=fp32,int8 \
+	  --cores=cortex-a76,cortex-a55,cortex-a53
+
+.arm64: | $(INSTALLED)
+	benchmarks/arm64/build.sh .arm64 $(BIN)/pip
+
 # Needs the network: compares the published weights with the one published answer.
 verify-weights: $(INSTALLED)
 	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv .arm64 build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . \( -path ./runs -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.py

@@ -2,6 +2,9 @@
 
 python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l --json=FILE
 python benchmarks/bench_tflite.py --models=mixnet-s,mobilenet-v2 --detector_classes=80 --image_size=320
+python benchmarks/bench_tflite.py --models=mixnet-s --cores=cortex-a76,cortex-a55
+
+The last one also counts ARM64 instructions, in the emulation that `make arm64` makes.
 """
 
 import json
@@ -11,6 +14,7 @@ import tempfile
 import keras
 import numpy as np
 from absl import app, flags
+from arm64 import emulation
 
 from mixnet_tf import SSDLite, build_model
 from mixnet_tf.detection import CODE_SCALES, LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP, anchors_of
@@ -34,6 +38,7 @@ _CLASSES = flags.DEFINE_integer(
 _RUNS = flags.DEFINE_integer("runs", 40, "Rounds; in each every model runs once.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("image_size", 224, "Pixels.", lower_bound=32)
+_CORES = flags.DEFINE_list("cores", [], f"ARM64 cores whose instructions are counted, of {list(emulation.CORES)}.")
 _JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
 
 
@@ -84,8 +89,18 @@ def _detector(name, scratch):
     return contents
 
 
+def _to_as_written(figures, name):
+    base = figures.get(f"{name.split()[0]} as written")
+    return None if base is None else figures[name] / base
+
+
+def _ratio(figures):
+    return "" if figures["to_as_written"] is None else f"{figures['to_as_written']:.2f}"
+
+
 def main(_):
-    """Converts, times in turns, prints a table."""
+    """Converts, times in turns, counts instructions, prints a table."""
+    emulation.check(_CORES.value)
     contents = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in _MODELS.value:
@@ -94,18 +109,30 @@ def main(_):
         other = getattr(keras.applications, name)(weights=None, input_shape=(_SIZE.value, _SIZE.value, 3))
         contents[name] = to_tflite(AsWritten(other), _SIZE.value)
     medians = runtime.latencies(contents, _THREADS.value, _RUNS.value)
+    image = _images(_SIZE.value)[:1]
+    counts = {
+        core: {name: emulation.run(content, image, core).instructions for name, content in contents.items()}
+        for core in _CORES.value
+    }
     rows = []
     for name, content in contents.items():
-        base = medians.get(f"{name.split()[0]} as written")
         row = {"model": name, "ms": medians[name], "bytes": len(content), "partitions": runtime.operations(content)[1]}
-        row["to_as_written"] = None if base is None else medians[name] / base
+        row["to_as_written"] = _to_as_written(medians, name)
+        row["arm64"] = {
+            core: {"instructions": of_core[name], "to_as_written": _to_as_written(of_core, name)}
+            for core, of_core in counts.items()
+        }
         rows.append(row)
     print(f"{_SIZE.value} px, {_THREADS.value} thread(s), median of {_RUNS.value} rounds in turns, random weights")
     print(f"{runtime.RUNTIME}; {runtime.machine()}")
     for row in rows:
-        ratio = "" if row["to_as_written"] is None else f"{row['to_as_written']:.2f}"
         print(
-            f"{row['model']:<36} {row['ms']:7.2f} ms  {ratio:>5}  {row['bytes'] / 1e6:6.2f} MB  {row['partitions']:>3}"
+            f"{row['model']:<36} {row['ms']:7.2f} ms  {_ratio(row):>5}  {row['bytes'] / 1e6:6.2f} MB  "
+            f"{row['partitions']:>3}"
+            + "".join(
+                f"  {core} {count['instructions'] / 1e6:6.1f} M {_ratio(count):>5}"
+                for core, count in row["arm64"].items()
+            )
         )
     if _JSON.value is not None:
         with open(_JSON.value, "w") as file:

@@ -68,6 +68,7 @@ def asked(monkeypatch):
         "soak-training",
         "lint",
         "bench",
+        "arm64",
         "verify-weights",
         "clean",
     ],

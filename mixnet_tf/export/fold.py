@@ -17,7 +17,7 @@ _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "li
 
 
 def fold(
-    model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str | None
+    model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str, splits: bool
 ) -> tuple[list[Node], list[Node]]:
     """The nodes of a model's inference graph, each behind its sources, and which are its outputs, in units of 1.
 
@@ -26,12 +26,13 @@ def fold(
     Args:
         model: A float32 `keras.Model` of one input.
         units: Dict from a batch normalization to (channels,), the units to compute its output in.
-        arithmetic: As in `Depthwise`.
+        arithmetic: One of `kernels.ARITHMETICS`, what the ops are to be fast in.
+        splits: As in `Depthwise`.
 
     Raises:
         ValueError: For a layer that the model uses twice.
     """
-    folding = _Folding(units, arithmetic)
+    folding = _Folding(units, arithmetic, splits)
     channels = model.input_shape[-1]
     image = folding.add(nodes.Image(sources=(), channels=channels, units=np.ones(channels), scope="image"))
     outputs = [folding.plain(node) for node in walk(model, [image], folding.step)]
@@ -39,8 +40,8 @@ def fold(
 
 
 class _Folding:
-    def __init__(self, units, arithmetic):
-        self._units, self._arithmetic = units, arithmetic
+    def __init__(self, units, arithmetic, splits):
+        self._units, self._arithmetic, self._splits = units, arithmetic, splits
         self._scope = ""
         self.nodes = []
 
@@ -60,7 +61,7 @@ class _Folding:
             return self._node(Convolution, inputs, kernels=[value_of(step.kernel)], **options)
         if isinstance(step, MixConv):
             kernels = [value_of(kernel) for kernel in step.kernels]
-            options = {"stride": step.strides[0], "rates": _rates(step), "arithmetic": self._arithmetic}
+            options = {"stride": step.strides[0], "rates": _rates(step), "splits": self._splits}
             return self._node(Depthwise, inputs, kernels=kernels, **options)
         if isinstance(step, BatchNormalization) and folds:
             return self._normalized(first, step)
@@ -93,6 +94,7 @@ class _Folding:
             channels = sources[0].channels
         if issubclass(kind, Convolution):
             channels = sum(kernel.shape[2 if kind is Depthwise else 3] for kernel in fields["kernels"])
+            fields["arithmetic"] = self._arithmetic
         units = np.ones(channels) if units is None else units
         return self.add(kind(sources=tuple(sources), channels=channels, units=units, scope=self._scope, **fields))
 

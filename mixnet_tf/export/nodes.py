@@ -21,6 +21,9 @@ from mixnet_tf.export.walk import call
 
 # Activations that can be computed in any positive units: ReLU unchanged, swish with its sigmoid in units of 1.
 SCALES_THROUGH = (keras.activations.relu, keras.activations.silu)
+# XNNPACK computes 8 float32 outputs of a pixel at once on ARM64, and falls back to 2 where their number is no multiple.
+_OUTPUTS_AT_ONCE = 8
+_MOST_PADDED = 1 / 8  # of the outputs: from there on small cores lose what large ones gain (docs/PERFORMANCE.md)
 Edges = frozenset[int]
 _NONE: Edges = frozenset()
 
@@ -63,6 +66,7 @@ class Convolution(Node):
     """A convolution in channel groups, with what was folded into it: a scale and an offset, an activation, units."""
 
     kernels: list[np.ndarray]  # (k, k, channels in, channels out) of each group
+    arithmetic: str  # what the ops are to be fast in
     stride: int = 1  # pixels
     scale: np.ndarray | float = 1.0  # of each channel
     offset: np.ndarray | float = 0.0  # of each channel, added
@@ -88,18 +92,44 @@ class Convolution(Node):
             kernel = self.kernels[group][..., start - own[group] : end - own[group]]
             units = self.sources[0].units[taken[group] : taken[group + 1], None]
             kernel = kernel * units * self._factors(start, end)
-            strides = (self.stride, self.stride)
-            tensor = tf.nn.conv2d(groups[group], kernel.astype(np.float32), strides, "SAME")
-            tensors.append(self._activated(tensor + self._bias(start, end), start, end))
+            kernel, bias = self._padded(kernel.astype(np.float32), self._bias(start, end))
+            tensor = tf.nn.conv2d(groups[group], kernel, self.stride, "SAME") + bias
+            tensor = self._activated(tensor, start, end)  # before the slice, so that a ReLU is fused
+            tensors.append(tensor if len(bias) == end - start else tensor[..., : end - start])
         return tensors
 
+    def _padded(self, kernel, bias):
+        """With outputs of zeros up to the next multiple, if float32 is faster so."""
+        outputs = len(bias)
+        padding = -outputs % _OUTPUTS_AT_ONCE
+        if not self._is_for_float32 or padding > _MOST_PADDED * outputs:
+            return kernel, bias
+        return np.pad(kernel, [(0, 0), (0, 0), (0, 0), (0, padding)]), np.pad(bias, (0, padding))
+
+    @property
+    def _is_for_float32(self):
+        return self.arithmetic == "float32" and self.is_plain  # units other than 1 are int8's
+
+    @property
+    def _is_swish_by_tanh(self):
+        # x sigmoid(x) = h (1 + tanh(h)) with h = x / 2, which the kernels give: as exact, and fewer instructions in
+        # float32. In int8 XNNPACK looks x sigmoid(x) up in a table.
+        return self.activation is keras.activations.silu and self._is_for_float32
+
+    @property
+    def _units_before_activation(self):
+        return 2 * self.units if self._is_swish_by_tanh else self.units
+
     def _factors(self, start, end):
-        return (np.broadcast_to(self.scale, (self.channels,)) / self.units)[start:end]
+        return (np.broadcast_to(self.scale, (self.channels,)) / self._units_before_activation)[start:end]
 
     def _bias(self, start, end):
-        return (np.broadcast_to(self.offset, (self.channels,)) / self.units)[start:end].astype(np.float32)
+        offset = np.broadcast_to(self.offset, (self.channels,)) / self._units_before_activation
+        return offset[start:end].astype(np.float32)
 
     def _activated(self, tensor, start, end):
+        if self._is_swish_by_tanh:
+            return tensor * (1.0 + tf.tanh(tensor))
         if self.activation is keras.activations.silu and not self.is_plain:
             # As a convolution of one tap: in int8 it has a scale per channel, where a vector has one for all.
             units = self.units[start:end].astype(np.float32).reshape(1, 1, -1, 1)
@@ -112,7 +142,7 @@ class Depthwise(Convolution):
     """The same for a depthwise convolution: its pieces are those of its source, cut at the edges of its groups."""
 
     rates: list[int]  # dilation of each group, pixels
-    arithmetic: str | None  # what sums of small kernels are to be fast in; None: large kernels stay
+    splits: bool  # whether kernels of over 25 taps become sums of smaller ones
 
     @property
     def own_edges(self) -> Edges:
@@ -131,7 +161,8 @@ class Depthwise(Convolution):
             factors = self.sources[0].units[start:end] * self._factors(start, end)
             kernel = (kernel * factors[:, None]).astype(np.float32)
             bias = self._bias(start, end)
-            tensor = depthwise_conv2d(x, kernel, self.stride, self.rates[group], bias, self.arithmetic)
+            arithmetic = self.arithmetic if self.splits else None
+            tensor = depthwise_conv2d(x, kernel, self.stride, self.rates[group], bias, arithmetic)
             tensors.append(self._activated(tensor, start, end))
         return tensors
 

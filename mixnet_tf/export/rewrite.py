@@ -52,7 +52,7 @@ class InferenceFunction(AsWritten):
         large_kernels: "split": depthwise kernels of over 25 taps become sums of smaller ones. "keep": they stay.
         units: Dict from a batch normalization to (channels,), the units to compute its output in, as
             `Activations.units` gives them; None: 1.
-        arithmetic: "float32" or "int8": what the sums of smaller kernels are to be fast in.
+        arithmetic: "float32" or "int8": what the ops are to be fast in.
 
     Attributes:
         foreign: Names of the layers that are not MixNet's.
@@ -81,13 +81,13 @@ class InferenceFunction(AsWritten):
                 "dict of outputs."
             )
         self._get_units = lambda: units or {}  # not an attribute, as the model
-        self._arithmetic = arithmetic if large_kernels == "split" else None
+        self._arithmetic, self._splits = arithmetic, large_kernels == "split"
         self.foreign = [step.name for step in steps(model) if not is_mixnets(step)]
 
     def __call__(self, images: tf.Tensor) -> Any:
         """(batch, height, width, 3) to what the model gives, a tensor or a dict of them; all float32."""
         model = self._get_model()
-        nodes, outputs = fold(model, self._get_units(), self._arithmetic)
+        nodes, outputs = fold(model, self._get_units(), self._arithmetic, self._splits)
         tensors = emit(nodes, choose_edges(nodes, outputs), images, outputs)
         return tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(model.output, tensors)
 

@@ -322,7 +322,7 @@ def test_int8_with_the_postprocessing_finds_what_it_does_without(int8, detector,
 def test_channels_in_their_own_units_change_no_answer(detector, pictures):
     units = Activations(detector, pictures).units()
     assert len(units) > 40
-    answers = InferenceFunction(detector, units=units)(pictures[:1])
+    answers = InferenceFunction(detector, "keep", units)(pictures[:1])
     expected = detector(pictures[:1])
     for name in ("boxes", "logits"):
         largest = float(tf.reduce_max(tf.abs(expected[name])))

@@ -1,5 +1,6 @@
 """The inference graph equals Keras, whatever the block strings, sizes and statistics."""
 
+import collections
 import itertools
 
 import keras
@@ -9,10 +10,11 @@ import tensorflow as tf
 import tiny
 
 from mixnet_tf import build_model, get_model_params, networks
-from mixnet_tf.export import runtime
+from mixnet_tf.export import nodes, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.kernels import ARITHMETICS, MAX_TAPS, cheapest_tiles, depthwise_conv2d
+from mixnet_tf.export.pieces import Pieces
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
 
@@ -115,6 +117,54 @@ def test_scores_and_units_reach_into_a_model_inside_the_model(model):
     units = outside.units()
     assert len(units) == len(inside.units()) > 5
     np.testing.assert_allclose(run(InferenceFunction(own, "keep", units), images), own(images), rtol=0, atol=1e-5)
+
+
+def _convolution(kernel, arithmetic="float32", **fields):
+    """A function that a node of one 1x1 convolution computes."""
+    inputs, outputs = kernel.shape[2:]
+    image = nodes.Image(sources=(), channels=inputs, units=np.ones(inputs), scope="image")
+    fields |= {"units": np.ones(outputs), "scope": "conv", "kernels": [kernel], "arithmetic": arithmetic}
+    node = nodes.Convolution(sources=(image,), channels=outputs, **fields)
+    return lambda pixels: node.emit([Pieces([pixels])], frozenset())[0]
+
+
+@pytest.mark.parametrize("outputs", [4, 12, 36, 60, 64, 90])
+@pytest.mark.parametrize("activation", [None, keras.activations.relu, keras.activations.silu])
+def test_a_convolution_is_that_of_the_formula_whatever_its_outputs_and_activation(outputs, activation):
+    rng = np.random.default_rng(outputs)
+    kernel, bias = rng.normal(0, 1, (1, 1, 16, outputs)), rng.normal(0, 1, outputs)
+    pixels = rng.normal(0, 4, (1, 5, 5, 16)).astype(np.float32)
+    actual = _convolution(kernel, offset=bias, activation=activation)(tf.constant(pixels))
+    before = np.einsum("bhwi,io->bhwo", pixels.astype(np.float64), kernel[0, 0]) + bias
+    after = {None: before, keras.activations.relu: np.maximum(before, 0)}.get(
+        activation, before / (1 + np.exp(-before))
+    )
+    assert np.abs(before).max() > 30  # far out, where a sigmoid is 0 or 1
+    np.testing.assert_allclose(actual, after, rtol=2e-6, atol=2e-5)
+
+
+def test_float32_takes_swish_by_tanh_and_int8_by_sigmoid():
+    images = tiny.images(1, 32, 32, 3)
+    model = build_model(blocks_args=[BLOCKS[2]], classes=3, override_params={"stem_size": 25}, input_shape=(32, 32, 3))
+    counts = {}
+    for arithmetic in ARITHMETICS:
+        function = tf.function(InferenceFunction(model, arithmetic=arithmetic), autograph=False)
+        ops = function.get_concrete_function(images).graph.get_operations()
+        counts[arithmetic] = collections.Counter(op.type for op in ops)
+    swishes = counts["float32"]["Tanh"]
+    assert swishes > 2 and counts["int8"]["Tanh"] == 0
+    assert counts["int8"]["Sigmoid"] == counts["float32"]["Sigmoid"] + swishes
+
+
+@pytest.mark.parametrize(
+    ("outputs", "padded"), [(12, 12), (20, 20), (36, 40), (60, 64), (64, 64), (90, 96), (300, 304)]
+)
+def test_outputs_are_padded_to_eights_in_float32_where_an_eighth_is_enough(outputs, padded):
+    for arithmetic, expected in (("float32", padded), ("int8", outputs)):
+        with tf.Graph().as_default() as graph:
+            tensor = _convolution(np.ones((1, 1, 8, outputs)), arithmetic)(tf.zeros((1, 4, 4, 8)))
+            [conv] = [op for op in graph.get_operations() if op.type == "Conv2D"]
+        assert conv.outputs[0].shape[-1] == expected and tensor.shape[-1] == outputs
 
 
 @pytest.mark.parametrize("size", [7, 9, 11, 13])

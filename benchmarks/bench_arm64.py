@@ -1,0 +1,87 @@
+"""Exported files on emulated ARM64 cores: their answers beside this machine's, and how many instructions they take.
+
+python benchmarks/bench_arm64.py --files=runs/demo/export/mixnet_s_32_fp32.tflite --as_written=runs/demo/best.keras
+
+`make arm64` makes the emulation. Milliseconds of a phone do not follow from instructions.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from absl import flags
+from arm64 import emulation
+
+from mixnet_tf import build_model
+from mixnet_tf.classifiers import load_keras_file
+from mixnet_tf.commands import command_line
+from mixnet_tf.errors import MissingFileError
+from mixnet_tf.export import runtime
+from mixnet_tf.export.convert import to_tflite
+from mixnet_tf.export.rewrite import AsWritten
+
+_FILES = flags.DEFINE_list("files", None, "The .tflite files.", required=True)
+_CORES = flags.DEFINE_list("cores", ["cortex-a76"], f"Some of {list(emulation.CORES)}.")
+_AS_WRITTEN = flags.DEFINE_string(
+    "as_written",
+    None,
+    "A network, or a .keras file; its plain conversion, of the first file's image size and classes, goes first.",
+)
+_JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
+
+
+def _image(content):
+    shape = runtime.interpreter(content).get_input_details()[0]["shape"]
+    return np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+
+
+def _plain(network, content):
+    """The bytes of a plain conversion of a network, for the images and classes of another file."""
+    loaded = runtime.interpreter(content)
+    size = int(loaded.get_input_details()[0]["shape"][1])
+    classes = int(loaded.get_output_details()[0]["shape"][-1])
+    if network.endswith(".keras"):
+        model = load_keras_file(network)
+    else:
+        model = build_model(network, input_shape=(size, size, 3), classes=classes)
+    return to_tflite(AsWritten(model), size)
+
+
+def _tensors(content, image):
+    """The output tensors on this machine."""
+    loaded = runtime.interpreter(content)
+    detail = loaded.get_input_details()[0]
+    loaded.set_tensor(detail["index"], runtime.quantized(image, detail))
+    loaded.invoke()
+    return [loaded.get_tensor(detail["index"]) for detail in loaded.get_output_details()]
+
+
+def main(_screen):
+    """Runs each file on each core, prints a table."""
+    paths = [pathlib.Path(path) for path in _FILES.value]
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise MissingFileError(f"There is no file {missing[0]}.")
+    emulation.check(_CORES.value)
+    contents = {path.name: path.read_bytes() for path in paths}
+    if _AS_WRITTEN.value is not None:
+        contents = {"as written": _plain(_AS_WRITTEN.value, next(iter(contents.values())))} | contents
+    rows = []
+    for core in _CORES.value:
+        first = None
+        for name, content in contents.items():
+            image = _image(content)
+            ran = emulation.run(content, image, core)
+            here = _tensors(content, image)
+            difference = max(np.abs(a - b.astype(float)).max() for a, b in zip(ran.outputs, here, strict=True))
+            first = first or ran.instructions
+            rows.append({"core": core, "file": name, "instructions": ran.instructions, "difference": float(difference)})
+            ratio = ran.instructions / first
+            print(f"{core}  {name:<44} {ran.instructions / 1e6:8.2f} M  {ratio:.2f}  {difference:.1e} from here")
+    if _JSON.value is not None:
+        figures = {"runtime": runtime.RUNTIME, "machine": runtime.machine(), "rows": rows}
+        pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,113 @@
+"""Exported files on emulated ARM64 cores answer as on this machine; needs the system that `make arm64` makes."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from scripts import ROOT, run
+from test_detectors import _decoding, detector, pictures  # noqa: F401
+from test_rewrite import unlike_the_defaults
+
+from mixnet_tf import build_model
+from mixnet_tf.export import DetectorOptions, quantize, runtime
+from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
+from mixnet_tf.export.detector_graphs import DetectorGraphs
+from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+
+sys.path.append(str(ROOT / "benchmarks"))
+from arm64 import emulation
+
+on_arm64 = pytest.mark.skipif(not emulation.FOLDER.exists(), reason="needs an ARM64 system: make arm64")
+
+
+def _here(content, image):
+    """A model's output tensors on this machine."""
+    loaded = runtime.interpreter(content)
+    detail = loaded.get_input_details()[0]
+    loaded.set_tensor(detail["index"], runtime.quantized(image, detail))
+    loaded.invoke()
+    return [loaded.get_tensor(detail["index"]) for detail in loaded.get_output_details()]
+
+
+def test_without_an_arm64_system_one_line_says_how_to_make_it(capfd, monkeypatch, tmp_path):
+    monkeypatch.setattr(emulation, "FOLDER", tmp_path / "none")
+    with pytest.raises(ValueError, match="make arm64"):
+        emulation.check(["cortex-a76"])
+    code, _, err = run(capfd, "benchmarks/bench_arm64.py", f"--files={tmp_path}/a.tflite")
+    assert code == 2 and f"{tmp_path}/a.tflite" in err
+    (tmp_path / "a.tflite").touch()
+    code, _, err = run(capfd, "benchmarks/bench_arm64.py", f"--files={tmp_path}/a.tflite", "--cores=cortex-m4")
+    assert code == 2 and "cortex-m4" in err and "cortex-a76" in err
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory):
+    """A MixNet-S of 224 px, (dict from a format to a file, images)."""
+    size = 224
+    model = unlike_the_defaults(build_model("mixnet-s", input_shape=(size, size, 3)), decades=0.5)
+    images = tiny.images(8, size, size, 3)
+    folder = str(tmp_path_factory.mktemp("saved_model"))
+    write_saved_model(InferenceFunction(model, arithmetic="int8"), folder, size, 1, "probabilities")
+    return {
+        "as written": to_tflite(AsWritten(model), size),
+        "fp32": to_tflite(InferenceFunction(model), size),
+        "int8": convert(folder, quantize.configure("int8", images)),
+    }, images
+
+
+@pytest.mark.soak
+@on_arm64
+def test_a_mixnet_answers_as_here_and_takes_fewer_instructions_than_as_written(contents):
+    files, images = contents
+    ran = {name: emulation.run(content, images[:1]) for name, content in files.items()}
+    for name, most in (("as written", 2e-5), ("fp32", 2e-5), ("int8", 0)):
+        [found], [expected] = ran[name].outputs, _here(files[name], images[:1])
+        assert np.abs(found - expected).max() <= most, name
+    as_written = ran["as written"].instructions
+    assert ran["fp32"].instructions < 0.6 * as_written and ran["int8"].instructions < 0.35 * as_written
+
+
+@pytest.mark.soak
+@on_arm64
+@pytest.mark.parametrize("core", [core for core in emulation.CORES if core != "cortex-a76"])
+def test_other_cores_answer_as_here(core, contents):
+    files, images = contents
+    for name, most in (("fp32", 2e-5), ("int8", 0)):
+        [found], [expected] = emulation.run(files[name], images[:1], core).outputs, _here(files[name], images[:1])
+        assert np.abs(found - expected).max() <= most, name
+
+
+@pytest.mark.soak
+@on_arm64
+def test_a_trained_network_classifies_as_here(exported, trained, digits, capfd, tmp_path):
+    folder, _ = exported
+    paths = [next(folder.glob(f"*_{name}.tflite")) for name in ("fp32", "fp16", "int8", "int8_full")]
+    report = tmp_path / "counts.json"
+    files = f"--files={','.join(map(str, paths))}"
+    trained.save(tmp_path / "a.keras")
+    arguments = (files, f"--as_written={tmp_path}/a.keras", f"--json={report}")
+    code, out, err = run(capfd, "benchmarks/bench_arm64.py", *arguments)
+    assert code == 0, err
+    rows = json.loads(report.read_text())["rows"]
+    assert [row["file"] for row in rows] == ["as written", *(path.name for path in paths)]
+    assert all(row["file"] in out for row in rows)
+    assert rows[1]["difference"] <= 2e-5 and rows[1]["instructions"] < rows[0]["instructions"]
+    images = digits[False].images[:2]  # not trained with
+    for path, most in zip(paths[:3], (2e-5, 2e-5, 2e-2), strict=True):
+        content = path.read_bytes()
+        for image in images:
+            [found], [expected] = emulation.run(content, image[None]).outputs, _here(content, image[None])
+            assert found.argmax() == expected.argmax() and np.abs(found - expected).max() <= most
+
+
+@pytest.mark.soak
+@on_arm64
+@pytest.mark.parametrize("form", ["none", "nms"])
+def test_a_detector_answers_as_here(form, detector, pictures, tmp_path):  # noqa: F811
+    graphs = DetectorGraphs(detector, _decoding(detector), DetectorOptions(postprocess=form), pictures, str(tmp_path))
+    for content, most in ((graphs.convert("fp32"), 2e-5), (graphs.int8(form, pictures), 1e-6)):
+        ran = emulation.run(content, pictures[:1])
+        for found, expected in zip(ran.outputs, _here(content, pictures[:1]), strict=True):
+            assert np.abs(found - expected).max() <= most
