@@ -54,7 +54,7 @@ test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m 'not soak and not slow'
 
 soak: $(INSTALLED)
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest $(TWO_PROCESSES) -m soak
 
 # The long checks of one room: soak-training, soak-export, ...
 soak-%: $(INSTALLED)

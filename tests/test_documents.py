@@ -161,6 +161,14 @@ def test_the_latencies_of_the_readme_are_those_of_the_document(row):
     assert len(readme) == 6 and readme == _figures("docs/DEPLOYMENT.md", in_document)[: len(readme)]
 
 
+@pytest.mark.parametrize("form", ["fp32", "int8"])
+def test_the_instructions_of_the_readme_are_those_of_the_document(form):
+    instructions, fraction, *_ = _figures("docs/PERFORMANCE.md", f"S, `{form}`")
+    [plain, *_] = _figures("docs/PERFORMANCE.md", "S, plain conversion")
+    assert f"{float(instructions) / float(plain):.2f}" == fraction
+    assert f"{fraction} (`{form}`)" in (ROOT / "README.md").read_text()
+
+
 def test_the_accuracies_of_the_seeds_are_the_same_in_both_documents():
     training = " ".join((ROOT / "docs" / "TRAINING.md").read_text().split())
     listed = re.search(r"--seed=SEED` ended at (.*?): a mean of ([0-9.]+)%", training)
