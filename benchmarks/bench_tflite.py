@@ -13,10 +13,11 @@ import tempfile
 
 import keras
 import numpy as np
-from absl import app, flags
+from absl import flags
 from arm64 import emulation
 
 from mixnet_tf import SSDLite, build_model
+from mixnet_tf.commands import command_line
 from mixnet_tf.detection import CODE_SCALES, LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP, anchors_of
 from mixnet_tf.export import POSTPROCESSES, Decoding, DetectorOptions, quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
@@ -98,7 +99,7 @@ def _ratio(figures):
     return "" if figures["to_as_written"] is None else f"{figures['to_as_written']:.2f}"
 
 
-def main(_):
+def main(_screen):
     """Converts, times in turns, counts instructions, prints a table."""
     emulation.check(_CORES.value)
     contents = {}
@@ -137,7 +138,8 @@ def main(_):
     if _JSON.value is not None:
         with open(_JSON.value, "w") as file:
             json.dump({"runtime": runtime.RUNTIME, "machine": runtime.machine(), "rows": rows}, file, indent=1)
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)
