@@ -47,15 +47,6 @@ def _plain(network, content):
     return to_tflite(AsWritten(model), size)
 
 
-def _tensors(content, image):
-    """The output tensors on this machine."""
-    loaded = runtime.interpreter(content)
-    detail = loaded.get_input_details()[0]
-    loaded.set_tensor(detail["index"], runtime.quantized(image, detail))
-    loaded.invoke()
-    return [loaded.get_tensor(detail["index"]) for detail in loaded.get_output_details()]
-
-
 def main(_screen):
     """Runs each file on each core, prints a table."""
     paths = [pathlib.Path(path) for path in _FILES.value]
@@ -65,14 +56,15 @@ def main(_screen):
     contents = {path.name: path.read_bytes() for path in paths}
     if _AS_WRITTEN.value is not None:
         contents = {"as written": _plain(_AS_WRITTEN.value, next(iter(contents.values())))} | contents
+    images = {name: _image(content) for name, content in contents.items()}
+    answers = {name: emulation.here(content, images[name]) for name, content in contents.items()}
     rows = []
     for core in _CORES.value:
         first = None
         for name, content in contents.items():
-            image = _image(content)
-            ran = emulation.run(content, image, core)
-            here = _tensors(content, image)
-            difference = max(np.abs(a - b.astype(float)).max() for a, b in zip(ran.outputs, here, strict=True))
+            ran = emulation.run(content, images[name], core)
+            pairs = zip(ran.outputs, answers[name], strict=True)
+            difference = max(np.abs(found - expected.astype(float)).max() for found, expected in pairs)
             first = first or ran.instructions
             rows.append({"core": core, "file": name, "instructions": ran.instructions, "difference": float(difference)})
             ratio = ran.instructions / first

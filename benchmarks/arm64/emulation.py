@@ -1,7 +1,7 @@
 """TFLite models on an ARM64 core under QEMU's user-mode emulation: their outputs, and how many instructions they take.
 
-Instructions are those of the code that a phone with that core runs, and repeat to a few parts in 100,000. They are not
-milliseconds: caches, memory and how many instructions a core starts at once are not in them.
+Instructions are those of the code that a phone with that core runs. They are not milliseconds: caches, memory
+and how many instructions a core starts at once are not in them.
 """
 
 import os
@@ -25,7 +25,7 @@ class _Core(NamedTuple):
     part: int  # of /proc/cpuinfo, by which XNNPACK chooses among its kernels
 
 
-# QEMU's cortex-a76 has the dot product and no i8mm. The instructions of Cortex-A55 are the same ones.
+# QEMU's cortex-a76 has the dot product and no i8mm; Cortex-A55 has the same instructions.
 CORES = {
     "cortex-a76": _Core("cortex-a76", 0xD0B),
     "cortex-a55": _Core("cortex-a76", 0xD05),
@@ -86,6 +86,15 @@ def run(content: bytes, image: np.ndarray, core: str = "cortex-a76") -> Ran:
             raise RuntimeError(f"{core} failed with {done.returncode}:\n{done.stderr[-2000:]}")
         with np.load(outputs) as tensors:
             return Ran([tensors[f"outputs_{number}"] for number in range(len(tensors.files))], int(found[1]))
+
+
+def here(content: bytes, image: np.ndarray) -> list[np.ndarray]:
+    """A model's output tensors on this machine, to compare with; the arguments are those of `run`."""
+    loaded = runtime.interpreter(content)
+    detail = loaded.get_input_details()[0]
+    loaded.set_tensor(detail["index"], runtime.quantized(image, detail))
+    loaded.invoke()
+    return [loaded.get_tensor(detail["index"]) for detail in loaded.get_output_details()]
 
 
 def _root(folder, part):

@@ -11,7 +11,7 @@ from test_detectors import _decoding, detector, pictures  # noqa: F401
 from test_rewrite import unlike_the_defaults
 
 from mixnet_tf import build_model
-from mixnet_tf.export import DetectorOptions, quantize, runtime
+from mixnet_tf.export import DetectorOptions, quantize
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.detector_graphs import DetectorGraphs
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
@@ -20,15 +20,6 @@ sys.path.append(str(ROOT / "benchmarks"))
 from arm64 import emulation
 
 on_arm64 = pytest.mark.skipif(not emulation.FOLDER.exists(), reason="needs an ARM64 system: make arm64")
-
-
-def _here(content, image):
-    """A model's output tensors on this machine."""
-    loaded = runtime.interpreter(content)
-    detail = loaded.get_input_details()[0]
-    loaded.set_tensor(detail["index"], runtime.quantized(image, detail))
-    loaded.invoke()
-    return [loaded.get_tensor(detail["index"]) for detail in loaded.get_output_details()]
 
 
 def test_without_an_arm64_system_one_line_says_how_to_make_it(capfd, monkeypatch, tmp_path):
@@ -63,7 +54,7 @@ def test_a_mixnet_answers_as_here_and_takes_fewer_instructions_than_as_written(c
     files, images = contents
     ran = {name: emulation.run(content, images[:1]) for name, content in files.items()}
     for name, most in (("as written", 2e-5), ("fp32", 2e-5), ("int8", 0)):
-        [found], [expected] = ran[name].outputs, _here(files[name], images[:1])
+        [found], [expected] = ran[name].outputs, emulation.here(files[name], images[:1])
         assert np.abs(found - expected).max() <= most, name
     as_written = ran["as written"].instructions
     assert ran["fp32"].instructions < 0.6 * as_written and ran["int8"].instructions < 0.35 * as_written
@@ -75,7 +66,10 @@ def test_a_mixnet_answers_as_here_and_takes_fewer_instructions_than_as_written(c
 def test_other_cores_answer_as_here(core, contents):
     files, images = contents
     for name, most in (("fp32", 2e-5), ("int8", 0)):
-        [found], [expected] = emulation.run(files[name], images[:1], core).outputs, _here(files[name], images[:1])
+        [found], [expected] = (
+            emulation.run(files[name], images[:1], core).outputs,
+            emulation.here(files[name], images[:1]),
+        )
         assert np.abs(found - expected).max() <= most, name
 
 
@@ -98,7 +92,7 @@ def test_a_trained_network_classifies_as_here(exported, trained, digits, capfd, 
     for path, most in zip(paths[:3], (2e-5, 2e-5, 2e-2), strict=True):
         content = path.read_bytes()
         for image in images:
-            [found], [expected] = emulation.run(content, image[None]).outputs, _here(content, image[None])
+            [found], [expected] = emulation.run(content, image[None]).outputs, emulation.here(content, image[None])
             assert found.argmax() == expected.argmax() and np.abs(found - expected).max() <= most
 
 
@@ -109,5 +103,5 @@ def test_a_detector_answers_as_here(form, detector, pictures, tmp_path):  # noqa
     graphs = DetectorGraphs(detector, _decoding(detector), DetectorOptions(postprocess=form), pictures, str(tmp_path))
     for content, most in ((graphs.convert("fp32"), 2e-5), (graphs.int8(form, pictures), 1e-6)):
         ran = emulation.run(content, pictures[:1])
-        for found, expected in zip(ran.outputs, _here(content, pictures[:1]), strict=True):
+        for found, expected in zip(ran.outputs, emulation.here(content, pictures[:1]), strict=True):
             assert np.abs(found - expected).max() <= most
