@@ -21,6 +21,8 @@ _TOGETHER = {
     **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
     "test_watching": "test_run",
 }
+# Tests of many minutes that share nothing with the others of their file: any process may take the next.
+_ALONE = ("test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float",)
 # Files that train, export, build full-size networks or start processes, the longest first: no process is left with a
 # long one at the end.
 _SLOW = (
@@ -75,7 +77,10 @@ def pytest_xdist_make_scheduler(config, log):
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            stem = pathlib.PurePath(nodeid.partition("::")[0]).stem
+            path, _, test = nodeid.partition("::")
+            if test.startswith(_ALONE):
+                return nodeid
+            stem = pathlib.PurePath(path).stem
             return _TOGETHER.get(stem, stem)
 
     return ByFile(config, log)
