@@ -31,6 +31,7 @@ _SLOW = (
     "test_export",
     "test_int8",
     "test_detectors",
+    "test_detectors_int8",
     "test_export_command",
     "test_clients",
     "test_run",
@@ -269,3 +270,19 @@ def exported(trained, digits, tmp_path_factory):
     from exported_digits import export
 
     return export(trained, digits, tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def detector():
+    """A small detector of three classes; a test may not change it."""
+    import exported_detector
+
+    return exported_detector.build()
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Six images of the detector's size."""
+    import exported_detector
+
+    return exported_detector.pictures()

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 import tiny
+from exported_detector import decoding_of
 from scripts import ROOT, run
-from test_detectors import _decoding, detector, pictures  # noqa: F401
 from test_rewrite import unlike_the_defaults
 
 from mixnet_tf import build_model
@@ -99,8 +99,8 @@ def test_a_trained_network_classifies_as_here(exported, trained, digits, capfd, 
 @pytest.mark.soak
 @on_arm64
 @pytest.mark.parametrize("form", ["none", "nms"])
-def test_a_detector_answers_as_here(form, detector, pictures, tmp_path):  # noqa: F811
-    graphs = DetectorGraphs(detector, _decoding(detector), DetectorOptions(postprocess=form), pictures, str(tmp_path))
+def test_a_detector_answers_as_here(form, detector, pictures, tmp_path):
+    graphs = DetectorGraphs(detector, decoding_of(detector), DetectorOptions(postprocess=form), pictures, str(tmp_path))
     for content, most in ((graphs.convert("fp32"), 2e-5), (graphs.int8(form, pictures), 1e-6)):
         ran = emulation.run(content, pictures[:1])
         for found, expected in zip(ran.outputs, emulation.here(content, pictures[:1]), strict=True):

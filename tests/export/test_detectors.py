@@ -5,99 +5,38 @@ import os
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from exported_detector import NAMES, SIZE, decoding_of, export, suppression_of
 from scripts import run
 
 import mixnet_tf
 from mixnet_tf import training
 from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.data import load_objects, object_eval_batches
-from mixnet_tf.detection import CODE_SCALES, anchors_of, encode, iou, scores_of, suppress
-from mixnet_tf.export import Decoding, DetectorOptions, calibrate, export_detector, runtime
-from mixnet_tf.export.activations import Activations
+from mixnet_tf.detection import CODE_SCALES, anchors_of, encode, iou, scores_of
+from mixnet_tf.export import Decoding, DetectorOptions, export_detector, runtime
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.detector_graphs import DetectorGraphs, distance, keras_outputs, tflite_outputs
+from mixnet_tf.export.detector_graphs import keras_outputs
 from mixnet_tf.export.detectors import _postprocessed
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.recipe import RECIPES, DetectionRecipe
-
-_NAMES = ("cat", "dog", "cow")
-_SIZE = 64
-
-
-@pytest.fixture(scope="module")
-def detector():
-    """A detector whose answers differ from anchor to anchor, and whose boxes stay near the image."""
-    keras.utils.set_random_seed(0)
-    model = mixnet_tf.SSDLite("mixnet-s", 3, (_SIZE, _SIZE, 3), override_params=tiny.TINY["tiny-s"][1])
-    rng = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-        elif weight.name in ("beta", "moving_mean"):
-            weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
-    for number in range(6):
-        layer = model.get_layer(f"logits_{number}_conv")
-        layer.kernel.assign(rng.normal(0, 0.3, layer.kernel.shape))
-        layer.bias.assign(rng.normal(-1, 1, layer.bias.shape))
-    return model
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return np.round(tiny.images(6, _SIZE, _SIZE, 3))
-
-
-def _decoding(model):
-    return Decoding(anchors_of(model), CODE_SCALES, 3, 100, 0.6, 1e-8)
-
-
-def _suppress(model):
-    return lambda codes, scores: suppress(codes, scores, anchors_of(model))
-
-
-def _export(model, folder, pictures, measured=(0.5, 0.5), calibration_images=None, **options):
-    """An export whose AP is said to be the first number of `measured` in Keras and the second in each file."""
-    before, after = measured
-    predicted = []
-
-    def measure(predict):
-        if predict is not None:
-            predicted.append(predict(pictures))
-        return {"AP": before if predict is None else after, "num_images": len(pictures)}
-
-    options = DetectorOptions(**{"latency_runs": 0, **options})
-    decoding = _decoding(model)
-    result = export_detector(
-        model,
-        folder,
-        pictures,
-        decoding,
-        _suppress(model),
-        measure,
-        calibration_images=calibration_images,
-        label_names=_NAMES,
-        options=options,
-    )
-    return result, predicted
 
 
 @pytest.fixture(scope="module")
 def both(detector, pictures, tmp_path_factory):
     """The folder of both forms in fp32, and by form (report, what each file predicts)."""
     folder = tmp_path_factory.mktemp("detector")
-    return folder, {form: _export(detector, folder, pictures, postprocess=form) for form in ("nms", "none")}
+    return folder, {form: export(detector, folder, pictures, postprocess=form) for form in ("nms", "none")}
 
 
 @pytest.mark.parametrize("network", ["mixnet-s", pytest.param("mobilenet-v1", marks=pytest.mark.soak)])
 def test_a_rewritten_detector_is_keras_in_one_partition(network, pictures):
-    model = mixnet_tf.SSDLite(network, 3, (_SIZE, _SIZE, 3))
+    model = mixnet_tf.SSDLite(network, 3, (SIZE, SIZE, 3))
     function = InferenceFunction(model)
-    content = to_tflite(function, _SIZE)
+    content = to_tflite(function, SIZE)
     answers, expected = runtime.signature(content)(pictures[:1]), model(pictures[:1])
     for name in ("boxes", "logits"):
         largest = float(tf.reduce_max(tf.abs(expected[name])))
@@ -105,13 +44,13 @@ def test_a_rewritten_detector_is_keras_in_one_partition(network, pictures):
     ops, partitions, flex = runtime.operations(content)
     assert (partitions, flex) == (1, 0) and runtime.is_fully_delegated(content) in (True, None)
     assert ops["CONCATENATION"] >= 4  # two of six tensors, each by two
-    assert to_tflite(AsWritten(model), _SIZE)
+    assert to_tflite(AsWritten(model), SIZE)
 
 
 def test_without_postprocessing_the_file_gives_keras_codes_and_scores(both, detector, pictures):
     folder, exported = both
     [row] = exported["none"][0]["files"]
-    assert row["file"] == f"mixnet_s_ssdlite_{_SIZE}_fp32_raw.tflite" and row["written"] and not row["failures"]
+    assert row["file"] == f"mixnet_s_ssdlite_{SIZE}_fp32_raw.tflite" and row["written"] and not row["failures"]
     assert row["typical_difference"] <= 1e-5 and row["flex_ops"] == 0 and row["delegate_partitions"] == 1
     run_file = runtime.signature((folder / row["file"]).read_bytes())
     expected = detector(pictures)
@@ -125,7 +64,7 @@ def test_without_postprocessing_the_file_gives_keras_codes_and_scores(both, dete
 def test_with_it_the_file_gives_the_detections_of_keras(both, detector, pictures):
     _, exported = both
     [row] = exported["nms"][0]["files"]
-    assert row["file"] == f"mixnet_s_ssdlite_{_SIZE}_fp32.tflite" and "max_difference" not in row
+    assert row["file"] == f"mixnet_s_ssdlite_{SIZE}_fp32.tflite" and "max_difference" not in row
     assert row["ops"]["TFLite_Detection_PostProcess"] == 1 and row["flex_ops"] == 0
     [found] = exported["nms"][1]
     expected = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures).items()}
@@ -173,7 +112,7 @@ def test_both_forms_have_what_mediapipe_asks_for(both, detector, pictures, tmp_p
         for number in range(3):
             theirs = [line[2:] for line in lines if line[0] == path and int(line[1]) == number]
             expected = [
-                (_NAMES[label], score, box)
+                (NAMES[label], score, box)
                 for label, score, box in zip(*(ours[k][number] for k in ("classes", "scores", "boxes")), strict=True)
             ]
             # Of a box that begins outside the image MediaPipe moves the corner and keeps the size.
@@ -188,8 +127,8 @@ def _is_same(found, expected):
     """Whether a detection of MediaPipe's, in whole pixels, is one of ours, which is clipped."""
     name, score, box = expected
     x, y, width, height = map(int, found[2:])
-    corners = np.clip([y, x, y + height, x + width], 0, _SIZE)
-    return found[0] == name and abs(float(found[1]) - score) < 1e-3 and np.abs(corners - box * _SIZE).max() < 2.01
+    corners = np.clip([y, x, y + height, x + width], 0, SIZE)
+    return found[0] == name and abs(float(found[1]) - score) < 1e-3 and np.abs(corners - box * SIZE).max() < 2.01
 
 
 @pytest.mark.soak
@@ -197,14 +136,14 @@ def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_p
     """It suppresses over all classes at once, so it finds fewer; each is one of ours."""
     pytest.importorskip("mediapipe")
     (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
-    recipe = RECIPES["digit_scenes"]._replace(image_size=_SIZE, train_steps=600, base_learning_rate=0.05)
+    recipe = RECIPES["digit_scenes"]._replace(image_size=SIZE, train_steps=600, base_learning_rate=0.05)
     settings = training.Settings(str(tmp_path / "run"), small_scenes)
     detection = DetectionRecipe()
     code = training.train(str(tmp_path / "small.json"), "digit_scenes", recipe, settings, detection=detection)
     assert code == 0
     model = load_keras_file(str(tmp_path / "run" / "final.keras"))
     split = load_objects("digit_scenes", small_scenes, True)
-    images = np.round(next(iter(object_eval_batches(split, _SIZE, 40)))[0].numpy())
+    images = np.round(next(iter(object_eval_batches(split, SIZE, 40)))[0].numpy())
     decoding = Decoding(anchors_of(model), CODE_SCALES, 10, 100, 0.6, 1e-8)
     names, options = [str(number) for number in range(10)], DetectorOptions(latency_runs=0)
     report = export_detector(
@@ -212,7 +151,7 @@ def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_p
         tmp_path,
         images[:8],
         decoding,
-        _suppress(model),
+        suppression_of(model),
         lambda predict: {"AP": 0.0, "num_images": 0},
         label_names=names,
         options=options,
@@ -226,7 +165,7 @@ def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_p
             continue
         count, place = ours["count"][int(number)], int(number)
         same = (ours["classes"][place] == int(name)) & (np.abs(ours["scores"][place] - float(score)) < 1e-3)
-        box = np.float32([int(y), int(x), int(y) + int(height), int(x) + int(width)]) / (20 * _SIZE)
+        box = np.float32([int(y), int(x), int(y) + int(height), int(x) + int(width)]) / (20 * SIZE)
         candidates = ours["boxes"][place][:count][same[:count]]
         assert len(candidates), (number, name, score)
         overlaps.append(float(tf.reduce_max(iou(np.clip(box, 0, 1)[np.newaxis], candidates))))
@@ -269,77 +208,17 @@ def test_the_metadata_names_each_output_in_the_files_order(both, detector):
     assert (folder / "labels.txt").read_text() == "cat\ndog\ncow\n"
 
 
-@pytest.fixture(scope="module")
-def int8(detector, pictures, tmp_path_factory):
-    """The int8 contents of the form without postprocessing, and its report."""
-    folder = tmp_path_factory.mktemp("int8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibrate, "FRACTIONS", (1.0,))
-        patch.setattr(calibrate, "_NEAR", 1.0)
-        options = {"formats": ("int8",), "postprocess": "none", "calibration_images": _calibration_images()}
-        result, _ = _export(detector, folder, pictures, **options)
-    return (folder / result["files"][0]["file"]).read_bytes(), result
-
-
-def _calibration_images():
-    return np.round(tiny.images(20, _SIZE, _SIZE, 3, seed=1))
-
-
-def test_in_int8_each_map_keeps_a_scale_of_its_own(int8, detector, pictures):
-    content, result = int8
-    [row] = result["files"]
-    assert row["file"] == f"mixnet_s_ssdlite_{_SIZE}_int8_raw.tflite" and row["written"]
-    assert row["ops"]["DEQUANTIZE"] >= 12 and row["flex_ops"] == 0
-    tensors = [detail for detail in runtime.interpreter(content).get_tensor_details() if detail["dtype"] == np.int8]
-    for kind in ("boxes", "logits"):
-        scales = {d["quantization"][0] for d in tensors if d["name"].startswith(f"{kind}_") and "_anchors" in d["name"]}
-        assert len(scales) == 6, kind
-    behind = runtime.tensors_behind(content, "RESHAPE")
-    assert len(behind) >= 6 and not any("_anchors" in name and "/concat" in name for name in behind)
-
-
-def test_int8_answers_are_near_keras(int8, detector, pictures):
-    content, result = int8
-    expected = keras_outputs(detector, pictures)
-    assert distance(tflite_outputs(content, pictures), expected, CODE_SCALES) < 0.2
-    assert result["calibration"]["distance_from_keras"] < 0.2
-    assert distance(expected, expected, CODE_SCALES) == 0
-    shifted = {**expected, "boxes": expected["boxes"] + 0.1 * np.array(CODE_SCALES, np.float32)}
-    assert distance(shifted, expected, CODE_SCALES) == pytest.approx(0.1, rel=1e-4)
-
-
-@pytest.mark.soak
-def test_int8_with_the_postprocessing_finds_what_it_does_without(int8, detector, pictures, tmp_path):
-    options = DetectorOptions(formats=("int8",))
-    graphs = DetectorGraphs(detector, _decoding(detector), options, None, str(tmp_path))
-    found = _postprocessed(graphs.int8("nms", _calibration_images()))(pictures)
-    raw = tflite_outputs(int8[0], pictures)
-    expected = {name: np.array(value) for name, value in _suppress(detector)(raw["boxes"], raw["scores"]).items()}
-    for number in range(len(pictures)):
-        np.testing.assert_allclose(found["scores"][number][:5], expected["scores"][number][:5], atol=1e-3)
-
-
-def test_channels_in_their_own_units_change_no_answer(detector, pictures):
-    units = Activations(detector, pictures).units()
-    assert len(units) > 40
-    answers = InferenceFunction(detector, "keep", units)(pictures[:1])
-    expected = detector(pictures[:1])
-    for name in ("boxes", "logits"):
-        largest = float(tf.reduce_max(tf.abs(expected[name])))
-        np.testing.assert_allclose(answers[name], expected[name], rtol=0, atol=3e-5 * largest)
-
-
 @pytest.mark.soak
 def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(detector, pictures, tmp_path):
-    result, _ = _export(detector, tmp_path, pictures)
+    result, _ = export(detector, tmp_path, pictures)
     [row] = result["files"]
     assert row["written"] and (tmp_path / row["file"]).exists()
-    result, _ = _export(detector, tmp_path, pictures, measured=(0.5, 0.49))
+    result, _ = export(detector, tmp_path, pictures, measured=(0.5, 0.49))
     [row] = result["files"]
     assert not row["written"] and row["failures"] == ["AP falls by 1.00 points, more than 0.1"]
     assert not (tmp_path / row["file"]).exists() and (tmp_path / row["older_file"]).exists()
     assert json.loads((tmp_path / "report.json").read_text())["files"][0]["AP_lost"] == pytest.approx(0.01)
-    result, _ = _export(detector, tmp_path, pictures, measured=(0.5, 0.49), allow_accuracy_drop=True)
+    result, _ = export(detector, tmp_path, pictures, measured=(0.5, 0.49), allow_accuracy_drop=True)
     assert result["files"][0]["written"] and (tmp_path / result["files"][0]["file"]).exists()
 
 
@@ -355,7 +234,7 @@ def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(dete
 )
 def test_options_that_cannot_be_are_refused(options, message, detector, pictures, tmp_path):
     with pytest.raises(ValueError, match=message):
-        _export(detector, tmp_path / "out", pictures, **options)
+        export(detector, tmp_path / "out", pictures, **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -376,9 +255,9 @@ def test_the_files_boxes_are_those_of_the_codes(detector, tmp_path):
 
     from mixnet_tf.export.convert import convert, write_saved_model
 
-    write_saved_model(Suppressed(One(), _decoding(detector)), str(tmp_path / "one"), _SIZE, 1, "")
+    write_saved_model(Suppressed(One(), decoding_of(detector)), str(tmp_path / "one"), SIZE, 1, "")
     content = convert(str(tmp_path / "one"), lambda converter: setattr(converter, "allow_custom_ops", True))
-    found = _postprocessed(content)(np.zeros((1, _SIZE, _SIZE, 3), np.float32))
+    found = _postprocessed(content)(np.zeros((1, SIZE, SIZE, 3), np.float32))
     np.testing.assert_allclose(found["boxes"][0, 0], box, atol=1e-6)
     assert found["classes"][0, 0] == 1 and found["scores"][0, 0] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
 
@@ -386,7 +265,7 @@ def test_the_files_boxes_are_those_of_the_codes(detector, tmp_path):
 def test_the_command_exports_a_detector(detector, small_scenes, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     os.symlink(small_scenes, "data")
-    model = mixnet_tf.SSDLite("mixnet-s", 10, (_SIZE, _SIZE, 3), override_params=tiny.TINY["tiny-s"][1])
+    model = mixnet_tf.SSDLite("mixnet-s", 10, (SIZE, SIZE, 3), override_params=tiny.TINY["tiny-s"][1])
     model.save("detector.keras")
     code, out, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--latency_runs=2")
     assert code == 0, err

@@ -1,0 +1,67 @@
+"""A small detector of three classes and its export."""
+
+import keras
+import numpy as np
+import tiny
+
+import mixnet_tf
+from mixnet_tf.detection import CODE_SCALES, anchors_of, suppress
+from mixnet_tf.export import Decoding, DetectorOptions, export_detector
+
+SIZE = 64  # pixels
+NAMES = ("cat", "dog", "cow")
+
+
+def build():
+    """A detector whose answers differ from anchor to anchor, and whose boxes stay near the image."""
+    keras.utils.set_random_seed(0)
+    model = mixnet_tf.SSDLite("mixnet-s", 3, (SIZE, SIZE, 3), override_params=tiny.TINY["tiny-s"][1])
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
+    for number in range(6):
+        layer = model.get_layer(f"logits_{number}_conv")
+        layer.kernel.assign(rng.normal(0, 0.3, layer.kernel.shape))
+        layer.bias.assign(rng.normal(-1, 1, layer.bias.shape))
+    return model
+
+
+def pictures(count=6, seed=0):
+    """Images with whole numbers, as files have them."""
+    return np.round(tiny.images(count, SIZE, SIZE, 3, seed=seed))
+
+
+def decoding_of(model):
+    return Decoding(anchors_of(model), CODE_SCALES, 3, 100, 0.6, 1e-8)
+
+
+def suppression_of(model):
+    return lambda codes, scores: suppress(codes, scores, anchors_of(model))
+
+
+def export(model, folder, pictures, measured=(0.5, 0.5), calibration_images=None, **options):
+    """An export whose AP is said to be the first number of `measured` in Keras and the second in each file."""
+    before, after = measured
+    predicted = []
+
+    def measure(predict):
+        if predict is not None:
+            predicted.append(predict(pictures))
+        return {"AP": before if predict is None else after, "num_images": len(pictures)}
+
+    options = DetectorOptions(**{"latency_runs": 0, **options})
+    result = export_detector(
+        model,
+        folder,
+        pictures,
+        decoding_of(model),
+        suppression_of(model),
+        measure,
+        calibration_images=calibration_images,
+        label_names=NAMES,
+        options=options,
+    )
+    return result, predicted
