@@ -59,10 +59,10 @@ def test_every_rate_of_the_ten_steps_is_the_references(golden, ten_steps):
 
 @pytest.mark.parametrize("name", ["loss", "cross_entropy"])
 def test_the_losses_are_the_references_until_rounding_takes_over(golden, ten_steps, name):
-    # The tiny net at a rate of 0.06 multiplies a difference by 10 or more a step: on another machine the last bit of
+    # The tiny net at a rate of 0.06 multiplies a difference by 10 and more a step: on another machine the last bit of
     # the first loss decides the sixth. See docs/FIDELITY.md, "The ten steps".
     difference = np.abs(ten_steps[1][name] / golden[1][name] - 1)
-    np.testing.assert_array_less(difference[:5], [2e-5, 2e-5, 2e-5, 4e-4, 2e-2])
+    np.testing.assert_array_less(difference[:5], [2e-5, 2e-5, 2e-5, 4e-4, 1e-2])
 
 
 def test_all_ten_steps_are_the_references_where_the_first_four_round_as_its_did(golden, ten_steps):
