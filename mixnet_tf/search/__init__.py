@@ -3,11 +3,12 @@
 In: block strings with alternatives, a dataset, a `Recipe`. Out: in the search's folder, a front of network files.
 """
 
+from mixnet_tf.search.alternatives import Alternatives
 from mixnet_tf.search.costs import COSTS
 from mixnet_tf.search.front import front_of, hypervolume
 from mixnet_tf.search.ranking import kendall_tau
 from mixnet_tf.search.searching import ESTIMATES, SearchSettings, search
-from mixnet_tf.search.space import Alternatives, SearchSpace
+from mixnet_tf.search.space import SearchSpace
 from mixnet_tf.search.supernet import build_supernet, extract
 
 __all__ = [

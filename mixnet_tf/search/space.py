@@ -2,9 +2,8 @@
 
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -20,32 +19,10 @@ from mixnet_tf.networks import (
     stages_and_params,
     unroll,
 )
+from mixnet_tf.search.alternatives import FIELDS, Alternatives, decode, encode
 
-# The options of a block string that may have alternatives, and the fields that they fill.
-_FIELDS = {
-    "r": "num_repeat",
-    "k": "dw_ksize",
-    "a": "expand_ksize",
-    "p": "project_ksize",
-    "e": "expand_ratio",
-    "se": "se_ratio",
-}
 _KERNELS = ((3,), (3, 5), (3, 5, 7), (3, 5, 7, 9), (3, 5, 7, 9, 11))
 _GROUPS, _EXPANSIONS, _RATIOS = ((1,), (1, 1)), (3, 6), (None, 0.25, 0.5)
-
-
-class Alternatives(NamedTuple):
-    """What one option of one stage may be.
-
-    Attributes:
-        stage: Number of the block string, from 0.
-        field: The field of `BlockArgs`.
-        values: Its values, at least two.
-    """
-
-    stage: int
-    field: str
-    values: tuple[Any, ...]
 
 
 class SearchSpace:
@@ -98,7 +75,7 @@ class SearchSpace:
             raise InputError(f"Expected a list with at least one block string, received {strings!r}.")
         stages, alternatives = [], []
         for number, text in enumerate(strings):
-            first, others = _decode(text)
+            first, others = decode(text)
             stages.append(first)
             alternatives += [Alternatives(number, field, values) for field, values in others.items()]
         return cls(stages, alternatives, stages_and_params(None, stages, override_params)[1])
@@ -153,21 +130,10 @@ class SearchSpace:
 
     def encode(self) -> list[str]:
         """The block strings with alternatives, which `decode` reads."""
-        strings = []
-        for number, stage in enumerate(self.stages):
-            [text] = MixnetDecoder.encode([stage])
-            options = {option: "" for option in text.split("_")}
-            for each in self.alternatives:
-                if each.stage == number:
-                    key = next(key for key, field in _FIELDS.items() if field == each.field)
-                    written = [_option(stage, key, each.field, value) for value in each.values]
-                    own = next((option for option in options if _key(option) == key), None)
-                    joined = key + "|".join(written)
-                    options = {(joined if option == own else option): "" for option in options}
-                    if own is None:
-                        options[joined] = ""
-            strings.append("_".join(options))
-        return strings
+        return [
+            encode(stage, [each for each in self.alternatives if each.stage == number])
+            for number, stage in enumerate(self.stages)
+        ]
 
     def with_classes(self, classes: int) -> "SearchSpace":
         """The same space for another number of classes."""
@@ -181,7 +147,7 @@ class SearchSpace:
     def values(self, stage: int) -> dict[str, tuple[Any, ...]]:
         """The values of each field of a stage that can have alternatives; one where it has none."""
         own = {each.field: each.values for each in self.alternatives if each.stage == stage}
-        return {field: own.get(field, (getattr(self.stages[stage], field),)) for field in _FIELDS.values()}
+        return {field: own.get(field, (getattr(self.stages[stage], field),)) for field in FIELDS.values()}
 
     def stages_of(self, choice: Sequence[int]) -> list[BlockArgs]:
         """The stages of a choice.
@@ -288,16 +254,6 @@ def _distance(field, value, wanted):
     return abs((value or 0) - (wanted or 0))
 
 
-def _key(option):
-    return re.sub("[^a-z].*", "", option)
-
-
-def _option(stage, key, field, value):
-    """An alternative as a block string writes it, without its key."""
-    [text] = MixnetDecoder.encode([stage._replace(**{field: value})])
-    return next((option[len(key) :] for option in text.split("_") if _key(option) == key), "0")  # se0: none
-
-
 def _check_groups(block, partition):
     """Refuses a block some of whose channel groups would be empty."""
     split_channels(block.expanded_filters, len(block.dw_ksize), partition)
@@ -307,30 +263,3 @@ def _check_groups(block, partition):
     ):
         for channels in ends:
             split_channels(channels, len(kernels))
-
-
-def _decode(text):
-    """The first of a block string's networks, as `BlockArgs`, and a dict from a field to its values."""
-    if not isinstance(text, str):
-        raise InputError(f"A block string is a str such as 'r1|2_k3|3.5_a1_p1_s11_e3_i16_o16', received {text!r}.")
-    options = [re.fullmatch(r"([a-z]+)(.*)", op, re.DOTALL) for op in text.split("_")]
-    parsed = [match.groups() if match else (op, "") for match, op in zip(options, text.split("_"), strict=True)]
-    first = "_".join(key + value.split("|")[0] for key, value in parsed)
-    [stage] = MixnetDecoder.decode([first])
-    others = {}
-    for place, (key, value) in enumerate(parsed):
-        written = value.split("|")
-        if len(written) == 1:
-            continue
-        if key not in _FIELDS:
-            raise InputError(
-                f"Option {key + value!r} in block string {text!r}: only {sorted(_FIELDS)} may have alternatives."
-            )
-        values = []
-        for one in written:
-            single = "_".join(k + (one if at == place else v.split("|")[0]) for at, (k, v) in enumerate(parsed))
-            values.append(getattr(MixnetDecoder.decode([single])[0], _FIELDS[key]))
-        if len(set(values)) < len(values):
-            raise InputError(f"Option {key + value!r} in block string {text!r}: the same alternative occurs twice.")
-        others[_FIELDS[key]] = tuple(values)
-    return stage, others
