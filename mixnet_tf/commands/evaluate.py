@@ -160,7 +160,9 @@ def _load_split(dataset):
 
 
 def _report(metrics, screen):
-    screen.say("  ".join(f"{name} {value}" for name, value in metrics.items()))
+    screen.say("  ".join(f"{name} {value}" for name, value in metrics.items() if name != "notes"))
+    for note in metrics.get("notes", ()):
+        screen.say(f"Note: {note}.")
     if flags.FLAGS.output_json is not None:
         write_json(flags.FLAGS.output_json, metrics)
 

@@ -39,7 +39,8 @@ class Split(NamedTuple):
     split: dicts of "image" (scalar string: the encoded file), "label" (scalar int64, from 0) and "id"
     (scalar string: the file and place to look for it). `shuffle_seed`, an int or a scalar tensor,
     decides the order of the files; None leaves it. `files` are the TFRecord files behind it, if it has such;
-    `missing_shards` the names of those that were allowed to be missing.
+    `missing_shards` the names of those that were allowed to be missing. `notes` are sentences that belong beside every
+    number measured on the split.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class Split(NamedTuple):
     read: Callable
     files: tuple[str, ...] = ()
     missing_shards: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def shard_size(self, shard: int, num_shards: int) -> int:
         """Examples of one of `num_shards` equal shards, the first ones larger by one where needed."""

@@ -8,7 +8,7 @@ from mixnet_tf.evaluation.average_precision import (
     build_detection_measurement,
 )
 from mixnet_tf.evaluation.drawing import LEAST_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
-from mixnet_tf.evaluation.scores import in_words
+from mixnet_tf.evaluation.scores import in_words, with_notes
 from mixnet_tf.evaluation.watching import archive_final, watch
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "draw_found",
     "in_words",
     "watch",
+    "with_notes",
 ]

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.data import Split, eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.evaluation.scores import with_notes
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import silent
 
@@ -34,8 +35,8 @@ def build_evaluator(
 
     Returns:
         A function that takes a `Progress`, or nothing, and gives a dict of "top_1_accuracy",
-        "top_5_accuracy" (floats from 0 to 1) and "num_images". Every image of the split counts once, on any
-        number of hosts.
+        "top_5_accuracy" (floats from 0 to 1), "num_images" and, where the split has notes, "notes". Every image of the
+        split counts once, on any number of hosts.
 
     Raises:
         ValueError: If the model has other classes than the split; from the function, if an image cannot
@@ -64,7 +65,8 @@ def build_evaluator(
                 hits = step(*batch).numpy().tolist()
                 top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]
                 phase.update(int(count), f"top-1 {top_1 / count:.2%}")
-        return {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "num_images": int(count)}
+        measured = {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "num_images": int(count)}
+        return with_notes(measured, split.notes)
 
     return evaluate
 

@@ -11,6 +11,7 @@ from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
 from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
 from mixnet_tf.errors import InputError, MissingPackageError
 from mixnet_tf.evaluation.accuracy import check_classes
+from mixnet_tf.evaluation.scores import with_notes
 from mixnet_tf.files import StrPath, read_json
 from mixnet_tf.progress import silent
 
@@ -22,7 +23,8 @@ class DetectionResult(NamedTuple):
     """What a detector's evaluation measured.
 
     Attributes:
-        metrics: Dict of `COCO_METRICS` (floats from 0 to 1, -1 where there is nothing to find) and "num_images".
+        metrics: Dict of `COCO_METRICS` (floats from 0 to 1, -1 where there is nothing to find), "num_images"
+            and, where the split has notes, "notes".
         precision: float (classes, 101), at an overlap of a half and recalls of 0, 0.01 ... 1, of objects of any size;
             -1 for a class of which there is none.
         average_precision: float (classes,), over overlaps of 0.5 to 0.95; -1 likewise.
@@ -123,7 +125,7 @@ def build_detection_measurement(
         measured.params.imgIds = [image["id"] for image in images]
         measured.run()
         metrics = {**dict(zip(COCO_METRICS, map(float, measured.stats), strict=False)), "num_images": len(images)}
-        return DetectionResult(metrics, *_by_class(measured, categories))
+        return DetectionResult(with_notes(metrics, split.notes), *_by_class(measured, categories))
 
     return measure
 

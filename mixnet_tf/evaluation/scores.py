@@ -1,5 +1,6 @@
 """The number by which one model is better than another, and a measurement in words."""
 
+from collections.abc import Sequence
 from typing import Any
 
 _SCORES = {"top_1_accuracy": "top-1", "AP": "AP"}  # of each task, and what a person reads
@@ -15,8 +16,15 @@ def score(metrics: dict[str, Any]) -> tuple[str, float]:
     return _SCORES[found], metrics[found]
 
 
+def with_notes(metrics: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    """A measurement with what belongs beside its numbers, a list of sentences; without "notes" where there are none."""
+    return {**metrics, "notes": list(notes)} if notes else metrics
+
+
 def in_words(metrics: dict[str, Any]) -> str:
-    """The measurement's main numbers, as the log shows them."""
+    """The measurement's main numbers, and its notes, as the log shows them."""
     if "AP" in metrics:
-        return f"AP {metrics['AP']:.2%}, AP50 {metrics['AP50']:.2%}"
-    return f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}"
+        numbers = f"AP {metrics['AP']:.2%}, AP50 {metrics['AP50']:.2%}"
+    else:
+        numbers = f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}"
+    return "; ".join([numbers, *metrics.get("notes", ())])

@@ -85,6 +85,7 @@ def _page(predictions: Predictions, names, model, split, source, crop):
         "weights": source,
         "dataset": f"{split.dataset}, split {split.name!r}",
         "input": f"{size} x {size} pixels, RGB; {part}, bilinear; the model normalizes it itself",
+        **({"notes": "; ".join(split.notes)} if split.notes else {}),
     }
     sections = [
         _classes(predictions, names, top_1),

@@ -134,6 +134,7 @@ def _page(result, worst, names, model, split, source):
         "weights": source,
         "dataset": f"{split.dataset}, split {split.name!r}",
         "input": f"{size} x {size} pixels, RGB, the whole image, bilinear; the model normalizes it itself",
+        **({"notes": "; ".join(split.notes)} if split.notes else {}),
     }
     sections = [_classes(result, names), _sizes(metrics), _images(worst.images(), names)]
     title = f"{model.name} on {split.dataset}"

@@ -2,14 +2,14 @@
 
 import heapq
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, naming_corrupt_images, report_batches
-from mixnet_tf.evaluation import check_classes
+from mixnet_tf.evaluation import check_classes, with_notes
 from mixnet_tf.progress import Progress, silent
 
 _MISTAKES = 25
@@ -42,6 +42,7 @@ class Predictions(NamedTuple):
         probability: float32 (images,), of that class.
         in_top_5: bool (images,).
         mistakes: The most confident 25, the surest first.
+        notes: Those of the split.
     """
 
     labels: np.ndarray
@@ -49,14 +50,16 @@ class Predictions(NamedTuple):
     probability: np.ndarray
     in_top_5: np.ndarray
     mistakes: list[Mistake]
+    notes: tuple[str, ...] = ()
 
-    def metrics(self) -> dict[str, float | int]:
+    def metrics(self) -> dict[str, Any]:
         """What `mixnet_tf.evaluation.build_evaluator` measures."""
-        return {
+        measured = {
             "top_1_accuracy": float(np.mean(self.predicted == self.labels)),
             "top_5_accuracy": float(np.mean(self.in_top_5)),
             "num_images": len(self.labels),
         }
+        return with_notes(measured, self.notes)
 
 
 def predict(
@@ -107,4 +110,4 @@ def predict(
             phase.update(done)
     mistakes = [mistake for *_, mistake in sorted(surest, key=lambda row: row[:2], reverse=True)]
     labels, predicted, probability, in_top_5 = (np.concatenate(column) for column in columns)
-    return Predictions(labels, predicted, probability, in_top_5, mistakes)
+    return Predictions(labels, predicted, probability, in_top_5, mistakes, split.notes)

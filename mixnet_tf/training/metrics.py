@@ -72,7 +72,8 @@ class MetricsLog:
         self._rows.append(json.dumps({"step": step, "kind": kind, **metrics}))
         with self._writer.as_default(step=step):
             for name, value in metrics.items():
-                tf.summary.scalar(f"{kind}/{name}", value)
+                if name != "notes":
+                    tf.summary.scalar(f"{kind}/{name}", value)
         if time.monotonic() - self._flushed >= self._interval:
             self.flush()
 
