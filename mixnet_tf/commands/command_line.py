@@ -17,7 +17,7 @@ from mixnet_tf.classifiers import Opened, open_model
 from mixnet_tf.commands.screen import Screen, command_screen, shown_log
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, published
-from mixnet_tf.networks import VARIANTS, is_network_file, parse_kernels
+from mixnet_tf.networks import INPUTS, VARIANTS, is_network_file, parse_kernels
 from mixnet_tf.recipe import CLASSIFICATION, FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
@@ -198,9 +198,16 @@ def define_model_flags() -> None:
         "num_label_classes", None, "Its number of classes; by default 1000, or the network file's.", lower_bound=1
     )
     flags.DEFINE_integer("image_size", None, "Its pixels a side; by default 224 or the file's.", lower_bound=1)
+    flags.DEFINE_enum(
+        "input",
+        None,
+        INPUTS,
+        "What it takes: RGB from 0 to 255, or those normalized, which Preprocessing is put in front for; by default as "
+        "its layers show, else pixels.",
+    )
 
 
 def open_model_from_flags() -> Opened:
     """The model that the model flags say; raises what `open_model` raises."""
-    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size")
+    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size", "input")
     return open_model(**flag_values(names), kernel_size=kernels_from_flags())

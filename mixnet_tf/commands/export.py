@@ -6,7 +6,7 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import load_objects, object_eval_batches, read_labels
+from mixnet_tf.data import load_objects, names_in_words, object_eval_batches, read_labels
 from mixnet_tf.detection import (
     CODE_SCALES,
     LEAST_SCORE,
@@ -18,7 +18,7 @@ from mixnet_tf.detection import (
     suppress,
 )
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import build_detection_evaluator
+from mixnet_tf.evaluation import build_detection_evaluator, matched
 from mixnet_tf.export import (
     FORMATS,
     LARGE_KERNELS,
@@ -33,6 +33,7 @@ from mixnet_tf.export import (
     export_opened,
     text,
 )
+from mixnet_tf.networks import class_names
 
 _COMPARED = 32  # images whose outputs are compared with Keras' one by one
 _NOT_OF_DETECTORS = ("images", "crop", "batch_size", "output", "int8_float_parts")
@@ -108,7 +109,8 @@ def _export_detector(opened, settings, screen):
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
     whole = load_objects(dataset, settings.data_dir, False)
     number = min(settings.num_images, whole.num_examples)
-    split = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
+    first = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
+    split = matched(model, first, classes_of(model))
     size, anchors = model.input_shape[1], anchors_of(model)
     images = _first_images(split, size, min(number, _COMPARED))
     calibration_images = None
@@ -130,7 +132,7 @@ def _export_detector(opened, settings, screen):
         calibration_images=calibration_images,
         label_names=_detector_labels(opened, split),
         options=options,
-        notes={"source": opened.source, "dataset": dataset, "split": split.name},
+        notes={"source": opened.source, "dataset": dataset, "split": split.name, "notes": list(split.notes)},
         progress=screen.phase,
     )
 
@@ -142,7 +144,7 @@ def _first_images(split, size, number):
 def _detector_labels(opened, split):
     if flags.FLAGS.labels is not None:
         return read_labels(flags.FLAGS.labels, classes_of(opened.model))
-    return (opened.config.label_names if opened.config else None) or split.label_names
+    return names_in_words(class_names(opened.model)) or split.label_names
 
 
 def main(screen: Screen) -> int:

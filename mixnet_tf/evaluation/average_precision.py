@@ -10,9 +10,10 @@ import tensorflow as tf
 from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
 from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
 from mixnet_tf.errors import InputError, MissingPackageError
-from mixnet_tf.evaluation.accuracy import check_classes
+from mixnet_tf.evaluation.accuracy import matched
 from mixnet_tf.evaluation.scores import with_notes
 from mixnet_tf.files import StrPath, read_json
+from mixnet_tf.networks import prepare_pixels
 from mixnet_tf.progress import silent
 
 # In the order of COCO's summary: precision and recall by overlap, area and number of detections.
@@ -90,14 +91,14 @@ def build_detection_measurement(
             "Average precision needs faster-coco-eval: pip install 'mixnet_tf[detection]'."
         ) from error
     classes, anchors = classes_of(model), anchors_of(model)
-    check_classes(classes, split)
+    split = matched(model, split, classes)
     theirs = None if annotations is None else read_json(annotations)
     categories = _categories(split, theirs, annotations)
-    size = model.input_shape[1]
+    size, prepare = model.input_shape[1], prepare_pixels(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3))])
     def step(images):
-        outputs = model(images, training=False)
+        outputs = model(prepare(images), training=False)
         return suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors)
 
     def measure(progress=silent):

@@ -1,6 +1,7 @@
 """The images that an export is calibrated and verified on, and ImageNet's names."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ class Images(NamedTuple):
     labels: np.ndarray | None  # (images,), int; None: not known
     label_names: tuple[str, ...] | None
     source: str  # in words
+    notes: tuple[str, ...] = ()  # what belongs beside a number measured on them
 
     def halves(self, num_calibration: int) -> tuple["Images", "Images"]:
         """Two sets of different images: to verify with, and to calibrate with.
@@ -38,13 +40,20 @@ class Images(NamedTuple):
 
     def _chosen(self, mask):
         labels = None if self.labels is None else self.labels[mask]
-        return Images(self.images[mask], labels, self.label_names, f"{mask.sum()} of {self.source}")
+        return self._replace(images=self.images[mask], labels=labels, source=f"{mask.sum()} of {self.source}")
 
 
 def dataset_images(
-    dataset: str, data_dir: StrPath, image_size: int, crop: bool, count: int | None, train: bool
+    dataset: str,
+    data_dir: StrPath,
+    image_size: int,
+    crop: bool,
+    count: int | None,
+    train: bool,
+    names: Sequence[str] | None,
+    classes: int,
 ) -> Images:
-    """The first images of a split of a dataset.
+    """The first images of a split of a dataset, with a model's classes as their labels.
 
     Args:
         dataset: As `mixnet_tf.data.load_split` takes it.
@@ -53,18 +62,21 @@ def dataset_images(
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         count: Images at most; None for all.
         train: Whether to take the split to train on, the one to calibrate with.
+        names: Of the model's classes; None: not known.
+        classes: Their number.
 
     Raises:
-        MissingSplitError, ValueError: As `load_split`.
+        MissingSplitError, ValueError: As `load_split` and `Split.matched`.
     """
     # Of a sample, no shard has to be there.
-    split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
+    found = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
+    split = found.matched(names, classes)
     examples = split.read().take(-1 if count is None else count)
     examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
     with naming_corrupt_images(split):
         images, labels = zip(*examples.as_numpy_iterator(), strict=True)
     source = f"{len(images)} images of {dataset}, split {split.name}"
-    return Images(np.stack(images), np.array(labels), split.label_names, source)
+    return Images(np.stack(images), np.array(labels), split.label_names, source, split.notes)
 
 
 def folder_images(folder: str, image_size: int, crop: bool, count: int | None) -> Images:

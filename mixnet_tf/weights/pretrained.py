@@ -18,7 +18,7 @@ from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.networks import MixConv, find_classifier, get_model_params, parts, unroll
 from mixnet_tf.weights.archives import extract
 from mixnet_tf.weights.hub import hub_file, hub_folder
-from mixnet_tf.weights.matching import Arrays
+from mixnet_tf.weights.matching import Arrays, with_imagenet_names
 from mixnet_tf.weights.official import read_official_checkpoint
 from mixnet_tf.weights.timm import read_timm_file, require_safetensors
 
@@ -136,7 +136,7 @@ def timm_weights(model_name: str) -> Arrays:
         ConnectionError, FileNotFoundError, MissingPackageError, ValueError: As `read_timm_file` and `hub_file`.
     """
     require_safetensors(TIMM[model_name])
-    return read_timm_file(hub_file(TIMM[model_name]))
+    return with_imagenet_names(read_timm_file(hub_file(TIMM[model_name])))
 
 
 def google_weights(model_name: str) -> Arrays:
@@ -187,7 +187,7 @@ def _read_converted(path):
         part, kind, place, variable = name.split("/")
         names_by_key[part, kind, int(place), variable] = name
     source = f"{path} (converted from the published archive; delete it to convert it again)"
-    return Arrays(source, {key: arrays[name] for key, name in names_by_key.items()}, names_by_key)
+    return with_imagenet_names(Arrays(source, {key: arrays[name] for key, name in names_by_key.items()}, names_by_key))
 
 
 def download(model_name: str, folder: StrPath) -> pathlib.Path:

@@ -8,9 +8,9 @@ import keras
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import BlockArgs
-from mixnet_tf.weights.hub import hub_file, is_hub_name
+from mixnet_tf.weights.hub import PREFIX, hub_file, is_hub_name
 from mixnet_tf.weights.keras_files import read_keras_file
-from mixnet_tf.weights.matching import Arrays, assign
+from mixnet_tf.weights.matching import Arrays, assign, with_imagenet_names
 from mixnet_tf.weights.official import read_official_checkpoint
 from mixnet_tf.weights.pretrained import imagenet_weights, published_weights, variant_of
 from mixnet_tf.weights.timm import read_timm_file
@@ -56,7 +56,9 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
         raise InputError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
     if is_hub_name(path):
-        path = hub_file(path)
+        is_timms = path.startswith(f"{PREFIX}timm/")
+        read = read_weights(hub_file(path))
+        return with_imagenet_names(read) if is_timms else read
     if path == IMAGENET:
         return published_weights(variant_of([(block.dw_ksize, block.expanded_filters) for block in blocks]))
     if path.endswith(_TIMM):

@@ -14,7 +14,6 @@ from mixnet_tf.data import MissingSplitError, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ExportOptions, Settings, export_opened, gather, report
 from mixnet_tf.export.images import Images, folder_images
-from mixnet_tf.export.inputs import _names
 
 
 def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path, capfd):
@@ -123,24 +122,6 @@ def test_halves_spread_every_class_and_share_no_image():
     np.testing.assert_array_equal(verifying.labels, [0, 2, 4, 6, 7, 8, 9])
     with pytest.raises(ValueError, match="different images; received 1 image"):
         Images(images[:1], None, None, "1 image").halves(3)
-
-
-def test_imagenets_names_that_cannot_be_had_are_left_out(monkeypatch, logged):
-    def offline():
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr("mixnet_tf.export.inputs.imagenet_labels", offline)
-    shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
-    assert _names("imagenet2012", shown, 1000) is None
-    assert "--labels=FILE" in logged()
-
-
-def test_tfrecords_are_not_taken_for_imagenet(monkeypatch, logged):
-    monkeypatch.setattr("mixnet_tf.export.inputs.imagenet_labels", lambda: ("tench",) * 1000)
-    shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
-    assert _names("tfrecord", shown, 1000) is None
-    assert "--labels=FILE" in logged()
-    assert _names("imagenet2012", shown, 1000) == ("tench",) * 1000
 
 
 def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(

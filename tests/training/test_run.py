@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 
+import colors
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -95,6 +96,24 @@ def test_another_split_of_equal_size_is_refused(image_folder, tmp_path):
     assert train("tiny", "folder", recipe, settings) == 0
     with pytest.raises(ValueError, match="train_split: 'train' there, 'again' now"):
         train("tiny", "folder", recipe, settings._replace(train_split="again"))
+
+
+def test_a_run_goes_by_the_names_of_its_classes(tmp_path):
+    names = dict(zip(colors.COLORS, ("a", "b", "c"), strict=True))
+    data = tmp_path / "data"
+    for split in ("train", "validation"):
+        colors.write_split(data, names, split, 4)
+    recipe = RECIPE._replace(train_batch_size=4, train_steps=2)
+    settings = Settings(str(tmp_path / "run"), str(data))
+    assert train("tiny", "folder", recipe, settings) == 0
+    for split in ("train", "validation"):
+        os.rename(data / split / "c", data / split / "z")
+    with pytest.raises(ValueError, match="does not know 1 of the 3 classes of dataset 'folder': 'z'. .* lacks 1: 'c'"):
+        train("tiny", "folder", recipe, settings)
+    for split in ("train", "validation"):
+        os.rename(data / split / "z", data / split / "b" / "z")
+    with pytest.raises(ValueError, match="trains 3 classes; of these, dataset 'folder' has no 'c'"):
+        train("tiny", "folder", recipe, settings)
 
 
 def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no_others(imagenet_shards, tmp_path):

@@ -14,6 +14,8 @@ from scripts import ROOT
 from weights_server import know, make_archive, places, serving
 
 import mixnet_tf
+from mixnet_tf.imagenet import wordnet_ids
+from mixnet_tf.networks import class_names
 from mixnet_tf.networks.block_strings import unroll
 from mixnet_tf.networks.variants import get_model_params
 from mixnet_tf.weights import pretrained
@@ -74,7 +76,7 @@ def test_imagenet_weights_are_downloaded_once_and_their_averages_read(
     expected = list(range(len(tiny.listing("mixnet-s")["variables"])))
 
     model = mixnet_tf.MixNetS(weights="imagenet")
-    assert places(model) == expected
+    assert places(model) == expected and class_names(model) == wordnet_ids()
     digest = hashlib.sha256(released_archive.read_bytes()).hexdigest()
     assert f"{released_archive.stat().st_size} bytes, sha256 {digest}" in logged()
     assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.v2.npz"]
