@@ -50,8 +50,8 @@ def dataset_images(
     crop: bool,
     count: int | None,
     train: bool,
-    names: Sequence[str] | None,
-    classes: int,
+    names: Sequence[str] | None = None,
+    classes: int | None = None,
 ) -> Images:
     """The first images of a split of a dataset, with a model's classes as their labels.
 
@@ -63,14 +63,14 @@ def dataset_images(
         count: Images at most; None for all.
         train: Whether to take the split to train on, the one to calibrate with.
         names: Of the model's classes; None: not known.
-        classes: Their number.
+        classes: Their number; None: the labels stay the dataset's.
 
     Raises:
         MissingSplitError, ValueError: As `load_split` and `Split.matched`.
     """
     # Of a sample, no shard has to be there.
     found = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
-    split = found.matched(names, classes)
+    split = found if classes is None else found.matched(names, classes)
     examples = split.read().take(-1 if count is None else count)
     examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
     with naming_corrupt_images(split):

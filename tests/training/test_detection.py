@@ -15,7 +15,6 @@ from tiny import DETECTOR_NETWORK, images, randomise, values
 import mixnet_tf
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.detection import anchors_of, class_predictors, is_detector
-from mixnet_tf.networks import class_names
 from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Settings, Trainer, read_metrics, task_of, train
@@ -188,20 +187,6 @@ def test_a_detector_starts_from_another_one_with_new_predictors_where_its_classe
             kernels = [model.get_layer(name).get_weights()[0] for model in (there, here)]
             np.testing.assert_array_equal(*kernels)
     assert [layer.bias.shape[0] for layer in class_predictors(here)[:2]] == [3 * 11, 6 * 11]
-
-
-@pytest.mark.slow
-def test_predictors_of_the_same_classes_are_put_into_their_order(tmp_path, network, small_scenes, logged):
-    recipe = _RECIPE._replace(train_steps=1, base_learning_rate=0.0, moving_average_decay=0.0)
-    source = mixnet_tf.SSDLite(network, 10, (64, 64, 3), class_names=list("9876543210"))
-    randomise(source)
-    source.save(tmp_path / "source.keras")
-    assert _train(network, tmp_path / "run", small_scenes, recipe, tmp_path / "source.keras") == 0
-    assert "its classes were put into the order of the dataset's." in logged()
-    tuned, picture = load_keras_file(str(tmp_path / "run" / "final.keras")), images(1, 64, 64, 3)
-    assert class_names(tuned) == tuple("0123456789")
-    logits, expected = (model(picture)["logits"].numpy() for model in (tuned, source))
-    np.testing.assert_allclose(logits, expected[..., [0, *range(10, 0, -1)]], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("field, value", [("shift", 0.1), ("rotation", 5.0), ("recalibrate_batch_norm", True)])
