@@ -11,8 +11,9 @@ from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
 from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
 from mixnet_tf.errors import InputError, MissingPackageError
 from mixnet_tf.evaluation.accuracy import check_classes
+from mixnet_tf.evaluation.coco_files import categories_by_name, read_annotations
 from mixnet_tf.evaluation.scores import with_notes
-from mixnet_tf.files import StrPath, read_json
+from mixnet_tf.files import StrPath
 from mixnet_tf.progress import silent
 
 # In the order of COCO's summary: precision and recall by overlap, area and number of detections.
@@ -91,8 +92,11 @@ def build_detection_measurement(
         ) from error
     classes, anchors = classes_of(model), anchors_of(model)
     check_classes(classes, split)
-    theirs = None if annotations is None else read_json(annotations)
-    categories = _categories(split, theirs, annotations)
+    if annotations is None:
+        theirs, categories = None, list(range(1, split.num_classes + 1))
+    else:
+        theirs = read_annotations(annotations)
+        categories = categories_by_name(split, theirs["categories"], annotations)
     size = model.input_shape[1]
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3))])
@@ -136,21 +140,6 @@ def _by_class(measured, categories):
     of_category = dict(zip(measured.params.catIds, np.moveaxis(table[:, :, :, 0, -1], 2, 0), strict=True))
     ours = np.stack([of_category[category] for category in categories])
     return ours[:, 0], ours.mean((1, 2))
-
-
-def _categories(split, theirs, path):
-    """COCO's number of each class: from 1 on, or what the annotations call the class of its name."""
-    if theirs is None:
-        return list(range(1, split.num_classes + 1))
-    try:
-        by_name = {category["name"]: category["id"] for category in theirs["categories"]}
-    except (KeyError, TypeError) as error:
-        raise InputError(f"annotations: {path} is not a file of COCO's object annotations.") from error
-    names = split.label_names or ()
-    missing = [name for name in names if name not in by_name]
-    if missing or not names:
-        raise InputError(f"annotations: {path} has no categories {missing}; it has {sorted(by_name)}.")
-    return [by_name[name] for name in names]
 
 
 def _image(example, number, has_id):
