@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.evaluation import in_words
-from mixnet_tf.files import StrPath, is_remote
+from mixnet_tf.files import StrPath, is_remote, json_text
 from mixnet_tf.progress import Phase
 
 METRICS = "metrics.jsonl"
@@ -69,7 +69,7 @@ class MetricsLog:
     def _write(self, step, kind, metrics):
         if self._writer is None:
             return
-        self._rows.append(json.dumps({"step": step, "kind": kind, **metrics}))
+        self._rows.append(json_text({"step": step, "kind": kind, **metrics}, indent=None))
         with self._writer.as_default(step=step):
             for name, value in metrics.items():
                 if name != "notes":

@@ -71,3 +71,11 @@ def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path, appended):
     _train(reported, (1,))
     reported.flush()
     assert appended == []
+
+
+def test_a_measurement_that_is_not_finite_is_null_in_the_file(tmp_path):
+    reported = MetricsLog(str(tmp_path), 0, 4)
+    with silent("Training") as phase:
+        reported.train(1, {**_METRICS, "loss": float("nan")}, phase)
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert [row["loss"] for row in read_metrics(tmp_path)] == [None]

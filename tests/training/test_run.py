@@ -167,8 +167,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tmp_
 @pytest.mark.parametrize(
     "best, replaced, says",
     [
-        ({"top_1_accuracy": 0.001}, True, "is the final model now: its top-1 was 0.10%"),
-        ({"top_1_accuracy": 0.001, "num_images": 360}, True, "is the final model now"),  # as version 0.1.0 wrote it
+        ({"top_1_accuracy": 0.001}, True, f"is the model of step {STEPS} now: its top-1 was 0.10%"),
+        ({"top_1_accuracy": 0.001, "num_images": 360}, True, f"is the model of step {STEPS} now"),  # as 0.1.0 wrote it
         ({"top_1_accuracy": 1.0}, False, "stays the best: its top-1 is 100.00%"),
         ({"top_1_accuracy": 0.001, "dataset": "digits", "split": "train"}, False, "stays: it was measured on another"),
         ({"top_1_accuracy": 0.001, "num_images": 12}, False, "stays: it was measured on another split"),
