@@ -33,6 +33,7 @@ from mixnet_tf.export import (
     export_opened,
     text,
 )
+from mixnet_tf.runs import noting_training_images
 
 _COMPARED = 32  # images whose outputs are compared with Keras' one by one
 _NOT_OF_DETECTORS = ("images", "crop", "batch_size", "output", "int8_float_parts")
@@ -106,7 +107,7 @@ def _export_detector(opened, settings, screen):
     ).check()
     model, config = opened.model, opened.config
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
-    whole = load_objects(dataset, settings.data_dir, False)
+    whole = noting_training_images(load_objects(dataset, settings.data_dir, False), config)
     number = min(settings.num_images, whole.num_examples)
     split = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
     size, anchors = model.input_shape[1], anchors_of(model)
@@ -130,7 +131,7 @@ def _export_detector(opened, settings, screen):
         calibration_images=calibration_images,
         label_names=_detector_labels(opened, split),
         options=options,
-        notes={"source": opened.source, "dataset": dataset, "split": split.name},
+        notes={"source": opened.source, "dataset": dataset, "split": "; ".join([split.name, *split.notes])},
         progress=screen.phase,
     )
 

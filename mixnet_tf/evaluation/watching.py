@@ -14,7 +14,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.accuracy import build_evaluator
 from mixnet_tf.evaluation.scores import beats, score
 from mixnet_tf.files import StrPath, published, read_json, write_json
-from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
+from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, noting_training_images, restore_averages, save_model
 
 BEST_METRICS = "best.json"
 
@@ -53,6 +53,7 @@ def watch(
     report = report or (lambda metrics: None)
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     model = config.build_model()
+    split = noting_training_images(split, config)
     evaluate = build(model, split, config.recipe.crop if crop is None else crop, batch_size)
     total_steps = config.recipe.total_steps(config.num_train_images)
     folder = os.path.join(model_dir, CHECKPOINTS)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from mixnet_tf.data import load_split, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
+from mixnet_tf.runs import RunConfig, noting_training_images
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -42,7 +43,13 @@ class Images(NamedTuple):
 
 
 def dataset_images(
-    dataset: str, data_dir: StrPath, image_size: int, crop: bool, count: int | None, train: bool
+    dataset: str,
+    data_dir: StrPath,
+    image_size: int,
+    crop: bool,
+    count: int | None,
+    train: bool,
+    config: RunConfig | None = None,
 ) -> Images:
     """The first images of a split of a dataset.
 
@@ -53,17 +60,19 @@ def dataset_images(
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         count: Images at most; None for all.
         train: Whether to take the split to train on, the one to calibrate with.
+        config: Of the model's run; None where it is not known.
 
     Raises:
         MissingSplitError, ValueError: As `load_split`.
     """
     # Of a sample, no shard has to be there.
     split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
+    notes = () if train else noting_training_images(split, config).notes
     examples = split.read().take(-1 if count is None else count)
     examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
     with naming_corrupt_images(split):
         images, labels = zip(*examples.as_numpy_iterator(), strict=True)
-    source = f"{len(images)} images of {dataset}, split {split.name}"
+    source = "; ".join([f"{len(images)} images of {dataset}, split {split.name}", *notes])
     return Images(np.stack(images), np.array(labels), split.label_names, source)
 
 

@@ -15,6 +15,8 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.export import ExportOptions, Settings, export_opened, gather, report
 from mixnet_tf.export.images import Images, folder_images
 from mixnet_tf.export.inputs import _names
+from mixnet_tf.recipe import RECIPES
+from mixnet_tf.runs import TRAINING_IMAGES, RunConfig
 
 
 def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path, capfd):
@@ -190,3 +192,11 @@ def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(
 def test_the_crop_is_a_flag_of_the_script(capfd):
     code, _, err = run(capfd, "export_tflite.py", "--output_dir=never", "--nocrop", "--only_check_args")
     assert code == 0, err
+
+
+def test_a_verification_on_the_images_of_the_training_says_so(trained, data_dir, tmp_path):
+    run = RunConfig("tiny", 10, "digits", 360, RECIPES["digits"], train_split="test")
+    given = gather(
+        Opened(trained, "run", run), Settings(str(tmp_path), data_dir=data_dir, num_images=3), ExportOptions()
+    )
+    assert given.notes["verified_on"] == f"3 images of digits, split test; {TRAINING_IMAGES}"

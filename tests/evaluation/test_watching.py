@@ -11,6 +11,7 @@ from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json
+from mixnet_tf.runs import TRAINING_IMAGES
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -89,5 +90,6 @@ def test_watch_on_another_split_measures_and_leaves_the_best_model_alone(unbroke
     logged()
     rows = []
     watching.watch(str(tmp_path), load_split("digits", data_dir, True), seconds=0.01, report=rows.append)
+    assert rows[-1]["notes"] == [TRAINING_IMAGES]
     assert rows[-1]["num_images"] == 1437 and (tmp_path / "best.json").read_text() == before
     assert "best.keras stays: it was measured on another split than 'train' of 'digits'" in logged()

@@ -25,6 +25,7 @@ from mixnet_tf.reports.measures import (
     wilson_interval,
 )
 from mixnet_tf.reports.predictions import Predictions, predict
+from mixnet_tf.runs import TRAINING_IMAGES
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -200,3 +201,13 @@ def test_the_command_writes_the_report_and_says_where(classifier, data_dir, tmp_
     assert f"{tmp_path}/linear.keras" in _Page(tmp_path / "report" / "report.html").text
     code, _, err = run(capfd, "eval.py", *flags, where, "--image=a.png")
     assert code == 2 and "--report_dir is about a dataset; leave out --image" in err
+
+
+def test_a_report_on_a_split_called_train_says_so_on_the_screen_and_on_the_page(classifier, data_dir, tmp_path, capfd):
+    classifier.save(tmp_path / "linear.keras")
+    flags = (f"--weights={tmp_path}/linear.keras", f"--data_dir={data_dir}", "--nocrop", "--split=train")
+    where = (f"--report_dir={tmp_path}/report", f"--output_json={tmp_path}/a.json")
+    code, out, err = run(capfd, "eval.py", *flags, *where)
+    assert code == 0 and f"Note: {TRAINING_IMAGES}." in out, err
+    assert TRAINING_IMAGES in _Page(tmp_path / "report" / "report.html").text
+    assert json.loads((tmp_path / "a.json").read_text())["notes"] == [TRAINING_IMAGES]

@@ -16,7 +16,7 @@ from tiny import values
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import load_split
 from mixnet_tf.files import read_json, write_json
-from mixnet_tf.runs import save_model
+from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
 from mixnet_tf.training import Settings, checkpointing, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.training.recalibration import recalibrate
@@ -217,3 +217,23 @@ def test_every_setting_is_a_flag_of_the_script():
 
 def _restored(model_dir):
     return open_model(model_dir=model_dir).model
+
+
+def test_an_evaluation_on_the_training_images_says_so_where_the_number_stands(tmp_path, data_dir, logged):
+    recipe = RECIPE._replace(train_steps=1)
+    assert train_tiny(tmp_path, data_dir, recipe, eval_split="train") == 0
+    [row] = [row for row in read_metrics(tmp_path) if row["kind"] == "eval"]
+    assert row["notes"] == [TRAINING_IMAGES] and row["num_images"] == 1437
+    assert f"top-5 {row['top_5_accuracy']:.2%}; {TRAINING_IMAGES}" in logged()
+
+
+def test_a_run_that_ends_within_its_warm_up_is_warned_of_and_unchanged(tmp_path, data_dir, logged):
+    assert train_tiny(tmp_path, data_dir, RECIPE._replace(warmup_epochs=4.0), steps_per_loop=22) == 0
+    [warning] = [line for line in logged().splitlines() if "warm-up" in line]
+    assert "22 steps are within the warm-up of 4 epochs" in warning and "--warmup_epochs" in warning
+    assert RunConfig.read(tmp_path).recipe.warmup_epochs == 4.0 and read_metrics(tmp_path)[-1]["step"] == STEPS
+
+
+def test_a_run_that_leaves_its_warm_up_is_not_warned_of(unbroken, data_dir, logged):
+    assert train_tiny(unbroken, data_dir) == 0
+    assert "warm-up" not in logged()
