@@ -58,7 +58,7 @@ def test_the_curve_of_a_run_is_drawn_from_its_metrics(tmp_path, capfd):
     from mixnet_tf.runs import RunConfig
 
     script, arguments = "benchmarks/plot_training.py", (f"--model_dir={tmp_path}", f"--output={tmp_path}/a.png")
-    RunConfig("mixnet-s", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
+    RunConfig("$_$", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
     code, _, err = run(capfd, script, *arguments)
     assert code == 2 and "no row of training yet" in err and not (tmp_path / "a.png").exists()
     rows = [{"step": s, "kind": "train", "loss": 3 / s, "top_1_accuracy": 1 - 1 / s} for s in (1, 2, 3)]

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from mixnet_tf.data import Split
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
+    MOST_NAMED,
     draw_calibration,
     draw_class_accuracy,
     draw_confusions,
@@ -21,7 +23,7 @@ from mixnet_tf.reports.measures import (
     most_confused,
     wilson_interval,
 )
-from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, told_apart, write_page
 from mixnet_tf.reports.predictions import Predictions, predict
 
 _PAIRS = 15  # of classes that are confused most
@@ -61,7 +63,7 @@ def write_report(
     """
     require_packages()
     predictions = predict(model, split, crop, batch_size, progress)
-    names = names or split.label_names or range(split.num_classes)
+    names = told_apart(names or split.label_names or range(split.num_classes))
     with progress("Drawing the report"):
         page = _page(predictions, names, model, split, source, crop)
         path = write_page(page, folder)
@@ -89,7 +91,7 @@ def _page(predictions: Predictions, names, model, split, source, crop):
     }
     sections = [
         _classes(predictions, names, top_1),
-        _confusions(predictions, names, split.num_classes),
+        _confusions(predictions, names),
         _calibration(calibrated),
         _mistakes(predictions, names),
     ]
@@ -107,20 +109,25 @@ def _classes(predictions, names, top_1):
     rows = accuracy_by_class(predictions)
     figure = Figure("accuracy_by_class.png", draw_class_accuracy(rows, names, top_1), "Accuracy of each class, sorted")
     cells = [
-        (str(names[row.label]), f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}", f"{row.images:,}")
+        (names[row.label], f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}", f"{row.images:,}")
         for row in rows[:_WORST]
     ]
     title = "the classes, the worst first" if len(rows) <= _WORST else f"the {_WORST} worst classes"
     return Section("Accuracy by class", figures=[figure], tables=[Table((title, "top-1", "95%", "images"), cells)])
 
 
-def _confusions(predictions, names, classes):
-    matrix = confusion_matrix(predictions, classes)
-    drawn = draw_confusions(matrix, names)
-    figures = [] if drawn is None else [Figure("confusions.png", drawn, "Confusion matrix, a row for each true class")]
+def _confusions(predictions, names):
+    figures = []
+    if len(names) <= MOST_NAMED:
+        drawn = draw_confusions(confusion_matrix(predictions, len(names)), names)
+        figures = [Figure("confusions.png", drawn, "Confusion matrix, a row for each true class")]
     pairs = [
-        (f"{names[label]}, taken for {names[given]}", f"{count:,}", f"{count / matrix[label].sum():.1%}")
-        for label, given, count in most_confused(matrix, _PAIRS)
+        (
+            f"{names[label]}, taken for {names[given]}",
+            f"{count:,}",
+            f"{count / np.sum(predictions.labels == label):.1%}",
+        )
+        for label, given, count in most_confused(predictions, _PAIRS)
     ]
     texts = [] if pairs else ["No image is taken for another class."]
     tables = [Table(("confused most", "images", "of its class"), pairs)] if pairs else []

@@ -13,7 +13,7 @@ from mixnet_tf.evaluation import LEAST_SCORE, build_detection_measurement, draw_
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import draw_precision_recall, png
-from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, told_apart, write_page
 
 _WORST_IMAGES, _WORST_CLASSES = 12, 20
 _OVERLAP = 0.5  # of a box that is found
@@ -62,7 +62,7 @@ def write_detection_report(
     worst = _Worst()
     measure = build_detection_measurement(model, split, batch_size, annotations, look=worst.look)
     result = measure(progress)
-    names = names or split.label_names or range(split.num_classes)
+    names = told_apart(names or split.label_names or range(split.num_classes))
     with progress("Drawing the report"):
         path = write_page(_page(result, worst, names, model, split, source), folder)
     return result.metrics, path
@@ -143,14 +143,14 @@ def _page(result, worst, names, model, split, source):
 
 def _classes(result, names):
     known = [label for label in range(len(result.precision)) if result.average_precision[label] >= 0]
-    curves = {str(names[label]): result.precision[label] for label in known}
+    curves = [(names[label], result.precision[label]) for label in known]
     figures = []
     if curves:
         alt = "Precision against recall of each class at an overlap of a half"
         figures = [Figure("precision_recall.png", draw_precision_recall(curves), alt)]
     known.sort(key=lambda label: (result.average_precision[label], label))
     rows = [
-        (str(names[label]), f"{result.average_precision[label]:.1%}", f"{result.precision[label].mean():.1%}")
+        (names[label], f"{result.average_precision[label]:.1%}", f"{result.precision[label].mean():.1%}")
         for label in known[:_WORST_CLASSES]
     ]
     title = "the classes, the worst first" if len(known) <= _WORST_CLASSES else f"the {_WORST_CLASSES} worst classes"
