@@ -5,7 +5,6 @@ python benchmarks/bench_arm64.py --files=runs/demo/export/mixnet_s_32_fp32.tflit
 `make arm64` makes the emulation. Milliseconds of a phone do not follow from instructions.
 """
 
-import json
 import pathlib
 
 import numpy as np
@@ -19,6 +18,7 @@ from mixnet_tf.errors import MissingFileError
 from mixnet_tf.export import runtime
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.rewrite import AsWritten
+from mixnet_tf.files import write_json
 
 _FILES = flags.DEFINE_list("files", None, "The .tflite files.", required=True)
 _CORES = flags.DEFINE_list("cores", ["cortex-a76"], f"Some of {list(emulation.CORES)}.")
@@ -71,7 +71,7 @@ def main(_screen):
             print(f"{core}  {name:<44} {ran.instructions / 1e6:8.2f} M  {ratio:.2f}  {difference:.1e} from here")
     if _JSON.value is not None:
         figures = {"runtime": runtime.RUNTIME, "machine": runtime.machine(), "rows": rows}
-        pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(_JSON.value, figures)
     return 0
 
 

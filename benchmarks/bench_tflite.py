@@ -7,7 +7,6 @@ python benchmarks/bench_tflite.py --models=mixnet-s --cores=cortex-a76,cortex-a5
 The last one also counts ARM64 instructions, in the emulation that `make arm64` makes.
 """
 
-import json
 import os
 import tempfile
 
@@ -23,6 +22,7 @@ from mixnet_tf.export import POSTPROCESSES, Decoding, DetectorOptions, quantize,
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+from mixnet_tf.files import write_json
 from mixnet_tf.networks import parse_kernels
 
 _MODELS = flags.DEFINE_list(
@@ -136,8 +136,7 @@ def main(_screen):
             )
         )
     if _JSON.value is not None:
-        with open(_JSON.value, "w") as file:
-            json.dump({"runtime": runtime.RUNTIME, "machine": runtime.machine(), "rows": rows}, file, indent=1)
+        write_json(_JSON.value, {"runtime": runtime.RUNTIME, "machine": runtime.machine(), "rows": rows})
     return 0
 
 

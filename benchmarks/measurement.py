@@ -1,10 +1,9 @@
 """How the benchmarks measure and report: in turns, as medians, with what they ran on."""
 
-import json
-import pathlib
 import statistics
 import time
 
+from mixnet_tf.files import write_json
 from mixnet_tf.provenance import provenance
 
 
@@ -40,4 +39,4 @@ def median_ratio(numerator, denominator):
 def write_report(path, figures):
     """Writes `figures`, a dict, to a JSON file with date, command, versions and machine; not if `path` is None."""
     if path is not None:
-        pathlib.Path(path).write_text(json.dumps({**provenance(), **figures}, indent=1) + "\n")
+        write_json(path, {**provenance(), **figures})

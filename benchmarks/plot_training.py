@@ -26,7 +26,7 @@ def main(_screen):
     config = RunConfig.read(_MODEL_DIR.value)
     rows = read_metrics(_MODEL_DIR.value)
     trained = [row for row in rows if row["kind"] == "train"]
-    evaluated = [row for row in rows if row["kind"] == "eval"]
+    evaluated = [row for row in rows if row["kind"] == "eval" and row["top_1_accuracy"] is not None]
     if not trained:
         raise InputError(f"{_MODEL_DIR.value}/{METRICS} has no row of training yet.")
 
@@ -37,9 +37,9 @@ def main(_screen):
     accuracy.plot(*_series(trained, "top_1_accuracy"), color="#1d4ed8", linewidth=1.2, label="training batches")
     if evaluated:
         accuracy.plot(*_series(evaluated, "top_1_accuracy"), "o", color="#b45309", markersize=5, label="evaluation")
-        last = evaluated[-1]
+        step, last = [each[-1] for each in _series(evaluated, "top_1_accuracy")]
         accuracy.annotate(
-            f"{last['top_1_accuracy']:.1%}", (last["step"], last["top_1_accuracy"]), (-4, -14),
+            f"{last:.1%}", (step, last), (-4, -14),
             textcoords="offset points", ha="right", fontsize=8, color="#b45309",
         )  # fmt: skip
     accuracy.set(ylabel="top-1 accuracy", xlabel=f"step, {config.recipe.train_batch_size} images each", ylim=(0, 1.05))
@@ -52,7 +52,9 @@ def main(_screen):
 
 
 def _series(rows, name):
-    return [row["step"] for row in rows], [row[name] for row in rows]
+    """Steps and what was measured, where it was a finite number."""
+    finite = [row for row in rows if row[name] is not None]
+    return [row["step"] for row in finite], [row[name] for row in finite]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 python benchmarks/transfer_digits.py --output=runs/transfer writes transfer.json and transfer.md there.
 """
 
-import json
 import os
 import platform
 import random
@@ -15,6 +14,7 @@ from absl import app, flags
 
 from mixnet_tf.data import load_split, train_batches
 from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.files import write_json
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
@@ -113,8 +113,7 @@ def main(_):
     os.makedirs(_OUTPUT.value, exist_ok=True)
     rows = [row for seed in range(_SEEDS.value) for row in measure(seed)]
     made_with = {"tensorflow": tf.__version__, "keras": keras.__version__, "python": platform.python_version()}
-    with open(os.path.join(_OUTPUT.value, "transfer.json"), "w") as file:
-        json.dump({"made_with": made_with, "rows": rows}, file, indent=1)
+    write_json(os.path.join(_OUTPUT.value, "transfer.json"), {"made_with": made_with, "rows": rows})
     with open(os.path.join(_OUTPUT.value, "transfer.md"), "w") as file:
         file.write(table(rows))
     print(table(rows))

@@ -3,10 +3,11 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -95,11 +96,24 @@ def local_copy(path: StrPath) -> Iterator[str]:
         yield local
 
 
+def finite(value: Any) -> Any:
+    """A value of JSON's kinds with None in place of each number that is not finite, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """A value as JSON, null in place of each number that is not finite; without line breaks where `indent` is None."""
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
 def write_json(path: StrPath, value: Any) -> None:
-    """Writes a value as the JSON file `path`."""
+    """Writes a value as the JSON file `path`, as `json_text` gives it."""
     with publishing(path) as local, open(local, "w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
+        file.write(json_text(value) + "\n")
 
 
 def read_json(path: StrPath) -> Any:

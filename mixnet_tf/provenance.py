@@ -17,7 +17,7 @@ def provenance() -> dict[str, Any]:
     """The date, this process' command, the versions of what computes, and the machine, as values for JSON."""
     return {
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "command": _command(),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
@@ -27,6 +27,11 @@ def provenance() -> dict[str, Any]:
         "gpus": [device.name for device in tf.config.list_physical_devices("GPU")],
         "load_average": [round(load, 1) for load in os.getloadavg()],
     }
+
+
+def _command():
+    script = sys.argv[0] if sys.argv else ""  # empty at a Python prompt
+    return shlex.join(["python", os.path.relpath(script), *sys.argv[1:]] if script else ["python"])
 
 
 def processor() -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.class_names import listed
+from mixnet_tf.data import Split
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, write_json
@@ -19,6 +20,7 @@ from mixnet_tf.models import build_model
 from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 
+TRAINING_IMAGES = "measured on images of the training split"  # a note of a `data.Split`
 CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "checkpoints"
 
 
@@ -186,6 +188,19 @@ def inference_model(config: RunConfig, weights: Sequence[np.ndarray]) -> keras.M
     model = config.build_model()
     model.set_weights(weights)
     return model
+
+
+def noting_training_images(split: Split, config: RunConfig | None) -> Split:
+    """A split, with a note where its images are those that a model was trained on.
+
+    Args:
+        split: A `data.Split` to evaluate on.
+        config: Of the model's run, whose own split counts; None where it is not known, and a split called "train" does.
+    """
+    trained_on = (split.dataset, "train") if config is None else (config.dataset, config.train_split or "train")
+    if (split.dataset, split.name) != trained_on:
+        return split
+    return split._replace(notes=(*split.notes, TRAINING_IMAGES))
 
 
 def restore_averages(model: keras.Model, checkpoint: str) -> None:

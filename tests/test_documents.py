@@ -58,11 +58,12 @@ def test_the_curve_of_a_run_is_drawn_from_its_metrics(tmp_path, capfd):
     from mixnet_tf.runs import RunConfig
 
     script, arguments = "benchmarks/plot_training.py", (f"--model_dir={tmp_path}", f"--output={tmp_path}/a.png")
-    RunConfig("mixnet-s", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
+    RunConfig("$_$", 10, "digits", 1437, RECIPES["digits"]).write(tmp_path)
     code, _, err = run(capfd, script, *arguments)
     assert code == 2 and "no row of training yet" in err and not (tmp_path / "a.png").exists()
     rows = [{"step": s, "kind": "train", "loss": 3 / s, "top_1_accuracy": 1 - 1 / s} for s in (1, 2, 3)]
-    rows.append({"step": 3, "kind": "eval", "top_1_accuracy": 0.6})
+    rows[1]["loss"] = None  # it was not finite
+    rows += [{"step": step, "kind": "eval", "top_1_accuracy": found} for step, found in ((2, 0.6), (3, None))]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "ki')
     code, _, err = run(capfd, script, *arguments)
     assert code == 0, err

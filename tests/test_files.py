@@ -1,5 +1,7 @@
 """Files that are whole or not there, on a local disk and elsewhere."""
 
+import json
+import math
 import os
 import pathlib
 
@@ -9,7 +11,7 @@ import tensorflow as tf
 from tiny import build_tiny, randomise, values
 
 from mixnet_tf.classifiers import open_model
-from mixnet_tf.files import local_copy, published, publishing, read_json, write_json
+from mixnet_tf.files import json_text, local_copy, published, publishing, read_json, write_json
 
 
 def _write(path, text):
@@ -124,3 +126,28 @@ def test_json_round_trips_and_bad_json_names_the_file(folder):
         read_json(path)
     with pytest.raises(FileNotFoundError, match="no file"):
         read_json(path + ".not")
+
+
+def _strict(text):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_number_that_is_not_finite_is_null_in_json(tmp_path):
+    path = tmp_path / "a.json"
+    value = {"a": [math.nan, 1.5, (math.inf, -math.inf)], "b": {"c": np.float64("nan"), "d": None, "e": True}, "f": 3}
+    expected = {"a": [None, 1.5, [None, None]], "b": {"c": None, "d": None, "e": True}, "f": 3}
+    write_json(path, value)
+    assert _strict(path.read_text()) == expected and _strict(json_text(value, indent=None)) == expected
+    assert "\n" not in json_text(value, indent=None)
+    path.write_text('{"a": NaN}')  # as version 0.2.0 wrote it
+    assert math.isnan(read_json(path)["a"])
+
+
+def test_json_is_written_in_one_place():
+    root = pathlib.Path(__file__).parent.parent
+    folders = ("mixnet_tf", "benchmarks", "studies", "examples")
+    files = [path for folder in folders for path in (root / folder).rglob("*.py") if path.name != "files.py"]
+    assert [str(path) for path in files if "json.dump" in path.read_text()] == []

@@ -8,11 +8,12 @@ import pytest
 from tiny import build_tiny, images, randomise, values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
+from mixnet_tf.data import Split
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
-from mixnet_tf.runs import RunConfig, save_model
+from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, noting_training_images, save_model
 
 _TINY = {"depth_multiplier": 0.13, "depth_divisor": 1, "feature_size": 24}
 _CONFIG = RunConfig(
@@ -226,3 +227,15 @@ def test_a_run_on_imagenets_shards_knows_its_classes_though_an_older_version_rec
 def test_other_class_names_are_told_in_a_line():
     ours, theirs = _CONFIG._replace(label_names=("cat", "dog")), _CONFIG._replace(label_names=("dog", "owl"))
     assert ours.differences(theirs) == ["class names: 'cat' only there, 'owl' only now"]
+
+
+def test_a_split_that_a_run_trained_on_is_noted_and_without_a_run_one_called_train():
+    run = RunConfig("tiny", 10, "folder", 5, Recipe(), train_split="mine")
+    older = run._replace(train_split=None)
+
+    def noted(config, dataset, name):
+        split = Split(dataset, name, 5, None, 10, None, notes=("before",))
+        return noting_training_images(split, config).notes == ("before", TRAINING_IMAGES)
+
+    assert noted(run, "folder", "mine") and noted(older, "folder", "train") and noted(None, "any", "train")
+    assert not noted(run, "folder", "train") and not noted(run, "other", "mine") and not noted(None, "any", "mine")

@@ -24,7 +24,7 @@ from mixnet_tf.files import write_json
 from mixnet_tf.networks import class_names
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.reports import write_detection_report, write_report
-from mixnet_tf.runs import RunConfig
+from mixnet_tf.runs import RunConfig, noting_training_images
 from mixnet_tf.training import task_of
 
 _NOT_WITH_WATCH = (
@@ -89,7 +89,7 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    split, path = _load_split(dataset), None
+    split, path = noting_training_images(_load_split(dataset), opened.config), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
@@ -112,7 +112,7 @@ def _evaluate_detector(opened, screen):
     if values.image:
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
-    split = load_objects(dataset, values.data_dir, False, values.split)
+    split = noting_training_images(load_objects(dataset, values.data_dir, False, values.split), opened.config)
     names = _label_names(opened.model, classes_of(opened.model)) or split.label_names or range(split.num_classes)
     if values.draw is not None:  # first, as it may have to be refused
         draw_examples(opened.model, split, names, values.draw)

@@ -34,6 +34,7 @@ from mixnet_tf.export import (
     text,
 )
 from mixnet_tf.networks import class_names
+from mixnet_tf.runs import noting_training_images
 
 _COMPARED = 32  # images whose outputs are compared with Keras' one by one
 _NOT_OF_DETECTORS = ("images", "crop", "batch_size", "output", "int8_float_parts")
@@ -107,7 +108,7 @@ def _export_detector(opened, settings, screen):
     ).check()
     model, config = opened.model, opened.config
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
-    whole = load_objects(dataset, settings.data_dir, False)
+    whole = noting_training_images(load_objects(dataset, settings.data_dir, False), config)
     number = min(settings.num_images, whole.num_examples)
     first = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
     split = matched(model, first, classes_of(model))

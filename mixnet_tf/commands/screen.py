@@ -95,7 +95,9 @@ class Screen:
 
 
 def command_screen() -> Screen:
-    """The screen of a command: standard output."""
+    """The screen of a command: standard output, where an escape stands for a character that its encoding lacks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     return Screen(sys.stdout)
 
 

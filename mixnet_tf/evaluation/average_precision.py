@@ -1,5 +1,6 @@
 """COCO's twelve numbers of a detector over every image of a split."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
 from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
 from mixnet_tf.errors import InputError, MissingPackageError
 from mixnet_tf.evaluation.accuracy import matched
+from mixnet_tf.evaluation.coco_files import categories_by_name, read_annotations
 from mixnet_tf.evaluation.scores import with_notes
-from mixnet_tf.files import StrPath, read_json
+from mixnet_tf.files import StrPath
 from mixnet_tf.networks import prepare_pixels
 from mixnet_tf.progress import silent
 
@@ -91,9 +93,12 @@ def build_detection_measurement(
             "Average precision needs faster-coco-eval: pip install 'mixnet_tf[detection]'."
         ) from error
     classes, anchors = classes_of(model), anchors_of(model)
-    split = matched(model, split, classes)
-    theirs = None if annotations is None else read_json(annotations)
-    categories = _categories(split, theirs, annotations)
+    own, split = split, matched(model, split, classes)
+    if annotations is None:
+        theirs, categories = None, list(range(1, split.num_classes + 1))
+    else:
+        theirs = read_annotations(annotations)
+        categories = _of_model(split, own, categories_by_name(own, theirs["categories"], annotations))
     size, prepare = model.input_shape[1], prepare_pixels(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3))])
@@ -131,27 +136,22 @@ def build_detection_measurement(
     return measure
 
 
+def _of_model(split, own, categories):
+    """The categories of a model's classes: those of the dataset's, and numbers of their own for those that it lacks."""
+    if split.label_names == own.label_names:
+        return categories
+    by_name = dict(zip(own.label_names, categories, strict=True))
+    others = itertools.count(max(categories) + 1)
+    return [by_name[name] if name in by_name else next(others) for name in split.label_names]
+
+
 def _by_class(measured, categories):
     """The precision of each class: of all areas, with a hundred detections an image."""
     table = np.asarray(measured.eval["precision"])  # (overlaps, recalls, categories, areas, numbers of detections)
     of_category = dict(zip(measured.params.catIds, np.moveaxis(table[:, :, :, 0, -1], 2, 0), strict=True))
-    ours = np.stack([of_category[category] for category in categories])
+    nothing = np.full_like(next(iter(of_category.values())), -1)
+    ours = np.stack([of_category.get(category, nothing) for category in categories])
     return ours[:, 0], ours.mean((1, 2))
-
-
-def _categories(split, theirs, path):
-    """COCO's number of each class: from 1 on, or what the annotations call the class of its name."""
-    if theirs is None:
-        return list(range(1, split.num_classes + 1))
-    try:
-        by_name = {category["name"]: category["id"] for category in theirs["categories"]}
-    except (KeyError, TypeError) as error:
-        raise InputError(f"annotations: {path} is not a file of COCO's object annotations.") from error
-    names = split.label_names or ()
-    missing = [name for name in names if name not in by_name]
-    if missing or not names:
-        raise InputError(f"annotations: {path} has no categories {missing}; it has {sorted(by_name)}.")
-    return [by_name[name] for name in names]
 
 
 def _image(example, number, has_id):

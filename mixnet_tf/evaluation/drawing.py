@@ -10,6 +10,7 @@ import tensorflow as tf
 from mixnet_tf.data import Split, object_eval_batches
 from mixnet_tf.detection import detect
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
+from mixnet_tf.figures import plain_words
 from mixnet_tf.files import StrPath, publishing
 
 LEAST_SCORE = 0.3  # of what is worth a person's look
@@ -120,6 +121,7 @@ def _figure(shape, rows, columns):
     return Figure(figsize=size, dpi=max(100, 100 * _PIXELS / max(width, height)))
 
 
+@plain_words()
 def _draw(axes, image, boxes, color=_FOUND):
     """Boxes, with words above, over an image."""
     from matplotlib.patches import Rectangle

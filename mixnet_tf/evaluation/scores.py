@@ -1,5 +1,6 @@
 """The number by which one model is better than another, and a measurement in words."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,19 @@ def score(metrics: dict[str, Any]) -> tuple[str, float]:
     """The name and value of what decides between two models: top-1 of classifiers, AP of detectors.
 
     Args:
-        metrics: What an evaluator measured.
+        metrics: What an evaluator measured, or a file has of it: None there is NaN.
     """
     found = next(name for name in _SCORES if name in metrics)
-    return _SCORES[found], metrics[found]
+    return _SCORES[found], math.nan if metrics[found] is None else metrics[found]
+
+
+def beats(metrics: dict[str, Any], best: dict[str, Any] | None) -> bool:
+    """Whether a measurement is better than the best one so far, None if there is none; what is not finite never is."""
+    value = score(metrics)[1]
+    if not math.isfinite(value) or best is None:
+        return math.isfinite(value)
+    highest = score(best)[1]
+    return not math.isfinite(highest) or value > highest
 
 
 def with_notes(metrics: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.accuracy import build_evaluator
-from mixnet_tf.evaluation.scores import score
+from mixnet_tf.evaluation.scores import beats, score
 from mixnet_tf.files import StrPath, published, read_json, write_json
-from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
+from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, noting_training_images, restore_averages, save_model
 
 BEST_METRICS = "best.json"
 
@@ -30,7 +31,8 @@ def watch(
 ) -> dict[str, Any]:
     """Evaluates each new checkpoint of a run until its last step.
 
-    Leaves the best model as `model_dir`/best.keras, with its measurements in best.json.
+    Leaves the best model as `model_dir`/best.keras, with its measurements in best.json. A best model that was measured
+    on another split is left alone, as the log says.
 
     Args:
         model_dir: The run's folder; training may just have begun.
@@ -51,10 +53,11 @@ def watch(
     report = report or (lambda metrics: None)
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     model = config.build_model()
+    split = noting_training_images(split, config)
     evaluate = build(model, split, config.recipe.crop if crop is None else crop, batch_size)
     total_steps = config.recipe.total_steps(config.num_train_images)
     folder = os.path.join(model_dir, CHECKPOINTS)
-    seen, last_news = None, time.monotonic()
+    seen, said, last_news = None, None, time.monotonic()
     while True:
         checkpoint = tf.train.latest_checkpoint(folder)
         if checkpoint in (None, seen):
@@ -70,17 +73,42 @@ def watch(
             continue
         metrics = {"step": int(checkpoint.rsplit("-", 1)[1]), **evaluate()}
         report(metrics)
-        archive_best(model, {**metrics, **_where(split)}, model_dir)
+        news = archive_best(model, {**metrics, **_where(split)}, model_dir)
+        if news != said:
+            logging.info(news)
+            said = news
         if metrics["step"] >= total_steps:
             return metrics
 
 
-def archive_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath) -> None:
-    """Keeps the model as `model_dir`/best.keras if it has the highest score so far, else leaves what is there."""
-    path = os.path.join(model_dir, BEST_METRICS)
-    if published(path) is None or score(metrics)[1] > score(read_json(path))[1]:
-        save_model(model, os.path.join(model_dir, BEST))
+def archive_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath) -> str:
+    """Keeps the model as `model_dir`/best.keras if it has the highest score so far, else leaves what is there.
+
+    Args:
+        model: A model of the run.
+        metrics: What best.json is to have: "step", what `build_evaluator` measures, "dataset" and "split".
+        model_dir: The run's folder. A best model that was measured on other images stays, and a score that is not a
+            finite number never wins.
+
+    Returns:
+        A sentence that says what happened.
+    """
+    path, best_path = (os.path.join(model_dir, name) for name in (BEST_METRICS, BEST))
+    best = None if published(path) is None or published(best_path) is None else read_json(path)
+    name, value = score(metrics)
+    if best is not None and _differs(best, metrics):
+        return (
+            f"{best_path} stays: it was measured on another split than {metrics['split']!r} of {metrics['dataset']!r}, "
+            f"{best.get('num_images')} images of split {best.get('split')!r} of {best.get('dataset')!r}."
+        )
+    if beats(metrics, best):
+        save_model(model, best_path)
         write_json(path, metrics)
+        before = "" if best is None else f": its {name} was {score(best)[1]:.2%}"
+        return f"{best_path} is the model of step {metrics['step']} now{before}."
+    if best is None:
+        return f"The model of step {metrics['step']} is not kept as {best_path}: its {name}, {value}, is not a number."
+    return f"{best_path} stays the best: its {name} is {score(best)[1]:.2%}."
 
 
 def archive_final(model: keras.Model, metrics: dict[str, Any], split: Split, model_dir: StrPath) -> str | None:
@@ -95,19 +123,16 @@ def archive_final(model: keras.Model, metrics: dict[str, Any], split: Split, mod
     Returns:
         A sentence that says which model is the best now; None without a best model.
     """
-    path, best_path = (os.path.join(model_dir, name) for name in (BEST_METRICS, BEST))
-    if published(path) is None or published(best_path) is None:
+    if any(published(os.path.join(model_dir, name)) is None for name in (BEST_METRICS, BEST)):
         return None
-    measured = {**metrics, **_where(split)}
-    best = read_json(path)
-    if any(best.get(name, measured[name]) != measured[name] for name in ("dataset", "split", "num_images")):
-        return f"{best_path} stays: it was measured on another split than {split.name!r} of {split.dataset!r}."
-    archive_best(model, measured, model_dir)
-    name, value = score(best)
-    if score(metrics)[1] > value:
-        return f"{best_path} is the final model now: its {name} was {value:.2%}."
-    return f"{best_path} stays the best: its {name} is {value:.2%}."
+    return archive_best(model, {**metrics, **_where(split)}, model_dir)
 
 
 def _where(split):
     return {"dataset": split.dataset, "split": split.name}
+
+
+def _differs(best, metrics):
+    """Whether two measurements are of other images, as far as both say it: version 0.1.0 wrote less."""
+    common = [name for name in ("dataset", "split", "num_images") if name in best and name in metrics]
+    return any(best[name] != metrics[name] for name in common)

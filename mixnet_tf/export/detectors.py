@@ -1,6 +1,5 @@
 """The export of a detector: verified files that MediaPipe's ObjectDetector opens, and a report on them."""
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written, keras_o
 from mixnet_tf.export.detector_options import DetectorOptions
 from mixnet_tf.export.metadata import LABELS_FILE, description, with_metadata
 from mixnet_tf.export.postprocess import Decoding
-from mixnet_tf.files import StrPath
+from mixnet_tf.files import StrPath, json_text
 from mixnet_tf.networks import taking_pixels
 from mixnet_tf.progress import Progress, silent
 
@@ -217,7 +216,7 @@ def _write(result, contents, output_dir, label_names):
         paths.append(os.path.join(output_dir, LABELS_FILE))
         publish.prepared(paths[-1], ("\n".join(label_names) + "\n").encode())
     report_path = os.path.join(output_dir, _REPORT_FILE)
-    publish.prepared(report_path, json.dumps(result, indent=2).encode())
+    publish.prepared(report_path, json_text(result).encode())
     publish.publish(paths, outdated, report_path)
 
 

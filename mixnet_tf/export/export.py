@@ -1,6 +1,5 @@
 """The export from end to end: a Keras model to verified files and a report on them."""
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.export.selective import check_float_parts
 from mixnet_tf.export.serving import predict_saved_model, write_serving_model
 from mixnet_tf.export.target import target_model
-from mixnet_tf.files import StrPath
+from mixnet_tf.files import StrPath, json_text
 from mixnet_tf.networks import NOT_CHECKED, input_of
 from mixnet_tf.progress import Progress, silent
 
@@ -243,5 +242,5 @@ def _write(result, files, output_dir, label_names):
         paths.append(os.path.join(output_dir, LABELS_FILE))
         publish.prepared(paths[-1], ("\n".join(label_names) + "\n").encode())
     report_path = os.path.join(output_dir, REPORT_FILE)
-    publish.prepared(report_path, json.dumps(result, indent=2).encode())
+    publish.prepared(report_path, json_text(result).encode())
     publish.publish(paths, outdated, report_path)

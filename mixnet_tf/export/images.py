@@ -1,15 +1,13 @@
 """The images that an export is calibrated and verified on, and ImageNet's names."""
 
 import os
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import load_split, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import Split, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import StrPath
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -43,39 +41,23 @@ class Images(NamedTuple):
         return self._replace(images=self.images[mask], labels=labels, source=f"{mask.sum()} of {self.source}")
 
 
-def dataset_images(
-    dataset: str,
-    data_dir: StrPath,
-    image_size: int,
-    crop: bool,
-    count: int | None,
-    train: bool,
-    names: Sequence[str] | None = None,
-    classes: int | None = None,
-) -> Images:
-    """The first images of a split of a dataset, with a model's classes as their labels.
+def split_images(split: Split, image_size: int, crop: bool, count: int | None = None) -> Images:
+    """The first images of a split.
 
     Args:
-        dataset: As `mixnet_tf.data.load_split` takes it.
-        data_dir: Likewise.
+        split: A `data.Split`.
         image_size: Pixels.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         count: Images at most; None for all.
-        train: Whether to take the split to train on, the one to calibrate with.
-        names: Of the model's classes; None: not known.
-        classes: Their number; None: the labels stay the dataset's.
 
     Raises:
-        MissingSplitError, ValueError: As `load_split` and `Split.matched`.
+        ValueError: If an image cannot be read.
     """
-    # Of a sample, no shard has to be there.
-    found = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
-    split = found if classes is None else found.matched(names, classes)
     examples = split.read().take(-1 if count is None else count)
     examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
     with naming_corrupt_images(split):
         images, labels = zip(*examples.as_numpy_iterator(), strict=True)
-    source = f"{len(images)} images of {dataset}, split {split.name}"
+    source = f"{len(images)} images of {split.dataset}, split {split.name}"
     return Images(np.stack(images), np.array(labels), split.label_names, source, split.notes)
 
 

@@ -1,19 +1,22 @@
 """What an export is verified, calibrated and labelled with: images and names, found by the settings of a command."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import MissingSplitError, names_in_words, read_labels
+from mixnet_tf.data import MissingSplitError, load_split, names_in_words, read_labels
 from mixnet_tf.errors import InputError
-from mixnet_tf.export.images import dataset_images, folder_images
+from mixnet_tf.evaluation import matched
+from mixnet_tf.export.images import folder_images, split_images
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
 from mixnet_tf.networks import class_names
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import recipe_for
+from mixnet_tf.runs import noting_training_images
 
 
 class Settings(NamedTuple):
@@ -88,16 +91,16 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
     recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
     crop = recipe.crop if settings.crop is None else settings.crop
-    names = class_names(model)
     labels = None if settings.labels is None else read_labels(settings.labels, classes)
 
     with progress("Reading images"):
-        if settings.images is not None:
+        if dataset is None:
             shown, calibration = _of_folder(settings, size, crop, options.calibrates)
         else:
-            shown, calibration = _of_dataset(dataset, settings, size, crop, options.calibrates, names, classes)
+            load = functools.partial(_of_split, opened, dataset, settings.data_dir, size, crop)
+            shown, calibration = _of_dataset(dataset, settings, load, options.calibrates)
     if labels is None:
-        labels = names_in_words(names or shown.label_names)
+        labels = names_in_words(shown.label_names or class_names(model))
     if labels is None:
         logging.info("The class names are not known; the files have none. --labels=FILE gives them.")
     logging.info(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
@@ -122,12 +125,16 @@ def _of_folder(settings, size, crop, calibrates):
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
-def _of_dataset(dataset, settings, size, crop, calibrates, names, classes):
+def _of_split(opened, dataset, data_dir, size, crop, count, train):
+    """The first images of a split, labelled with the model's classes; of a sample no shard has to be there."""
+    split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
+    if not train:
+        split = noting_training_images(split, opened.config)
+    return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, crop, count)
+
+
+def _of_dataset(dataset, settings, load, calibrates):
     """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
-
-    def load(count, train):
-        return dataset_images(dataset, settings.data_dir, size, crop, count, train, names, classes)
-
     if not calibrates:
         return load(settings.num_images, False), None
     try:

@@ -3,12 +3,12 @@
 The argument is a network's name or the path of a network file.
 """
 
-import json
 import sys
 
 from absl import app, flags
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import json_text
 from mixnet_tf.networks.block_strings import parse_kernels
 from mixnet_tf.networks.counting import count_parts
 from mixnet_tf.networks.mixnet import stages_and_params
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if _JSON.value:
-        print(json.dumps(network_content(stages, params), indent=1))
+        print(json_text(network_content(stages, params)))
         return 0
     rows = count_parts(stages, params, _IMAGE_SIZE.value)
     print(f"{'part':<10}{'pixels':>10}  {'kernels':<14}{'channels':>8}{'parameters':>12}{'multiply-adds':>15}")

@@ -1,6 +1,6 @@
 """How a model ends: in logits or probabilities, and of which classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -34,6 +34,11 @@ def producer(tensor: Any) -> tuple[Any, list]:
     return operation, operation._inbound_nodes[place].input_tensors
 
 
+def _outputs(model):
+    """The outputs of a functional or sequential model; none of any other, whose inside cannot be seen."""
+    return getattr(model, "outputs", None) or []
+
+
 def last_operation(model: keras.Model) -> Any:
     """The operation that computes a model's first output, inside the models that it ends in."""
     operation, _ = producer(model.outputs[0])
@@ -58,7 +63,7 @@ def logits_model(model: keras.Model) -> keras.Model:
     Returns:
         A `keras.Model` on the same variables, of the same inputs.
     """
-    if len(model.outputs) != 1:
+    if len(_outputs(model)) != 1:
         return model
     last, inputs = producer(model.outputs[0])
     if isinstance(last, keras.Model):
@@ -72,9 +77,18 @@ def logits_model(model: keras.Model) -> keras.Model:
     return _ending_in(model, inputs[0]) if is_softmax_alone else model
 
 
-def with_logits(model: keras.Model) -> keras.Model:
-    """A model of the outputs [what `logits_model` gives, what the model gives]."""
-    return _ending_in(model, [logits_model(model).outputs[0], model.outputs[0]])
+def with_logits(model: keras.Model) -> Callable[..., tuple[Any, Any]]:
+    """A function, called as the model, of images to (what `logits_model` gives, what the model gives)."""
+    logits = logits_model(model)
+    if logits is not model:
+        both = _ending_in(model, [logits.outputs[0], model.outputs[0]])
+        return lambda images, training=False: tuple(both(images, training=training))
+
+    def twice(images, training=False):
+        answers = model(images, training=training)
+        return answers, answers
+
+    return twice
 
 
 def _ending_in(model, outputs):
@@ -114,7 +128,7 @@ def name_classes(model: keras.Model, names: Sequence[str] | None) -> None:
 
 def _naming_layer(model):
     """The layer that has the names of what the model answers: ours, also as versions up to 0.2.0 wrote it."""
-    for output in model.outputs:
+    for output in _outputs(model):
         layer, inputs = producer(output)
         while isinstance(layer, _LEAVE_CLASSES):
             layer, inputs = producer(inputs[0])

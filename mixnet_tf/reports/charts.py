@@ -1,15 +1,16 @@
 """The figures of a report, as PNG."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mixnet_tf.figures import plain_words
 from mixnet_tf.reports.measures import Calibration, ClassAccuracy
 
 _BLUE, _RED, _GREY, _GRID = "#1d4ed8", "#b91c1c", "#6b7280", "#e5e7eb"
-_NAMED = 60  # classes that have a bar each
+MOST_NAMED = 60  # classes that have a bar each, and a row of the confusion matrix
 _WRITTEN = 20  # classes whose confusions are written as numbers
 _LONGEST = 28  # characters of a name
 
@@ -44,9 +45,10 @@ def _short(name):
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
+@plain_words()
 def draw_class_accuracy(rows: Sequence[ClassAccuracy], names: Sequence[Any], mean: float) -> bytes:
     """The accuracy of each class with its 95% interval, the worst at the top; many classes as one curve."""
-    many = len(rows) > _NAMED
+    many = len(rows) > MOST_NAMED
     figure, axes = _figure(7, 3.6 if many else 0.9 + 0.24 * len(rows))
     accuracy = np.array([row.accuracy for row in rows])
     if many:
@@ -69,11 +71,10 @@ def draw_class_accuracy(rows: Sequence[ClassAccuracy], names: Sequence[Any], mea
     return png(figure)
 
 
-def draw_confusions(matrix: np.ndarray, names: Sequence[Any]) -> bytes | None:
-    """The confusion matrix, each row as fractions of a class' images; None for too many classes to see."""
+@plain_words()
+def draw_confusions(matrix: np.ndarray, names: Sequence[Any]) -> bytes:
+    """The confusion matrix of few classes, each row as fractions of a class' images."""
     classes = len(matrix)
-    if classes > _NAMED:
-        return None
     size = max(3.6, min(8.0, 1.8 + 0.36 * classes))
     figure, axes = _figure(size, size)
     fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -111,22 +112,24 @@ def draw_calibration(found: Calibration) -> bytes:
     return png(figure)
 
 
-def draw_precision_recall(curves: Mapping[str, np.ndarray]) -> bytes:
+@plain_words()
+def draw_precision_recall(curves: Sequence[tuple[str, np.ndarray]]) -> bytes:
     """Precision against recall of each class at an overlap of a half.
 
     Args:
-        curves: By class: precision (101,) at recalls of 0, 0.01 ... 1.
+        curves: Of each class its name and precision (101,) at recalls of 0, 0.01 ... 1.
     """
     figure, axes = _figure(7, 4.4)
     recall = np.linspace(0, 1, 101)
     many = len(curves) > 10
-    for name, precision in curves.items():
-        axes.plot(recall, precision, linewidth=0.6 if many else 1.2, color=_GREY if many else None, label=_short(name))
+    style = {"linewidth": 0.6, "color": _GREY} if many else {"linewidth": 1.2}
+    lines = [axes.plot(recall, precision, **style)[0] for _, precision in curves]
+    names = [_short(name) for name, _ in curves]
     if many:
-        mean = np.mean(list(curves.values()), 0)
-        axes.plot(recall, mean, color=_RED, linewidth=2, label="mean of all classes")
+        mean = np.mean([precision for _, precision in curves], 0)
+        lines += axes.plot(recall, mean, color=_RED, linewidth=2)
+        names.append("mean of all classes")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(color=_GRID, linewidth=0.6)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[-10:], labels[-10:], fontsize=8, loc="lower left")
+    axes.legend(lines[-10:], names[-10:], fontsize=8, loc="lower left")
     return png(figure)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
@@ -12,6 +13,7 @@ from mixnet_tf.files import StrPath
 from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
+    MOST_NAMED,
     draw_calibration,
     draw_class_accuracy,
     draw_confusions,
@@ -93,7 +95,7 @@ def _page(predictions: Predictions, names, model, split, source, crop):
     }
     sections = [
         _classes(predictions, names, top_1),
-        _confusions(predictions, names, split.num_classes),
+        _confusions(predictions, names),
         _calibration(calibrated),
         _mistakes(predictions, names),
     ]
@@ -111,20 +113,25 @@ def _classes(predictions, names, top_1):
     rows = accuracy_by_class(predictions)
     figure = Figure("accuracy_by_class.png", draw_class_accuracy(rows, names, top_1), "Accuracy of each class, sorted")
     cells = [
-        (str(names[row.label]), f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}", f"{row.images:,}")
+        (names[row.label], f"{row.accuracy:.1%}", f"{row.low:.1%} to {row.high:.1%}", f"{row.images:,}")
         for row in rows[:_WORST]
     ]
     title = "the classes, the worst first" if len(rows) <= _WORST else f"the {_WORST} worst classes"
     return Section("Accuracy by class", figures=[figure], tables=[Table((title, "top-1", "95%", "images"), cells)])
 
 
-def _confusions(predictions, names, classes):
-    matrix = confusion_matrix(predictions, classes)
-    drawn = draw_confusions(matrix, names)
-    figures = [] if drawn is None else [Figure("confusions.png", drawn, "Confusion matrix, a row for each true class")]
+def _confusions(predictions, names):
+    figures = []
+    if len(names) <= MOST_NAMED:
+        drawn = draw_confusions(confusion_matrix(predictions, len(names)), names)
+        figures = [Figure("confusions.png", drawn, "Confusion matrix, a row for each true class")]
     pairs = [
-        (f"{names[label]}, taken for {names[given]}", f"{count:,}", f"{count / matrix[label].sum():.1%}")
-        for label, given, count in most_confused(matrix, _PAIRS)
+        (
+            f"{names[label]}, taken for {names[given]}",
+            f"{count:,}",
+            f"{count / np.sum(predictions.labels == label):.1%}",
+        )
+        for label, given, count in most_confused(predictions, _PAIRS)
     ]
     texts = [] if pairs else ["No image is taken for another class."]
     tables = [Table(("confused most", "images", "of its class"), pairs)] if pairs else []

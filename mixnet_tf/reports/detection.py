@@ -147,14 +147,14 @@ def _page(result, worst, names, model, split, source):
 
 def _classes(result, names):
     known = [label for label in range(len(result.precision)) if result.average_precision[label] >= 0]
-    curves = {str(names[label]): result.precision[label] for label in known}
+    curves = [(names[label], result.precision[label]) for label in known]
     figures = []
     if curves:
         alt = "Precision against recall of each class at an overlap of a half"
         figures = [Figure("precision_recall.png", draw_precision_recall(curves), alt)]
     known.sort(key=lambda label: (result.average_precision[label], label))
     rows = [
-        (str(names[label]), f"{result.average_precision[label]:.1%}", f"{result.precision[label].mean():.1%}")
+        (names[label], f"{result.average_precision[label]:.1%}", f"{result.precision[label].mean():.1%}")
         for label in known[:_WORST_CLASSES]
     ]
     title = "the classes, the worst first" if len(known) <= _WORST_CLASSES else f"the {_WORST_CLASSES} worst classes"

@@ -60,13 +60,16 @@ def confusion_matrix(predictions: Predictions, classes: int) -> np.ndarray:
     return counts.reshape(classes, classes)
 
 
-def most_confused(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
+def most_confused(predictions: Predictions, count: int) -> list[tuple[int, int, int]]:
     """(class, given class, images) of the most frequent mistakes, at most `count`, the most frequent first."""
-    mistakes = matrix.copy()
-    np.fill_diagonal(mistakes, 0)
-    places = np.argsort(-mistakes, axis=None, kind="stable")[:count]
-    rows = [(int(place // len(matrix)), int(place % len(matrix))) for place in places]
-    return [(label, given, int(mistakes[label, given])) for label, given in rows if mistakes[label, given]]
+    wrong = predictions.labels != predictions.predicted
+    pairs = np.stack([predictions.labels[wrong], predictions.predicted[wrong]])
+    mistakes, images = np.unique(pairs, axis=1, return_counts=True)
+    first = np.argsort(-images, kind="stable")[:count]
+    return [
+        (int(label), int(given), int(found))
+        for (label, given), found in zip(mistakes.T[first], images[first], strict=True)
+    ]
 
 
 class Calibration(NamedTuple):

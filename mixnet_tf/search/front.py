@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from mixnet_tf.export import litert_latencies
-from mixnet_tf.files import write_json
+from mixnet_tf.files import finite, write_json
 from mixnet_tf.models import build_model
 from mixnet_tf.provenance import provenance
 from mixnet_tf.search.costs import LATENCY, multiply_adds_of
@@ -40,11 +40,6 @@ def front_of(trials: Sequence[Trial]) -> list[Trial]:
         if not found or trial.measured["cross_entropy"] < found[-1].measured["cross_entropy"]:
             found.append(trial)
     return found
-
-
-def for_json(measured: Mapping[str, float]) -> dict[str, float | None]:
-    """Measurements with None for what is not a finite number, which JSON does not have."""
-    return {name: value if math.isfinite(value) else None for name, value in measured.items()}
 
 
 def hypervolume(trials: Sequence[Trial], reference: tuple[float, float]) -> float:
@@ -97,7 +92,7 @@ def write_front(
                 "blocks": space.network(trial.choice),
                 "multiply_adds": int(count(trial.choice)),
                 **({"latency_ms": trial.cost} if cost == LATENCY else {}),
-                **for_json(trial.measured),
+                **finite(trial.measured),
             }
             for trial in trials
         ]

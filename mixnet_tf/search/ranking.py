@@ -9,10 +9,10 @@ import numpy as np
 from absl import logging
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import write_json
+from mixnet_tf.files import finite, write_json
 from mixnet_tf.provenance import provenance
 from mixnet_tf.search.costs import multiply_adds_of
-from mixnet_tf.search.front import Trial, for_json
+from mixnet_tf.search.front import Trial
 from mixnet_tf.search.space import SearchSpace
 
 RANKING = "ranking.json"
@@ -93,14 +93,14 @@ def write_ranking(
         "multiply_adds": [-count(trial.choice) for trial in estimated],
     }
     taus = {name: kendall_tau(column, truth) for name, column in by.items()}
-    summary = {"networks": len(estimated), **{name: for_json(each._asdict()) for name, each in taus.items()}}
+    summary = {"networks": len(estimated), **{name: finite(each._asdict()) for name, each in taus.items()}}
     rows = [
         {
             "choice": list(trial.choice),
             "blocks": space.network(trial.choice),
             "multiply_adds": int(count(trial.choice)),
-            "estimate": for_json(trial.measured),
-            "whole": for_json(measured),
+            "estimate": trial.measured,
+            "whole": measured,
         }
         for trial, measured in zip(estimated, whole, strict=True)
     ]

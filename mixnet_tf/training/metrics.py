@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.evaluation import in_words
-from mixnet_tf.files import StrPath, is_remote
+from mixnet_tf.files import StrPath, is_remote, json_text
 from mixnet_tf.progress import Phase
 
 METRICS = "metrics.jsonl"
@@ -34,7 +34,7 @@ class MetricsLog:
         if model_dir is not None:
             self._path = os.path.join(model_dir, METRICS)
             tf.io.gfile.makedirs(model_dir)
-            self._rows = [""]  # ends a row that a killed run left half-written
+            self._rows = [""] if _ends_in_half_a_row(self._path) else []
             self._interval = _REMOTE_INTERVAL if is_remote(model_dir) else 0.0
             self._flushed = time.monotonic()
             self._writer = tf.summary.create_file_writer(os.path.join(model_dir, "tensorboard"))
@@ -69,7 +69,7 @@ class MetricsLog:
     def _write(self, step, kind, metrics):
         if self._writer is None:
             return
-        self._rows.append(json.dumps({"step": step, "kind": kind, **metrics}))
+        self._rows.append(json_text({"step": step, "kind": kind, **metrics}, indent=None))
         with self._writer.as_default(step=step):
             for name, value in metrics.items():
                 if name != "notes":
@@ -86,6 +86,15 @@ class MetricsLog:
         self._writer.flush()
         self._rows = []
         self._flushed = time.monotonic()
+
+
+def _ends_in_half_a_row(path):
+    """Whether a killed run left a row without its end, which the next row may not begin in."""
+    if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length == 0:
+        return False
+    with tf.io.gfile.GFile(path, "rb") as file:
+        file.seek(tf.io.gfile.stat(path).length - 1)
+        return file.read(1) != b"\n"
 
 
 def read_metrics(model_dir: StrPath) -> list[dict[str, Any]]:

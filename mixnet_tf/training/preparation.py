@@ -18,7 +18,7 @@ from mixnet_tf.files import StrPath
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate, validate_detection
-from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig
+from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig, noting_training_images
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.tasks import Task, task_of
@@ -144,6 +144,7 @@ def prepare(
         task=task_name,
         detection=detection,
     )
+    _check_warmup(recipe, train_split.num_examples)
     return open_run(config, settings, train_split, eval_split, strategy, first_weights)
 
 
@@ -174,6 +175,7 @@ def open_run(
     _check_config(config, settings)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     recipe, task = config.recipe, task_of(config.task)
+    eval_split = noting_training_images(eval_split, config)
     total_steps = recipe.total_steps(train_split.num_examples)
     trainer = _build_trainer(config, task, strategy, total_steps, settings.jit_compile, first_weights)
     evaluate = task.build_evaluator(
@@ -233,6 +235,16 @@ def _load_splits(task, dataset, settings, resumed):
                 f"{dataset!r} has no {listed(gone)}. Bring them back, or resume with --allow_config_change."
             )
     return train, evaluation.matched(train.label_names, train.num_classes)
+
+
+def _check_warmup(recipe, num_images):
+    """Warns of a run that is over before its learning rate has reached the recipe's."""
+    total_steps = recipe.total_steps(num_images)
+    if total_steps <= recipe.warmup_epochs * recipe.steps_per_epoch(num_images):
+        logging.warning(
+            f"The run's {total_steps} steps are within the warm-up of {recipe.warmup_epochs:g} epochs: the learning "
+            "rate only rises. To get past it, train longer, or give a smaller --warmup_epochs."
+        )
 
 
 def _build_trainer(config, task, strategy, total_steps, jit_compile, first_weights):

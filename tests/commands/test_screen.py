@@ -211,3 +211,14 @@ def test_on_a_terminal_a_script_shows_a_live_line(tmp_path):
     text = shown.decode()
     assert "Loading TensorFlow ..." in text and "\rWorking:" in text and "Traceback" not in text
     assert pathlib.Path(ROOT / "mixnet_launch.py").exists()
+
+
+def test_a_screen_that_is_not_utf_8_shows_names_as_it_can(monkeypatch):
+    for encoding, shown in (("ascii", rb"K\xe4se \u96e8 \udcff"), ("latin-1", b"K\xe4se \\u96e8 \\udcff")):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        opened = screen.command_screen()
+        with opened.phase("K\xe4se \u96e8 \udcff", 1, "images") as phase:
+            phase.update(1, "\u96e8")
+        opened.say("K\xe4se \u96e8 \udcff")
+        assert written.getvalue().splitlines()[-1] == shown

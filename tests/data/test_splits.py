@@ -14,7 +14,7 @@ from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.digits import ScatteredDigits
 from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.data.splits import load_split
-from mixnet_tf.export.images import dataset_images
+from mixnet_tf.export.images import split_images
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.recipe import Recipe
 
@@ -154,11 +154,6 @@ def test_a_whole_copy_misses_nothing_and_files_of_other_names_are_as_many_as_the
     assert (split.num_examples, split.missing_shards) == (6, ())
 
 
-def test_an_export_takes_its_sample_from_the_shards_that_are_there(imagenet_shards, tmp_path):
-    shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
-    assert dataset_images("tfrecord", tmp_path, 8, True, 3, train=False).images.shape == (3, 8, 8, 3)
-
-
 def _relabel(source, target, place, label):
     with tf.io.TFRecordWriter(str(target)) as writer:
         for i, record in enumerate(tf.data.TFRecordDataset(source)):
@@ -178,7 +173,7 @@ def test_a_label_that_is_no_class_is_named_with_its_file_and_place(label, imagen
     for split, file, read in (
         (train, "train-00001-of-00002", lambda: list(train_batches(train, Recipe(image_size=8), 4).take(3))),
         (validation, "validation-00000-of-00001", lambda: list(eval_batches(validation, 8, 5))),
-        (validation, "validation-00000-of-00001", lambda: dataset_images("tfrecord", folder, 8, True, 5, False)),
+        (validation, "validation-00000-of-00001", lambda: split_images(validation, 8, True, 5)),
     ):
         expected = f"The label {label} of {os.path.join(folder, file)}__3 is not a whole number from 1 to 1000."
         with pytest.raises(ValueError, match=expected), naming_corrupt_images(split):

@@ -84,6 +84,12 @@ def detector(truth):
     return Answers(name="answers")
 
 
+def _evaluator(*args, **kwargs):
+    """The evaluator without its notes: the model here has no names."""
+    evaluate = build_detection_evaluator(*args, **kwargs)
+    return lambda: {name: value for name, value in evaluate().items() if name != "notes"}
+
+
 def _expected(detector, truth, split):
     """The same by pycocotools."""
     from pycocotools.coco import COCO
@@ -118,7 +124,7 @@ def _expected(detector, truth, split):
 def test_the_twelve_numbers_are_those_of_pycocotools(detector, truth, split):
     expected = _expected(detector, truth, split)
     for batch_size in (2, 64):
-        measured = build_detection_evaluator(detector, split, batch_size)()
+        measured = _evaluator(detector, split, batch_size)()
         assert measured.pop("num_images") == 5 and tuple(measured) == COCO_METRICS
         np.testing.assert_allclose(list(measured.values()), expected, atol=1e-6)
     assert 0.2 < measured["AP"] < 0.95 and measured["AP50"] > measured["AP"]
@@ -141,8 +147,10 @@ def test_precision_is_told_by_class_and_every_image_is_shown_to_who_looks(detect
         assert found["boxes"].shape == (len(found["scores"]), 4)
 
 
-def test_with_cocos_annotations_the_classes_are_found_by_name_and_crowds_are_theirs(detector, truth, split, tmp_path):
-    plain = build_detection_evaluator(detector, split)()
+def _cocos_annotations(truth):
+    """What COCO's file has of these images: images from 1000 on and one that is not in the split, categories of 90, 89
+    and 88, and one more.
+    """
     images, annotations = [{"id": 7, "height": 9, "width": 9}], []
     for number, ((height, width), (boxes, labels)) in enumerate(zip(_SIZES, truth, strict=True)):
         images.append({"id": 1000 + number, "height": height, "width": width})
@@ -153,28 +161,71 @@ def test_with_cocos_annotations_the_classes_are_found_by_name_and_crowds_are_the
                  "area": box[2] * box[3], "iscrowd": 0}
             )  # fmt: skip
     categories = [{"id": 90 - n, "name": name} for n, name in enumerate(_NAMES)] + [{"id": 3, "name": "more"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+@pytest.fixture
+def measure_with(detector, truth, split, tmp_path):
+    """A function that measures against COCO's own annotations, some of their keys changed, and gives the metrics."""
     path = tmp_path / "instances.json"
 
-    def measure(**changes):
-        content = {"images": images, "annotations": annotations, "categories": categories, **changes}
-        path.write_text(json.dumps(content))
-        return build_detection_evaluator(detector, split, annotations=path)()
+    def measure(split=split, **changes):
+        path.write_text(json.dumps({**_cocos_annotations(truth), **changes}))
+        return _evaluator(detector, split, annotations=path)()
 
-    assert measure() == pytest.approx(plain)
+    return measure
+
+
+def test_with_cocos_annotations_the_classes_are_found_by_name_and_crowds_are_theirs(
+    detector, truth, split, measure_with, tmp_path
+):
+    plain = _evaluator(detector, split)()
+    images, annotations, categories = _cocos_annotations(truth).values()
+    assert measure_with() == pytest.approx(plain)
     crowds = [{**annotation, "iscrowd": int(annotation["id"] == 1)} for annotation in annotations]
-    assert measure(annotations=crowds)["AR100"] != pytest.approx(plain["AR100"])
+    assert measure_with(annotations=crowds)["AR100"] != pytest.approx(plain["AR100"])
     with pytest.raises(ValueError, match=r"has no categories \['cow'\]; it has \['cat', 'dog'\]"):
-        measure(categories=categories[:2])
+        measure_with(categories=categories[:2])
     with pytest.raises(ValueError, match=r"has no images \[1004\], which are in the split"):
-        measure(images=images[:-1], annotations=[a for a in annotations if a["image_id"] != 1004])
-    with pytest.raises(ValueError, match="is not a file of COCO's object annotations"):
-        path.write_text("[]")
-        build_detection_evaluator(detector, split, annotations=path)
+        measure_with(images=images[:-1], annotations=[a for a in annotations if a["image_id"] != 1004])
+    for content in ("[]", '{"categories": [], "images": []}', '{"categories": [], "images": [], "annotations": 1}'):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(ValueError, match="is not a file of COCO's object annotations"):
+            _evaluator(detector, split, annotations=tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("number", [lambda place: place, lambda place: 7], ids=["from 0", "all equal"])
+def test_annotations_count_whatever_their_numbers_are(number, detector, truth, split, measure_with):
+    annotations = _cocos_annotations(truth)["annotations"]
+    renumbered = [{**annotation, "id": number(place)} for place, annotation in enumerate(annotations)]
+    assert measure_with(annotations=renumbered) == pytest.approx(_evaluator(detector, split)())
+
+
+def test_categories_of_one_name_are_told_apart_by_their_numbers(detector, truth, split, measure_with):
+    named = split._replace(label_names=("crane", "dog", "crane"))
+    annotations = [{**a, "category_id": 100 - a["category_id"]} for a in _cocos_annotations(truth)["annotations"]]
+    categories = [(12, "crane"), (3, "more"), (10, "crane"), (11, "dog")]  # 10, 11 and 12 are classes 0, 1 and 2
+
+    def measure(categories):
+        listed = [{"id": number, "name": name} for number, name in categories]
+        return measure_with(named, annotations=annotations, categories=listed)
+
+    assert measure(categories) == pytest.approx(_evaluator(detector, split)())
+    for ambiguous in (
+        [(10, "crane"), (12, "crane"), (13, "dog")],  # classes 0 and 2 could be either
+        [(10, "crane"), (11, "dog")],
+        [(10, "crane"), (11, "dog"), (12, "crane"), (13, "crane")],
+    ):
+        with pytest.raises(ValueError, match=r"\['crane'\] are names of more than one class or category") as refused:
+            measure(ambiguous)
+        assert "the split's classes are ['crane', 'dog', 'crane']" in str(refused.value)
+    with pytest.raises(ValueError, match="numbers of more than one category: \\[10\\]"):
+        measure([(10, "crane"), (10, "dog"), (12, "crane")])
 
 
 def test_another_number_of_classes_is_refused(detector, split):
-    with pytest.raises(ValueError, match="The model has 3 classes, but the dataset 'made' has 4"):
-        build_detection_evaluator(detector, split._replace(num_classes=4))
+    with pytest.raises(ValueError, match="The model has 3 classes, but dataset 'made' has 4"):
+        _evaluator(detector, split._replace(num_classes=4))
 
 
 def test_a_detector_that_finds_nothing_has_no_precision(split):
@@ -183,4 +234,4 @@ def test_a_detector_that_finds_nothing_has_no_precision(split):
         layer = model.get_layer(f"logits_{number}_conv")
         layer.kernel.assign(tf.zeros_like(layer.kernel))
         layer.bias.assign(tf.fill(layer.bias.shape, -100.0))
-    assert build_detection_evaluator(model, split)()["AP"] == 0
+    assert _evaluator(model, split)()["AP"] == 0

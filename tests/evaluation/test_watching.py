@@ -1,5 +1,6 @@
 """The watcher beside a run: it evaluates each checkpoint, and keeps the best model."""
 
+import math
 import os
 
 import pytest
@@ -10,6 +11,7 @@ from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json
+from mixnet_tf.runs import TRAINING_IMAGES
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -42,8 +44,52 @@ def test_watch_gives_up_in_time(unbroken, tmp_path, data_dir):
         watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, timeout=0.05)
 
 
+def _archive(model, accuracy, folder, **where):
+    """Archives a model of an accuracy, and gives (the accuracy of the best one, what was said)."""
+    said = watching.archive_best(model, {"step": 1, "top_1_accuracy": accuracy, **where}, str(folder))
+    best = read_json(folder / "best.json") if (folder / "best.json").exists() else {"top_1_accuracy": None}
+    return best["top_1_accuracy"], said
+
+
 def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
     model = load_keras_file(str(unbroken / "final.keras"))
     for accuracy, best in ((0.5, 0.5), (0.4, 0.5), (0.6, 0.6)):
-        watching.archive_best(model, {"step": 1, "top_1_accuracy": accuracy}, str(tmp_path))
-        assert watching.read_json(str(tmp_path / "best.json"))["top_1_accuracy"] == best
+        assert _archive(model, accuracy, tmp_path)[0] == best
+    os.remove(tmp_path / "best.keras")
+    assert _archive(model, 0.1, tmp_path)[0] == 0.1, "there is no best model: what best.json says of it is moot"
+
+
+def test_what_is_not_a_number_is_never_the_best_and_always_beaten(unbroken, tmp_path):
+    model = load_keras_file(str(unbroken / "final.keras"))
+    best, said = _archive(model, math.nan, tmp_path)
+    assert best is None and not (tmp_path / "best.keras").exists() and "is not a number" in said
+    _archive(model, 0.2, tmp_path)
+    for accuracy in (math.nan, None, math.inf):
+        assert _archive(model, accuracy, tmp_path)[0] == 0.2
+    for written in ("NaN", "null"):  # NaN: as version 0.2.0 wrote it
+        (tmp_path / "best.json").write_text(f'{{"step": 1, "top_1_accuracy": {written}}}')
+        assert _archive(model, 0.1, tmp_path)[0] == 0.1
+
+
+@pytest.mark.parametrize("where", [{"split": "train"}, {"num_images": 12}, {"dataset": "folder"}])
+def test_the_best_model_belongs_to_the_images_that_it_was_measured_on(where, unbroken, tmp_path):
+    model = load_keras_file(str(unbroken / "final.keras"))
+    there = {"dataset": "digits", "split": "test", "num_images": 360}
+    _archive(model, 0.2, tmp_path, **there)
+    before = (tmp_path / "best.keras").stat().st_mtime_ns
+    best, said = _archive(model, 0.9, tmp_path, **{**there, **where})
+    assert best == 0.2 and (tmp_path / "best.keras").stat().st_mtime_ns == before
+    assert "best.keras stays: it was measured on another split than" in said
+    assert "360 images of split 'test' of 'digits'" in said
+
+
+def test_watch_on_another_split_measures_and_leaves_the_best_model_alone(unbroken, tmp_path, data_dir, logged):
+    copy_run(unbroken, tmp_path)
+    watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01)
+    before = (tmp_path / "best.json").read_text()
+    logged()
+    rows = []
+    watching.watch(str(tmp_path), load_split("digits", data_dir, True), seconds=0.01, report=rows.append)
+    assert rows[-1]["notes"] == [TRAINING_IMAGES]
+    assert rows[-1]["num_images"] == 1437 and (tmp_path / "best.json").read_text() == before
+    assert "best.keras stays: it was measured on another split than 'train' of 'digits'" in logged()

@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import json
+import tracemalloc
 
 import keras
 import numpy as np
@@ -16,8 +17,11 @@ import mixnet_tf
 from mixnet_tf.data import Split, load_objects, load_split, preprocess_for_eval
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.reports import write_detection_report, write_report
+from mixnet_tf.reports.charts import draw_class_accuracy, draw_confusions, draw_precision_recall, png
+from mixnet_tf.reports.classification import _confusions
 from mixnet_tf.reports.detection import count_mistakes
 from mixnet_tf.reports.measures import (
+    ClassAccuracy,
     accuracy_by_class,
     calibration,
     confusion_matrix,
@@ -25,6 +29,7 @@ from mixnet_tf.reports.measures import (
     wilson_interval,
 )
 from mixnet_tf.reports.predictions import Predictions, predict
+from mixnet_tf.runs import TRAINING_IMAGES
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -104,10 +109,11 @@ def test_accuracy_by_class_and_confusions_are_scikit_learns(predictions):
     recall = metrics.recall_score(predictions.labels, predictions.predicted, average=None)
     for row in rows:
         assert row.accuracy == pytest.approx(recall[row.label]) and row.images == matrix[row.label].sum()
-    pairs = most_confused(matrix, 4)
+    pairs = most_confused(predictions, 4)
     assert [count for *_, count in pairs] == sorted((matrix - np.diag(np.diag(matrix))).ravel())[:-5:-1]
     assert all(matrix[label, given] == count and label != given for label, given, count in pairs)
-    assert most_confused(np.diag([3, 4]), 5) == []
+    right = predictions._replace(predicted=predictions.labels)
+    assert most_confused(right, 5) == []
 
 
 def test_the_calibration_error_is_the_mean_distance_over_bins():
@@ -200,3 +206,60 @@ def test_the_command_writes_the_report_and_says_where(classifier, data_dir, tmp_
     assert f"{tmp_path}/linear.keras" in _Page(tmp_path / "report" / "report.html").text
     code, _, err = run(capfd, "eval.py", *flags, where, "--image=a.png")
     assert code == 2 and "--report_dir is about a dataset; leave out --image" in err
+
+
+def test_a_report_on_a_split_called_train_says_so_on_the_screen_and_on_the_page(classifier, data_dir, tmp_path, capfd):
+    classifier.save(tmp_path / "linear.keras")
+    flags = (f"--weights={tmp_path}/linear.keras", f"--data_dir={data_dir}", "--nocrop", "--split=train")
+    where = (f"--report_dir={tmp_path}/report", f"--output_json={tmp_path}/a.json")
+    code, out, err = run(capfd, "eval.py", *flags, *where)
+    assert code == 0 and f"Note: {TRAINING_IMAGES}." in out, err
+    assert TRAINING_IMAGES in _Page(tmp_path / "report" / "report.html").text
+    assert TRAINING_IMAGES in json.loads((tmp_path / "a.json").read_text())["notes"]
+
+
+_ODD = ("$_$", "_hidden", "a$b", "crane", "crane")
+
+
+def _drawn(monkeypatch):
+    """The words of each figure that is drawn from here on."""
+    from matplotlib.text import Text
+
+    words = []
+    monkeypatch.setattr(
+        "mixnet_tf.reports.charts.png",
+        lambda figure: words.append([each.get_text() for each in figure.findobj(Text)]) or png(figure),
+    )
+    return words
+
+
+def test_names_are_drawn_as_they_stand(monkeypatch):
+    words, rows = _drawn(monkeypatch), [ClassAccuracy(label, 0.5, 10, 0.2, 0.8) for label in range(5)]
+    draw_class_accuracy(rows, _ODD, 0.5)
+    draw_confusions(np.eye(5, dtype=int), _ODD)
+    draw_precision_recall([(name, np.ones(101)) for name in _ODD])
+    assert len(words) == 3 and all(set(_ODD) <= set(drawn) for drawn in words)
+    assert words[2].count("crane") == 2, "each class has a curve, and its name in the legend"
+
+
+def test_classes_of_one_name_are_told_apart_by_their_numbers(small_scenes, tmp_path, monkeypatch):
+    pytest.importorskip("faster_coco_eval")
+    split = load_objects("digit_scenes", small_scenes, False)
+    (tmp_path / "network.json").write_text(json.dumps(DETECTOR_NETWORK))
+    detector, words = mixnet_tf.SSDLite(str(tmp_path / "network.json"), 10, (64, 64, 3)), _drawn(monkeypatch)
+    write_detection_report(detector, split, tmp_path / "report", ["$_$", *["odd", "even"] * 4, "_"])
+    curves = [word for word in words[0] if word == "$_$" or word.startswith(("odd (", "even ("))]
+    text = _Page(tmp_path / "report" / "report.html").text
+    assert len(curves) > 3 and all(name in text for name in curves)
+
+
+def test_confusions_of_ten_thousand_classes_take_little_memory():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 10_000, (2, 20_000)).astype(np.int32)
+    predicted[:5], labels[:5] = 9_999, 3
+    tracemalloc.start()
+    section = _confusions(Predictions(labels, predicted, np.ones(20_000, np.float32), labels == 0, []), range(10_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert section.tables[0].rows[0][:2] == ("3, taken for 9999", "5")
+    assert peak < 20e6

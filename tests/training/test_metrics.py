@@ -1,5 +1,7 @@
 """metrics.jsonl and TensorBoard: each loop on a local disk; on remote storage, where it costs an upload, seldom."""
 
+import json
+
 import pytest
 import tensorflow as tf
 
@@ -71,3 +73,23 @@ def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path, appended):
     _train(reported, (1,))
     reported.flush()
     assert appended == []
+
+
+def test_a_measurement_that_is_not_finite_is_null_in_the_file(tmp_path):
+    reported = MetricsLog(str(tmp_path), 0, 4)
+    with silent("Training") as phase:
+        reported.train(1, {**_METRICS, "loss": float("nan")}, phase)
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert [row["loss"] for row in read_metrics(tmp_path)] == [None]
+
+
+@pytest.mark.parametrize("place", ["local", "ram"])
+def test_every_line_is_a_row_also_of_a_run_that_resumes(place, tmp_path):
+    folder = str(tmp_path) if place == "local" else f"ram://{tmp_path.name}"
+    for step in (1, 2):
+        reported = MetricsLog(folder, step - 1, 4)
+        _train(reported, (step,))
+        reported.flush()
+    with tf.io.gfile.GFile(f"{folder}/metrics.jsonl") as file:
+        rows = [json.loads(line) for line in file.read().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]

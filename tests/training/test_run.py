@@ -17,7 +17,7 @@ from tiny import values
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import load_split
 from mixnet_tf.files import read_json, write_json
-from mixnet_tf.runs import save_model
+from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
 from mixnet_tf.training import Settings, checkpointing, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.training.recalibration import recalibrate
@@ -186,8 +186,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tmp_
 @pytest.mark.parametrize(
     "best, replaced, says",
     [
-        ({"top_1_accuracy": 0.001}, True, "is the final model now: its top-1 was 0.10%"),
-        ({"top_1_accuracy": 0.001, "num_images": 360}, True, "is the final model now"),  # as version 0.1.0 wrote it
+        ({"top_1_accuracy": 0.001}, True, f"is the model of step {STEPS} now: its top-1 was 0.10%"),
+        ({"top_1_accuracy": 0.001, "num_images": 360}, True, f"is the model of step {STEPS} now"),  # as 0.1.0 wrote it
         ({"top_1_accuracy": 1.0}, False, "stays the best: its top-1 is 100.00%"),
         ({"top_1_accuracy": 0.001, "dataset": "digits", "split": "train"}, False, "stays: it was measured on another"),
         ({"top_1_accuracy": 0.001, "num_images": 12}, False, "stays: it was measured on another split"),
@@ -236,3 +236,23 @@ def test_every_setting_is_a_flag_of_the_script():
 
 def _restored(model_dir):
     return open_model(model_dir=model_dir).model
+
+
+def test_an_evaluation_on_the_training_images_says_so_where_the_number_stands(tmp_path, data_dir, logged):
+    recipe = RECIPE._replace(train_steps=1)
+    assert train_tiny(tmp_path, data_dir, recipe, eval_split="train") == 0
+    [row] = [row for row in read_metrics(tmp_path) if row["kind"] == "eval"]
+    assert row["notes"] == [TRAINING_IMAGES] and row["num_images"] == 1437
+    assert f"top-5 {row['top_5_accuracy']:.2%}; {TRAINING_IMAGES}" in logged()
+
+
+def test_a_run_that_ends_within_its_warm_up_is_warned_of_and_unchanged(tmp_path, data_dir, logged):
+    assert train_tiny(tmp_path, data_dir, RECIPE._replace(warmup_epochs=4.0), steps_per_loop=22) == 0
+    [warning] = [line for line in logged().splitlines() if "warm-up" in line]
+    assert "22 steps are within the warm-up of 4 epochs" in warning and "--warmup_epochs" in warning
+    assert RunConfig.read(tmp_path).recipe.warmup_epochs == 4.0 and read_metrics(tmp_path)[-1]["step"] == STEPS
+
+
+def test_a_run_that_leaves_its_warm_up_is_not_warned_of(unbroken, data_dir, logged):
+    assert train_tiny(unbroken, data_dir) == 0
+    assert "warm-up" not in logged()
