@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import BlockArgs
-from mixnet_tf.weights.hub import hub_file, is_hub_name
+from mixnet_tf.weights.hub import PREFIX, hub_file, is_hub_name
 from mixnet_tf.weights.keras_files import read_keras_file
 from mixnet_tf.weights.matching import Arrays, assign
 from mixnet_tf.weights.official import read_official_checkpoint
@@ -55,6 +56,7 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
     if not isinstance(weights, str | os.PathLike):
         raise InputError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
+    _check_scheme(path)
     if is_hub_name(path):
         path = hub_file(path)
     if path == IMAGENET:
@@ -69,3 +71,13 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
     if path.endswith(".h5"):
         raise InputError(f"weights: {path} is named neither .keras nor .weights.h5; save it again with Keras 3.")
     return read_official_checkpoint(path)
+
+
+def _check_scheme(path):
+    scheme, separator, _ = path.partition("://")
+    readable = tf.io.gfile.get_registered_schemes()
+    if separator and not is_hub_name(path) and scheme not in readable:
+        raise InputError(
+            f"weights: {path} is not read from there; download it, and give the file's path. Addresses may begin with "
+            f"{', '.join([PREFIX, *(f'{known}://' for known in sorted(readable) if known not in ('', 'ram'))])}."
+        )

@@ -1,8 +1,13 @@
+import socket
+import time
+
 import keras
 import numpy as np
 import pytest
+from weights_server import silent_server
 
 import mixnet_tf
+from mixnet_tf import downloads
 
 INDEX = {str(i): [f"n{i:08d}", f"class_{i}"] for i in range(1000)}
 
@@ -55,3 +60,16 @@ def test_without_the_index_the_error_says_where_to_place_it(weights_cache, monke
         ConnectionError, match=f"URL fetch failure\nPlace imagenet_class_index.json in {weights_cache.parent}"
     ):
         mixnet_tf.decode_predictions(np.zeros((1, 1000)))
+
+
+def test_a_server_of_the_index_that_stays_silent_is_given_up(weights_cache, monkeypatch):
+    decode = keras.applications.imagenet_utils.decode_predictions
+    monkeypatch.setitem(decode.__globals__, "CLASS_INDEX", None)
+    monkeypatch.setattr(downloads, "TIMEOUT", (0.5, 0.5))
+    with silent_server() as (url, asked):
+        monkeypatch.setitem(decode.__globals__, "CLASS_INDEX_PATH", url + "/imagenet_class_index.json")
+        start = time.monotonic()
+        with pytest.raises(ConnectionError, match="Place imagenet_class_index.json in"):
+            mixnet_tf.decode_predictions(np.zeros((1, 1000)))
+        assert asked and time.monotonic() - start < 3  # the server gives up after four seconds
+    assert socket.getdefaulttimeout() is None

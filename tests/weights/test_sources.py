@@ -303,3 +303,10 @@ def test_a_file_that_unpacks_to_more_than_any_mixnet_is_refused(tmp_path):
         archive.writestr("model.weights.h5", bytes(6 * 10**8))
     with tiny.refusal(model, ValueError, "more bytes than any MixNet has"):
         load_weights(model, tmp_path / "bomb.keras")
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5", "m.safetensors", "m.npz", "model.ckpt"])
+def test_a_web_address_is_refused_with_what_to_do(name, target):
+    url = f"https://example.com/{name}"
+    with tiny.refusal(target, ValueError, f"{url} is not read from there; download it, and give the file's path"):
+        load_weights(target, url)
