@@ -11,6 +11,7 @@ import requests
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, publishing
+from mixnet_tf.passwords import masked
 
 # Seconds to connect, and of silence after that; a server that sends slowly may take as long as it likes.
 TIMEOUT = (10.0, 20.0)
@@ -22,7 +23,7 @@ class DownloadError(ConnectionError):
     """Something could not be downloaded; `status` is the server's HTTP status, if it gave one."""
 
     def __init__(self, url: str, reason: object, status: int | None = None):
-        super().__init__(f"{url} could not be downloaded: {reason}")
+        super().__init__(masked(f"{url} could not be downloaded: {reason}"))
         self.status = status
 
 
@@ -59,7 +60,7 @@ def download(url: str, path: StrPath, max_size: int) -> None:
                     raise DownloadError(url, f"expected a file, received {_described(response, 'text/html')}")
                 size += len(chunk)
                 if size > max_size:
-                    raise InputError(f"{url} holds more bytes than any MixNet has.")
+                    raise InputError(f"{masked(url)} holds more bytes than any MixNet has.")
                 file.write(chunk)
         except requests.RequestException as error:
             raise DownloadError(url, error) from error

@@ -12,12 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.passwords import masked
+
 
 def provenance() -> dict[str, Any]:
-    """The date, this process' command, the versions of what computes, and the machine, as values for JSON."""
+    """The date, this process' command without passwords, the versions of what computes, and the machine, for JSON."""
     return {
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *_arguments()]),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
@@ -27,6 +29,10 @@ def provenance() -> dict[str, Any]:
         "gpus": [device.name for device in tf.config.list_physical_devices("GPU")],
         "load_average": [round(load, 1) for load in os.getloadavg()],
     }
+
+
+def _arguments():
+    return [masked(argument, is_address=True) for argument in sys.argv[1:]]
 
 
 def processor() -> str:

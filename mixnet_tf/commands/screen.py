@@ -16,6 +16,7 @@ from absl import logging as absl_logging
 from absl.logging import converter
 from tqdm import tqdm
 
+from mixnet_tf.passwords import masked
 from mixnet_tf.progress import Phase
 
 _REDRAW = 0.5  # seconds; a terminal's live line
@@ -62,7 +63,8 @@ class Screen:
         self._is_terminal = file.isatty()
 
     def say(self, line: str) -> None:
-        """Writes a line."""
+        """Writes a line, without passwords."""
+        line = masked(line)
         if self._is_terminal:
             tqdm.write(line, file=self._file)  # above the live line, if there is one
         else:
@@ -73,6 +75,7 @@ class Screen:
         self, name: str, total: int | None = None, unit: str = "", first: int = 0, draws_itself: bool = False
     ) -> Iterator[Phase]:
         """Shows a phase of work while the block runs: the `progress.Progress` of a command."""
+        name = masked(name)
         common: dict[str, Any] = {"desc": name, "total": total, "initial": first, "unit": unit}
         if self._is_terminal and draws_itself:
             yield _Bar(tqdm(disable=True, **common))

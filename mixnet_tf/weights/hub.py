@@ -10,6 +10,7 @@ from absl import logging
 from mixnet_tf.downloads import DownloadError, check_first, download, json_at, keep_sha256, sha256_of
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import keras_cache
+from mixnet_tf.passwords import masked
 from mixnet_tf.weights.archives import MAX_UNPACKED
 
 PREFIX = "hf://"
@@ -91,7 +92,7 @@ def _download(name, folder, record):
         fresh.mkdir()
         for file in (chosen, *([_CONFIG] if _CONFIG in there else [])):
             url = f"{endpoint}/{repository}/resolve/{revision}/{file}"
-            logging.info(f"Downloading {url}.")
+            logging.info(f"Downloading {masked(url)}.")
             download(url, fresh / file, MAX_UNPACKED)
         sha256 = sha256_of(fresh / chosen)
         check_first(record, sha256, folder / chosen, folder)

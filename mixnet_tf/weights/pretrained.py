@@ -15,6 +15,7 @@ from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.networks import MixConv, find_classifier, get_model_params, parts, unroll
+from mixnet_tf.passwords import masked
 from mixnet_tf.weights.archives import MAX_UNPACKED, extract
 from mixnet_tf.weights.hub import hub_file, hub_folder
 from mixnet_tf.weights.matching import Arrays
@@ -201,7 +202,7 @@ def download_archive(model_name: str, folder: StrPath) -> pathlib.Path:
     """
     url = (os.environ.get(MIRROR) or BASE_URL).rstrip("/") + f"/{model_name}.tar.gz"
     path = pathlib.Path(folder, f"{model_name}.tar.gz")
-    logging.info(f"Downloading {url}.")
+    logging.info(f"Downloading {masked(url)}.")
     try:
         download(url, path, MAX_UNPACKED)
     except DownloadError as error:

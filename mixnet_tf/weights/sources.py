@@ -9,6 +9,7 @@ import tensorflow as tf
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import BlockArgs
+from mixnet_tf.passwords import masked
 from mixnet_tf.weights.hub import PREFIX, hub_file, is_hub_name
 from mixnet_tf.weights.keras_files import read_keras_file
 from mixnet_tf.weights.matching import Arrays, assign
@@ -75,9 +76,9 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
 
 def _check_scheme(path):
     scheme, separator, _ = path.partition("://")
-    readable = tf.io.gfile.get_registered_schemes()
-    if separator and not is_hub_name(path) and scheme not in readable:
+    known = tf.io.gfile.get_registered_schemes()
+    if separator and not is_hub_name(path) and scheme not in known:
         raise InputError(
-            f"weights: {path} is not read from there; download it, and give the file's path. Addresses may begin with "
-            f"{', '.join([PREFIX, *(f'{known}://' for known in sorted(readable) if known not in ('', 'ram'))])}."
+            f"weights: {masked(path, is_address=True)} is not read from there; download it, and give the file's path. "
+            f"An address may begin with {PREFIX} or gs://."
         )
