@@ -1,6 +1,7 @@
 """What a command shows while it works: lines, and for each phase of long work how far it is."""
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -63,10 +64,16 @@ class Screen:
         self._is_terminal = file.isatty()
 
     def say(self, line: str) -> None:
-        """Writes a line, without passwords."""
+        """Writes a line, without passwords; to nowhere once the terminal is gone, so that a run can still be saved."""
         line = masked(line)
         if self._is_terminal:
-            tqdm.write(line, file=self._file)  # above the live line, if there is one
+            try:
+                tqdm.write(line, file=self._file)  # above the live line, if there is one
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), self._file.fileno())
         else:
             print(line, file=self._file, flush=True)
 
