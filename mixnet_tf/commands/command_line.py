@@ -18,6 +18,7 @@ from mixnet_tf.commands.screen import Screen, command_screen, shown_log
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import INPUTS, VARIANTS, is_network_file, parse_kernels
+from mixnet_tf.passwords import masked
 from mixnet_tf.recipe import CLASSIFICATION, FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
@@ -37,7 +38,8 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
         define_flags: Called before the command line is read; None where the flags are defined already.
 
     What a person can mend is one line and exit code 2: bad input, a loss that is not finite, a server that cannot be
-    reached, a full disk. The loss of another host is one line and exit code 75. Any other error keeps its traceback.
+    reached, a full disk, an address where a file is expected. The loss of another host is one line and exit code 75.
+    Any other error keeps its traceback.
     """
 
     def guarded(argv):
@@ -57,7 +59,7 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
         except (InputError, FloatingPointError, ConnectionError, TimeoutError) as error:
             return _fail(str(error))
         except (OSError, tf.errors.OpError) as error:
-            if _is_full_disk(error):
+            if _is_full_disk(error) or _is_unknown_scheme(error):
                 return _fail(_first_line(error))
             if not _is_lost_host(error):
                 raise
@@ -77,6 +79,11 @@ def _is_full_disk(error):
     # TensorFlow and HDF5 have the system's text alone.
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
+
+
+def _is_unknown_scheme(error):
+    """Whether a path begins with https:// or another scheme of which TensorFlow reads no files."""
+    return isinstance(error, tf.errors.UnimplementedError) and "File system scheme" in str(error)
 
 
 def _is_lost_host(error):
@@ -108,7 +115,7 @@ def given(name: str) -> str:
 
 
 def _fail(message):
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(f"error: {masked(message)}", file=sys.stderr, flush=True)
     return _BAD_INPUT
 
 

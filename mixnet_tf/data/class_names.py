@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.class_names import checked_names
+from mixnet_tf.downloads import silence_ends
 from mixnet_tf.errors import InputError, MissingFileError, is_count
 from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES, wordnet_ids
@@ -62,7 +63,8 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
     if not is_count(top) or top > CLASSES:
         raise InputError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
     try:
-        return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
+        with silence_ends():
+            return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
     except Exception as error:  # get_file raises plain Exceptions
         raise ConnectionError(
             f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "

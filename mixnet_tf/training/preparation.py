@@ -90,6 +90,17 @@ class Run(NamedTuple):
         return is_chief(self.trainer.strategy)
 
 
+class Prepared(NamedTuple):
+    """What `open_run` takes: everything checked, the data open, nothing built or written."""
+
+    config: RunConfig
+    settings: Settings
+    train_split: Split
+    eval_split: Split
+    strategy: tf.distribute.Strategy
+    first_weights: Arrays | None
+
+
 def prepare(
     model_name: StrPath,
     dataset: str,
@@ -99,13 +110,13 @@ def prepare(
     progress: Progress = silent,
     kernel_size: int | Sequence[int] | None = None,
     detection: DetectionRecipe | None = None,
-) -> Run:
-    """Checks all that can be checked, opens the data, and builds or restores what is trained.
+) -> Prepared:
+    """Checks all that can be checked before anything is built, and opens the data.
 
-    The arguments and errors are those of `mixnet_tf.training.train`. Writes nothing but config.json.
+    The arguments and errors are those of `mixnet_tf.training.train`. Writes nothing.
 
     Returns:
-        A `Run`.
+        The arguments of `open_run`.
     """
     validate(recipe)
     task_name = CLASSIFICATION if detection is None else DETECTION
@@ -145,7 +156,7 @@ def prepare(
         detection=detection,
     )
     _check_warmup(recipe, train_split.num_examples)
-    return open_run(config, settings, train_split, eval_split, strategy, first_weights)
+    return Prepared(config, settings, train_split, eval_split, strategy, first_weights)
 
 
 def open_run(

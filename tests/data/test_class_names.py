@@ -1,8 +1,13 @@
+import socket
+import time
+
 import keras
 import numpy as np
 import pytest
+from weights_server import silent_server
 
 import mixnet_tf
+from mixnet_tf import downloads
 from mixnet_tf.data import names_in_words, read_labels
 from mixnet_tf.imagenet import wordnet_ids
 
@@ -85,3 +90,16 @@ def test_a_line_break_in_a_file_of_labels_is_refused(tmp_path):
     path.write_text('{"0": "cat\\ndog", "1": "owl"}')
     with pytest.raises(ValueError, match="labels.json: class 0 is named"):
         read_labels(path, 2)
+
+
+def test_a_server_of_the_index_that_stays_silent_is_given_up(weights_cache, monkeypatch):
+    decode = keras.applications.imagenet_utils.decode_predictions
+    monkeypatch.setitem(decode.__globals__, "CLASS_INDEX", None)
+    monkeypatch.setattr(downloads, "TIMEOUT", (0.5, 0.5))
+    with silent_server() as (url, asked):
+        monkeypatch.setitem(decode.__globals__, "CLASS_INDEX_PATH", url + "/imagenet_class_index.json")
+        start = time.monotonic()
+        with pytest.raises(ConnectionError, match="Place imagenet_class_index.json in"):
+            mixnet_tf.decode_predictions(np.zeros((1, 1000)))
+        assert asked and time.monotonic() - start < 3  # the server gives up after four seconds
+    assert socket.getdefaulttimeout() is None

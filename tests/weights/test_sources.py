@@ -341,3 +341,10 @@ def test_classes_of_one_name_cannot_be_put_into_another_order(tmp_path):
     assert read.in_order_of(tuple("aacdefghij")) is read
     with pytest.raises(ValueError, match="several are named 'a'"):
         read.in_order_of(tuple("jihgfedcaa"))
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5", "m.safetensors", "m.npz", "model.ckpt"])
+def test_a_web_address_is_refused_with_what_to_do(name, target):
+    url = f"https://example.com/{name}"
+    with tiny.refusal(target, ValueError, f"{url} is not read from there; download it, and give the file's path"):
+        load_weights(target, url)
