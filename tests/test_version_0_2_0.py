@@ -1,0 +1,119 @@
+"""Runs that version 0.2.0 began read the same images in the same order, and end where they would have ended.
+
+tests/golden/version-0.2.0 was written by it: two runs of the network "tiny" with --deterministic and
+--steps_per_loop=1, on digits and on the folder of images.zip, each stopped by SIGTERM five steps before its end; what
+the same runs came to without a stop, weights.npz; and what they read, data.json.
+"""
+
+import hashlib
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny import GOLDEN
+
+from mixnet_tf.data import eval_batches, load_split, train_batches, train_examples
+from mixnet_tf.runs import RunConfig
+from mixnet_tf.training import Settings, train
+from mixnet_tf.training.metrics import read_metrics
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
+_WRITTEN = GOLDEN / "version-0.2.0"
+_EPOCHS = 3
+# Of the losses after the stop, and of the weights: those of the ten steps, see docs/FIDELITY.md.
+_LOSS_BOUNDS, _WEIGHT_BOUND = (2e-5, 2e-5, 2e-5, 4e-4, 1e-2), 2e-3
+
+
+@pytest.fixture(scope="module")
+def data_dirs(data_dir, tmp_path_factory):
+    """Where the data of each run is."""
+    folder = tmp_path_factory.mktemp("images")
+    with zipfile.ZipFile(_WRITTEN / "images.zip") as images:
+        images.extractall(folder)
+    return {"digits": data_dir, "folder": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def read_by_0_2_0():
+    """What each run read: the order of images and labels over its first epochs, and digests of decoded images."""
+    return json.loads((_WRITTEN / "data.json").read_text())
+
+
+def _splits(name, data_dirs):
+    return [load_split(name, data_dirs[name], is_train) for is_train in (True, False)]
+
+
+def _digest(images):
+    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+
+
+def _train_images(split, recipe, count):
+    return [images[0].numpy() for images, _ in train_batches(split, recipe, 1).take(count)]
+
+
+def _eval_images(split, recipe):
+    return [images[0].numpy() for images, _, _ in eval_batches(split, recipe.image_size, 1, recipe.crop)]
+
+
+@pytest.mark.parametrize("name", ["digits", "folder"])
+def test_images_and_labels_come_in_the_order_of_0_2_0(name, data_dirs, read_by_0_2_0):
+    expected, recipe = read_by_0_2_0[name], RunConfig.read(_WRITTEN / name).recipe
+    split, _ = _splits(name, data_dirs)
+    assert list(split.label_names) == expected["label_names"]
+    examples = [e for e, _ in train_examples(split, recipe).take(_EPOCHS * split.num_examples).as_numpy_iterator()]
+    assert [int(example["label"]) for example in examples] == expected["labels"]
+    ids = [example["id"].decode().removeprefix(data_dirs[name] + "/") for example in examples]
+    if name == "folder":
+        assert ids == expected["ids"]
+    else:
+        assert [int(each.rsplit("__", 1)[1]) for each in ids] == expected["records"]
+
+
+def test_the_images_of_a_folder_are_decoded_as_by_0_2_0(data_dirs, read_by_0_2_0):
+    expected, recipe = read_by_0_2_0["folder"], RunConfig.read(_WRITTEN / "folder").recipe
+    split, eval_split = _splits("folder", data_dirs)
+    images = _train_images(split, recipe, _EPOCHS * split.num_examples)
+    assert [_digest(image)[:16] for image in images] == expected["train"]
+    examples = zip(eval_split.read().as_numpy_iterator(), _eval_images(eval_split, recipe), strict=True)
+    assert [
+        [e["id"].decode().removeprefix(data_dirs["folder"] + "/"), int(e["label"]), _digest(image)[:16]]
+        for e, image in examples
+    ] == expected["eval"]
+
+
+def test_the_digits_are_decoded_as_by_0_2_0(data_dirs, read_by_0_2_0):
+    expected, recipe = read_by_0_2_0["digits"], RunConfig.read(_WRITTEN / "digits").recipe
+    split, eval_split = _splits("digits", data_dirs)
+    assert _digest(np.stack(_train_images(split, recipe, split.num_examples))) == expected["train"]
+    assert _digest(np.stack(_eval_images(eval_split, recipe))) == expected["eval"]
+
+
+@pytest.mark.parametrize("name", ["digits", "folder"])
+def test_a_stopped_run_ends_where_0_2_0_would_have_ended(name, data_dirs, read_by_0_2_0, tmp_path):
+    model_dir = str(shutil.copytree(_WRITTEN / name, tmp_path / name))
+    config = RunConfig.read(model_dir)
+    stopped_at = read_metrics(model_dir)[-1]["step"]
+    settings = Settings(model_dir, data_dirs[name], deterministic=True, steps_per_loop=1, eval_batch_size=8)
+    assert train("tiny", name, config.recipe, settings) == 0
+    assert RunConfig.read(model_dir) == config
+    rows = [row for row in read_metrics(model_dir) if row["kind"] == "train" and row["step"] > stopped_at]
+    losses = np.array([row["loss"] for row in rows])
+    np.testing.assert_array_less(np.abs(losses / read_by_0_2_0[name]["losses"] - 1), _LOSS_BOUNDS)
+    with np.load(_WRITTEN / "weights.npz") as weights:
+        for kind, values in _weights(model_dir).items():
+            expected = weights[f"{name}_{kind}"]
+            np.testing.assert_allclose(values, expected, rtol=0, atol=_WEIGHT_BOUND * np.abs(expected).max())
+
+
+def _weights(model_dir):
+    """The float weights of a run's newest checkpoint, raw and averaged, each as one vector."""
+    reader = tf.train.load_checkpoint(f"{model_dir}/checkpoints")
+    names = sorted(reader.get_variable_to_shape_map(), key=lambda name: [(len(p), p) for p in name.split("/")])
+    found = {}
+    for kind in ("raw", "averages"):
+        values = [reader.get_tensor(name) for name in names if name.startswith(f"{kind}/")]
+        found[kind] = np.concatenate([value.ravel() for value in values if value.dtype == np.float32])
+    return found
