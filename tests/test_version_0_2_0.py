@@ -13,9 +13,10 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from scripts import run
 from tiny import GOLDEN
 
-from mixnet_tf.data import eval_batches, load_split, train_batches, train_examples
+from mixnet_tf.data import DATA_VERSION, eval_batches, load_split, train_batches, train_examples
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Settings, train
 from mixnet_tf.training.metrics import read_metrics
@@ -43,7 +44,8 @@ def read_by_0_2_0():
 
 
 def _splits(name, data_dirs):
-    return [load_split(name, data_dirs[name], is_train) for is_train in (True, False)]
+    version = RunConfig.read(_WRITTEN / name).data_version
+    return [load_split(name, data_dirs[name], is_train, data_version=version) for is_train in (True, False)]
 
 
 def _digest(images):
@@ -91,21 +93,60 @@ def test_the_digits_are_decoded_as_by_0_2_0(data_dirs, read_by_0_2_0):
     assert _digest(np.stack(_eval_images(eval_split, recipe))) == expected["eval"]
 
 
+@pytest.fixture(scope="module")
+def ended(data_dirs, tmp_path_factory):
+    """The folders of the runs, resumed and finished."""
+    folders = {}
+    for name in ("digits", "folder"):
+        folders[name] = str(shutil.copytree(_WRITTEN / name, tmp_path_factory.mktemp("runs") / name))
+        settings = Settings(folders[name], data_dirs[name], deterministic=True, steps_per_loop=1, eval_batch_size=8)
+        assert train("tiny", name, RunConfig.read(folders[name]).recipe, settings) == 0
+    return folders
+
+
 @pytest.mark.parametrize("name", ["digits", "folder"])
-def test_a_stopped_run_ends_where_0_2_0_would_have_ended(name, data_dirs, read_by_0_2_0, tmp_path):
-    model_dir = str(shutil.copytree(_WRITTEN / name, tmp_path / name))
-    config = RunConfig.read(model_dir)
-    stopped_at = read_metrics(model_dir)[-1]["step"]
-    settings = Settings(model_dir, data_dirs[name], deterministic=True, steps_per_loop=1, eval_batch_size=8)
-    assert train("tiny", name, config.recipe, settings) == 0
-    assert RunConfig.read(model_dir) == config
-    rows = [row for row in read_metrics(model_dir) if row["kind"] == "train" and row["step"] > stopped_at]
+def test_a_stopped_run_ends_where_0_2_0_would_have_ended(name, ended, read_by_0_2_0):
+    assert RunConfig.read(ended[name]) == RunConfig.read(_WRITTEN / name)
+    stopped_at = read_metrics(_WRITTEN / name)[-1]["step"]
+    rows = [row for row in read_metrics(ended[name]) if row["kind"] == "train" and row["step"] > stopped_at]
     losses = np.array([row["loss"] for row in rows])
     np.testing.assert_array_less(np.abs(losses / read_by_0_2_0[name]["losses"] - 1), _LOSS_BOUNDS)
     with np.load(_WRITTEN / "weights.npz") as weights:
-        for kind, values in _weights(model_dir).items():
+        for kind, values in _weights(ended[name]).items():
             expected = weights[f"{name}_{kind}"]
             np.testing.assert_allclose(values, expected, rtol=0, atol=_WEIGHT_BOUND * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("flags", [(), ("--watch",), ("--report_dir",)], ids=["plain", "watch", "report"])
+def test_a_run_of_0_2_0_is_evaluated_by_its_own_rules(flags, ended, data_dirs, tmp_path, capfd):
+    # By the newest rules there are three classes, and 0.2.0's class .ipynb_checkpoints is none.
+    output = tmp_path / "measured.json"
+    flags = [f"{flag}={tmp_path}" if flag == "--report_dir" else flag for flag in flags]
+    common = (f"--model_dir={ended['folder']}", f"--data_dir={data_dirs['folder']}", f"--output_json={output}")
+    code, _, err = run(capfd, "eval.py", *common, *flags)
+    assert code == 0, err
+    assert json.loads(output.read_text())["num_images"] == 7
+
+
+def test_a_run_of_0_2_0_is_exported_by_its_own_rules(ended, data_dirs, tmp_path, capfd):
+    code, _, err = run(
+        capfd,
+        "export_tflite.py",
+        f"--model_dir={ended['folder']}",
+        f"--data_dir={data_dirs['folder']}",
+        f"--output_dir={tmp_path}",
+        "--formats=fp32",
+        "--latency_runs=0",
+        "--allow_accuracy_drop",
+    )
+    assert code == 0, err
+    [labels] = tmp_path.glob("*labels*.txt")
+    assert labels.read_text().split() == [".ipynb_checkpoints", "cat", "dog", "owl", "zebra"]
+
+
+def test_a_new_run_on_the_same_folder_has_the_newest_rules(data_dirs):
+    split = load_split("folder", data_dirs["folder"], True)
+    assert split.label_names == ("cat", "dog", "owl") and split.data_version == DATA_VERSION
 
 
 def _weights(model_dir):

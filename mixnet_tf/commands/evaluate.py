@@ -87,7 +87,7 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    split, path = _load_split(dataset), None
+    split, path = _load_split(load_split, dataset, opened.config, opened.data_version), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
@@ -111,7 +111,7 @@ def _evaluate_detector(opened, screen):
     if values.image:
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
-    split = load_objects(dataset, values.data_dir, False, values.split)
+    split = load_objects(dataset, values.data_dir, False, values.split, data_version=opened.data_version)
     names = split.label_names or range(split.num_classes)
     if values.draw is not None:  # first, as it may have to be refused
         draw_examples(opened.model, split, names, values.draw)
@@ -142,7 +142,7 @@ def _detect(opened, screen):
         raise InputError("--draw takes the boxes of one --image.")
     for path in flags.FLAGS.image:
         screen.say(path)
-        found = detect_in_file(opened.model, path)
+        found = detect_in_file(opened.model, path, data_version=opened.data_version)
         for box, score, label in found:
             shown = ", ".join(f"{value:.3f}" for value in box)
             screen.say(f"  {score:7.2%}  {names[label]}  {shown}")
@@ -152,10 +152,17 @@ def _detect(opened, screen):
     return 0
 
 
-def _load_split(dataset):
+def _load_split(load, dataset, config, data_version):
     values = flags.FLAGS
-    return load_split(
-        dataset, values.data_dir, False, values.split, values.num_eval_images, values.allow_missing_shards
+    return load(
+        dataset,
+        values.data_dir,
+        False,
+        values.split,
+        values.num_eval_images,
+        values.allow_missing_shards,
+        beside=None if config is None else config.train_split,
+        data_version=data_version,
     )
 
 
@@ -171,7 +178,7 @@ def _classify(opened, crop, screen):
     names = _label_names(opened, opened.model.output_shape[-1], screen)
     for path in flags.FLAGS.image:
         screen.say(path)
-        for number, probability in classify(opened.model, path, crop):
+        for number, probability in classify(opened.model, path, crop, data_version=opened.data_version):
             screen.say(f"  {probability:7.2%}  {names[number]}")
     return 0
 
@@ -203,14 +210,7 @@ def _watch(screen):
     task = task_of(config.task)
     watch(
         values.model_dir,
-        task.load_split(
-            values.dataset or config.dataset,
-            values.data_dir,
-            False,
-            values.split,
-            values.num_eval_images,
-            values.allow_missing_shards,
-        ),
+        _load_split(task.load_split, values.dataset or config.dataset, config, config.data_version),
         values.eval_batch_size,
         seconds,
         timeout,

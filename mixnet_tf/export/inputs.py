@@ -94,7 +94,7 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
 
     find = _of_folder if settings.images is not None else _of_dataset
     with progress("Reading images"):
-        shown, calibration = find(dataset, settings, size, crop, options.calibrates)
+        shown, calibration = find(dataset, settings, size, crop, options.calibrates, opened.data_version)
     if shown.labels is not None and (
         shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes)
     ):
@@ -110,18 +110,18 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     )
 
 
-def _of_folder(_dataset, settings, size, crop, calibrates):
+def _of_folder(_dataset, settings, size, crop, calibrates, data_version):
     """Images to verify with, and others to calibrate with, where that is wanted."""
     count = settings.num_images + (settings.calibration_images if calibrates else 0)
-    found = folder_images(settings.images, size, crop, count)
+    found = folder_images(settings.images, size, crop, count, data_version)
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
-def _of_dataset(dataset, settings, size, crop, calibrates):
+def _of_dataset(dataset, settings, size, crop, calibrates, data_version):
     """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
 
     def load(count, train):
-        return dataset_images(dataset, settings.data_dir, size, crop, count, train)
+        return dataset_images(dataset, settings.data_dir, size, crop, count, train, data_version)
 
     if not calibrates:
         return load(settings.num_images, False), None

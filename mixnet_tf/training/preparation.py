@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import Split, count_left_out, naming_corrupt_images
+from mixnet_tf.data import DATA_VERSION, Split, count_left_out, naming_corrupt_images
 from mixnet_tf.detection import class_predictors
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -124,7 +124,7 @@ def prepare(
         tf.config.experimental.enable_op_determinism()
     logging.info(f"Training {model_name} on {dataset} in {settings.model_dir}.")
     with progress(f"Opening dataset {dataset}", draws_itself=True):
-        train_split, eval_split = _load_splits(task, dataset, settings)
+        train_split, eval_split = _load_splits(task, dataset, settings, _data_version(settings.model_dir))
     if detection is not None and starts:
         _check_objects((train_split, eval_split), progress)
     config = RunConfig(
@@ -142,6 +142,7 @@ def prepare(
         network=_network(model_name, kernel_size),
         task=task_name,
         detection=detection,
+        data_version=train_split.data_version,
     )
     return open_run(config, settings, train_split, eval_split, strategy, first_weights)
 
@@ -203,14 +204,30 @@ def _check_objects(splits, progress):
         logging.info(f"Split {split.name!r}: {split.num_examples} images; objects left out: {counts}.")
 
 
-def _load_splits(task, dataset, settings):
+def _data_version(model_dir):
+    """The version of the rules by which a run's data is read: the newest, but a run that resumes keeps its own."""
+    try:
+        return RunConfig.read(model_dir).data_version
+    except FileNotFoundError:
+        return DATA_VERSION
+
+
+def _load_splits(task, dataset, settings, data_version):
     """The splits to train on and to evaluate on, which have the same classes."""
-    incomplete = settings.allow_missing_shards
-    train = task.load_split(
-        dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete
-    )
-    evaluation = task.load_split(
-        dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete
+    names = (settings.train_split, settings.eval_split)
+    counts = (settings.num_train_images, settings.num_eval_images)
+    train, evaluation = (
+        task.load_split(
+            dataset,
+            settings.data_dir,
+            is_train,
+            names[place],
+            counts[place],
+            settings.allow_missing_shards,
+            beside=names[1 - place],
+            data_version=data_version,
+        )
+        for place, is_train in enumerate((True, False))
     )
     if evaluation.num_classes != train.num_classes:
         raise InputError(

@@ -14,9 +14,9 @@ from short_run import RECIPE, STEPS, copy_run, train_tiny
 from tiny import values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
-from mixnet_tf.data import load_split
+from mixnet_tf.data import DATA_VERSION, load_split
 from mixnet_tf.files import read_json, write_json
-from mixnet_tf.runs import save_model
+from mixnet_tf.runs import RunConfig, save_model
 from mixnet_tf.training import Settings, checkpointing, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.training.recalibration import recalibrate
@@ -33,6 +33,7 @@ def test_a_run_leaves_its_model_configuration_metrics_and_checkpoints(unbroken):
     assert trained[-1]["loss"] < trained[0]["loss"]
     [evaluation] = [row for row in rows if row["kind"] == "eval"]
     assert evaluation["step"] == STEPS and evaluation["num_images"] == 360
+    assert RunConfig.read(unbroken).data_version == DATA_VERSION
     assert os.listdir(unbroken / "tensorboard") and "best.keras" not in os.listdir(unbroken)
 
 
