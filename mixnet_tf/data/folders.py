@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -148,7 +148,7 @@ def ordered_files(
     shard: int = 0,
     num_shards: int = 1,
     first: Any = 0,
-    keep: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    places: tf.Tensor | None = None,
 ) -> tf.data.Dataset:
     """The files of a shard in an order; none is opened.
 
@@ -159,15 +159,12 @@ def ordered_files(
         shard: Which of the shards.
         num_shards: Number of shards.
         first: The place in the order to start at.
-        keep: A function of paths, string (files,), to which of them there are, bool (files,); None: all.
+        places: Which of the files there are, int (n,); None: all.
 
     Returns:
         A dataset of dicts of "label" and "id", the path.
     """
-    places = tf.range(tf.size(paths))
-    if keep is not None:
-        places = tf.boolean_mask(places, keep(paths))
-    places = places[shard::num_shards]
+    places = (tf.range(tf.size(paths)) if places is None else places)[shard::num_shards]
     if shuffle_seed is not None:
         seed = tf.stack([tf.cast(shuffle_seed, tf.int32), 0])
         places = tf.random.experimental.stateless_shuffle(places, seed, alg="philox")

@@ -93,12 +93,12 @@ def train_examples(
         seed = tf.random.experimental.stateless_fold_in(tf.constant((recipe.seed, shard)), epoch)
         files_seed, order_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2)[:, 0])
         first = tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0)
-        if split.shuffles and cached is None:
+        if split.ids is not None and cached is None:
             examples = split.read(order_seed, shard, num_shards, tf.cast(first, tf.int32))
             examples = examples.take(size - first).enumerate(first)
         else:
             examples = split.read(files_seed, shard, num_shards) if cached is None else cached
-            buffer = size if split.shuffles else min(_SHUFFLE_BUFFER, size)
+            buffer = min(_SHUFFLE_BUFFER, size) if split.ids is None else size
             examples = examples.shuffle(buffer, order_seed, reshuffle_each_iteration=False)
             # Hosts' files may differ in number of records; every host gives the same number of images.
             examples = examples.repeat().take(size).enumerate().skip(first)

@@ -17,6 +17,8 @@ class Rules(NamedTuple):
             and folders of runs are left out, or are classes and images as any other.
         every_split_counts: Whether the classes of a folder dataset are those of all its splits, or of those in use.
         shuffles_files: Whether all files of a folder dataset are shuffled, or their contents in a buffer.
+        finds_held_out_by_shard: Whether an image in a shard is held out by the shard's base name and the record's
+            number, or by the name of the shard's folder, too.
         applies_palettes: Whether a BMP file of up to 8 bits a pixel shows the colors of its palette, or their numbers
             as grays.
     """
@@ -26,6 +28,7 @@ class Rules(NamedTuple):
     leaves_out_litter: bool
     every_split_counts: bool
     shuffles_files: bool
+    finds_held_out_by_shard: bool
     applies_palettes: bool
 
 
@@ -36,6 +39,7 @@ _VERSIONS = (
         leaves_out_litter=False,
         every_split_counts=True,
         shuffles_files=False,
+        finds_held_out_by_shard=False,
         applies_palettes=False,
     ),
     Rules(  # 1, of release 0.3.0
@@ -44,6 +48,7 @@ _VERSIONS = (
         leaves_out_litter=True,
         every_split_counts=False,
         shuffles_files=True,
+        finds_held_out_by_shard=True,
         applies_palettes=True,
     ),
 )

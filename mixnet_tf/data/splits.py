@@ -1,5 +1,6 @@
 """A dataset by its name: what it holds, and its encoded examples in an order that a seed decides."""
 
+import array
 import contextlib
 import importlib
 import io
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -45,9 +47,11 @@ class Split(NamedTuple):
     `missing_shards` the names of those that were allowed to be missing. `notes` are sentences that belong beside every
     number measured on the split. `data_version` is that of the `Rules` by which it is read, its images decoded.
 
-    Where `shuffles` is true, `shuffle_seed` decides the order of all examples, and `read` takes two arguments more:
-    `first`, the place in that order to start at, and `keep`, a function of ids, string (n,), to which of the examples
-    there are, bool (n,).
+    `ids`, string (num_examples,), are those of all examples where they are known without reading any. There
+    `shuffle_seed` decides the order of the examples, and `read` takes two arguments more: `first`, the place in that
+    order to start at, and `places`, int (n,), which of the examples there are; None: all.
+
+    `digest` is a number in hexadecimal digits that stands for the ids of images that were held out.
     """
 
     dataset: str
@@ -59,8 +63,9 @@ class Split(NamedTuple):
     files: tuple[str, ...] = ()
     missing_shards: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    shuffles: bool = False
     data_version: int = DATA_VERSION
+    ids: tf.Tensor | None = None
+    digest: str | None = None
 
     def shard_size(self, shard: int, num_shards: int) -> int:
         """Examples of one of `num_shards` equal shards, the first ones larger by one where needed."""
@@ -268,15 +273,16 @@ def split_of_files(
         data_version: As `load_split`.
     """
     rules = rules_of(data_version)
-    order = list(range(sum(map(len, images))))
+    listed = list(itertools.chain(*images))
+    order = array.array("i", range(len(listed)))  # a list of so many ints would be the larger half of a split's memory
     random.Random(name).shuffle(order)  # as tfds.ImageFolder orders them
-    paths = tf.gather(tf.constant(list(itertools.chain(*images))), order)
-    labels = tf.gather(tf.repeat(tf.range(len(images), dtype=tf.int64), list(map(len, images))), order)
+    paths = tf.constant([listed[place] for place in order])
+    labels = tf.constant(np.repeat(np.arange(len(images)), list(map(len, images)))[np.frombuffer(order, np.intc)])
 
-    def read(shuffle_seed=None, shard=0, num_shards=1, first=0, keep=None):
+    def read(shuffle_seed=None, shard=0, num_shards=1, first=0, places=None):
         # Otherwise there are no files of many examples, whose order a seed could decide.
         seed = shuffle_seed if rules.shuffles_files else None
-        return ordered_files(paths, labels, seed, shard, num_shards, first, keep).map(
+        return ordered_files(paths, labels, seed, shard, num_shards, first, places).map(
             lambda example: {"image": tf.io.read_file(example["id"]), **example},
             num_parallel_calls=tf.data.AUTOTUNE,
         )
@@ -288,8 +294,8 @@ def split_of_files(
         label_names,
         len(label_names),
         read,
-        shuffles=rules.shuffles_files,
         data_version=data_version,
+        ids=paths if rules.shuffles_files else None,
     )
 
 
