@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from mixnet_tf.data import DATA_VERSION
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, local_copy, published
@@ -31,6 +32,11 @@ class Opened(NamedTuple):
     model: keras.Model
     source: str  # the file or checkpoint that it came from
     config: RunConfig | None  # None where it is not from a run's folder
+
+    @property
+    def data_version(self) -> int:
+        """Of the rules by which data is read for the model: those of its run, or the newest."""
+        return DATA_VERSION if self.config is None else self.config.data_version
 
 
 def open_model(

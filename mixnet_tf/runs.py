@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.class_names import listed
-from mixnet_tf.data import Split
+from mixnet_tf.data import Split, rules_of
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, write_json
@@ -42,6 +42,7 @@ class RunConfig(NamedTuple):
     network: Mapping[str, Any] | None = None  # the content of its network file; None: the released one of its name
     task: str = CLASSIFICATION
     detection: DetectionRecipe | None = None  # of a detector
+    data_version: int = 0  # of the rules by which its data is read, see `data.load_split`; 0 of 0.2.0 and before
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -82,9 +83,14 @@ class RunConfig(NamedTuple):
                 "recipe": Recipe(**fields["recipe"]),
                 "detection": None if detection is None else DetectionRecipe(**detection),
             }
-            return cls(**{**fields, **tuples, **recipes})
+            config = cls(**{**fields, **tuples, **recipes})
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is not the configuration of a training run: {error}") from error
+        try:
+            rules_of(config.data_version)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        return config
 
     @classmethod
     def wait_for(cls, model_dir: StrPath, seconds: float, timeout: float | None = None) -> "RunConfig":

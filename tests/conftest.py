@@ -41,6 +41,7 @@ _SLOW = (
     "test_pretrained",
     "test_screen",
     "test_version_0_1_0",
+    "test_version_0_2_0",
     "test_trainer",
     "test_searching",
     "test_estimates",

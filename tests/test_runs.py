@@ -8,7 +8,7 @@ import pytest
 from tiny import build_tiny, images, randomise, values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
-from mixnet_tf.data import Split
+from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.endpoints import endpoints
@@ -37,6 +37,24 @@ def test_a_config_reads_back_as_it_was_written(tmp_path):
         config = _CONFIG._replace(recipe=recipe, missing_shards=("train-00003-of-01024",))
         config.write(tmp_path)
         assert RunConfig.read(tmp_path) == config
+
+
+def test_a_config_without_a_data_version_is_of_the_rules_of_0_2_0(tmp_path):
+    _CONFIG._replace(data_version=1).write(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert RunConfig.read(tmp_path).data_version == fields.pop("data_version") == 1
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert RunConfig.read(tmp_path).data_version == 0
+
+
+@pytest.mark.parametrize("data_version", [DATA_VERSION + 1, -1, "1", None, True])
+def test_a_data_version_that_is_not_known_is_one_clear_error(data_version, tmp_path):
+    _CONFIG._replace(data_version=data_version).write(tmp_path)
+    with pytest.raises(ValueError, match=r"config.json: data_version: .* is not known here; expected .* from 0 to 1"):
+        RunConfig.read(tmp_path)
+    for load in (load_split, load_objects):
+        with pytest.raises(ValueError, match="data_version: .* is not known here"):
+            load("digits", tmp_path, True, data_version=data_version)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

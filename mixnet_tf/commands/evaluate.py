@@ -89,7 +89,7 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    split, path = noting_training_images(_load_split(dataset), opened.config), None
+    split, path = noting_training_images(_load_split(load_split, dataset, opened.data_version), opened.config), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
@@ -112,7 +112,8 @@ def _evaluate_detector(opened, screen):
     if values.image:
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
-    split = noting_training_images(load_objects(dataset, values.data_dir, False, values.split), opened.config)
+    found = load_objects(dataset, values.data_dir, False, values.split, data_version=opened.data_version)
+    split = noting_training_images(found, opened.config)
     names = _label_names(opened.model, classes_of(opened.model)) or split.label_names or range(split.num_classes)
     if values.draw is not None:  # first, as it may have to be refused
         draw_examples(opened.model, split, names, values.draw)
@@ -143,7 +144,7 @@ def _detect(opened, screen):
         raise InputError("--draw takes the boxes of one --image.")
     for path in flags.FLAGS.image:
         screen.say(path)
-        found = detect_in_file(opened.model, path)
+        found = detect_in_file(opened.model, path, data_version=opened.data_version)
         for box, score, label in found:
             shown = ", ".join(f"{value:.3f}" for value in box)
             screen.say(f"  {score:7.2%}  {names[label]}  {shown}")
@@ -153,10 +154,16 @@ def _detect(opened, screen):
     return 0
 
 
-def _load_split(dataset):
+def _load_split(load, dataset, data_version):
     values = flags.FLAGS
-    return load_split(
-        dataset, values.data_dir, False, values.split, values.num_eval_images, values.allow_missing_shards
+    return load(
+        dataset,
+        values.data_dir,
+        False,
+        values.split,
+        values.num_eval_images,
+        values.allow_missing_shards,
+        data_version=data_version,
     )
 
 
@@ -172,7 +179,7 @@ def _classify(opened, crop, screen):
     names = _shown_names(opened.model, opened.model.output_shape[-1])
     for path in flags.FLAGS.image:
         screen.say(path)
-        for number, probability in classify(opened.model, path, crop):
+        for number, probability in classify(opened.model, path, crop, data_version=opened.data_version):
             screen.say(f"  {probability:7.2%}  {names[number]}")
     return 0
 
@@ -200,14 +207,7 @@ def _watch(screen):
     task = task_of(config.task)
     watch(
         values.model_dir,
-        task.load_split(
-            values.dataset or config.dataset,
-            values.data_dir,
-            False,
-            values.split,
-            values.num_eval_images,
-            values.allow_missing_shards,
-        ),
+        _load_split(task.load_split, values.dataset or config.dataset, config.data_version),
         values.eval_batch_size,
         seconds,
         timeout,

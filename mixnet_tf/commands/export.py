@@ -108,7 +108,8 @@ def _export_detector(opened, settings, screen):
     ).check()
     model, config = opened.model, opened.config
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
-    whole = noting_training_images(load_objects(dataset, settings.data_dir, False), config)
+    found = load_objects(dataset, settings.data_dir, False, data_version=opened.data_version)
+    whole = noting_training_images(found, config)
     number = min(settings.num_images, whole.num_examples)
     first = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
     split = matched(model, first, classes_of(model))
@@ -116,7 +117,8 @@ def _export_detector(opened, settings, screen):
     images = _first_images(split, size, min(number, _COMPARED))
     calibration_images = None
     if "int8" in options.formats:  # the images that the detector learned are not those it is verified with
-        learned = load_objects(dataset, settings.data_dir, True, config.train_split if config else None)
+        train_split = config.train_split if config else None
+        learned = load_objects(dataset, settings.data_dir, True, train_split, data_version=opened.data_version)
         calibration_images = _first_images(learned, size, min(settings.calibration_images, learned.num_examples))
     decoding = Decoding(anchors, CODE_SCALES, classes_of(model), MOST_DETECTIONS, MOST_OVERLAP, LEAST_SCORE)
 

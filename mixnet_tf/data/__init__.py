@@ -6,6 +6,8 @@ prepares them, and the names of classes.
 
 from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, names_in_words, read_labels
 from mixnet_tf.data.corruption import naming_corrupt_images
+from mixnet_tf.data.decoding import FORMATS, decode_image
+from mixnet_tf.data.folders import list_images
 from mixnet_tf.data.held_out import hold_out
 from mixnet_tf.data.object_batches import (
     MOST_OBJECTS,
@@ -17,9 +19,12 @@ from mixnet_tf.data.object_batches import (
 from mixnet_tf.data.objects import LeftOut, count_left_out, load_objects
 from mixnet_tf.data.pipeline import eval_batches, measuring_batches, report_batches, train_batches, train_examples
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
+from mixnet_tf.data.rules import DATA_VERSION, rules_of
 from mixnet_tf.data.splits import MissingSplitError, Split, load_split
 
 __all__ = [
+    "DATA_VERSION",
+    "FORMATS",
     "LeftOut",
     "MOST_OBJECTS",
     "MissingSplitError",
@@ -27,10 +32,12 @@ __all__ = [
     "augment_objects",
     "center_window",
     "count_left_out",
+    "decode_image",
     "decode_predictions",
     "eval_batches",
     "hold_out",
     "imagenet_labels",
+    "list_images",
     "load_objects",
     "load_split",
     "measuring_batches",
@@ -43,6 +50,7 @@ __all__ = [
     "random_window",
     "read_labels",
     "report_batches",
+    "rules_of",
     "train_batches",
     "train_examples",
     "train_object_batches",

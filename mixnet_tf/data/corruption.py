@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from mixnet_tf.data.decoding import FORMATS, decode_image
 from mixnet_tf.data.objects import OBJECT_ERROR
 from mixnet_tf.data.splits import LABEL_ERROR, Split
 from mixnet_tf.data.tfrecords import count_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.progress import Progress, silent
 
-# The ops that `preprocessing` decodes with, as TensorFlow's errors name where they come from.
-_DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape)")
+# The ops that `decoding` and `preprocessing` decode with, as TensorFlow's errors name where they come from.
+_DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape|DecodeBmp)")
 
 
 @contextlib.contextmanager
@@ -48,7 +49,7 @@ def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator
             raise
         raise InputError(
             f"The image {found} of split {split.name!r} of dataset {split.dataset!r} cannot be decoded: it is "
-            f"damaged, or not a JPEG, PNG, GIF or BMP file."
+            f"damaged, or not a {FORMATS} file."
         ) from error
 
 
@@ -56,8 +57,9 @@ def find_corrupt(split: Split) -> str | None:
     """The "id" of the first example of a `data.Split` whose image cannot be decoded whole, or None."""
 
     def place_and_size(place, example):
-        image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
-        return place, tf.size(image)  # the size, so that the decoding is not left out as unused
+        return place, tf.size(
+            decode_image(example["image"], split.data_version)
+        )  # the size, so that the decoding is not left out as unused
 
     places = split.read().enumerate().map(place_and_size, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     expected = 0

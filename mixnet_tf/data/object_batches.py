@@ -4,9 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from mixnet_tf.data.objects import image_shape
+from mixnet_tf.data.decoding import image_shape
 from mixnet_tf.data.pipeline import pipeline_options, train_examples
 from mixnet_tf.data.preprocessing import decode_and_resize, whole_window
+from mixnet_tf.data.rules import DATA_VERSION
 from mixnet_tf.data.splits import Split
 from mixnet_tf.recipe import Recipe
 
@@ -18,22 +19,31 @@ _AREA_RANGE, _ASPECT_RATIO_RANGE = (0.1, 1.0), (0.5, 2.0)
 _WHOLE = 1 / 7  # probability of no crop
 
 
-def prepare_objects(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+def prepare_objects(
+    example: dict[str, tf.Tensor], image_size: int, data_version: int = DATA_VERSION
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """A whole image, resized, and its objects.
 
     Args:
         example: Of a `load_objects` split.
         image_size: Pixels.
+        data_version: Of the rules by which the image is decoded, see `load_split`.
 
     Returns:
         (float32 (image_size, image_size, 3), RGB in [0, 255]; dict of "boxes", float32 (100, 4), and "labels", int32
         (100,), -1 for padding).
     """
-    return decode_and_resize(example["image"], whole_window, image_size), _padded(example["boxes"], example["labels"])
+    image = decode_and_resize(example["image"], whole_window, image_size, data_version)
+    return image, _padded(example["boxes"], example["labels"])
 
 
 def augment_objects(
-    example: dict[str, tf.Tensor], image_size: int, seed: Any, crop: bool = True, flip: bool = True
+    example: dict[str, tf.Tensor],
+    image_size: int,
+    seed: Any,
+    crop: bool = True,
+    flip: bool = True,
+    data_version: int = DATA_VERSION,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """A random part of an image, resized, perhaps flipped, and the objects whose centers are in it.
 
@@ -43,13 +53,14 @@ def augment_objects(
         seed: int (2,); equal seeds give equal results.
         crop: Whether to crop, one image in seven excepted.
         flip: Whether to flip left to right with probability 1/2.
+        data_version: Of the rules by which the image is decoded, see `load_split`.
 
     Returns:
         What `prepare_objects` does.
     """
-    boxes, labels, shape = example["boxes"], example["labels"], image_shape(example["image"])
+    boxes, labels, shape = example["boxes"], example["labels"], image_shape(example["image"], data_version)
     window = random_object_window(shape, boxes, seed) if crop else whole_window(shape)
-    image = decode_and_resize(example["image"], lambda _: window, image_size)
+    image = decode_and_resize(example["image"], lambda _: window, image_size, data_version)
     boxes, labels = _inside(boxes, labels, tf.cast(window, tf.float32) / tf.tile(tf.cast(shape[:2], tf.float32), [2]))
     if flip:
         draw = tf.random.stateless_uniform((), tf.random.experimental.stateless_fold_in(seed, 1))
@@ -121,7 +132,9 @@ def train_object_batches(
     batches = (
         train_examples(split, recipe, first_image, shard, num_shards, use_cache)
         .map(
-            lambda example, seed: augment_objects(example, recipe.image_size, seed, recipe.crop, recipe.flip),
+            lambda example, seed: augment_objects(
+                example, recipe.image_size, seed, recipe.crop, recipe.flip, split.data_version
+            ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         .batch(batch_size, drop_remainder=True)
@@ -141,8 +154,8 @@ def object_eval_batches(split: Split, image_size: int, batch_size: int) -> tf.da
 
     def prepare(example):
         described = {name: example[name] for name in ("boxes", "labels", "image_id") if name in example}
-        image = decode_and_resize(example["image"], whole_window, image_size)
-        return image, {**described, "shape": image_shape(example["image"])}
+        image = decode_and_resize(example["image"], whole_window, image_size, split.data_version)
+        return image, {**described, "shape": image_shape(example["image"], split.data_version)}
 
     read = split.read().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     nothing = tf.nest.map_structure(lambda spec: tf.zeros((), spec.dtype), read.element_spec)

@@ -7,6 +7,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf.data import scenes  # noqa: F401 (registers the builder with tfds)
+from mixnet_tf.data.decoding import image_shape
+from mixnet_tf.data.rules import DATA_VERSION, rules_of
 from mixnet_tf.data.splits import EVAL_SPLITS, Split, first_of, prepared_builder, split_of_builder
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -30,7 +32,9 @@ class LeftOut(NamedTuple):
     empty: int
 
 
-def load_objects(dataset: str, data_dir: StrPath, train: bool, split: str | None = None) -> Split:
+def load_objects(
+    dataset: str, data_dir: StrPath, train: bool, split: str | None = None, *, data_version: int = DATA_VERSION
+) -> Split:
     """Finds a split of a dataset with boxes, and prepares the dataset first where tfds has to.
 
     Args:
@@ -39,6 +43,7 @@ def load_objects(dataset: str, data_dir: StrPath, train: bool, split: str | None
         data_dir: Where the data is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
+        data_version: Of the rules by which the data is read, as for `load_split`.
 
     Returns:
         A `Split` whose examples have, in place of "label", "boxes", float32 (objects, 4): y0, x0, y1, x1 as fractions
@@ -51,6 +56,7 @@ def load_objects(dataset: str, data_dir: StrPath, train: bool, split: str | None
         InputError: For an unknown dataset, or one without boxes.
         ConnectionError: If tfds cannot download the dataset.
     """
+    rules_of(data_version)
     builder = prepared_builder(dataset, data_dir)
     wanted = (split,) if split else (("train",) if train else EVAL_SPLITS)
     name = first_of(wanted, list(builder.info.splits), dataset, data_dir)
@@ -61,11 +67,17 @@ def load_objects(dataset: str, data_dir: StrPath, train: bool, split: str | None
         objects = read[objects_key]
         flags = [objects.get(flag) for flag in ("is_crowd", "is_difficult")]
         found = _example(
-            read[image_key], objects[box_key], objects[label_key], flags, read["tfds_id"], label.num_classes
+            read[image_key],
+            objects[box_key],
+            objects[label_key],
+            flags,
+            read["tfds_id"],
+            label.num_classes,
+            data_version,
         )
         return {**found, "image_id": read["image/id"]} if "image/id" in read else found
 
-    return split_of_builder(dataset, builder, name, image_key, label, example)
+    return split_of_builder(dataset, builder, name, image_key, label, example)._replace(data_version=data_version)
 
 
 def count_left_out(split: Split) -> LeftOut:
@@ -100,10 +112,10 @@ def _is_relative_box(feature):
     return is_box and getattr(getattr(feature, "bbox_format", None), "name", "REL_YXYX") == "REL_YXYX"
 
 
-def _example(image, boxes, labels, flags, example_id, num_classes):
+def _example(image, boxes, labels, flags, example_id, num_classes, data_version=DATA_VERSION):
     """An example of a split: its objects without those that are left out."""
     boxes, labels = tf.cast(boxes, tf.float32), tf.cast(labels, tf.int32)
-    pixels = tf.tile(tf.cast(image_shape(image)[:2], tf.float32), [2])
+    pixels = tf.tile(tf.cast(image_shape(image, data_version)[:2], tf.float32), [2])
     fits = tf.reduce_all((boxes * pixels >= -_OVERSHOOT) & (boxes * pixels <= pixels + _OVERSHOOT), -1)  # NaN does not
     is_right = fits & tf.reduce_all(boxes[:, :2] <= boxes[:, 2:], -1) & (labels >= 0) & (labels < num_classes)
     first = tf.argmin(tf.cast(tf.concat([is_right, [False]], 0), tf.int32))  # the zeros added here, if all are right
@@ -134,12 +146,3 @@ def _example(image, boxes, labels, flags, example_id, num_classes):
         "left_out": tf.reduce_sum(tf.cast(reasons, tf.int32), 1),
         "id": example_id,
     }
-
-
-def image_shape(image_bytes: tf.Tensor) -> tf.Tensor:
-    """int32 (height, width, channels) of an encoded image; a JPEG is not decoded for it."""
-    return tf.cond(
-        tf.io.is_jpeg(image_bytes),
-        lambda: tf.io.extract_jpeg_shape(image_bytes),
-        lambda: tf.shape(tf.io.decode_image(image_bytes, channels=3, expand_animations=False)),
-    )

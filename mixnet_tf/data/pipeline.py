@@ -7,7 +7,7 @@ from mixnet_tf.data.splits import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.recipe import Recipe
 
-_SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet
+_SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet; of splits that do not shuffle by themselves
 
 
 def train_batches(
@@ -39,7 +39,15 @@ def train_batches(
 
     def decode(example, seed):
         moves = {"shift": recipe.shift, "zoom": recipe.zoom, "rotation": recipe.rotation}
-        image = preprocess_for_train(example["image"], recipe.image_size, seed, recipe.crop, recipe.flip, **moves)
+        image = preprocess_for_train(
+            example["image"],
+            recipe.image_size,
+            seed,
+            recipe.crop,
+            recipe.flip,
+            data_version=split.data_version,
+            **moves,
+        )
         return image, tf.cast(example["label"], tf.int32)
 
     batches = (
@@ -84,11 +92,16 @@ def train_examples(
         tf.compat.v1.set_random_seed(1)
         seed = tf.random.experimental.stateless_fold_in(tf.constant((recipe.seed, shard)), epoch)
         files_seed, order_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2)[:, 0])
-        examples = split.read(files_seed, shard, num_shards) if cached is None else cached
-        examples = examples.shuffle(min(_SHUFFLE_BUFFER, size), order_seed, reshuffle_each_iteration=False)
-        # Hosts' files may differ in number of records; every host gives the same number of images.
-        examples = examples.repeat().take(size).enumerate()
-        examples = examples.skip(tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0))
+        first = tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0)
+        if split.ids is not None and cached is None:
+            examples = split.read(order_seed, shard, num_shards, tf.cast(first, tf.int32))
+            examples = examples.take(size - first).enumerate(first)
+        else:
+            examples = split.read(files_seed, shard, num_shards) if cached is None else cached
+            buffer = min(_SHUFFLE_BUFFER, size) if split.ids is None else size
+            examples = examples.shuffle(buffer, order_seed, reshuffle_each_iteration=False)
+            # Hosts' files may differ in number of records; every host gives the same number of images.
+            examples = examples.repeat().take(size).enumerate().skip(first)
         return examples.map(lambda place, example: (example, tf.random.experimental.stateless_fold_in(seed, place)))
 
     return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_examples)
@@ -122,7 +135,7 @@ def eval_batches(
     """
 
     def decode(example):
-        image = preprocess_for_eval(example["image"], image_size, crop)
+        image = preprocess_for_eval(example["image"], image_size, crop, split.data_version)
         return image, tf.cast(example["label"], tf.int32), tf.constant(1.0)
 
     largest_shard = split.shard_size(0, num_shards)
@@ -159,7 +172,10 @@ def measuring_batches(
     """
     batches = (
         split.read(None, shard, num_shards)
-        .map(lambda e: preprocess_for_eval(e["image"], image_size, crop), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(
+            lambda example: preprocess_for_eval(example["image"], image_size, crop, split.data_version),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -180,7 +196,7 @@ def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = 
     """
 
     def decode(example):
-        image = preprocess_for_eval(example["image"], image_size, crop)
+        image = preprocess_for_eval(example["image"], image_size, crop, split.data_version)
         return image, tf.cast(example["label"], tf.int32), example["id"]
 
     batches = (

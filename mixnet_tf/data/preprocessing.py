@@ -6,6 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from mixnet_tf.data.decoding import decode_image
+from mixnet_tf.data.rules import DATA_VERSION
+
 _CROP_PADDING = 32  # pixels; source: preprocessing.py:CROP_PADDING
 _AREA_RANGE = (0.08, 1.0)  # fraction of the image
 _ASPECT_RATIO_RANGE = (3 / 4, 4 / 3)
@@ -13,14 +16,17 @@ _MIN_OBJECT_COVERED = 0.1
 _MAX_ATTEMPTS = 10
 
 
-def preprocess_for_eval(image_bytes: tf.Tensor, image_size: int, crop: bool = True) -> tf.Tensor:
+def preprocess_for_eval(
+    image_bytes: tf.Tensor, image_size: int, crop: bool = True, data_version: int = DATA_VERSION
+) -> tf.Tensor:
     """The center of an image, resized.
 
     Args:
-        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
         image_size: Pixels.
         crop: Whether to take the center square of image_size / (image_size + 32) of the shorter
             side, as the reference does. If not, the whole image is resized.
+        data_version: Of the rules by which the image is decoded, see `load_split`.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
@@ -31,7 +37,7 @@ def preprocess_for_eval(image_bytes: tf.Tensor, image_size: int, crop: bool = Tr
     def window(shape):
         return center_window(shape, image_size) if crop else whole_window(shape)
 
-    return decode_and_resize(image_bytes, window, image_size)
+    return decode_and_resize(image_bytes, window, image_size, data_version)
 
 
 def preprocess_for_train(
@@ -43,11 +49,12 @@ def preprocess_for_train(
     shift: float = 0.0,
     zoom: float = 0.0,
     rotation: float = 0.0,
+    data_version: int = DATA_VERSION,
 ) -> tf.Tensor:
     """A random area of an image, resized, perhaps flipped, and perhaps moved.
 
     Args:
-        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
         image_size: Pixels.
         seed: Two ints or an int tensor (2,); equal seeds give equal results.
         crop: Whether to crop at random. If not, the whole image is resized.
@@ -55,6 +62,7 @@ def preprocess_for_train(
         shift: Largest random shift along each axis, a fraction of `image_size`.
         zoom: Largest random change of size: the scale is from 1 - zoom to 1 + zoom.
         rotation: Largest random angle, degrees either way.
+        data_version: Of the rules by which the image is decoded, see `load_split`.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255]; black where a moved image leaves the frame empty.
@@ -66,7 +74,7 @@ def preprocess_for_train(
     def window(shape):
         return random_window(shape, image_size, seed) if crop else whole_window(shape)
 
-    image = decode_and_resize(image_bytes, window, image_size)
+    image = decode_and_resize(image_bytes, window, image_size, data_version)
     if flip:
         image = tf.image.stateless_random_flip_left_right(image, tf.random.experimental.stateless_fold_in(seed, 1))
     if shift or zoom or rotation:
@@ -108,13 +116,19 @@ def affine(image: tf.Tensor, down: Any = 0.0, right: Any = 0.0, scale: Any = 1.0
     return tf.ensure_shape(moved[0], (height, width, channels))
 
 
-def decode_and_resize(image_bytes: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor], image_size: int) -> tf.Tensor:
+def decode_and_resize(
+    image_bytes: tf.Tensor,
+    window: Callable[[tf.Tensor], tf.Tensor],
+    image_size: int,
+    data_version: int = DATA_VERSION,
+) -> tf.Tensor:
     """A part of an encoded image, resized.
 
     Args:
-        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame) or BMP.
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
         window: A function of the image's shape, int32 (3,), to int32 (4,): offset y, offset x, height, width, pixels.
         image_size: Pixels.
+        data_version: Of the rules by which the image is decoded, see `load_split`.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
@@ -124,7 +138,7 @@ def decode_and_resize(image_bytes: tf.Tensor, window: Callable[[tf.Tensor], tf.T
         return tf.io.decode_and_crop_jpeg(image_bytes, window(tf.io.extract_jpeg_shape(image_bytes)), channels=3)
 
     def from_other():
-        image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+        image = decode_image(image_bytes, data_version)
         y, x, height, width = tf.unstack(window(tf.shape(image)))
         return image[y : y + height, x : x + width]
 

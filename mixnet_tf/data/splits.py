@@ -1,8 +1,10 @@
 """A dataset by its name: what it holds, and its encoded examples in an order that a seed decides."""
 
+import array
 import contextlib
 import importlib
 import io
+import itertools
 import logging
 import os
 import random
@@ -10,19 +12,22 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import logging as absl_logging
 
 from mixnet_tf import imagenet
 from mixnet_tf.class_names import checked_names, match
 from mixnet_tf.data import digits  # noqa: F401 (registers the builders with tfds)
+from mixnet_tf.data.folders import class_files, class_folders, in_words, list_folder, ordered_files
+from mixnet_tf.data.rules import DATA_VERSION, rules_of
 from mixnet_tf.data.tfrecords import count_records, missing_shards, numbered_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
 EVAL_SPLITS = ("validation", "test", "val", "eval")
-_IMAGES = (".jpg", ".jpeg", ".png")
 _RETRIES = 4  # of tfds for each file; with its pauses some 6 seconds
 PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
 # What an example whose label is no class fails with, inside an error of TensorFlow.
@@ -42,7 +47,13 @@ class Split(NamedTuple):
     decides the order of the files; None leaves it. `label_names` are the names of the classes, of ImageNet its WordNet
     ids; None where they are not known. `files` are the TFRecord files behind it, if it has such; `missing_shards` the
     names of those that were allowed to be missing. `notes` are sentences that belong beside every number measured on
-    the split.
+    the split. `data_version` is that of the `Rules` by which it is read, its images decoded.
+
+    `ids`, string (num_examples,), are those of all examples where they are known without reading any. There
+    `shuffle_seed` decides the order of the examples, and `read` takes two arguments more: `first`, the place in that
+    order to start at, and `places`, int (n,), which of the examples there are; None: all.
+
+    `digest` is a number in hexadecimal digits that stands for the ids of images that were held out.
     """
 
     dataset: str
@@ -54,6 +65,9 @@ class Split(NamedTuple):
     files: tuple[str, ...] = ()
     missing_shards: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    data_version: int = DATA_VERSION
+    ids: tf.Tensor | None = None
+    digest: str | None = None
 
     def shard_size(self, shard: int, num_shards: int) -> int:
         """Examples of one of `num_shards` equal shards, the first ones larger by one where needed."""
@@ -99,6 +113,8 @@ def load_split(
     split: str | None = None,
     num_images: int | None = None,
     allow_missing_shards: bool = False,
+    *,
+    data_version: int = DATA_VERSION,
 ) -> Split:
     """Finds a split of a dataset, and prepares the dataset first where tfds has to.
 
@@ -111,6 +127,7 @@ def load_split(
         num_images: tfrecord: examples of the split; None for ImageNet's own where the shards are
             numbered as ImageNet's, else they are counted.
         allow_missing_shards: tfrecord: whether files named `*-of-N` may be fewer than N.
+        data_version: Of the `Rules` by which the data is read; a run keeps the one in its config.json.
 
     Returns:
         A `Split`. Reading an example whose label is no class fails with `LABEL_ERROR`.
@@ -122,18 +139,20 @@ def load_split(
         ConnectionError: If tfds cannot download the dataset.
     """
     data_dir = os.path.expanduser(data_dir)
+    rules_of(data_version)  # an unknown one is refused
     if dataset == "tfrecord":
         name = split or ("train" if train else "validation")
-        return _tfrecord_split(data_dir, name, num_images, allow_missing_shards)
+        return _tfrecord_split(data_dir, name, num_images, allow_missing_shards)._replace(data_version=data_version)
     if num_images is not None or allow_missing_shards:
         raise InputError(
             f"num_images and allow_missing_shards go with --dataset=tfrecord; {dataset!r} knows its own size and files."
         )
     wanted = [split] if split else (["train"] if train else EVAL_SPLITS)
     if dataset == "folder":
-        return _folder_split(data_dir, wanted)
+        return _folder_split(data_dir, wanted, data_version)
     builder = prepared_builder(dataset, data_dir)
-    return _tfds_split(dataset, builder, first_of(wanted, list(builder.info.splits), dataset, data_dir))
+    name = first_of(wanted, list(builder.info.splits), dataset, data_dir)
+    return _tfds_split(dataset, builder, name)._replace(data_version=data_version)
 
 
 def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data_dir: StrPath) -> str:
@@ -145,7 +164,7 @@ def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data
     name = next((name for name in wanted if name in available), None)
     if name is None:
         raise MissingSplitError(
-            f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {available}."
+            f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {list(available)}."
         )
     return name
 
@@ -257,39 +276,69 @@ def _names(label, dataset):
     return checked_names(label.names, f"Dataset {dataset!r}") if getattr(label, "_int2str", True) else None
 
 
-def _folder_split(data_dir, wanted):
+def _folder_split(data_dir, wanted, data_version):
+    rules = rules_of(data_version)
     if not tf.io.gfile.isdir(data_dir):
         raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
-    classes = {name: _folders(os.path.join(data_dir, name)) for name in _folders(data_dir)}
-    name = first_of(wanted, list(classes), "folder", data_dir)
+    splits = list_folder(data_dir, rules).folders
+    name = first_of(wanted, splits, "folder", data_dir)
+    classes = {
+        each: class_folders(os.path.join(data_dir, each), rules)
+        for each in (splits if rules.every_split_counts else (name,))
+    }
     label_names = checked_names(sorted(set().union(*classes.values())), f"data_dir: {data_dir}")
-    paths = [path for class_name in classes[name] for path in _images(os.path.join(data_dir, name, class_name))]
-    if not paths:
+    found = {each: class_files(os.path.join(data_dir, name, each), rules) for each in classes[name]}
+    images = [found[each].images if each in found else () for each in label_names]
+    if not any(images):
         raise InputError(f"Split {name!r} of dataset 'folder' has no images; expected {data_dir}/{name}/class/*.jpg.")
-    random.Random(name).shuffle(paths)  # as tfds.ImageFolder orders them
-    labels = [label_names.index(os.path.basename(os.path.dirname(path))) for path in paths]
+    _say_left_out(name, [each for each, own in zip(label_names, images, strict=True) if not own], found)
+    return split_of_files(name, images, label_names, data_version)
 
-    def read(shuffle_seed=None, shard=0, num_shards=1):
-        del shuffle_seed  # there are no files of many examples
-        examples = tf.data.Dataset.from_tensor_slices((paths, tf.constant(labels, tf.int64))).shard(num_shards, shard)
-        return examples.map(
-            lambda path, label: {"image": tf.io.read_file(path), "label": label, "id": path},
+
+def split_of_files(
+    name: str, images: Sequence[Sequence[str]], label_names: tuple[str, ...], data_version: int = DATA_VERSION
+) -> Split:
+    """A split of a folder dataset.
+
+    Args:
+        name: The split's name.
+        images: The paths of each class's images.
+        label_names: The names of the classes.
+        data_version: As `load_split`.
+    """
+    rules = rules_of(data_version)
+    listed = list(itertools.chain(*images))
+    order = array.array("i", range(len(listed)))  # a list of so many ints would be the larger half of a split's memory
+    random.Random(name).shuffle(order)  # as tfds.ImageFolder orders them
+    paths = tf.constant([listed[place] for place in order])
+    labels = tf.constant(np.repeat(np.arange(len(images)), list(map(len, images)))[np.frombuffer(order, np.intc)])
+
+    def read(shuffle_seed=None, shard=0, num_shards=1, first=0, places=None):
+        # Otherwise there are no files of many examples, whose order a seed could decide.
+        seed = shuffle_seed if rules.shuffles_files else None
+        return ordered_files(paths, labels, seed, shard, num_shards, first, places).map(
+            lambda example: {"image": tf.io.read_file(example["id"]), **example},
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 
-    return Split("folder", name, len(paths), label_names, len(label_names), read)
+    return Split(
+        "folder",
+        name,
+        len(order),
+        label_names,
+        len(label_names),
+        read,
+        data_version=data_version,
+        ids=paths if rules.shuffles_files else None,
+    )
 
 
-def _folders(folder):
-    """Names of the folders in one; gs:// lists them with a slash at the end."""
-    names = [name for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(os.path.join(folder, name))]
-    return sorted(name.rstrip("/") for name in names)
-
-
-def _images(folder):
-    return [
-        os.path.join(folder, name) for name in sorted(tf.io.gfile.listdir(folder)) if name.lower().endswith(_IMAGES)
-    ]
+def _say_left_out(name, empty, found):
+    if empty:
+        absl_logging.info(f"Split {name!r} has no image of class {', '.join(map(repr, empty))}.")
+    others = in_words(files.others for files in found.values())
+    if others:
+        absl_logging.info(f"Split {name!r}: left out what is no image: {others}.")
 
 
 def _image_and_label(dataset, info):

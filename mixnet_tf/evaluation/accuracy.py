@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mixnet_tf.data import Split, eval_batches, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import DATA_VERSION, FORMATS, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.evaluation.ranking import is_among, top_classes
 from mixnet_tf.evaluation.scores import with_notes
@@ -109,14 +109,17 @@ def _distributed_batches(strategy, split, image_size, crop, batch_size):
     return strategy.distribute_datasets_from_function(of_host)
 
 
-def classify(model: keras.Model, path: StrPath, crop: bool = True, top: int = 5) -> list[tuple[int, float]]:
+def classify(
+    model: keras.Model, path: StrPath, crop: bool = True, top: int = 5, data_version: int = DATA_VERSION
+) -> list[tuple[int, float]]:
     """The most probable classes of an image file.
 
     Args:
         model: A Keras model from one image size to probabilities.
-        path: A JPEG, PNG, GIF or BMP file.
+        path: A JPEG, PNG, GIF, WebP or BMP file.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         top: How many classes.
+        data_version: Of the rules by which the image is decoded, see `data.load_split`.
 
     Returns:
         A list of (class, probability), the most probable first.
@@ -128,8 +131,8 @@ def classify(model: keras.Model, path: StrPath, crop: bool = True, top: int = 5)
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise MissingFileError(f"image: there is no file {path}.")
     try:
-        image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop)
+        image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop, data_version)
     except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"image: {path} is not a readable JPEG, PNG, GIF or BMP file.") from error
+        raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
     logits, probabilities = with_logits(model)(prepare_pixels(model)(image[tf.newaxis]), training=False)
     return [(int(number), float(probabilities[0, number])) for number in top_classes(logits, top)[0]]

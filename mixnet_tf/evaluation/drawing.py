@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import Split, object_eval_batches
+from mixnet_tf.data import DATA_VERSION, FORMATS, Split, decode_image, object_eval_batches
 from mixnet_tf.detection import detect
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 from mixnet_tf.figures import plain_words
@@ -20,13 +20,16 @@ _PIXELS = 400  # the least longer side of an image in a picture
 Found = tuple[tuple[float, ...], float, int]
 
 
-def detect_in_file(model: keras.Model, path: StrPath, score_threshold: float = LEAST_SCORE) -> list[Found]:
+def detect_in_file(
+    model: keras.Model, path: StrPath, score_threshold: float = LEAST_SCORE, data_version: int = DATA_VERSION
+) -> list[Found]:
     """The objects that a detector finds in an image file.
 
     Args:
         model: An `SSDLite`.
-        path: A JPEG, PNG, GIF or BMP file.
+        path: A JPEG, PNG, GIF, WebP or BMP file.
         score_threshold: Below it an object is left out.
+        data_version: Of the rules by which the image is decoded, see `data.load_split`.
 
     Returns:
         A list of ((y0, x0, y1, x1) as fractions of the image, score, class), the most probable first.
@@ -36,7 +39,7 @@ def detect_in_file(model: keras.Model, path: StrPath, score_threshold: float = L
         ValueError: If it is not an image.
     """
     size = model.input_shape[1]
-    image = tf.raw_ops.ResizeBilinear(images=_decoded(path)[tf.newaxis], size=(size, size))
+    image = tf.raw_ops.ResizeBilinear(images=_decoded(path, data_version)[tf.newaxis], size=(size, size))
     found = {name: value[0].numpy() for name, value in detect(model, image, score_threshold).items()}
     rows = zip(found["boxes"], found["scores"], found["classes"], strict=True)
     return [(tuple(map(float, box)), float(score), int(label)) for box, score, label in rows][: found["count"]]
@@ -143,12 +146,12 @@ def _write(figure, output):
         FigureCanvasAgg(figure).print_png(local)
 
 
-def _decoded(path):
+def _decoded(path, data_version=DATA_VERSION):
     """float32 (height, width, 3)."""
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise MissingFileError(f"image: there is no file {path}.")
     try:
-        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+        image = decode_image(tf.io.read_file(path), data_version)
     except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"image: {path} is not a readable JPEG, PNG, GIF or BMP file.") from error
+        raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
     return tf.cast(image, tf.float32)

@@ -1,15 +1,12 @@
 """The images that an export is calibrated and verified on, and ImageNet's names."""
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import Split, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import DATA_VERSION, Split, list_images, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError
-
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
 class Images(NamedTuple):
@@ -54,14 +51,18 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
         ValueError: If an image cannot be read.
     """
     examples = split.read().take(-1 if count is None else count)
-    examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
+    examples = examples.map(
+        lambda e: (preprocess_for_eval(e["image"], image_size, crop, split.data_version), e["label"])
+    )
     with naming_corrupt_images(split):
         images, labels = zip(*examples.as_numpy_iterator(), strict=True)
     source = f"{len(images)} images of {split.dataset}, split {split.name}"
     return Images(np.stack(images), np.array(labels), split.label_names, source, split.notes)
 
 
-def folder_images(folder: str, image_size: int, crop: bool, count: int | None) -> Images:
+def folder_images(
+    folder: str, image_size: int, crop: bool, count: int | None, data_version: int = DATA_VERSION
+) -> Images:
     """The first images in a folder, by name; their classes are not known.
 
     Raises:
@@ -69,14 +70,10 @@ def folder_images(folder: str, image_size: int, crop: bool, count: int | None) -
     """
     if not tf.io.gfile.isdir(folder):
         raise InputError(f"There is no folder {folder}.")
-    names = sorted(name for name in tf.io.gfile.listdir(folder) if name.lower().endswith(_EXTENSIONS))[:count]
-    if not names:
-        raise InputError(f"{folder} holds no images; expected files that end in one of {_EXTENSIONS}.")
     images = []
-    for name in names:
-        path = os.path.join(folder, name)
+    for path in list_images(folder, data_version)[:count]:
         try:
-            images.append(preprocess_for_eval(tf.io.read_file(path), image_size, crop).numpy())
+            images.append(preprocess_for_eval(tf.io.read_file(path), image_size, crop, data_version).numpy())
         except tf.errors.OpError as error:
             raise InputError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
     return Images(np.stack(images), None, None, f"{len(images)} images of {folder}")

@@ -95,7 +95,7 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
 
     with progress("Reading images"):
         if dataset is None:
-            shown, calibration = _of_folder(settings, size, crop, options.calibrates)
+            shown, calibration = _of_folder(settings, size, crop, options.calibrates, opened.data_version)
         else:
             load = functools.partial(_of_split, opened, dataset, settings.data_dir, size, crop)
             shown, calibration = _of_dataset(dataset, settings, load, options.calibrates)
@@ -118,16 +118,17 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     )
 
 
-def _of_folder(settings, size, crop, calibrates):
+def _of_folder(settings, size, crop, calibrates, data_version):
     """Images to verify with, and others to calibrate with, where that is wanted."""
     count = settings.num_images + (settings.calibration_images if calibrates else 0)
-    found = folder_images(settings.images, size, crop, count)
+    found = folder_images(settings.images, size, crop, count, data_version)
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
 def _of_split(opened, dataset, data_dir, size, crop, count, train):
     """The first images of a split, labelled with the model's classes; of a sample no shard has to be there."""
-    split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
+    partly = dataset == "tfrecord"
+    split = load_split(dataset, data_dir, train, allow_missing_shards=partly, data_version=opened.data_version)
     if not train:
         split = noting_training_images(split, opened.config)
     return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, crop, count)

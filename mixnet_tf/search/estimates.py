@@ -141,7 +141,14 @@ class SharedWeights:
         steps = recipe.total_steps(images)
         trainer = build_trainer(space, data.train.num_classes, recipe, images, steps)
         checkpointer = Checkpointer(trainer, folder)
-        config = RunConfig("supernet", data.train.num_classes, data.train.dataset, images, recipe)
+        config = RunConfig(
+            "supernet",
+            data.train.num_classes,
+            data.train.dataset,
+            images,
+            recipe,
+            data_version=data.train.data_version,
+        )
         settings = Settings(model_dir=folder, data_dir="", steps_per_loop=_STEPS_PER_LOOP)
         task = Task(lambda recipe: None, _unused, drawn_batches(space), _unused, _unused)
         self._run = Run(config, settings, task, data.train, data.held_out, trainer, checkpointer, _unused, steps)
@@ -207,7 +214,14 @@ class WholeTraining:
         )
         content = self._space.network_content(choice)
         config = RunConfig(
-            "network", train.num_classes, train.dataset, train.num_examples, recipe, train.label_names, network=content
+            "network",
+            train.num_classes,
+            train.dataset,
+            train.num_examples,
+            recipe,
+            train.label_names,
+            network=content,
+            data_version=train.data_version,
         )
         run = open_run(config, settings, train, self._data.held_out)
         metrics = MetricsLog(settings.model_dir, run.trainer.step, recipe.train_batch_size)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import hold_out, load_split, naming_corrupt_images
+from mixnet_tf.data import DATA_VERSION, hold_out, load_split, naming_corrupt_images
 from mixnet_tf.errors import InputError, MissingFileError, is_count
 from mixnet_tf.files import is_remote, read_json, write_json
 from mixnet_tf.progress import Progress, silent
@@ -107,8 +107,10 @@ def search(
     require_matplotlib()
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
+    there = _read_config(settings.search_dir)
+    data_version = DATA_VERSION if there is None else there.get("data_version", 0)
     with progress(f"Opening dataset {dataset}", draws_itself=True):
-        split = load_split(dataset, settings.data_dir, True, settings.train_split)
+        split = load_split(dataset, settings.data_dir, True, settings.train_split, data_version=data_version)
     with progress("Holding out images"), naming_corrupt_images(split, progress):
         data = Data(*hold_out(split, settings.held_out))
     space = space.with_classes(split.num_classes)
@@ -120,8 +122,9 @@ def search(
         cost: Callable[[Sequence[int]], float] = LatencyTable(space, recipe.image_size, table, settings.latency_table)
     else:
         cost = multiply_adds_of(space, recipe.image_size)
-    config = _config(space, split, recipe, settings)
-    _check_config(config, settings.search_dir)
+    config = _config(space, split, data.held_out.digest, recipe, settings)
+    if there is not None:
+        _check_config(there, config, settings.search_dir)
     studies = _open_studies(space, recipe, settings, cost)
     write_json(os.path.join(settings.search_dir, CONFIG), config)
 
@@ -271,7 +274,7 @@ def _storage(settings):
     return f"sqlite:///{path}" if settings.storage is None else settings.storage
 
 
-def _config(space, split, recipe, settings):
+def _config(space, split, digest, recipe, settings):
     """What decides the search's results: equal in all its processes."""
     names = ("held_out", "population", "cost", "latency_table", "max_cost", "estimate", "estimate_steps")
     return {
@@ -281,17 +284,27 @@ def _config(space, split, recipe, settings):
         "num_train_images": split.num_examples,
         "recipe": recipe._asdict(),
         **{name: getattr(settings, name) for name in names},
+        "data_version": split.data_version,
+        "held_out_digest": digest,
     }
 
 
-def _check_config(config, search_dir):
-    """Refuses a folder that holds another search."""
+def _read_config(search_dir):
+    """The configuration of the search in a folder; None where there is none."""
     path = os.path.join(search_dir, CONFIG)
     try:
         there = read_json(path)
     except MissingFileError:
-        return
-    lines = [*_differences("", there, config)]
+        return None
+    if not isinstance(there, dict):
+        raise InputError(f"{path} is not the configuration of a search; name another search_dir.")
+    return there
+
+
+def _check_config(there, config, search_dir):
+    """Refuses a folder that holds another search."""
+    path = os.path.join(search_dir, CONFIG)
+    lines = [*_differences("", {"data_version": 0, **there}, config)]  # 0.2.0 recorded none
     if lines:
         listing = "\n".join(f"  {line}" for line in lines)
         raise InputError(f"{path} is of another search; name another search_dir.\n{listing}")

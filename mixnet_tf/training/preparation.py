@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.class_names import NOT_COMPARED, listed
-from mixnet_tf.data import Split, count_left_out, naming_corrupt_images
+from mixnet_tf.data import DATA_VERSION, Split, count_left_out, naming_corrupt_images
 from mixnet_tf.detection import class_predictors
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -136,7 +136,7 @@ def prepare(
         tf.config.experimental.enable_op_determinism()
     logging.info(f"Training {model_name} on {dataset} in {settings.model_dir}.")
     with progress(f"Opening dataset {dataset}", draws_itself=True):
-        train_split, eval_split = _load_splits(task, dataset, settings, _run_to_resume(dataset, settings, starts))
+        train_split, eval_split = _load_splits(task, dataset, settings, _run_to_resume(settings), starts)
     if detection is not None and starts:
         _check_objects((train_split, eval_split), progress)
     config = RunConfig(
@@ -154,6 +154,7 @@ def prepare(
         network=_network(model_name, kernel_size),
         task=task_name,
         detection=detection,
+        data_version=train_split.data_version,
     )
     _check_warmup(recipe, train_split.num_examples)
     return Prepared(config, settings, train_split, eval_split, strategy, first_weights)
@@ -217,32 +218,32 @@ def _check_objects(splits, progress):
         logging.info(f"Split {split.name!r}: {split.num_examples} images; objects left out: {counts}.")
 
 
-def _run_to_resume(dataset, settings, starts):
-    """The configuration whose classes the data has to have; None for a new run, or one that is to be refused."""
+def _run_to_resume(settings):
+    """The configuration of the run in the folder; None for a new run."""
     try:
-        there = RunConfig.read(settings.model_dir)
+        return RunConfig.read(settings.model_dir)
     except FileNotFoundError:
         return None
-    is_changed = there.dataset != dataset or (starts and settings.allow_config_change)
-    return None if is_changed else there
 
 
-def _load_splits(task, dataset, settings, resumed):
+def _load_splits(task, dataset, settings, there, starts):
     """The splits to train on and to evaluate on, which have the same classes."""
-    incomplete = settings.allow_missing_shards
-    train = task.load_split(
-        dataset, settings.data_dir, True, settings.train_split, settings.num_train_images, incomplete
+    version = DATA_VERSION if there is None else there.data_version  # a run that resumes keeps its own
+    wanted = ((settings.train_split, settings.num_train_images), (settings.eval_split, settings.num_eval_images))
+    train, evaluation = (
+        task.load_split(
+            dataset, settings.data_dir, is_train, name, count, settings.allow_missing_shards, data_version=version
+        )
+        for is_train, (name, count) in zip((True, False), wanted, strict=True)
     )
-    evaluation = task.load_split(
-        dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete
-    )
-    if resumed is not None:
+    is_changed = there is None or there.dataset != dataset or (starts and settings.allow_config_change)
+    if not is_changed:  # the run's classes are those that it began with
         own = train.label_names
-        train = train.matched(resumed.class_names, resumed.num_label_classes)
+        train = train.matched(there.class_names, there.num_label_classes)
         gone = [name for name in train.label_names or () if own is not None and name not in own]
         if gone and not settings.allow_config_change:
             raise InputError(
-                f"The run in {settings.model_dir} trains {resumed.num_label_classes} classes; of these, dataset "
+                f"The run in {settings.model_dir} trains {there.num_label_classes} classes; of these, dataset "
                 f"{dataset!r} has no {listed(gone)}. Bring them back, or resume with --allow_config_change."
             )
     return train, evaluation.matched(train.label_names, train.num_classes)

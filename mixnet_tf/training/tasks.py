@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from mixnet_tf.data import Split, load_objects, load_split, train_batches, train_object_batches
+from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split, train_batches, train_object_batches
 from mixnet_tf.detection import anchors_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator, build_evaluator
@@ -65,10 +65,12 @@ def _load_objects(
     split: str | None = None,
     num_images: int | None = None,
     allow_missing_shards: bool = False,
+    *,
+    data_version: int = DATA_VERSION,
 ) -> Split:
     if num_images is not None or allow_missing_shards:
         raise InputError("num_images and allow_missing_shards go with --dataset=tfrecord, which has no boxes.")
-    return load_objects(dataset, data_dir, train, split)
+    return load_objects(dataset, data_dir, train, split, data_version=data_version)
 
 
 def _build_detection_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_compile=False):

@@ -5,7 +5,13 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.data import hold_out, load_split
+from mixnet_tf.data import hold_out, load_split, train_examples
+from mixnet_tf.recipe import Recipe
+
+# Of the shards of `imagenet_shards` in a folder called "imagenet".
+_HELD_BY_0_2_0 = [
+    f"train-{shard:05d}-of-00002__{place}" for shard, place in ((0, 0), (1, 0), (0, 1), (0, 3), (1, 3), (0, 4), (0, 5))
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,51 @@ def test_the_parts_do_not_depend_on_the_datas_folder(folder, tmp_path):
 def test_a_fraction_that_leaves_nothing_is_refused(fraction, message, folder):
     with pytest.raises(ValueError, match=message):
         hold_out(load_split("folder", folder, True), fraction)
+
+
+def test_the_parts_of_shards_do_not_depend_on_the_datas_folder(imagenet_shards, tmp_path):
+    elsewhere = shutil.copytree(imagenet_shards, tmp_path / "another name")
+    here, there = (hold_out(load_split("tfrecord", place, True), 0.4) for place in (imagenet_shards, str(elsewhere)))
+    for one, other in zip(here, there, strict=True):
+        assert [path.removeprefix(imagenet_shards) for path in _ids(one)] == [
+            path.removeprefix(str(elsewhere)) for path in _ids(other)
+        ]
+    assert here[1].digest == there[1].digest
+
+
+def test_other_parts_have_another_digest(folder, data_dir):
+    digests = [hold_out(load_split("digits", data_dir, True), fraction)[1].digest for fraction in (0.2, 0.2, 0.3)]
+    digests += [hold_out(load_split("folder", folder, True), fraction)[1].digest for fraction in (0.5, 0.5, 0.4)]
+    assert digests[0] == digests[1] and digests[3] == digests[4] and len(set(digests)) == 4
+
+
+def test_the_parts_of_0_2_0_stay_as_they_were(imagenet_shards, tmp_path):
+    # Its rule goes by the name of the data's folder, too.
+    place = shutil.copytree(imagenet_shards, tmp_path / "imagenet")
+    rest, held = hold_out(load_split("tfrecord", place, True, data_version=0), 0.4)
+    assert [path.removeprefix(str(place) + "/") for path in _ids(held)] == _HELD_BY_0_2_0
+    assert len(_ids(rest)) == rest.num_examples == 12 - len(_HELD_BY_0_2_0)
+
+
+def test_no_image_of_a_folder_is_read_to_hold_some_out(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "images")
+    split = load_split("folder", place, True)
+    for path in (place / "train").rglob("*.png"):
+        path.unlink()
+    rest, held = hold_out(split, 0.5)
+    assert rest.num_examples + held.num_examples == 20
+    again = hold_out(rest, 0.8)
+    ids = [example.decode() for part in (held, *again) for example in part.ids.numpy()]
+    assert sorted(ids) == sorted(example.decode() for example in split.ids.numpy())
+
+
+def test_what_is_held_out_of_a_folder_and_the_rest_are_shuffled_whole(folder, monkeypatch):
+    monkeypatch.setattr("mixnet_tf.data.pipeline._SHUFFLE_BUFFER", 1)
+    rest, _ = hold_out(load_split("folder", folder, True), 0.3)
+    examples = train_examples(rest, Recipe()).take(2 * rest.num_examples)
+    ids = [example["id"] for example, _ in examples.as_numpy_iterator()]
+    first, second = ids[: rest.num_examples], ids[rest.num_examples :]
+    assert sorted(first) == sorted(second) == sorted(rest.ids.numpy()) and first != second
 
 
 def test_what_is_held_out_is_one_shard(folder):

@@ -12,6 +12,7 @@ import pytest
 from scripts import ROOT, run
 
 import mixnet_tf
+from mixnet_tf.data import DATA_VERSION
 from mixnet_tf.networks import count_parts
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.search import SearchSpace, costs, measuring
@@ -85,6 +86,27 @@ def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, d
 
 
 @pytest.mark.soak
+def test_a_worker_that_holds_out_other_images_is_refused_and_a_search_of_0_2_0_keeps_its_rule(
+    space, data_dir, monkeypatch, capfd
+):
+    pytest.importorskip("matplotlib")
+    flags = _flags(space, data_dir, "--evaluations=2")
+    code, _, err = run(capfd, "-m mixnet_tf.search", *flags)
+    assert code == 0, err
+    path = space.parent / "search" / "search.json"
+    config = json.loads(path.read_text())
+    assert config["data_version"] == DATA_VERSION and len(config["held_out_digest"]) == 16
+    path.write_text(json.dumps({**config, "held_out_digest": "0" * 16}))
+    code, _, err = run(capfd, "-m mixnet_tf.search", *flags)
+    assert code == 2 and f"held_out_digest: '{'0' * 16}' there, '{config['held_out_digest']}' here" in err
+
+    path.write_text(json.dumps({k: v for k, v in config.items() if k not in ("data_version", "held_out_digest")}))
+    code, _, err = run(capfd, "-m mixnet_tf.search", *flags)
+    assert code == 0, err
+    again = json.loads(path.read_text())
+    assert again["data_version"] == 0 and again["held_out_digest"] is None
+
+
 def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, capfd):
     flags = _flags(space, data_dir, "--estimate=supernet", "--train_steps=4")
     code, out, err = run(capfd, "-m mixnet_tf.search", *flags, "--evaluations=2")

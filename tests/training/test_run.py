@@ -17,7 +17,7 @@ from short_run import RECIPE, STEPS, copy_run, train_tiny
 from tiny import values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
-from mixnet_tf.data import load_split
+from mixnet_tf.data import DATA_VERSION, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import watch
 from mixnet_tf.files import read_json, write_json
@@ -39,6 +39,7 @@ def test_a_run_leaves_its_model_configuration_metrics_and_checkpoints(unbroken):
     assert trained[-1]["loss"] < trained[0]["loss"]
     [evaluation] = [row for row in rows if row["kind"] == "eval"]
     assert evaluation["step"] == STEPS and evaluation["num_images"] == 360
+    assert RunConfig.read(unbroken).data_version == DATA_VERSION
     assert os.listdir(unbroken / "tensorboard") and "best.keras" not in os.listdir(unbroken)
 
 

@@ -1,0 +1,99 @@
+"""Encoded images to pixels: TensorFlow's decoder, and what it does otherwise than Pillow."""
+
+import functools
+
+import tensorflow as tf
+
+from mixnet_tf.data.rules import DATA_VERSION, rules_of
+
+FORMATS = "JPEG, PNG, GIF, WebP or uncompressed BMP"
+_WEBP = b"RIFF\x1a\0\0\0WEBPVP8L\x0e\0\0\0/\0\0\0\0\x07\x10\x11\xfd\x0fDD\xff\x03"  # one black pixel
+_HEADER = 70  # bytes of a BMP up to the masks behind its header
+_STANDARD_RED = 0xFF0000  # the mask of red in a BMP of 32 bits whose colors lie as TensorFlow takes them
+
+
+@functools.cache
+def decodes_webp() -> bool:
+    """Whether the installed TensorFlow decodes WebP."""
+    with tf.init_scope():
+        try:
+            tf.io.decode_image(_WEBP, channels=3, expand_animations=False)
+        except tf.errors.InvalidArgumentError:
+            return False
+    return True
+
+
+def readable(endings: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the endings of files whose images the installed TensorFlow decodes."""
+    return tuple(ending for ending in endings if ending != ".webp" or decodes_webp())
+
+
+def decode_image(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.Tensor:
+    """A whole image.
+
+    Args:
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
+        data_version: Of the `Rules`.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+    """
+
+    def by_tensorflow():
+        return tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+
+    if not rules_of(data_version).applies_palettes:
+        return by_tensorflow()
+    is_bmp = tf.strings.regex_full_match(tf.strings.substr(image_bytes, 0, 2), "BM")
+    return tf.cond(is_bmp, lambda: _decode_bmp(image_bytes, by_tensorflow), by_tensorflow)
+
+
+def image_shape(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.Tensor:
+    """int32 (height, width, channels) of an encoded image; a JPEG is not decoded for it."""
+    return tf.cond(
+        tf.io.is_jpeg(image_bytes),
+        lambda: tf.io.extract_jpeg_shape(image_bytes),
+        lambda: tf.shape(decode_image(image_bytes, data_version)),
+    )
+
+
+def _decode_bmp(image_bytes, by_tensorflow):
+    """A BMP with its palette, which TensorFlow leaves out; what it would read wrongly without a word is refused."""
+    with tf.name_scope("DecodeBmp"):  # by which `corruption` knows where an error comes from
+        header = tf.cast(tf.io.decode_raw(image_bytes, tf.uint8, fixed_length=_HEADER), tf.int32)
+        bits, compression = header[28] + 256 * header[29], _number(header, 30)
+        indexed = (compression == 0) & ((bits == 1) | (bits == 4) | (bits == 8))
+        masked = (compression == 3) & (bits == 32) & (_number(header, 54) == _STANDARD_RED)
+        direct = ((compression == 0) & ((bits == 24) | (bits == 32))) | masked
+        message = "a BMP that is compressed, or not of 1, 4, 8, 24 or 32 bits a pixel"
+        known = tf.debugging.Assert((_number(header, 14) >= 40) & (indexed | direct), [message])
+        with tf.control_dependencies([known]):
+            return tf.cond(indexed, lambda: _decode_indexed(image_bytes, header, bits), by_tensorflow)
+
+
+def _decode_indexed(image_bytes, header, bits):
+    """The pixels of a BMP whose rows are numbers of colors: uint8 (height, width, 3)."""
+    content = tf.io.decode_raw(image_bytes, tf.uint8)
+    start, width, height = (_number(header, place) for place in (10, 18, 22))
+    row, rows = (width * bits + 31) // 32 * 4, tf.abs(height)
+    fits = (width > 0) & (rows > 0) & (start <= tf.size(content)) & (row <= (tf.size(content) - start) // rows)
+    with tf.control_dependencies([tf.debugging.Assert(fits, ["a BMP cut short"])]):
+        packed = tf.cast(tf.reshape(content[start : start + row * rows], (rows, row)), tf.int32)
+    shifts = tf.range(8 - bits, -1, -bits)
+    unpacked = tf.bitwise.right_shift(packed[..., tf.newaxis], shifts) % tf.bitwise.left_shift(1, bits)
+    numbers = tf.reshape(unpacked, (rows, -1))[:, :width]
+    palette = _palette(content, 14 + _number(header, 14), start, _number(header, 46))
+    return tf.gather(palette, tf.where(height > 0, numbers[::-1], numbers))  # the lowest row first, mostly
+
+
+def _palette(content, first, start, colors):
+    """uint8 (256, 3), RGB: the colors between a BMP's header and its pixels, then black."""
+    room = tf.maximum(start - first, 0) // 4
+    colors = tf.where((colors > 0) & (colors < room), colors, tf.minimum(room, 256))
+    found = tf.reshape(content[first : first + 4 * colors], (-1, 4))[:, 2::-1]  # blue, green, red and nothing
+    return tf.pad(found, [[0, 256 - tf.shape(found)[0]], [0, 0]])
+
+
+def _number(header, place):
+    """The little-endian int32 at a place of a BMP's header."""
+    return tf.reduce_sum(header[place : place + 4] * (1, 1 << 8, 1 << 16, 1 << 24))

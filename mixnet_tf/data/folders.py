@@ -1,0 +1,174 @@
+"""A dataset in folders, data_dir/split/class/image: which folders are classes, which files images, in which order."""
+
+import collections
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from mixnet_tf.data.decoding import readable
+from mixnet_tf.data.rules import DATA_VERSION, Rules, rules_of
+from mixnet_tf.errors import InputError
+from mixnet_tf.files import StrPath, is_remote, read_json
+
+# What macOS, Windows and network drives leave behind, beside names that begin with a dot.
+_LITTER = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information")
+
+
+class Listing(NamedTuple):
+    """What lies in a folder.
+
+    Attributes:
+        folders: Their names, sorted.
+        files: Likewise.
+    """
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def list_folder(folder: StrPath, rules: Rules) -> Listing:
+    """What lies in a folder, without litter where the rules leave that out.
+
+    Raises:
+        InputError: For a name that is not UTF-8.
+    """
+    names = sorted(_names(os.fspath(folder)), key=lambda each: each[0])
+    if rules.leaves_out_litter:
+        names = [each for each in names if not (each[0].startswith(".") or each[0].lower() in _LITTER)]
+    for name, _ in names:
+        if not _is_utf8(name):
+            raise InputError(f"{folder} holds {name!r}, a name that is not UTF-8; rename it.")
+    return Listing(tuple(name for name, is_folder in names if is_folder), tuple(n for n, f in names if not f))
+
+
+def _names(folder):
+    """Pairs of a name and whether it is a folder's. No file is opened, and on a local disk none looked up."""
+    if not is_remote(folder):
+        with os.scandir(folder) as entries:
+            return [(entry.name, entry.is_dir()) for entry in entries]
+    found = []
+    for name in tf.io.gfile.listdir(folder):  # gs:// lists folders with a slash at the end
+        plain = name.rstrip("/")
+        found.append((plain, plain != name or tf.io.gfile.isdir(os.path.join(folder, name))))
+    return found
+
+
+def _is_utf8(name):
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a surrogate stands for a byte
+        return False
+    return True
+
+
+def class_folders(folder: StrPath, rules: Rules) -> tuple[str, ...]:
+    """The names of a split's classes."""
+    names = list_folder(folder, rules).folders
+    if rules.leaves_out_litter:
+        names = tuple(name for name in names if not _is_run(os.path.join(folder, name)))
+    return names
+
+
+def _is_run(folder):
+    path = os.path.join(folder, "config.json")
+    if not tf.io.gfile.exists(path):
+        return False
+    try:
+        config = read_json(path)
+    except InputError:
+        return False
+    return isinstance(config, dict) and {"model_name", "recipe"} <= set(config)
+
+
+class ClassFiles(NamedTuple):
+    """The files of a class.
+
+    Attributes:
+        images: Paths.
+        others: How many others there are, by ending; "folder" for folders.
+    """
+
+    images: tuple[str, ...]
+    others: collections.Counter[str]
+
+
+def class_files(folder: StrPath, rules: Rules) -> ClassFiles:
+    """The images of a class, by name, and what else lies there.
+
+    Raises:
+        InputError: For a symbolic link to an image that is not there.
+    """
+    endings, listing = readable(rules.class_endings), list_folder(folder, rules)
+    files = listing.files if rules.leaves_out_litter else sorted((*listing.files, *listing.folders))
+    images = _images(folder, endings, files)
+    others = collections.Counter(_ending(name) for name in listing.files if not name.lower().endswith(endings))
+    return ClassFiles(images, others + collections.Counter(folder=len(listing.folders)))
+
+
+def list_images(folder: StrPath, data_version: int = DATA_VERSION) -> tuple[str, ...]:
+    """The paths of the images in a folder, by name, whatever their classes.
+
+    Raises:
+        InputError: If there is none; for a symbolic link to an image that is not there.
+    """
+    rules = rules_of(data_version)
+    endings = readable(rules.endings)
+    images = _images(folder, endings, list_folder(folder, rules).files)
+    if not images:
+        raise InputError(f"{folder} holds no images; expected files that end in one of {', '.join(endings)}.")
+    return images
+
+
+def _images(folder, endings, names):
+    """The paths of those names that are images."""
+    images = tuple(os.path.join(folder, name) for name in names if name.lower().endswith(endings))
+    if not is_remote(folder):
+        for path in images:
+            if os.path.islink(path) and not os.path.exists(path):
+                raise InputError(f"{path} is a symbolic link to {os.readlink(path)}, which is not there; remove it.")
+    return images
+
+
+def _ending(name):
+    return os.path.splitext(name)[1].lower() or "without an ending"
+
+
+def in_words(others: Iterable[collections.Counter[str]]) -> str:
+    """What lies beside the images of all classes, such as "2 .txt, 1 folder"; empty if nothing does."""
+    total = sum(others, collections.Counter())
+    return ", ".join(f"{count} {ending}" for ending, count in sorted(total.items()))
+
+
+def ordered_files(
+    paths: tf.Tensor,
+    labels: tf.Tensor,
+    shuffle_seed: Any = None,
+    shard: int = 0,
+    num_shards: int = 1,
+    first: Any = 0,
+    places: tf.Tensor | None = None,
+) -> tf.data.Dataset:
+    """The files of a shard in an order; none is opened.
+
+    Args:
+        paths: string (files,).
+        labels: int64 (files,).
+        shuffle_seed: int that decides the order; None leaves it.
+        shard: Which of the shards.
+        num_shards: Number of shards.
+        first: The place in the order to start at.
+        places: Which of the files there are, int (n,); None: all.
+
+    Returns:
+        A dataset of dicts of "label" and "id", the path.
+    """
+    places = (tf.range(tf.size(paths)) if places is None else places)[shard::num_shards]
+    if shuffle_seed is not None:
+        seed = tf.stack([tf.cast(shuffle_seed, tf.int32), 0])
+        places = tf.random.experimental.stateless_shuffle(places, seed, alg="philox")
+    # The tensors are captured: constants of the traced function would be copied with it.
+    return tf.data.Dataset.from_tensor_slices(places[first:]).map(
+        lambda place: {"label": labels[place], "id": paths[place]}
+    )

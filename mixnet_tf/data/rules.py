@@ -1,0 +1,69 @@
+"""The rules by which data is read, by version: a run keeps those that it began with."""
+
+from typing import NamedTuple
+
+from mixnet_tf.errors import InputError
+
+_ANY = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp")
+
+
+class Rules(NamedTuple):
+    """What differs between versions of reading data.
+
+    Attributes:
+        class_endings: Of the files in a class folder that are images.
+        endings: Of the files in a folder of images without classes that are images.
+        leaves_out_litter: Whether a folder's names that begin with a dot, what macOS, Windows and Jupyter leave behind
+            and folders of runs are left out, or are classes and images as any other.
+        every_split_counts: Whether the classes of a split of a folder dataset are those of all splits, or its own.
+        shuffles_files: Whether all files of a folder dataset are shuffled, or their contents in a buffer.
+        finds_held_out_by_shard: Whether an image in a shard is held out by the shard's base name and the record's
+            number, or by the name of the shard's folder, too.
+        applies_palettes: Whether a BMP file of up to 8 bits a pixel shows the colors of its palette, or their numbers
+            as grays.
+    """
+
+    class_endings: tuple[str, ...]
+    endings: tuple[str, ...]
+    leaves_out_litter: bool
+    every_split_counts: bool
+    shuffles_files: bool
+    finds_held_out_by_shard: bool
+    applies_palettes: bool
+
+
+_VERSIONS = (
+    Rules(  # 0, of releases 0.1.0 and 0.2.0
+        class_endings=(".jpg", ".jpeg", ".png"),
+        endings=(".jpg", ".jpeg", ".png", ".bmp", ".gif"),
+        leaves_out_litter=False,
+        every_split_counts=True,
+        shuffles_files=False,
+        finds_held_out_by_shard=False,
+        applies_palettes=False,
+    ),
+    Rules(  # 1, of release 0.3.0
+        class_endings=_ANY,
+        endings=_ANY,
+        leaves_out_litter=True,
+        every_split_counts=False,
+        shuffles_files=True,
+        finds_held_out_by_shard=True,
+        applies_palettes=True,
+    ),
+)
+DATA_VERSION = len(_VERSIONS) - 1  # the newest
+
+
+def rules_of(data_version: int) -> Rules:
+    """The rules of a version.
+
+    Raises:
+        ValueError: For a version that is not known.
+    """
+    if isinstance(data_version, bool) or not isinstance(data_version, int) or not 0 <= data_version <= DATA_VERSION:
+        raise InputError(
+            f"data_version: {data_version!r} is not known here; expected a whole number from 0 to {DATA_VERSION}. A "
+            "larger one is of a newer mixnet_tf: install that."
+        )
+    return _VERSIONS[data_version]
