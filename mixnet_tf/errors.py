@@ -1,6 +1,8 @@
 """Errors of what a person gave: the scripts show their text alone, where any other error shows a traceback."""
 
 import importlib
+import numbers
+from typing import TypeGuard
 
 
 class InputError(ValueError):
@@ -30,6 +32,6 @@ def require_package(package: str, title: str, what: str, extra: str) -> None:
         raise MissingPackageError(f"{what} needs {title}: pip install 'mixnet_tf[{extra}]'.") from error
 
 
-def is_count(value: object) -> bool:
-    """Whether `value` is a whole number from 1; True is not."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether `value` is a whole number from 1, Python's or numpy's; True is not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
@@ -97,11 +98,16 @@ def local_copy(path: StrPath) -> Iterator[str]:
 
 
 def finite(value: Any) -> Any:
-    """A value of JSON's kinds with None in place of each number that is not finite, which JSON does not have."""
+    """A value of JSON's kinds with None in place of each number that is not finite, which JSON does not have.
+
+    Numpy's numbers become Python's.
+    """
     if isinstance(value, Mapping):
         return {name: finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [finite(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -146,6 +146,7 @@ def _resolve_classes(classes, override_params, params):
         return params.num_classes
     if not is_count(classes):
         raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
+    classes = int(classes)
     overridden = (override_params or {}).get("num_classes", classes)
     if overridden != classes:
         raise InputError(f"classes={classes} and override_params['num_classes']={overridden} disagree; give one.")
@@ -164,8 +165,9 @@ def _input(input_tensor, input_shape):
     else:
         shape = (None, None, 3) if input_shape is None else tuple(input_shape)
     valid = len(shape) == 3 and shape[2] == 3
-    if not valid or not all(n is None or (isinstance(n, int) and n >= 1) for n in shape[:2]):
+    if not valid or not all(n is None or is_count(n) for n in shape[:2]):
         raise InputError(f"input_shape: expected (height, width, 3) in pixels, None for any size; received {shape}.")
+    shape = tuple(None if n is None else int(n) for n in shape)
     return keras.Input(shape, name="image") if input_tensor is None else input_tensor
 
 

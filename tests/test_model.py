@@ -294,3 +294,17 @@ def test_every_public_function_is_annotated():
         assert signature.return_annotation is not signature.empty, name
         assert all(p.annotation is not p.empty for p in signature.parameters.values()), name
     assert (pathlib.Path(mixnet_tf.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize(
+    ("policy", "instead"), [("float16", "mixed_float16"), ("bfloat16", "mixed_bfloat16"), ("float64", "float32")]
+)
+def test_a_policy_that_a_network_cannot_compute_in_is_refused_with_the_one_to_set(policy, instead):
+    before, network = keras.config.dtype_policy(), tiny.build_tiny(include_top=False, input_shape=(64, 64, 3))
+    keras.config.set_dtype_policy(policy)
+    try:
+        for build in (tiny.build_tiny, lambda: mixnet_tf.SSDLite(network, 3, (64, 64, 3))):
+            with pytest.raises(ValueError, match=f"{policy}.*set_dtype_policy\\('{instead}'\\)"):
+                build()
+    finally:
+        keras.config.set_dtype_policy(before)

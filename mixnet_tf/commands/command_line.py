@@ -28,6 +28,7 @@ WEIGHTS_HELP = (
 )
 MISSING_SHARDS_HELP = "tfrecord: do without the shards that are missing, where files named *-of-N are fewer than N."
 _BAD_INPUT = 2
+_DEFINED: set[str] = set()  # the flags of the command that runs
 
 
 def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None = None) -> None:
@@ -35,7 +36,8 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
 
     Args:
         main: A function of the screen to the exit code.
-        define_flags: Called before the command line is read; None where the flags are defined already.
+        define_flags: Called before the command line is read; None where the flags are defined already. A second run in
+            one process defines and reads them anew.
 
     What a person can mend is one line and exit code 2: bad input, a loss that is not finite, a server that cannot be
     reached, a full disk, an address where a file is expected. The loss of another host is one line and exit code 75.
@@ -66,13 +68,24 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
             print(f"Another host was lost ({_first_line(error)}); restart this one, too.", file=sys.stderr, flush=True)
             return RESTART_ME
 
+    _forget_flags()
     if define_flags is not None:
+        before = set(flags.FLAGS)
         define_flags()
+        _DEFINED.update(set(flags.FLAGS) - before)
     for name in flags.FLAGS:  # for --help, which shows the flags of the script that runs
         module = str(flags.FLAGS.find_module_defining_flag(name))
         if module.startswith("mixnet_tf.") or module == main.__module__:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(guarded)
+
+
+def _forget_flags():
+    """Leaves nothing of an earlier run in this process, as in a notebook, whose command may have been another one."""
+    for name in _DEFINED & set(flags.FLAGS):
+        delattr(flags.FLAGS, name)
+    _DEFINED.clear()
+    flags.FLAGS.unparse_flags()
 
 
 def _is_full_disk(error):

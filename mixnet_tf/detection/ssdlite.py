@@ -10,7 +10,16 @@ from mixnet_tf.detection.anchors import anchor_boxes, shapes_at_a_position
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.files import StrPath
 from mixnet_tf.models import build_model
-from mixnet_tf.networks import Activation, BatchNormalization, Concatenate, GroupedConv2D, MixConv, is_block, parts
+from mixnet_tf.networks import (
+    Activation,
+    BatchNormalization,
+    Concatenate,
+    GroupedConv2D,
+    MixConv,
+    check_dtype_policy,
+    is_block,
+    parts,
+)
 from mixnet_tf.weights import load_weights
 
 _EXTRA_MAPS = (512, 256, 256, 128)  # channels
@@ -72,10 +81,12 @@ def SSDLite(
     """
     if not is_count(classes):
         raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
+    classes = int(classes)
     if class_names is not None and len(class_names) != classes:
         raise InputError(f"class_names: expected {classes} names, one for each class; received {class_names!r}.")
     if weights is not None and backbone_weights is not None:
         raise InputError("weights are those of the whole detector; leave out backbone_weights.")
+    check_dtype_policy()
     network = _network(backbone, input_shape, override_params, kernel_size)
     if backbone_weights is not None:
         load_weights(network, backbone_weights, skip_head=True)
@@ -160,6 +171,7 @@ def _network(backbone, input_shape, override_params, kernel_size):
     valid = isinstance(shape, tuple) and len(shape) == 3 and shape[2] == 3 and shape[0] == shape[1]
     if not valid or not is_count(shape[0]):
         raise InputError(f"input_shape: expected (size, size, 3) in pixels, received {input_shape!r}.")
+    shape = tuple(map(int, shape))
     if not isinstance(backbone, keras.Model):
         return build_model(backbone, override_params, kernel_size=kernel_size, include_top=False, input_shape=shape)
     if override_params is not None or kernel_size is not None:

@@ -1,5 +1,6 @@
 """A detector's outputs on the phone: TensorFlow Lite's own op behind them, or metadata to decode them by."""
 
+import numbers
 from typing import Any, NamedTuple
 
 import flatbuffers
@@ -135,7 +136,7 @@ def _attributes(decoding):
 
 
 def _value(value):
-    kind = "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "f"
+    kind = "b" if isinstance(value, bool) else "i" if isinstance(value, numbers.Integral) else "f"
     return f"{kind}: {str(value).lower()}"
 
 

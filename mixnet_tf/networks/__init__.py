@@ -47,7 +47,15 @@ from mixnet_tf.networks.layers import (
     SqueezeExcite,
     conv_kernel_initializer,
 )
-from mixnet_tf.networks.mixnet import POOLINGS, backbone, classifier, mixnet_block, pooled, stages_and_params
+from mixnet_tf.networks.mixnet import (
+    POOLINGS,
+    backbone,
+    check_dtype_policy,
+    classifier,
+    mixnet_block,
+    pooled,
+    stages_and_params,
+)
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
 from mixnet_tf.networks.operations import steps
@@ -76,6 +84,7 @@ __all__ = [
     "VARIANTS",
     "backbone",
     "block_part",
+    "check_dtype_policy",
     "class_names",
     "classifier",
     "conv_kernel_initializer",

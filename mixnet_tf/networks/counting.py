@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mixnet_tf.errors import is_count
 from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, round_filters, split_channels, unroll
 from mixnet_tf.networks.names import block_part
 
@@ -42,7 +43,7 @@ def count_parts(
     Returns:
         A `Count` for the stem, each block and the head.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = (int(image_size), int(image_size)) if is_count(image_size) else image_size
     size = _strided(size, 2)
     channels = round_filters(params.stem_size, params)
     rows = [_count("stem", size, (3,), channels, [_Conv(9 * 3 * channels, size, channels)])]

@@ -148,7 +148,7 @@ def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
     if image_size is not None:
         if not is_count(image_size):
             raise InputError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
-        height = width = image_size
+        height = width = int(image_size)
     size = [height or 224, width or 224]
     total = 0
     for layer in [layer for group in by_part.values() for layer in group]:

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.class_names import checked_names
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks.block_strings import PARTITIONS, split_channels
 from mixnet_tf.networks.gradients import activate, bias_add
 
@@ -39,14 +39,16 @@ def kernel_sizes(kernel_size: int | Sequence[int]) -> list[int]:
     Raises:
         ValueError: For anything but odd positive ints.
     """
-    sizes = [kernel_size] if isinstance(kernel_size, int) else kernel_size
-    if (
-        not isinstance(sizes, list | tuple)
-        or not sizes
-        or not all(isinstance(k, int) and k > 0 and k % 2 for k in sizes)
-    ):
+    sizes = [kernel_size] if is_count(kernel_size) else kernel_size
+    if not isinstance(sizes, list | tuple) or not sizes or not all(is_count(k) and k % 2 for k in sizes):
         raise InputError(f"kernel_size: expected odd positive ints, one per channel group; received {kernel_size!r}.")
-    return list(sizes)
+    return list(map(int, sizes))
+
+
+def _filters(filters):
+    if not is_count(filters):
+        raise InputError(f"filters: expected a whole number from 1, received {filters!r}.")
+    return int(filters)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -90,9 +92,7 @@ class GroupedConv2D(keras.layers.Layer):
 
     def __init__(self, filters: int, kernel_size: int | Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(filters, int) or filters < 1:
-            raise InputError(f"filters: expected a whole number from 1, received {filters!r}.")
-        self.filters = filters
+        self.filters = _filters(filters)
         self.kernel_size = kernel_sizes(kernel_size)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
@@ -148,9 +148,10 @@ class MixConv(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kernel_size = kernel_sizes(kernel_size)
         self.input_spec = keras.layers.InputSpec(ndim=4)
-        self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
-        if len(self.strides) != 2 or self.strides[0] != self.strides[1] or self.strides[0] < 1:
+        both = tuple(strides) if isinstance(strides, list | tuple) else (strides, strides)
+        if len(both) != 2 or not all(map(is_count, both)) or both[0] != both[1]:
             raise InputError(f"strides: expected two equal positive ints, as depthwise ops take; received {strides!r}.")
+        self.strides = (int(both[0]), int(both[1]))
         if partition not in PARTITIONS:
             raise InputError(f"partition: expected one of {PARTITIONS}, received {partition!r}.")
         self.partition = partition
@@ -216,12 +217,15 @@ class SqueezeExcite(keras.layers.Layer):
 
     Input and output: (batch, height, width, channels).
 
+    Raises:
+        ValueError: For `filters` that are no whole number from 1.
+
     Source: mixnet/mixnet_model.py:MixnetBlock._call_se.
     """
 
     def __init__(self, filters: int, activation: Any = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.filters = filters
+        self.filters = _filters(filters)
         self.activation = activation
 
     def build(self, input_shape: tuple) -> None:

@@ -80,6 +80,17 @@ def _check_channels(stages, params):
         channels = block.output_filters
 
 
+def check_dtype_policy() -> None:
+    """Raises a ValueError under a Keras policy that the layers cannot be built by: their variables are float32."""
+    policy = keras.config.dtype_policy()
+    if policy.variable_dtype != "float32":
+        instead = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}.get(policy.variable_dtype, "float32")
+        raise InputError(
+            f"A network does not compute in Keras' dtype policy {policy.name!r}, only with float32 variables; call "
+            f"keras.config.set_dtype_policy({instead!r}) before it is built."
+        )
+
+
 def backbone(
     images: Any,
     stages: Sequence[BlockArgs],
@@ -100,8 +111,12 @@ def backbone(
         (batch, height / 32, width / 32, params.feature_size), for a network of five strides of 2; without `params.head`
         as many channels as the last block gives.
 
+    Raises:
+        ValueError: Under a dtype policy whose variables are not float32.
+
     Source: mixnet/mixnet_model.py:MixnetModel.call.
     """
+    check_dtype_policy()
     x = images
     if include_preprocessing:
         x = layers.Preprocessing(name=PREPROCESSING)(x)

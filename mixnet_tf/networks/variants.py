@@ -1,8 +1,11 @@
 """Networks by name as block strings and parameters: MixNet-S, M and L, MobileNetV1 and V2."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.files import StrPath
@@ -96,7 +99,7 @@ _ALLOWED = {
 
 
 def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def override_global_params(
@@ -122,7 +125,8 @@ def override_global_params(
         accepts, expected = _ALLOWED[field]
         if not accepts(value):
             raise InputError(f"{what}[{field!r}]: expected {expected}, received {value!r}.")
-    return global_params._replace(**overrides)
+    plain = {field: value.item() if isinstance(value, np.generic) else value for field, value in overrides.items()}
+    return global_params._replace(**plain)
 
 
 def get_model_params(

@@ -8,6 +8,7 @@ import pytest
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import flags
 from scripts import ROOT, process, run
 from tensorflow_datasets.core.download import downloader
 from weights_server import serving
@@ -164,3 +165,31 @@ def test_digits_without_scikit_learn_says_what_to_install(tmp_path, monkeypatch)
 def test_the_next_command_is_named_as_this_one_was_started(started, script, shown, monkeypatch):
     monkeypatch.setattr(sys, "argv", [started])
     assert command_line.other_command(script) == shown
+
+
+def test_a_second_run_in_one_process_parses_anew_also_of_another_command(monkeypatch):
+    seen = []
+
+    def run_with(default, *arguments):
+        def define():
+            flags.DEFINE_string("our_own", default, "A flag.")
+            flags.DEFINE_list("ours_too", None, "Another.")
+
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            command_line.run(lambda screen: seen.append((flags.FLAGS.our_own, flags.FLAGS.ours_too)), define)
+        assert ended.value.code in (0, None)
+
+    run_with("a", "--our_own=given", "--ours_too=x,y")
+    run_with("a")
+    run_with("b")
+    assert seen == [("given", ["x", "y"]), ("a", None), ("b", None)]
+
+
+def test_a_second_run_of_a_command_with_flags_of_its_module_has_their_defaults_again(monkeypatch):
+    seen, flag = [], flags.DEFINE_integer("of_a_module", 1, "A flag.")
+    for arguments in (["--of_a_module=2"], []):
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        with pytest.raises(SystemExit):
+            command_line.run(lambda screen: seen.append(flag.value))
+    assert seen == [2, 1]

@@ -201,6 +201,13 @@ def test_annotations_count_whatever_their_numbers_are(number, detector, truth, s
     assert measure_with(annotations=renumbered) == pytest.approx(_evaluator(detector, split)())
 
 
+def test_a_category_numbered_0_counts_as_any_other(detector, truth, split, measure_with):
+    annotations = [{**a, "category_id": 90 - a["category_id"]} for a in _cocos_annotations(truth)["annotations"]]
+    categories = [{"id": number, "name": name} for number, name in enumerate(_NAMES)]
+    measured = measure_with(annotations=annotations, categories=categories)
+    assert measured == pytest.approx(build_detection_evaluator(detector, split)())
+
+
 def test_categories_of_one_name_are_told_apart_by_their_numbers(detector, truth, split, measure_with):
     named = split._replace(label_names=("crane", "dog", "crane"))
     annotations = [{**a, "category_id": 100 - a["category_id"]} for a in _cocos_annotations(truth)["annotations"]]
