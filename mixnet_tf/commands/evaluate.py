@@ -26,6 +26,7 @@ from mixnet_tf.reports import write_detection_report, write_report
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import task_of
 
+_WATCH_SECONDS = 10.0  # poll interval
 _NOT_WITH_WATCH = (
     "weights",
     "model_name",
@@ -63,7 +64,7 @@ def define_flags() -> None:
     flags.DEFINE_string("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
     flags.DEFINE_string("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
     flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
-    flags.DEFINE_float("watch_seconds", 10.0, "Poll interval, seconds.", lower_bound=0.0)
+    flags.DEFINE_float("watch_seconds", _WATCH_SECONDS, "Poll interval, seconds.", lower_bound=0.0)
     flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
 
 
@@ -159,10 +160,14 @@ def _load_split(dataset):
     )
 
 
-def _report(metrics, screen):
+def _say_measured(metrics, screen):
     screen.say("  ".join(f"{name} {value}" for name, value in metrics.items() if name != "notes"))
     for note in metrics.get("notes", ()):
         screen.say(f"Note: {note}.")
+
+
+def _report(metrics, screen):
+    _say_measured(metrics, screen)
     if flags.FLAGS.output_json is not None:
         write_json(flags.FLAGS.output_json, metrics)
 
@@ -198,24 +203,37 @@ def _watch(screen):
     given = [f"--{name}" for name in _NOT_WITH_WATCH if values[name].value is not None]
     if given:
         raise InputError(f"--watch evaluates the run's own model on a whole split; leave out {', '.join(given)}.")
-    seconds, timeout = values.watch_seconds, values.watch_timeout
-    config = RunConfig.wait_for(values.model_dir, seconds, timeout)
-    task = task_of(config.task)
-    watch(
+    _watch_run(
         values.model_dir,
-        task.load_split(
-            values.dataset or config.dataset,
-            values.data_dir,
-            False,
-            values.split,
-            values.num_eval_images,
-            values.allow_missing_shards,
-        ),
-        values.eval_batch_size,
-        seconds,
-        timeout,
+        values.split,
         lambda metrics: _report(metrics, screen),
+        values.watch_seconds,
+        values.watch_timeout,
+        values.dataset,
         values.crop,
-        task.build_evaluator,
     )
     return 0
+
+
+def evaluate_beside(screen: Screen, model_dir: str, split: str | None) -> int:
+    """Watches a run by the flags of the command that trains it, as the evaluator of a TF_CONFIG; returns the exit code.
+
+    Args:
+        screen: Says the measurements.
+        model_dir: The run's folder.
+        split: The split's name; None: validation or test.
+    """
+    screen.say(f"Evaluating the checkpoints of {model_dir}, as TF_CONFIG says.")
+    _watch_run(model_dir, split, lambda metrics: _say_measured(metrics, screen))
+    return 0
+
+
+def _watch_run(model_dir, split, report, seconds=_WATCH_SECONDS, timeout=None, dataset=None, crop=None):
+    values = flags.FLAGS
+    config = RunConfig.wait_for(model_dir, seconds, timeout)
+    task = task_of(config.task)
+    dataset = dataset or config.dataset
+    images = task.load_split(
+        dataset, values.data_dir, False, split, values.num_eval_images, values.allow_missing_shards
+    )
+    watch(model_dir, images, values.eval_batch_size, seconds, timeout, report, crop, task.build_evaluator)
