@@ -127,6 +127,13 @@ def search():
 def start(module):
     """Runs a command by the name of the module that has its `main` and `define_flags`."""
     keep_quiet()
+    try:
+        importlib.import_module("mixnet_tf")
+    except ImportError as error:
+        if error.name != "keras" or "KERAS_BACKEND" not in str(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     command_line = importlib.import_module("mixnet_tf.commands.command_line")
     command = importlib.import_module(module)
     command_line.run(command.main, command.define_flags)
