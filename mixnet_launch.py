@@ -2,9 +2,9 @@
 
 TensorFlow, CUDA and LiteRT log through C++ straight to file descriptor 2, some of it while they are imported and
 whatever the log level. So descriptor 2 becomes a pipe to a child process that passes on every line but the harmless
-ones, and shows those too if the command fails. The command waits for it at its end. As process 1 of a container the
-command would take the child with it before the last line is shown, so that nothing is filtered there. `--verbosity`
-(absl's flag) leaves every line.
+ones, and shows those too if the command fails. The command waits for it at its end. A container ends with its process
+1, and the child with that before the last line is shown: nothing is filtered in process 1 and in what it has started.
+`--verbosity` (absl's flag) leaves every line.
 
 A module of its own, since `mixnet_tf` imports TensorFlow.
 """
@@ -47,7 +47,7 @@ def keep_quiet():
     if "tensorflow" in sys.modules or any(_VERBOSITY.match(argument) for argument in sys.argv[1:]):
         return
     os.environ.setdefault(_LOG_LEVEL, "2")
-    if not hasattr(os, "fork") or os.getpid() == 1:
+    if not hasattr(os, "fork") or 1 in (os.getpid(), os.getppid()):
         return
     if sys.stderr.isatty():
         print("Loading TensorFlow ...", file=sys.stderr, flush=True)

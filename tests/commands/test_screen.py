@@ -166,8 +166,9 @@ def _can_be_process_1():
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
-def test_as_process_1_nothing_is_filtered():
-    program = "import os; os.getpid = lambda: 1; os.fork = None\n" + textwrap.dedent(
+@pytest.mark.parametrize("function", ["getpid", "getppid"])
+def test_as_process_1_or_its_child_nothing_is_filtered(function):
+    program = f"import os; os.{function} = lambda: 1; os.fork = None\n" + textwrap.dedent(
         _PROGRAM.format(lines=_LINES, end="")
     )
     done = subprocess.run(
@@ -178,11 +179,12 @@ def test_as_process_1_nothing_is_filtered():
 
 
 @pytest.mark.skipif(not _can_be_process_1(), reason="needs unshare and root")
-def test_the_last_line_before_a_container_aborts_is_shown():
+@pytest.mark.parametrize("init", [[], ["sh", "-c", '"$@"; exit $?', "init"]], ids=["process 1", "its child"])
+def test_the_last_line_before_a_container_aborts_is_shown(init):
     program = textwrap.dedent(_PROGRAM.format(lines=_LINES[3:], end="os.abort()\n    os._exit(134)"))
     for _ in range(5):
         done = subprocess.run(
-            ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program],
+            ["unshare", "--pid", "--fork", "--mount-proc", *init, sys.executable, "-c", program],
             capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode != 0 and _LINES[3] in done.stderr
