@@ -2,19 +2,23 @@
 
 TensorFlow, CUDA and LiteRT log through C++ straight to file descriptor 2, some of it while they are imported and
 whatever the log level. So descriptor 2 becomes a pipe to a child process that passes on every line but the harmless
-ones, and shows those too if the command fails. `--verbosity` (absl's flag) leaves every line.
+ones, and shows those too if the command fails. The command waits for it at its end. A container ends with its process
+1, and the child with that before the last line is shown: nothing is filtered in process 1 and in what it has started.
+`--verbosity` (absl's flag) leaves every line.
 
 A module of its own, since `mixnet_tf` imports TensorFlow.
 """
 
 import atexit
 import collections
+import contextlib
 import importlib
 import os
 import re
 import select
 import signal
 import sys
+import time
 
 # What is held back, and who writes it.
 HARMLESS = (
@@ -35,6 +39,7 @@ _VERBOSITY = re.compile(r"--?(v|verbosity)(=|$)")
 _SUCCESS = b"\0command succeeded\0\n"
 _WAIT = 0.2  # seconds that an unfinished line may stay unseen
 _MOST_HELD = 1000  # lines
+_LONGEST_END = 3.0  # seconds to wait for the filter
 
 
 def keep_quiet():
@@ -42,12 +47,13 @@ def keep_quiet():
     if "tensorflow" in sys.modules or any(_VERBOSITY.match(argument) for argument in sys.argv[1:]):
         return
     os.environ.setdefault(_LOG_LEVEL, "2")
-    if not hasattr(os, "fork"):
+    if not hasattr(os, "fork") or 1 in (os.getpid(), os.getppid()):
         return
     if sys.stderr.isatty():
         print("Loading TensorFlow ...", file=sys.stderr, flush=True)
     read_end, write_end = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.close(write_end)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # it ends when the command has closed the pipe
@@ -55,14 +61,24 @@ def keep_quiet():
         _filter(read_end, 2)
         os._exit(0)
     os.close(read_end)
+    unfiltered = os.dup(2)
     os.dup2(write_end, 2)
     os.close(write_end)
-    atexit.register(_say_how_it_ended)
+    atexit.register(_end_filter, child, unfiltered, os.getpid())
 
 
-def _say_how_it_ended():
+def _end_filter(child, unfiltered, owner):
+    """Says how the command ended, and waits until every line is shown."""
+    if os.getpid() != owner:  # in a fork of the command
+        return
+    sys.stderr.flush()
     if not hasattr(sys, "last_value"):  # set where an exception nobody caught ends the process
         os.write(2, _SUCCESS)
+    os.dup2(unfiltered, 2)
+    give_up = time.monotonic() + _LONGEST_END  # a process that the command has left behind may hold the pipe
+    with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
+        while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < give_up:
+            time.sleep(0.01)
 
 
 def _filter(source, target):
@@ -111,6 +127,13 @@ def search():
 def start(module):
     """Runs a command by the name of the module that has its `main` and `define_flags`."""
     keep_quiet()
+    try:
+        importlib.import_module("mixnet_tf")
+    except ImportError as error:
+        if error.name != "keras" or "KERAS_BACKEND" not in str(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     command_line = importlib.import_module("mixnet_tf.commands.command_line")
     command = importlib.import_module(module)
     command_line.run(command.main, command.define_flags)

@@ -1,12 +1,23 @@
 """MixNet for TensorFlow: the official models, their weights, recipe and mobile export, in Keras 3."""
 
-import keras
+import os
 
-if keras.config.backend() != "tensorflow":
+try:
+    import keras
+
+    _backend, _cause = keras.config.backend(), None
+except (ImportError, ValueError) as error:  # of a backend that is not installed, or unknown
+    _missing = getattr(error, "name", None)
+    _backend, _cause = os.environ.get("KERAS_BACKEND") or _missing, error
+    if _backend in (None, "tensorflow") or _missing in ("keras", "tensorflow"):
+        raise
+
+if _backend != "tensorflow":
     raise ImportError(
-        f"mixnet_tf needs Keras' TensorFlow backend, but it is {keras.config.backend()!r}; "
-        "set KERAS_BACKEND=tensorflow in the environment, before keras is imported."
-    )
+        f"mixnet_tf needs Keras' TensorFlow backend, but it is {_backend!r}; "
+        "set KERAS_BACKEND=tensorflow in the environment, before keras is imported.",
+        name="keras",
+    ) from _cause
 
 from mixnet_tf.data import decode_predictions
 from mixnet_tf.detection import SSDLite, detect

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tiny
+from scripts import process
 
 import mixnet_tf
 from mixnet_tf import build_model
@@ -221,6 +222,16 @@ def test_another_backend_is_one_clear_error(monkeypatch):
         ImportError, match="needs Keras' TensorFlow backend, but it is 'jax'; set KERAS_BACKEND=tensorf"
     ):
         importlib.reload(mixnet_tf)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "openvino", "no_such_backend"])
+def test_another_backend_that_is_not_installed_is_the_same_error_in_one_line_of_a_command(backend):
+    done = process("train.py", KERAS_BACKEND=backend)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(
+        f"error: mixnet_tf needs Keras' TensorFlow backend, but it is {backend!r}; set KERAS_BACK"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,13 @@ from mixnet_tf.evaluation import (
     watch,
 )
 from mixnet_tf.files import write_json
-from mixnet_tf.networks import class_names
+from mixnet_tf.networks import NOT_CHECKED, class_names, input_of
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.reports import write_detection_report, write_report
 from mixnet_tf.runs import RunConfig, noting_training_images
 from mixnet_tf.training import task_of
 
+_WATCH_SECONDS = 10.0  # poll interval
 _NOT_WITH_WATCH = (
     "weights",
     "model_name",
@@ -65,7 +66,7 @@ def define_flags() -> None:
     flags.DEFINE_string("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
     flags.DEFINE_string("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
     flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
-    flags.DEFINE_float("watch_seconds", 10.0, "Poll interval, seconds.", lower_bound=0.0)
+    flags.DEFINE_float("watch_seconds", _WATCH_SECONDS, "Poll interval, seconds.", lower_bound=0.0)
     flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
 
 
@@ -89,7 +90,10 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    split, path = noting_training_images(_load_split(load_split, dataset, opened.data_version), opened.config), None
+    split, path = (
+        noting_training_images(_load_split(load_split, dataset, values.split, opened.data_version), opened.config),
+        None,
+    )
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
@@ -139,7 +143,7 @@ def _evaluate_detector(opened, screen):
 
 def _detect(opened, screen):
     """Says, and draws where that is wanted, what is found in image files."""
-    names = _shown_names(opened.model, classes_of(opened.model))
+    names = _shown_names(opened.model, classes_of(opened.model), screen)
     if flags.FLAGS.draw is not None and len(flags.FLAGS.image) > 1:
         raise InputError("--draw takes the boxes of one --image.")
     for path in flags.FLAGS.image:
@@ -154,29 +158,33 @@ def _detect(opened, screen):
     return 0
 
 
-def _load_split(load, dataset, data_version):
+def _load_split(load, dataset, split, data_version):
     values = flags.FLAGS
     return load(
         dataset,
         values.data_dir,
         False,
-        values.split,
+        split,
         values.num_eval_images,
         values.allow_missing_shards,
         data_version=data_version,
     )
 
 
-def _report(metrics, screen):
+def _say_measured(metrics, screen):
     screen.say("  ".join(f"{name} {value}" for name, value in metrics.items() if name != "notes"))
     for note in metrics.get("notes", ()):
         screen.say(f"Note: {note}.")
+
+
+def _report(metrics, screen):
+    _say_measured(metrics, screen)
     if flags.FLAGS.output_json is not None:
         write_json(flags.FLAGS.output_json, metrics)
 
 
 def _classify(opened, crop, screen):
-    names = _shown_names(opened.model, opened.model.output_shape[-1])
+    names = _shown_names(opened.model, opened.model.output_shape[-1], screen)
     for path in flags.FLAGS.image:
         screen.say(path)
         for number, probability in classify(opened.model, path, crop, data_version=opened.data_version):
@@ -184,7 +192,10 @@ def _classify(opened, crop, screen):
     return 0
 
 
-def _shown_names(model, classes):
+def _shown_names(model, classes, screen):
+    """The names of a model's classes as its answers to an image show them, once it is said what was not checked."""
+    if input_of(model) is None:
+        screen.say(f"Note: {NOT_CHECKED}.")
     return shown_names(_label_names(model, classes) or range(classes))
 
 
@@ -202,17 +213,34 @@ def _watch(screen):
     given = [f"--{name}" for name in _NOT_WITH_WATCH if values[name].value is not None]
     if given:
         raise InputError(f"--watch evaluates the run's own model on a whole split; leave out {', '.join(given)}.")
-    seconds, timeout = values.watch_seconds, values.watch_timeout
-    config = RunConfig.wait_for(values.model_dir, seconds, timeout)
-    task = task_of(config.task)
-    watch(
+    _watch_run(
         values.model_dir,
-        _load_split(task.load_split, values.dataset or config.dataset, config.data_version),
-        values.eval_batch_size,
-        seconds,
-        timeout,
+        values.split,
         lambda metrics: _report(metrics, screen),
+        values.watch_seconds,
+        values.watch_timeout,
+        values.dataset,
         values.crop,
-        task.build_evaluator,
     )
     return 0
+
+
+def evaluate_beside(screen: Screen, model_dir: str, split: str | None) -> int:
+    """Watches a run by the flags of the command that trains it, as the evaluator of a TF_CONFIG; returns the exit code.
+
+    Args:
+        screen: Says the measurements.
+        model_dir: The run's folder.
+        split: The split's name; None: validation or test.
+    """
+    screen.say(f"Evaluating the checkpoints of {model_dir}, as TF_CONFIG says.")
+    _watch_run(model_dir, split, lambda metrics: _say_measured(metrics, screen))
+    return 0
+
+
+def _watch_run(model_dir, split, report, seconds=_WATCH_SECONDS, timeout=None, dataset=None, crop=None):
+    values = flags.FLAGS
+    config = RunConfig.wait_for(model_dir, seconds, timeout)
+    task = task_of(config.task)
+    images = _load_split(task.load_split, dataset or config.dataset, split, config.data_version)
+    watch(model_dir, images, values.eval_batch_size, seconds, timeout, report, crop, task.build_evaluator)

@@ -5,10 +5,11 @@ import os
 from absl import flags
 
 from mixnet_tf.commands import command_line
+from mixnet_tf.commands.evaluate import evaluate_beside
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.errors import InputError
 from mixnet_tf.recipe import CLASSIFICATION, CLASSIFICATION_LOSSES, DETECTION, TASKS, DetectionRecipe
-from mixnet_tf.training import STRATEGIES, Settings, train
+from mixnet_tf.training import STRATEGIES, Settings, is_evaluator, train
 
 
 def define_flags() -> None:
@@ -97,6 +98,8 @@ def main(screen: Screen) -> int:
     elif values.classification_loss is not None:
         raise InputError("--classification_loss goes with --task=detection.")
     settings = settings_from_flags()
+    if is_evaluator():
+        return evaluate_beside(screen, settings.model_dir, settings.eval_split)
     recipe = command_line.recipe_from_flags(values.dataset, settings.model_dir, values.task)
     kernels = command_line.kernels_from_flags()
     code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase, kernels, detection)

@@ -1,5 +1,6 @@
 """The networks of a search that no other one beats in both error and cost: files, and a report."""
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -122,7 +123,8 @@ def _write_networks(space, front, search_dir, names):
     folder = os.path.join(search_dir, _FILES)
     for name in tf.io.gfile.listdir(folder) if front else ():
         if f"{_FILES}/{name}" not in names and name.endswith(".json"):  # of an earlier, longer front
-            tf.io.gfile.remove(os.path.join(folder, name))
+            with contextlib.suppress(tf.errors.NotFoundError):  # another process of the search may be faster
+                tf.io.gfile.remove(os.path.join(folder, name))
 
 
 def _whole_latencies(space, front, image_size):

@@ -4,7 +4,7 @@ In: a network's name, a dataset, a `Recipe`. Out: in the run's folder, checkpoin
 """
 
 from mixnet_tf.training.checkpointing import Checkpointer
-from mixnet_tf.training.distribution import STRATEGIES, is_chief, make_strategy
+from mixnet_tf.training.distribution import STRATEGIES, is_chief, is_evaluator, make_strategy
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.training.metrics import METRICS, MetricsLog, read_metrics
 from mixnet_tf.training.objectives import Objective, classification
@@ -33,6 +33,7 @@ __all__ = [
     "dtype_policy",
     "fit",
     "is_chief",
+    "is_evaluator",
     "l2_loss",
     "make_strategy",
     "measure_statistics",

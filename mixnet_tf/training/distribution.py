@@ -9,6 +9,8 @@ import tensorflow as tf
 from mixnet_tf.errors import InputError
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+_TF_CONFIG = "TF_CONFIG"
+_TRAIN, _EVALUATOR = ("chief", "worker"), "evaluator"  # types of tasks
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
@@ -37,6 +39,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     if name == "multi_worker":
         if _workers() < 1:
             raise InputError("strategy=multi_worker needs TF_CONFIG in the environment; it names no workers.")
+        _check_task()
         return _multi_worker_strategy()
     if name == "mirrored":
         return _mirrored_strategy("GPU" if gpus else "CPU")
@@ -53,12 +56,47 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_id == 0
 
 
-def _workers():
+def is_evaluator() -> bool:
+    """Whether TF_CONFIG makes this process its run's evaluator, which watches the run instead of training.
+
+    Raises:
+        ValueError: If TF_CONFIG is not JSON.
+    """
+    task = _tf_config().get("task")
+    return isinstance(task, dict) and task.get("type") == _EVALUATOR
+
+
+def _tf_config():
+    text = os.environ.get(_TF_CONFIG) or "{}"
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-        return sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise InputError(f"TF_CONFIG is not the JSON of a cluster: {os.environ['TF_CONFIG']!r}.") from error
+        config = json.loads(text)
+    except json.JSONDecodeError:
+        config = None
+    if not isinstance(config, dict) or not isinstance(config.get("cluster", {}), dict):
+        raise InputError(f"{_TF_CONFIG} is not the JSON of a cluster: {text!r}.")
+    for hosts in config.get("cluster", {}).values():
+        if not isinstance(hosts, list):
+            raise InputError(f"{_TF_CONFIG} is not the JSON of a cluster, with a list of hosts of each kind: {text!r}.")
+    return config
+
+
+def _workers():
+    cluster = _tf_config().get("cluster", {})
+    return sum(len(cluster.get(job, [])) for job in _TRAIN)
+
+
+def _check_task():
+    """Refuses a process that TF_CONFIG does not make one of its workers, before TensorFlow's runtime is started."""
+    config = _tf_config()
+    cluster, task = config.get("cluster", {}), config.get("task")
+    kind, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else (None, None)
+    if kind == _EVALUATOR:
+        raise InputError(f"{_TF_CONFIG}: an evaluator does not train; it runs train.py, or eval.py --watch.")
+    if kind not in _TRAIN or str(index) not in map(str, range(len(cluster.get(kind, [])))):
+        raise InputError(
+            f'{_TF_CONFIG}: expected "task": {{"type": "worker", "index": 0}}, the type (chief or worker) and the '
+            f"index of a task of its cluster, another one on each host; received {task}."
+        )
 
 
 @functools.cache

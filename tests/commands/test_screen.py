@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,62 @@ def test_verbosity_leaves_every_line(monkeypatch):
 def test_a_line_without_its_end_is_shown_all_the_same():
     done = _launched("os.write(2, b'Password: ')")
     assert done.stderr.splitlines() == [*_LINES[3:], "Password: "]
+
+
+def _can_be_process_1():
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("function", ["getpid", "getppid"])
+def test_as_process_1_or_its_child_nothing_is_filtered(function):
+    program = f"import os; os.{function} = lambda: 1; os.fork = None\n" + textwrap.dedent(
+        _PROGRAM.format(lines=_LINES, end="")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stderr.splitlines() == _LINES
+
+
+@pytest.mark.skipif(not _can_be_process_1(), reason="needs unshare and root")
+@pytest.mark.parametrize("init", [[], ["sh", "-c", '"$@"; exit $?', "init"]], ids=["process 1", "its child"])
+def test_the_last_line_before_a_container_aborts_is_shown(init):
+    program = textwrap.dedent(_PROGRAM.format(lines=_LINES[3:], end="os.abort()\n    os._exit(134)"))
+    for _ in range(5):
+        done = subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", *init, sys.executable, "-c", program],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode != 0 and _LINES[3] in done.stderr
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(2)", "raise RuntimeError('boom')"])
+def test_every_line_is_shown_when_the_command_has_ended(end, tmp_path):
+    slow = """
+        import mixnet_launch, time
+        filter = mixnet_launch._filter
+        mixnet_launch._filter = lambda *ends: (time.sleep(0.5), filter(*ends))
+    """
+    program = textwrap.dedent(slow) + textwrap.dedent(_PROGRAM.format(lines=_LINES, end=end))
+    with open(tmp_path / "stderr", "wb") as stderr:  # of a pipe, `run` would wait for the filter's end, too
+        subprocess.run(
+            [sys.executable, "-c", program],
+            stderr=stderr, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    shown = (tmp_path / "stderr").read_text()
+    assert _LINES[3] in shown and ("boom" in shown) == ("boom" in end)
+
+
+def test_a_process_that_outlives_the_command_is_not_waited_for():
+    program = textwrap.dedent(_PROGRAM.format(lines=[], end="import subprocess; subprocess.Popen(['sleep', '20'])"))
+    start = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        stderr=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert time.monotonic() - start < 15
 
 
 def test_every_pattern_is_named_once():

@@ -9,13 +9,14 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scripts import ROOT, run
 
 import mixnet_tf
 from mixnet_tf.data import DATA_VERSION
 from mixnet_tf.networks import count_parts
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.search import SearchSpace, costs, measuring
+from mixnet_tf.search import SearchSpace, costs, front, measuring
 from mixnet_tf.training import read_metrics
 
 _SPACE = {
@@ -83,6 +84,23 @@ def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, d
     assert code == 2
     assert "is of another search; name another search_dir." in err
     assert "held_out: 0.2 there, 0.3 here" in err and "estimate_steps: 3 there, 5 here" in err
+
+
+def test_a_stale_network_file_that_another_worker_removes_first_is_no_error(space, tmp_path, monkeypatch):
+    stale, gone, remove = tmp_path / "front" / "07.json", [], tf.io.gfile.remove
+    stale.parent.mkdir()
+    stale.write_text("{}")
+
+    def remove_after_another_worker(path):
+        remove(path)
+        gone.append(path)
+        remove(path)
+
+    monkeypatch.setattr(tf.io.gfile, "remove", remove_after_another_worker)
+    trial = front.Trial((0, 0, 0, 0, 0), 1.0, {"cross_entropy": 1.0})
+    studies = {"search": [trial]}
+    front.write_front(SearchSpace.read(space).with_classes(10), studies, str(tmp_path), 16, costs.MULTIPLY_ADDS)
+    assert gone == [str(stale)] and [path.name for path in stale.parent.iterdir()] == ["00.json"]
 
 
 @pytest.mark.soak
