@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
 
 from mixnet_tf.data import DATA_VERSION
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, local_copy, published
 from mixnet_tf.models import build_model
-from mixnet_tf.runs import BEST, CHECKPOINTS, FINAL, RunConfig, restore_averages
+from mixnet_tf.runs import BEST, CHECKPOINTS, FINAL, RunConfig, newest_checkpoint, restore_averages
 from mixnet_tf.weights import load_weights
 
 
@@ -132,7 +131,7 @@ def _open_run(model_dir):
         path = published(os.path.join(model_dir, name))
         if path is not None:
             return Opened(load_keras_file(path), path, config)
-    checkpoint = tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
+    checkpoint = newest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
     if checkpoint is None:
         raise MissingFileError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
     model = config.build_model()

@@ -95,6 +95,19 @@ def local_copy(path: StrPath) -> Iterator[str]:
         yield local
 
 
+@contextlib.contextmanager
+def readable_checkpoint(prefix: str) -> Iterator[str]:
+    """A prefix from which TensorFlow reads the checkpoint `prefix`, whose own it would take for a pattern."""
+    folder, name = os.path.split(prefix)
+    if "[" not in folder or is_remote(prefix):
+        yield prefix
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        link = os.path.join(aside, "checkpoints")
+        os.symlink(os.path.abspath(folder), link)
+        yield os.path.join(link, name)
+
+
 def write_json(path: StrPath, value: Any) -> None:
     """Writes a value as the JSON file `path`."""
     with publishing(path) as local, open(local, "w") as file:

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.accuracy import build_evaluator
 from mixnet_tf.evaluation.scores import score
 from mixnet_tf.files import StrPath, published, read_json, write_json
-from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, restore_averages, save_model
+from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, newest_checkpoint, restore_averages, save_model
 
 BEST_METRICS = "best.json"
 
@@ -56,7 +55,7 @@ def watch(
     folder = os.path.join(model_dir, CHECKPOINTS)
     seen, last_news = None, time.monotonic()
     while True:
-        checkpoint = tf.train.latest_checkpoint(folder)
+        checkpoint = newest_checkpoint(folder)
         if checkpoint in (None, seen):
             if timeout is not None and time.monotonic() - last_news > timeout:
                 raise TimeoutError(f"No new checkpoint in {folder} for {timeout:.0f} s; the last one was {seen}.")

@@ -76,6 +76,7 @@ def export_detector(
     if "int8" in options.formats and (calibration_images is None or not len(calibration_images)):
         raise InputError("int8 needs calibration images; give some of the data that the detector was trained on.")
     output_dir = os.fspath(output_dir)
+    publish.check_folder(output_dir, options.formats)
     publish.check_writable(output_dir)
     with progress(f"Keras: {len(images)} images"):
         expected = keras_outputs(model, images)

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+import urllib.parse
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +11,7 @@ from mixnet_tf.errors import InputError, MissingPackageError
 
 try:
     import optuna
+    import sqlalchemy  # which Optuna brings
 except ImportError as error:
     raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
 
@@ -40,6 +42,20 @@ def open_study(
             directions=directions,
             load_if_exists=True,
         )
+
+
+def sqlite_address(path: str) -> str:
+    """The address of a study in a file.
+
+    Raises:
+        ValueError: If SQLAlchemy has no address for the path.
+    """
+    # Where it decodes %41, it has to be quoted.
+    for shown in (urllib.parse.quote(path), path):
+        address = f"sqlite:///{shown}"
+        if sqlalchemy.engine.make_url(address).database == path:
+            return address
+    raise InputError(f"search_dir: SQLAlchemy cannot open {path}; name another folder, without '?', '%' and '#'.")
 
 
 @contextlib.contextmanager
