@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.data import DATA_VERSION
@@ -22,7 +21,7 @@ from mixnet_tf.networks import (
     name_classes,
     taking_pixels,
 )
-from mixnet_tf.runs import BEST, CHECKPOINTS, FINAL, RunConfig, restore_averages
+from mixnet_tf.runs import BEST, CHECKPOINTS, FINAL, RunConfig, newest_checkpoint, restore_averages
 from mixnet_tf.weights import load_weights
 
 
@@ -151,7 +150,7 @@ def _open_run(model_dir):
             if class_names(model) is None:  # as version 0.2.0 wrote it
                 name_classes(model, config.class_names)
             return Opened(model, path, config)
-    checkpoint = tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
+    checkpoint = newest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
     if checkpoint is None:
         raise MissingFileError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")
     model = config.build_model()

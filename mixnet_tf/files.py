@@ -116,6 +116,19 @@ def json_text(value: Any, indent: int | None = 1) -> str:
     return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
+@contextlib.contextmanager
+def readable_checkpoint(prefix: str) -> Iterator[str]:
+    """A prefix from which TensorFlow reads the checkpoint `prefix`, whose own it would take for a pattern."""
+    folder, name = os.path.split(prefix)
+    if "[" not in folder or is_remote(prefix):
+        yield prefix
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        link = os.path.join(aside, "checkpoints")
+        os.symlink(os.path.abspath(folder), link)
+        yield os.path.join(link, name)
+
+
 def write_json(path: StrPath, value: Any) -> None:
     """Writes a value as the JSON file `path`, as `json_text` gives it."""
     with publishing(path) as local, open(local, "w") as file:

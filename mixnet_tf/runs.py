@@ -14,7 +14,7 @@ from mixnet_tf.class_names import listed
 from mixnet_tf.data import Split, rules_of
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, write_json
+from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, readable_checkpoint, write_json
 from mixnet_tf.imagenet import SPLITS, wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
@@ -209,6 +209,16 @@ def noting_training_images(split: Split, config: RunConfig | None) -> Split:
     return split._replace(notes=(*split.notes, TRAINING_IMAGES))
 
 
+def newest_checkpoint(folder: StrPath) -> str | None:
+    """The newest checkpoint of a folder of checkpoints; None if there is none.
+
+    `tf.train.latest_checkpoint` takes the folder's name for a pattern, and finds none where it has brackets.
+    """
+    state = tf.train.get_checkpoint_state(os.fspath(folder))
+    path = None if state is None else state.model_checkpoint_path
+    return path if path and tf.io.gfile.exists(f"{path}.index") else None
+
+
 def restore_averages(model: keras.Model, checkpoint: str) -> None:
     """Reads the averages of a training checkpoint into the run's model.
 
@@ -217,6 +227,7 @@ def restore_averages(model: keras.Model, checkpoint: str) -> None:
     """
     variables = [variable.value for variable in model.weights]
     try:
-        tf.train.Checkpoint(averages=variables).read(checkpoint).expect_partial().assert_existing_objects_matched()
+        with readable_checkpoint(checkpoint) as prefix:
+            tf.train.Checkpoint(averages=variables).read(prefix).expect_partial().assert_existing_objects_matched()
     except (*UNREADABLE, AssertionError) as error:
         raise InputError(f"Checkpoint {checkpoint} cannot be read: {str(error).strip().splitlines()[0]}") from error

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Iterable
@@ -110,6 +111,35 @@ def _first_line(error):
     return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)).strip().splitlines()[0]
 
 
+class _PathParser(flags.ArgumentParser):
+    """Of a path, whose leading ~ is the home folder, as a shell has it only at the beginning of a word."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+    def flag_type(self) -> str:
+        return "string"
+
+
+class _PathsParser(flags.ListParser):
+    """Of paths, comma-separated."""
+
+    def parse(self, argument: Any) -> list[str]:
+        return [os.path.expanduser(path) for path in super().parse(argument)]
+
+
+def define_path(name: str, default: str | None, text: str, required: bool = False) -> None:
+    """Defines a flag for a path; a leading ~ is expanded."""
+    flags.DEFINE(_PathParser(), name, default, text, required=required)
+
+
+def define_paths(name: str, text: str) -> None:
+    """Defines a flag for comma-separated paths, none by default."""
+    flags.DEFINE(_PathsParser(), name, None, text, serializer=flags.ListSerializer(","))
+
+
 def other_command(script: str) -> str:
     """How to start another command, in the way of this one: "python eval.py", or "mixnet-eval" where installed."""
     installed = os.path.basename(sys.argv[0]).startswith("mixnet-")
@@ -124,7 +154,12 @@ def flag_values(names: Iterable[str]) -> dict[str, Any]:
 def given(name: str) -> str:
     """A flag with its value, to stand in another command; nothing where it has its default."""
     flag = flags.FLAGS[name]
-    return "" if flag.using_default_value else f" --{name}={flag.value}"
+    return "" if flag.using_default_value else f" {flag_in_words(name, flag.value)}"
+
+
+def flag_in_words(name: str, value: Any) -> str:
+    """A flag as it is typed in a shell."""
+    return shlex.quote(f"--{name}={value}")
 
 
 def _fail(message):
@@ -192,7 +227,7 @@ def define_network_flags(default: str | None, text: str) -> None:
         default: The network's name where none is given; None: none.
         text: What the network is for, the beginning of the help.
     """
-    flags.DEFINE_string("model_name", default, f"{text}: one of {', '.join(VARIANTS)}, or a network file, FILE.json.")
+    define_path("model_name", default, f"{text}: one of {', '.join(VARIANTS)}, or a network file, FILE.json.")
     flags.register_validator(
         "model_name",
         lambda name: name is None or name in VARIANTS or is_network_file(name),
@@ -211,8 +246,8 @@ def kernels_from_flags() -> tuple[int, ...] | None:
 
 def define_model_flags() -> None:
     """The flags that say which model to evaluate or export."""
-    flags.DEFINE_string("model_dir", None, "A training run: its best model, else its final one, else its newest.")
-    flags.DEFINE_string("weights", None, WEIGHTS_HELP)
+    define_path("model_dir", None, "A training run: its best model, else its final one, else its newest.")
+    define_path("weights", None, WEIGHTS_HELP)
     define_network_flags(None, "The network, where --weights holds weights alone")
     flags.DEFINE_integer(
         "num_label_classes", None, "Its number of classes; by default 1000, or the network file's.", lower_bound=1

@@ -47,24 +47,24 @@ def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_model_flags()
     flags.DEFINE_string("dataset", None, "Dataset; by default the run's, or digits. As for train.py.")
-    flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    command_line.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string("split", None, "Split; by default validation or test.")
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: its images, if not ImageNet's.")
     flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as the run, or the dataset's recipe.")
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
-    flags.DEFINE_string("output_json", None, "Also write the measurements to this file.")
-    flags.DEFINE_string(
+    command_line.define_path("output_json", None, "Also write the measurements to this file.")
+    command_line.define_path(
         "report_dir",
         None,
         "Write report.html there, and its figures: where the model is right, how sure, where it fails.",
     )
-    flags.DEFINE_list("image", None, "Classify, or find the objects in, these image files instead of a dataset.")
-    flags.DEFINE_string(
+    command_line.define_paths("image", "Classify, or find the objects in, these image files instead of a dataset.")
+    command_line.define_path(
         "draw", None, "detection: write what was found in the --image, or in twelve of the split, as PNG."
     )
-    flags.DEFINE_string("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
-    flags.DEFINE_string("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
+    command_line.define_path("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
+    command_line.define_path("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
     flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
     flags.DEFINE_float("watch_seconds", _WATCH_SECONDS, "Poll interval, seconds.", lower_bound=0.0)
     flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
@@ -103,9 +103,10 @@ def main(screen: Screen) -> int:
         )
         _report(measured, screen)
     if values.model_dir is not None and not tf.io.gfile.exists(os.path.join(values.model_dir, "export")):
-        where = f"--model_dir={values.model_dir}{command_line.given('data_dir')}"
+        where = f"{command_line.flag_in_words('model_dir', values.model_dir)}{command_line.given('data_dir')}"
+        output = command_line.flag_in_words("output_dir", os.path.join(values.model_dir, "export"))
         export = command_line.other_command("export_tflite.py")
-        screen.say(f"Next: {export} {where} --output_dir={values.model_dir}/export")
+        screen.say(f"Next: {export} {where} {output}")
     if path is not None:
         screen.say(f"Wrote {path}.")
     return 0

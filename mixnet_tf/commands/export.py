@@ -47,14 +47,14 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "formats", list(default["formats"]), f"Some of {', '.join(FORMATS)}; int8_full has uint8 inputs, outputs."
     )
-    flags.DEFINE_string("output_dir", None, "Where the files go.", required=True)
+    command_line.define_path("output_dir", None, "Where the files go.", required=True)
     flags.DEFINE_string(
         "dataset", default["dataset"], "Images to verify and calibrate with, as in train.py; by default the run's."
     )
-    flags.DEFINE_string(
+    command_line.define_path(
         "data_dir", default["data_dir"], "Where the dataset is or, for tensorflow_datasets, is prepared."
     )
-    flags.DEFINE_string(
+    command_line.define_path(
         "images", default["images"], "In place of a dataset: a folder of images, whose classes are not known."
     )
     flags.DEFINE_bool("crop", None, "Take the center crop of encoded images; by default as the run, or the dataset's.")
@@ -62,7 +62,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "calibration_images", default["calibration_images"], "Images to calibrate int8 with, at most.", lower_bound=1
     )
-    flags.DEFINE_string(
+    command_line.define_path(
         "labels", default["labels"], "Class names: a line each, or JSON keyed by number; by default the dataset's."
     )
 

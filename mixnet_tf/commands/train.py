@@ -1,7 +1,5 @@
 """Trains MixNet. Without flags: MixNet-S on scikit-learn's handwritten digits, in minutes on a laptop."""
 
-import os
-
 from absl import flags
 
 from mixnet_tf.commands import command_line
@@ -15,7 +13,7 @@ from mixnet_tf.training import STRATEGIES, Settings, is_evaluator, train
 def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_network_flags("mixnet-s", "The network")
-    flags.DEFINE_string("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
+    command_line.define_path("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
     flags.DEFINE_enum("task", CLASSIFICATION, TASKS, "Train a classifier, or an SSDLite detector on the network.")
     flags.DEFINE_enum(
         "classification_loss", None, CLASSIFICATION_LOSSES, "detection: the loss of classes; by default focal."
@@ -34,8 +32,8 @@ def define_run_flags(dataset: str, model_dir: str) -> None:
     flags.DEFINE_string(
         "dataset", dataset, "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
     )
-    flags.DEFINE_string("model_dir", model_dir, "Where the run is kept; the same command resumes it.")
-    flags.DEFINE_string("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    command_line.define_path("model_dir", model_dir, "Where the run is kept; the same command resumes it.")
+    command_line.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string("train_split", default["train_split"], "Split to train on; by default train.")
     flags.DEFINE_string("eval_split", default["eval_split"], "Split to evaluate on; by default validation or test.")
     flags.DEFINE_integer(
@@ -80,10 +78,7 @@ def define_run_flags(dataset: str, model_dir: str) -> None:
 
 def settings_from_flags() -> Settings:
     """The settings of a run as its flags say."""
-    settings = Settings(**command_line.flag_values(Settings._fields))
-    return settings._replace(
-        model_dir=os.path.expanduser(settings.model_dir), data_dir=os.path.expanduser(settings.data_dir)
-    )
+    return Settings(**command_line.flag_values(Settings._fields))
 
 
 def main(screen: Screen) -> int:
@@ -105,5 +100,6 @@ def main(screen: Screen) -> int:
     code = train(values.model_name, values.dataset, recipe, settings, values.weights, screen.phase, kernels, detection)
     if code == 0:
         evaluate = command_line.other_command("eval.py")
-        screen.say(f"Next: {evaluate} --model_dir={settings.model_dir}{command_line.given('data_dir')}")
+        where = command_line.flag_in_words("model_dir", settings.model_dir)
+        screen.say(f"Next: {evaluate} {where}{command_line.given('data_dir')}")
     return code

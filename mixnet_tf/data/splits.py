@@ -372,7 +372,8 @@ def _example(image, label, example_id, num_classes, first_label=0):
 
 
 def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
-    files = sorted(tf.io.gfile.glob(os.path.join(data_dir, f"{name}-*")))
+    listed = tf.io.gfile.listdir(data_dir) if tf.io.gfile.isdir(data_dir) else ()
+    files = sorted(os.path.join(data_dir, file) for file in listed if file.startswith(f"{name}-"))
     if not files:
         raise MissingSplitError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
     missing = missing_shards(files)

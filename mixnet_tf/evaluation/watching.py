@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.data import Split
@@ -14,7 +13,15 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.accuracy import build_evaluator
 from mixnet_tf.evaluation.scores import beats, score
 from mixnet_tf.files import StrPath, published, read_json, write_json
-from mixnet_tf.runs import BEST, CHECKPOINTS, RunConfig, noting_training_images, restore_averages, save_model
+from mixnet_tf.runs import (
+    BEST,
+    CHECKPOINTS,
+    RunConfig,
+    newest_checkpoint,
+    noting_training_images,
+    restore_averages,
+    save_model,
+)
 
 BEST_METRICS = "best.json"
 
@@ -59,7 +66,7 @@ def watch(
     folder = os.path.join(model_dir, CHECKPOINTS)
     seen, said, last_news = None, None, time.monotonic()
     while True:
-        checkpoint = tf.train.latest_checkpoint(folder)
+        checkpoint = newest_checkpoint(folder)
         if checkpoint in (None, seen):
             if timeout is not None and time.monotonic() - last_news > timeout:
                 raise TimeoutError(f"No new checkpoint in {folder} for {timeout:.0f} s; the last one was {seen}.")

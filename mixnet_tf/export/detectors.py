@@ -77,6 +77,7 @@ def export_detector(
         raise InputError("int8 needs calibration images; give some of the data that the detector was trained on.")
     model = taking_pixels(model)
     output_dir = os.fspath(output_dir)
+    publish.check_folder(output_dir, options.formats)
     publish.check_writable(output_dir)
     with progress(f"Keras: {len(images)} images"):
         expected = keras_outputs(model, images)

@@ -77,6 +77,7 @@ def export_model(
     target = target_model(model, options.output)
     foreign = _checked(target, images, calibration_images, label_names, options)
     output_dir = os.fspath(output_dir)
+    publish.check_folder(output_dir, options.formats)
     publish.check_writable(output_dir)
     if foreign:
         logging.info(f"Not MixNet's, exported unchanged: {', '.join(foreign)}.")

@@ -10,6 +10,7 @@ from absl import logging
 from mixnet_tf.data import MissingSplitError, load_split, names_in_words, read_labels
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import matched
+from mixnet_tf.export import publish
 from mixnet_tf.export.images import folder_images, split_images
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
@@ -82,6 +83,7 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
         FileNotFoundError, ValueError: For what is missing or does not fit.
     """
     settings.check()
+    publish.check_folder(settings.output_dir, options.formats)
     model, config = opened.model, opened.config
     dataset = settings.dataset
     if dataset is None and settings.images is None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from mixnet_tf.errors import InputError
+
 _PARTIAL, _OLD = ".partial", ".old"
 
 
@@ -62,6 +64,15 @@ def size_of(folder: str) -> int:
     """Bytes of the files in a folder and in those inside it."""
     walk = tf.io.gfile.walk(folder)
     return sum(tf.io.gfile.stat(os.path.join(at, name)).length for at, _, names in walk for name in names)
+
+
+def check_folder(folder: str, formats: Iterable[str]) -> None:
+    """Raises a ValueError if TensorFlow could not load a SavedModel from a folder."""
+    if "saved_model" in formats and "[" in folder:  # it looks for the variables by a pattern
+        raise InputError(
+            f"output_dir: TensorFlow does not load a SavedModel from {folder}, because of the '['; name another folder "
+            "or leave out the format saved_model."
+        )
 
 
 def check_writable(folder: str) -> None:

@@ -270,8 +270,11 @@ def _open_studies(space, recipe, settings, cost):
 
 
 def _storage(settings):
-    path = os.path.join(os.path.abspath(settings.search_dir), _STUDY)
-    return f"sqlite:///{path}" if settings.storage is None else settings.storage
+    if settings.storage is not None:
+        return settings.storage
+    from mixnet_tf.search.storage import sqlite_address  # needs Optuna
+
+    return sqlite_address(os.path.join(os.path.abspath(settings.search_dir), _STUDY))
 
 
 def _config(space, split, digest, recipe, settings):

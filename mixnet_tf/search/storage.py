@@ -12,6 +12,7 @@ from mixnet_tf.passwords import masked
 
 try:
     import optuna
+    import sqlalchemy  # which Optuna brings
 except ImportError as error:
     raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
 
@@ -44,6 +45,20 @@ def open_study(
             directions=directions,
             load_if_exists=True,
         )
+
+
+def sqlite_address(path: str) -> str:
+    """The address of a study in a file.
+
+    Raises:
+        ValueError: If SQLAlchemy has no address for the path.
+    """
+    # Where it decodes %41, it has to be quoted.
+    for shown in (urllib.parse.quote(path), path):
+        address = f"sqlite:///{shown}"
+        if sqlalchemy.engine.make_url(address).database == path:
+            return address
+    raise InputError(f"search_dir: SQLAlchemy cannot open {path}; name another folder, without '?', '%' and '#'.")
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import UNREADABLE, StrPath
-from mixnet_tf.runs import CHECKPOINTS
+from mixnet_tf.files import UNREADABLE, StrPath, publishing, readable_checkpoint
+from mixnet_tf.runs import CHECKPOINTS, newest_checkpoint
 from mixnet_tf.training.distribution import is_chief
 from mixnet_tf.training.trainer import Trainer
 
@@ -33,7 +33,6 @@ class Checkpointer:
         self._folder = self._own_folder = os.path.join(model_dir, CHECKPOINTS)
         if not is_chief(trainer.strategy):  # every worker has to save; the chief's is the one that counts
             self._own_folder = os.path.join(model_dir, f".worker-{trainer.strategy.cluster_resolver.task_id}")
-        self._manager = tf.train.CheckpointManager(self._checkpoint, self._own_folder, max_to_keep=_KEEP)
         self.saved_step: int | None = None  # of the newest checkpoint written or restored here
 
     def save(self) -> None:
@@ -46,14 +45,32 @@ class Checkpointer:
         if not self._trainer.is_finite():
             raise FloatingPointError(f"A weight is not finite at step {self._trainer.step}; no checkpoint was written.")
         try:
-            self._manager.save(checkpoint_number=self._trainer.step)
+            self._checkpoint.write(os.path.join(self._own_folder, f"ckpt-{self._trainer.step}"))
         except tf.errors.ResourceExhaustedError as error:
             raise self._full_disk(error) from error
         self.saved_step = self._trainer.step
+        self._keep_newest()
+
+    def _keep_newest(self):
+        """Lists the newest checkpoints in the file "checkpoint", and removes the others that it listed.
+
+        As tf.train.CheckpointManager does, which takes a folder with brackets in its name for a pattern.
+        """
+        name = f"ckpt-{self._trainer.step}"
+        names = [os.path.basename(path) for path in _listed(self._own_folder)]
+        names = [*(each for each in names if each != name), name]
+        kept = names[-_KEEP:]
+        # Names alone: the folder may be moved.
+        state = tf.compat.v1.train.generate_checkpoint_state_proto(os.sep, name, kept)
+        with publishing(os.path.join(self._own_folder, "checkpoint")) as local, open(local, "w") as file:
+            file.write(str(state))
+        for file_name in tf.io.gfile.listdir(self._own_folder):
+            if file_name.rpartition(".")[0] in names[:-_KEEP]:
+                tf.io.gfile.remove(os.path.join(self._own_folder, file_name))
 
     def _full_disk(self, error):
         """The error to raise where no checkpoint could be written, once what there is of it is removed."""
-        kept = tf.train.latest_checkpoint(self._own_folder)
+        kept = newest_checkpoint(self._own_folder)
         unfinished = f"ckpt-{self._trainer.step}"
         for name in tf.io.gfile.listdir(self._own_folder):
             if name.startswith((f"{unfinished}.", f"{unfinished}_temp", "checkpoint.tmp")):
@@ -82,12 +99,11 @@ class Checkpointer:
         Raises:
             ValueError: If there are checkpoints but none can be read.
         """
-        state = tf.train.get_checkpoint_state(self._folder)
-        paths = list(state.all_model_checkpoint_paths) if state else []
         broken = []
-        for path in reversed(paths):
+        for path in reversed(_listed(self._folder)):
             try:
-                self._checkpoint.read(path).expect_partial().assert_existing_objects_matched()
+                with readable_checkpoint(path) as prefix:
+                    self._checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
             except (*UNREADABLE, AssertionError) as error:
                 broken.append(path)
                 logging.warning(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).")
@@ -97,3 +113,9 @@ class Checkpointer:
         if broken:
             raise InputError(f"None of the checkpoints {broken} can be read; start in another model_dir.")
         return None
+
+
+def _listed(folder):
+    """The paths of the checkpoints that the file "checkpoint" lists, the newest last."""
+    state = tf.train.get_checkpoint_state(folder)
+    return list(state.all_model_checkpoint_paths) if state else []

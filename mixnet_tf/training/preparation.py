@@ -18,7 +18,7 @@ from mixnet_tf.files import StrPath
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate, validate_detection
-from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig, noting_training_images
+from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig, newest_checkpoint, noting_training_images
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.tasks import Task, task_of
@@ -129,7 +129,7 @@ def prepare(
         raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
     strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks
     # A run that resumes does not need the weights that it started from.
-    starts = tf.train.latest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
+    starts = newest_checkpoint(os.path.join(settings.model_dir, CHECKPOINTS)) is None
     # Before the scope: in it a variable that one host makes and another does not would leave both waiting.
     first_weights = read_weights(weights, unroll(*network)) if weights is not None and starts else None
     if settings.deterministic:

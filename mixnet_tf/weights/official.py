@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import UNREADABLE, StrPath
+from mixnet_tf.files import UNREADABLE, StrPath, readable_checkpoint
 from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
 _EMA = "/ExponentialMovingAverage"
@@ -57,13 +57,14 @@ def read_official_checkpoint(path: StrPath, use_ema: bool = True) -> Arrays:
         ValueError: If it is not readable, not MixNet's, or lacks averages that are asked for.
     """
     prefix = checkpoint_prefix(path)
-    with _readable(prefix):
-        # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-        shapes = reader.get_variable_to_shape_map()
-    names = _model_variables(shapes, use_ema, prefix)
-    with _readable(prefix):
-        return Arrays(prefix, {key: reader.get_tensor(name) for key, name in names.items()}, names)
+    with readable_checkpoint(prefix) as local:
+        with _readable(prefix):
+            # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
+            reader = tf.compat.v1.train.NewCheckpointReader(local)
+            shapes = reader.get_variable_to_shape_map()
+        names = _model_variables(shapes, use_ema, prefix)
+        with _readable(prefix):
+            return Arrays(prefix, {key: reader.get_tensor(name) for key, name in names.items()}, names)
 
 
 def checkpoint_prefix(path: StrPath) -> str:

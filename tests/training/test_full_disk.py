@@ -39,7 +39,8 @@ def test_a_checkpoint_that_finds_the_disk_full_leaves_the_one_before_and_nothing
     folder = tmp_path / "checkpoints"
     before = sorted(os.listdir(folder))
 
-    def full(_, checkpoint_number):
+    def full(_, prefix):
+        checkpoint_number = os.path.basename(prefix).removeprefix("ckpt-")
         (folder / f"ckpt-{checkpoint_number}_temp").mkdir()
         (folder / f"ckpt-{checkpoint_number}_temp" / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
         (folder / f"ckpt-{checkpoint_number}.data-00000-of-00001").write_bytes(b"half")
@@ -47,7 +48,7 @@ def test_a_checkpoint_that_finds_the_disk_full_leaves_the_one_before_and_nothing
         reason = "{{function_node __wrapped__SaveV2}} x/y; No space left on device [Op:SaveV2]"
         raise tf.errors.ResourceExhaustedError(None, None, reason)
 
-    monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
+    monkeypatch.setattr(tf.train.Checkpoint, "write", full)
     trainer.step = 12
     with pytest.raises(OSError) as error:
         checkpointer.save()

@@ -1,0 +1,107 @@
+"""Every flag that takes a path takes any: brackets, wildcards, percent signs, quotes, umlauts, a leading ~."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tiny_run
+from absl import flags
+from scripts import run
+from tiny import GOLDEN, values
+
+import mixnet_tf
+from mixnet_tf.data import load_split
+from mixnet_tf.export import ExportOptions, Settings, export_opened
+from mixnet_tf.runs import newest_checkpoint
+from mixnet_tf.search.storage import open_study, sqlite_address
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
+NAMES = ("lr=[0.2]", "a?b", "a*b", "%41", "a b", "it's", 'q"q', "ü", "#1")
+_PATHS = {
+    "train.py": ("model_dir", "data_dir", "weights", "model_name"),
+    "eval.py": ("model_dir", "data_dir", "weights", "output_json", "report_dir", "draw", "annotations", "labels"),
+    "export_tflite.py": ("model_dir", "data_dir", "weights", "output_dir", "images", "labels"),
+    "-m mixnet_tf.search": ("search_dir", "data_dir", "space", "latency_table"),
+}
+
+
+@pytest.mark.parametrize("script", _PATHS)
+def test_a_leading_tilde_is_the_home_folder_in_every_flag_of_a_path(script, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    network = "--model_name=~/net.json" if script == "train.py" else "--output_dir=~/out"
+    given = [network] if script in ("train.py", "export_tflite.py") else []
+    assert run(capfd, script, "--only_check_args", *given)[0] == 0
+    for name in _PATHS[script]:
+        assert flags.FLAGS[name].parser.parse("~/a.json") == f"{tmp_path}/a.json", name
+    if script == "eval.py":
+        assert flags.FLAGS["image"].parser.parse("~/a.png,b.png") == [f"{tmp_path}/a.png", "b.png"]
+    others = {name for name in flags.FLAGS if name.endswith(("_dir", "_json", "_file", "_path"))}
+    ours = {name for name in others if str(flags.FLAGS.find_module_defining_flag(name)).startswith("mixnet_tf")}
+    assert ours <= set(_PATHS[script])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_study_of_a_search_lies_in_its_folder_whatever_that_is_called(name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    open_study("search", sqlite_address(f"{folder}/study.db"), ["minimize"])
+    assert os.listdir(folder) == ["study.db"] and os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shards_are_found_in_a_folder_of_any_name(name, imagenet_shards, tmp_path):
+    folder = shutil.copytree(imagenet_shards, tmp_path / name)
+    split = load_split("tfrecord", folder, True)
+    assert split.num_examples == sum(1 for _ in split.read(3)) == 12
+
+
+@pytest.mark.slow
+def test_a_run_in_a_folder_of_an_odd_name_is_stopped_resumed_evaluated_and_exported(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / 'lr=[0.2] a?b*c%41 it\'s "ü" #1'
+    where = (f"--model_dir={folder}/run", f"--data_dir={folder}/data")
+    shape = ("--model_name=tiny", "--image_size=16", "--train_batch_size=256", "--train_epochs=2")
+    with monkeypatch.context() as patch:
+        tiny_run.interrupt_at(patch, 7, signal.SIGTERM)
+        command = ("train.py", *where, *shape, "--steps_per_loop=1", "--checkpoint_steps=1")
+        assert run(capfd, *command)[0] == 75
+    checkpoints = f"{folder}/run/checkpoints"
+    assert newest_checkpoint(checkpoints) == f"{checkpoints}/ckpt-7"
+    assert sum(name.endswith(".index") for name in os.listdir(checkpoints)) == 3
+    code, out, err = run(capfd, "eval.py", *where, f"--output_json={folder}/measured.json")
+    assert code == 0, err
+    assert "ckpt-7" in out and json.loads((folder / "measured.json").read_text())["num_images"] == 360
+    code, out, err = run(capfd, *command)
+    assert code == 0 and "Resuming from" in out, err
+    [following] = [line for line in out.splitlines() if line.startswith("Next: ")]
+    assert shlex.split(following)[-2:] == [*where]
+    code, out, err = run(capfd, "eval.py", *where, "--watch", "--watch_timeout=60")
+    assert code == 0 and (folder / "run" / "best.keras").exists(), err
+    flags = ("--formats=fp32", "--num_images=8", "--latency_runs=0", "--allow_accuracy_drop")
+    code, out, err = run(capfd, "export_tflite.py", *where, f"--output_dir={folder}/out", *flags)
+    assert code == 0 and list((folder / "out").glob("*.tflite")), err
+
+
+def test_official_weights_are_read_from_a_folder_of_an_odd_name(tmp_path):
+    folder = tmp_path / "a[b]"
+    folder.mkdir()
+    for file in (GOLDEN / "train-s").glob("init.ckpt*"):
+        shutil.copy(file, folder)
+    settings = json.loads((GOLDEN / "train-s" / "recipe.json").read_text())
+    model, expected = (
+        mixnet_tf.build_model(settings["model_name"], settings["override_params"], include_preprocessing=False)
+        for _ in range(2)
+    )
+    mixnet_tf.load_official_checkpoint(model, folder / "init.ckpt", use_ema=False)
+    mixnet_tf.load_official_checkpoint(expected, GOLDEN / "train-s" / "init.ckpt", use_ema=False)
+    np.testing.assert_equal(values(model), values(expected))
+
+
+def test_a_saved_model_that_tensorflow_could_not_load_is_refused_before_any_work(tmp_path):
+    settings = Settings(f"{tmp_path}/[a]", dataset="digits")
+    with pytest.raises(ValueError, match=r"TensorFlow does not load a SavedModel from .*\[a\], because of the '\['"):
+        export_opened(None, settings, ExportOptions(formats=("saved_model",)))
+    assert not os.listdir(tmp_path)
