@@ -15,8 +15,7 @@ from mixnet_tf.export.fold import fold
 from mixnet_tf.export.kernels import ARITHMETICS
 from mixnet_tf.export.nodes import Edges, Node
 from mixnet_tf.export.pieces import Pieces
-from mixnet_tf.export.walk import steps
-from mixnet_tf.networks import is_mixnets
+from mixnet_tf.networks import is_mixnets, steps
 
 LARGE_KERNELS = ("split", "keep")
 

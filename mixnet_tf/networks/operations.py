@@ -38,13 +38,13 @@ def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) ->
 
 
 def _step(step, inputs, apply):
-    return walk(step, inputs, apply)[0] if _is_model(step) else apply(step, inputs)
+    return walk(step, inputs, apply)[0] if is_model(step) else apply(step, inputs)
 
 
 def steps(model: keras.Model) -> Iterator[Any]:
-    """The operations of a model and of the models inside it."""
+    """The operations of a model and of the models inside it, each behind those that it depends on."""
     for step in model.layers if isinstance(model, keras.Sequential) else model.operations:
-        if _is_model(step):
+        if is_model(step):
             yield from steps(step)
         elif not isinstance(step, keras.layers.InputLayer):
             yield step
@@ -54,7 +54,7 @@ def models(model: keras.Model) -> Iterator[keras.Model]:
     """A model and the models inside it, the outer ones first."""
     yield model
     for layer in model.layers:
-        if _is_model(layer):
+        if is_model(layer):
             yield from models(layer)
 
 
@@ -68,5 +68,6 @@ def call(step: Any, tensors: list) -> Any:
     return keras.Function(inputs_of(step), step.output)(tensors)
 
 
-def _is_model(step):
+def is_model(step: Any) -> bool:
+    """Whether an operation is a functional or sequential model, whose operations `steps` gives in its place."""
     return isinstance(step, keras.Sequential) or hasattr(step, "operations")
