@@ -28,7 +28,7 @@ from mixnet_tf.networks.layers import (
 from mixnet_tf.networks.mixnet import POOLINGS, backbone, classifier, mixnet_block, pooled, stages_and_params
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
-from mixnet_tf.networks.operations import call, inputs_of, is_model, models, steps, walk
+from mixnet_tf.networks.operations import call, is_idle, is_model, models, steps, walk
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
 __all__ = [
@@ -55,8 +55,8 @@ __all__ = [
     "endpoints",
     "features_model",
     "get_model_params",
-    "inputs_of",
     "is_block",
+    "is_idle",
     "is_mixnets",
     "is_model",
     "is_network_file",

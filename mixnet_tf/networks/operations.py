@@ -1,19 +1,23 @@
 """A Keras model's operations in their order, those of the models inside it included."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks.layers import Dropout
+from mixnet_tf.networks.names import is_mixnets
 
 
 def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) -> list:
-    """Computes a model with a given function for each operation.
+    """Computes a model with a given function for each operation, but for those that do nothing in inference.
 
     Args:
-        model: A functional or sequential `keras.Model`; models inside it have one output.
+        model: A functional or sequential `keras.Model`; there may be others inside it, at any depth.
         inputs: A list of values, one per input of the model.
         apply: A function (operation, list of values) to a value; a model inside the model is never given to it, its
             operations are.
@@ -22,23 +26,59 @@ def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) ->
         The values of the model's outputs.
 
     Raises:
-        ValueError: For an operation that the model uses twice.
+        ValueError: For an operation that the model uses twice, or that has several outputs.
     """
+    found = set()
+    for step in steps(model):
+        if step in found:
+            raise _used_twice(step, model)
+        found.add(step)
+    return _walk(model, inputs, apply)
+
+
+def _walk(model, inputs, apply):
     if isinstance(model, keras.Sequential):
-        return [functools.reduce(lambda value, layer: _step(layer, [value], apply), model.layers, inputs[0])]
+        return functools.reduce(lambda values, layer: _step(layer, values, apply), model.layers, inputs)
     values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
+    calls = _calls(model)
     for step in model.operations:
-        if isinstance(step, keras.layers.InputLayer):
-            continue
-        if any(id(tensor) not in values for tensor in inputs_of(step)):
-            # `input` and `output` are those of a layer's first call.
-            raise InputError(f"Layer {step.name!r} or one before it is used more than once; the export takes one use.")
-        values[id(step.output)] = _step(step, [values[id(tensor)] for tensor in inputs_of(step)], apply)
+        if step in calls:
+            outputs = _step(step, [values[id(tensor)] for tensor in calls[step].input_tensors], apply)
+            values |= zip(map(id, calls[step].output_tensors), outputs, strict=True)
     return [values[id(tensor)] for tensor in model.outputs]
 
 
 def _step(step, inputs, apply):
-    return walk(step, inputs, apply)[0] if is_model(step) else apply(step, inputs)
+    if is_model(step):
+        return _walk(step, inputs, apply)
+    if len(keras.tree.flatten(step.output)) > 1:
+        raise InputError(f"Layer {step.name!r} has several outputs; expected one.")
+    return inputs if is_idle(step) else [apply(step, inputs)]
+
+
+def _calls(model):
+    """Dict from each operation of a functional model to its call in it, which no public attribute gives.
+
+    `operation.input` and `operation.output` are those of its first call anywhere and, for a model, those that it was
+    made with.
+    """
+    calls: dict[Any, Any] = {}
+    known, waiting = {id(tensor) for tensor in model.inputs}, list(model.outputs)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in known:
+            continue
+        step, index, _ = tensor._keras_history
+        call = step._inbound_nodes[index]
+        if calls.setdefault(step, call) is not call:
+            raise _used_twice(step, model)
+        known |= set(map(id, call.output_tensors))
+        waiting.extend(call.input_tensors)
+    return calls
+
+
+def _used_twice(step, model):
+    return InputError(f"Layer {step.name!r} is used more than once in model {model.name!r}; expected one use of each.")
 
 
 def steps(model: keras.Model) -> Iterator[Any]:
@@ -58,14 +98,35 @@ def models(model: keras.Model) -> Iterator[keras.Model]:
             yield from models(layer)
 
 
-def inputs_of(step: Any) -> list:
-    """The symbolic inputs of an operation, a list."""
-    return keras.tree.flatten(step.input)
-
-
 def call(step: Any, tensors: list) -> Any:
-    """An operation as Keras computes it in inference."""
-    return keras.Function(inputs_of(step), step.output)(tensors)
+    """An operation as Keras computes it in inference: `training` is False, whatever it was called with."""
+    first = step._inbound_nodes[0]  # its other arguments, which `tensors` stand between
+    args, kwargs = first.arguments.fill_in(
+        {id(symbol): tensor for symbol, tensor in zip(first.input_tensors, tensors, strict=True)}
+    )
+    if "training" in inspect.signature(step.call).parameters:
+        kwargs["training"] = False
+    return step(*args, **kwargs)
+
+
+def is_idle(step: Any) -> bool:
+    """Whether an operation gives its input unchanged in inference, as dropout and Keras' random augmentation do."""
+    if isinstance(step, Dropout):
+        return True
+    if is_mixnets(step) or not isinstance(step, keras.layers.Layer) or step.weights:
+        return False
+    inputs, outputs = keras.tree.flatten(step.input), keras.tree.flatten(step.output)
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].shape != outputs[0].shape:
+        return False
+    [found], unchanged = inputs, []
+
+    @tf.function(input_signature=[tf.TensorSpec(found.shape, found.dtype)], autograph=False)
+    def computed(tensor):
+        unchanged.append(call(step, [tensor]) is tensor)
+
+    with tf.init_scope():  # also where a graph is being traced
+        computed.get_concrete_function()
+    return unchanged == [True]
 
 
 def is_model(step: Any) -> bool:
