@@ -30,6 +30,7 @@ _SLOW = (
     "test_kills",
     "test_export",
     "test_int8",
+    "test_nested",
     "test_detectors",
     "test_detectors_int8",
     "test_export_command",

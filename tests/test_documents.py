@@ -2,14 +2,17 @@
 
 import ast
 import json
+import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from scripts import ROOT, process, run
 
 import mixnet_tf
+from mixnet_tf.export import runtime
 
 
 @pytest.mark.soak
@@ -92,6 +95,15 @@ def test_the_python_of_the_docs_runs(document, tmp_path, monkeypatch):
     scope = {}
     for block in blocks:
         exec(block, scope)
+        if "report" in scope:
+            check_exported(scope.pop("report"), scope["model"], scope["images"])
+
+
+def check_exported(report, model, images):
+    """The files that a document's code has exported answer as its Keras model does."""
+    assert all(row["written"] and not row["failures"] for row in report["files"])
+    answers = runtime.predict(pathlib.Path("exported", report["files"][0]["file"]).read_bytes(), images)
+    np.testing.assert_allclose(answers, model.predict(images, verbose=0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.soak

@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.export.walk import call, walk
-from mixnet_tf.networks import BatchNormalization
+from mixnet_tf.networks import BatchNormalization, call, walk
 
 _BATCH = 16  # images
 _SMALLEST = 1e-3  # of a tensor's largest unit; a channel that is always zero has none of its own

@@ -82,7 +82,17 @@ def convert(folder: str, configure: Callable[[Any], None] | None = None) -> byte
     Raises:
         ConversionError: If TFLite has no builtin op for something the model computes, with the converter's reason.
     """
-    converter = _converter(folder, configure)
+    return _converted(tf.lite.TFLiteConverter.from_saved_model(folder), configure)
+
+
+def convert_function(function: Any, configure: Callable[[Any], None] | None = None) -> bytes:
+    """Converts a `tf.function` with an input signature; the rest is as in `convert`."""
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], function)
+    return _converted(converter, configure)
+
+
+def _converted(converter, configure):
+    _configure(converter, configure)
     with _one_line_errors():
         return converter.convert()
 
@@ -101,7 +111,8 @@ def convert_but(folder: str, float_tensors: list[str], configure: Callable[[Any]
     Raises:
         ConversionError: As `convert`.
     """
-    converter = _converter(folder, configure)
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    _configure(converter, configure)
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=float_tensors)
     with _one_line_errors():
         return tf.lite.experimental.QuantizationDebugger(
@@ -109,12 +120,10 @@ def convert_but(folder: str, float_tensors: list[str], configure: Callable[[Any]
         ).get_nondebug_quantized_model()
 
 
-def _converter(folder, configure):
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+def _configure(converter, configure):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if configure is not None:
         configure(converter)
-    return converter
 
 
 @contextlib.contextmanager
@@ -124,6 +133,8 @@ def _one_line_errors():
         with warnings.catch_warnings():
             # The converter calibrates with TensorFlow's own interpreter.
             warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+            # A function's calibration takes its statistics from the representative dataset, as a SavedModel's does.
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
             yield
     except Exception as error:  # the converter raises an Exception of its own, not a public one
         lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]

@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from mixnet_tf.export import nodes
 from mixnet_tf.export.nodes import SCALES_THROUGH, Convolution, Depthwise, Node
-from mixnet_tf.export.walk import walk
-from mixnet_tf.networks import BatchNormalization, Concatenate, Dense, GroupedConv2D, MixConv, SqueezeExcite
+from mixnet_tf.networks import BatchNormalization, Concatenate, Dense, GroupedConv2D, MixConv, SqueezeExcite, walk
 
 # Keras activations that treat each channel alike, so that they can be computed before a concatenation.
 _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "linear", "sigmoid", "tanh")

@@ -8,10 +8,11 @@ from absl import logging
 
 from mixnet_tf.export import quantize, runtime
 from mixnet_tf.export.calibrate import Calibration, calibrate, distance
-from mixnet_tf.export.convert import convert, write_saved_model
+from mixnet_tf.export.convert import ConversionError, convert, write_saved_model
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.selective import part_names, quantize_selectively
+from mixnet_tf.export.unconvertible import unconvertible_layers
 from mixnet_tf.progress import Progress, silent
 
 _KERAS_BATCH = 32  # images
@@ -45,7 +46,18 @@ class Graphs:
         self.calibration: Calibration | None = None
 
     def convert(self, format_name: str) -> bytes:
-        """The model's bytes in a format."""
+        """The model's bytes in a format.
+
+        Raises:
+            ConversionError: If TFLite has no builtin op for something, with the layers that it is in.
+        """
+        try:
+            return self._converted(format_name)
+        except ConversionError as error:
+            names = unconvertible_layers(self._model, format_name)
+            raise ConversionError(f"{error} (in {', '.join(map(repr, names))})" if names else str(error)) from error
+
+    def _converted(self, format_name):
         if format_name not in quantize.NEEDS_CALIBRATION:
             with self._progress(f"{format_name}: converting"):
                 return convert(self._folder("float32"), quantize.configure(format_name))

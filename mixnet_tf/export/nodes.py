@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from mixnet_tf.export.kernels import depthwise_conv2d
 from mixnet_tf.export.pieces import Pieces, concat, edges_of
-from mixnet_tf.export.walk import call
+from mixnet_tf.networks import call
 
 # Activations that can be computed in any positive units: ReLU unchanged, swish with its sigmoid in units of 1.
 SCALES_THROUGH = (keras.activations.relu, keras.activations.silu)

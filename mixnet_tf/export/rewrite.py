@@ -15,8 +15,7 @@ from mixnet_tf.export.fold import fold
 from mixnet_tf.export.kernels import ARITHMETICS
 from mixnet_tf.export.nodes import Edges, Node
 from mixnet_tf.export.pieces import Pieces
-from mixnet_tf.export.walk import steps
-from mixnet_tf.networks import is_mixnets
+from mixnet_tf.networks import is_idle, is_mixnets, steps
 
 LARGE_KERNELS = ("split", "keep")
 
@@ -45,7 +44,7 @@ class InferenceFunction(AsWritten):
 
     Batch normalization is folded into each group's kernel, activations are computed right behind their convolution, and
     channel groups stay apart for as long as nothing needs them side by side. A layer that is not MixNet's is called
-    unchanged.
+    unchanged, or left out if it does nothing in inference.
 
     Args:
         model: A float32 `keras.Model` that contains a MixNet's layers.
@@ -55,7 +54,7 @@ class InferenceFunction(AsWritten):
         arithmetic: "float32" or "int8": what the ops are to be fast in.
 
     Attributes:
-        foreign: Names of the layers that are not MixNet's.
+        foreign: Names of the layers that are not MixNet's and do something.
 
     Raises:
         ValueError: For an unknown option, several inputs, or several outputs that are no dict. At the call, for
@@ -82,7 +81,7 @@ class InferenceFunction(AsWritten):
             )
         self._get_units = lambda: units or {}  # not an attribute, as the model
         self._arithmetic, self._splits = arithmetic, large_kernels == "split"
-        self.foreign = [step.name for step in steps(model) if not is_mixnets(step)]
+        self.foreign = [step.name for step in steps(model) if not is_mixnets(step) and not is_idle(step)]
 
     def __call__(self, images: tf.Tensor) -> Any:
         """(batch, height, width, 3) to what the model gives, a tensor or a dict of them; all float32."""

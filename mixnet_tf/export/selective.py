@@ -14,8 +14,7 @@ import numpy as np
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import runtime
-from mixnet_tf.export.walk import models
-from mixnet_tf.networks import MixConv, parts
+from mixnet_tf.networks import MixConv, models, parts
 
 _PROBES = 8  # images that the error is measured on
 _CALIBRATION = 100  # images; the calibration keeps every tensor's range

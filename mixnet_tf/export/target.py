@@ -3,7 +3,7 @@
 import keras
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.networks import gives_probabilities, last_operation, logits_model, taking_pixels
+from mixnet_tf.networks import gives_probabilities, last_operation, logits_model, steps, taking_pixels
 
 OUTPUTS = ("probabilities", "logits")
 
@@ -29,7 +29,7 @@ def target_model(model: keras.Model, output: str = "probabilities") -> keras.Mod
     if len(model.inputs) != 1 or len(shape) != 4 or None in shape[1:] or shape[1] != shape[2] or shape[3] != 3:
         raise InputError(f"The export needs a fixed square RGB input; model {model.name!r} takes {shape}.")
     model = taking_pixels(model)
-    if any(layer.compute_dtype != "float32" for layer in model.layers):
+    if any(step.compute_dtype != "float32" for step in steps(model) if isinstance(step, keras.layers.Layer)):
         model = _in_float32(model)
     last = last_operation(model)
     is_linear = isinstance(last, keras.layers.Activation) and last.activation is keras.activations.linear
@@ -48,6 +48,6 @@ def _in_float32(model):
     def clone(layer):
         return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
 
-    rebuilt = keras.models.clone_model(model, clone_function=clone)
+    rebuilt = keras.models.clone_model(model, clone_function=clone, recursive=True)
     rebuilt.set_weights(model.get_weights())
     return rebuilt

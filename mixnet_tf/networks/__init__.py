@@ -58,7 +58,7 @@ from mixnet_tf.networks.mixnet import (
 )
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
-from mixnet_tf.networks.operations import steps
+from mixnet_tf.networks.operations import call, is_idle, is_model, models, steps, walk
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "VARIANTS",
     "backbone",
     "block_part",
+    "call",
     "check_dtype_policy",
     "class_names",
     "classifier",
@@ -96,11 +97,14 @@ __all__ = [
     "gives_probabilities",
     "input_of",
     "is_block",
+    "is_idle",
     "is_mixnets",
+    "is_model",
     "is_network_file",
     "last_operation",
     "logits_model",
     "mixnet_block",
+    "models",
     "multiply_adds",
     "name_classes",
     "network_content",
@@ -120,5 +124,6 @@ __all__ = [
     "steps",
     "taking_pixels",
     "unroll",
+    "walk",
     "with_logits",
 ]

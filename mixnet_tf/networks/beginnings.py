@@ -8,7 +8,7 @@ import keras
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks.layers import Preprocessing
 from mixnet_tf.networks.names import PREPROCESSING, part_of
-from mixnet_tf.networks.operations import steps
+from mixnet_tf.networks.operations import is_idle, steps
 
 PIXELS, NORMALIZED = INPUTS = ("pixels", "normalized")
 NOT_CHECKED = "scaling of the input not checked"
@@ -34,13 +34,15 @@ def input_of(model: keras.Model) -> str | None:
             return PIXELS
         if isinstance(step, keras.layers.Layer) and part_of(step) == _STEM:
             return NORMALIZED if is_straight else None
-        is_straight = is_straight and is_random(step)
+        is_straight = is_straight and is_idle(step) and not isinstance(step, _SaidToTakePixels)
     return None
 
 
-def is_random(step: object) -> bool:
-    """Whether an operation is one of Keras' layers of random augmentation, which do nothing in inference."""
-    return isinstance(step, keras.layers.Layer) and type(step).__name__.startswith("Random")
+class _SaidToTakePixels(keras.layers.Layer):
+    """Stands before a stem that is to be fed pixels, whatever it seems to take; computes nothing."""
+
+    def call(self, inputs):
+        return inputs
 
 
 def taking_pixels(model: keras.Model, taken: str | None = None) -> keras.Model:
@@ -63,7 +65,7 @@ def taking_pixels(model: keras.Model, taken: str | None = None) -> keras.Model:
     if taken == NORMALIZED and found == PIXELS:
         raise InputError(f"input: model {model.name!r} normalizes its input by itself; it takes pixels.")
     if taken == PIXELS and found == NORMALIZED:
-        return _behind(model, keras.layers.Identity(name="pixels"))  # which `input_of` leaves undecided from now on
+        return _behind(model, _SaidToTakePixels(name="pixels"))
     if NORMALIZED in (taken, found):
         return _behind(model, Preprocessing(name=PREPROCESSING))
     return model

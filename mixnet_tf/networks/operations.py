@@ -1,15 +1,134 @@
-"""The operations of a Keras model, those of the models inside it included."""
+"""A Keras model's operations in their order, those of the models inside it included."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
+
+from mixnet_tf.errors import InputError
+from mixnet_tf.networks.layers import Dropout
+from mixnet_tf.networks.names import is_mixnets
+
+
+def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) -> list:
+    """Computes a model with a given function for each operation, but for those that do nothing in inference.
+
+    Args:
+        model: A functional or sequential `keras.Model`; there may be others inside it, at any depth.
+        inputs: A list of values, one per input of the model.
+        apply: A function (operation, list of values) to a value; a model inside the model is never given to it, its
+            operations are.
+
+    Returns:
+        The values of the model's outputs.
+
+    Raises:
+        ValueError: For an operation that the model uses twice, or that has several outputs.
+    """
+    found = set()
+    for step in steps(model):
+        if step in found:
+            raise _used_twice(step, model)
+        found.add(step)
+    return _walk(model, inputs, apply)
+
+
+def _walk(model, inputs, apply):
+    if isinstance(model, keras.Sequential):
+        return functools.reduce(lambda values, layer: _step(layer, values, apply), model.layers, inputs)
+    values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
+    calls = _calls(model)
+    for step in model.operations:
+        if step in calls:
+            outputs = _step(step, [values[id(tensor)] for tensor in calls[step].input_tensors], apply)
+            values |= zip(map(id, calls[step].output_tensors), outputs, strict=True)
+    return [values[id(tensor)] for tensor in model.outputs]
+
+
+def _step(step, inputs, apply):
+    if is_model(step):
+        return _walk(step, inputs, apply)
+    if len(keras.tree.flatten(step.output)) > 1:
+        raise InputError(f"Layer {step.name!r} has several outputs; expected one.")
+    return inputs if is_idle(step) else [apply(step, inputs)]
+
+
+def _calls(model):
+    """Dict from each operation of a functional model to its call in it, which no public attribute gives.
+
+    `operation.input` and `operation.output` are those of its first call anywhere and, for a model, those that it was
+    made with.
+    """
+    calls: dict[Any, Any] = {}
+    known, waiting = {id(tensor) for tensor in model.inputs}, list(model.outputs)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in known:
+            continue
+        step, index, _ = tensor._keras_history
+        call = step._inbound_nodes[index]
+        if calls.setdefault(step, call) is not call:
+            raise _used_twice(step, model)
+        known |= set(map(id, call.output_tensors))
+        waiting.extend(call.input_tensors)
+    return calls
+
+
+def _used_twice(step, model):
+    return InputError(f"Layer {step.name!r} is used more than once in model {model.name!r}; expected one use of each.")
 
 
 def steps(model: keras.Model) -> Iterator[Any]:
-    """The operations of a model and of the models inside it, each behind those that it takes its inputs from."""
+    """The operations of a model and of the models inside it, each behind those that it depends on."""
     for step in model.layers if isinstance(model, keras.Sequential) else getattr(model, "operations", model.layers):
-        if isinstance(step, keras.Sequential) or hasattr(step, "operations"):
+        if is_model(step):
             yield from steps(step)
         elif not isinstance(step, keras.layers.InputLayer):
             yield step
+
+
+def models(model: keras.Model) -> Iterator[keras.Model]:
+    """A model and the models inside it, the outer ones first."""
+    yield model
+    for layer in model.layers:
+        if is_model(layer):
+            yield from models(layer)
+
+
+def call(step: Any, tensors: list) -> Any:
+    """An operation as Keras computes it in inference: `training` is False, whatever it was called with."""
+    first = step._inbound_nodes[0]  # its other arguments, which `tensors` stand between
+    args, kwargs = first.arguments.fill_in(
+        {id(symbol): tensor for symbol, tensor in zip(first.input_tensors, tensors, strict=True)}
+    )
+    if "training" in inspect.signature(step.call).parameters:
+        kwargs["training"] = False
+    return step(*args, **kwargs)
+
+
+def is_idle(step: Any) -> bool:
+    """Whether an operation gives its input unchanged in inference, as dropout and Keras' random augmentation do."""
+    if isinstance(step, Dropout):
+        return True
+    if is_mixnets(step) or not isinstance(step, keras.layers.Layer) or step.weights:
+        return False
+    inputs, outputs = keras.tree.flatten(step.input), keras.tree.flatten(step.output)
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].shape != outputs[0].shape:
+        return False
+    [found], unchanged = inputs, []
+
+    @tf.function(input_signature=[tf.TensorSpec(found.shape, found.dtype)], autograph=False)
+    def computed(tensor):
+        unchanged.append(call(step, [tensor]) is tensor)
+
+    with tf.init_scope():  # also where a graph is being traced
+        computed.get_concrete_function()
+    return unchanged == [True]
+
+
+def is_model(step: Any) -> bool:
+    """Whether an operation is a functional or sequential model, whose operations `steps` gives in its place."""
+    return isinstance(step, keras.Sequential) or hasattr(step, "operations")
