@@ -36,7 +36,7 @@ from mixnet_tf.networks import (
 )
 from mixnet_tf.weights import load_official_checkpoint, load_timm_weights, load_weights
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "BlockArgs",
