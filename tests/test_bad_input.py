@@ -51,6 +51,15 @@ FAULTS = {
     ],
     "classes": [({"model_name": "mixnet-s", "classes": n}, "classes: expected") for n in (0, -1, 2.0, "10", True)]
     + [({"model_name": "mixnet-s", "classes": 3, "override_params": {"num_classes": 4}}, "disagree; give one")],
+    "class_names": [
+        ({"model_name": "mixnet-s", "classes": 3, "class_names": ["a", "b"]}, "class_names: expected 3 names"),
+        ({"model_name": "mixnet-s", "class_names": "ab"}, "class_names: expected a list of names"),
+        (
+            {"model_name": "mixnet-s", "class_names": ["a", "b\n"]},
+            "class 1 is named 'b.n'; expected a name of one line",
+        ),
+        ({"model_name": "mixnet-s", "class_names": ["a"], "include_top": False}, "go with include_top=True"),
+    ],
     "classifier_activation": [
         ({"model_name": "mixnet-s", "override_params": TINY_OVERRIDES, "classifier_activation": "sofmax"}, "sofmax")
     ],

@@ -29,7 +29,7 @@ WEIGHTS_HELP = (
 )
 MISSING_SHARDS_HELP = "tfrecord: do without the shards that are missing, where files named *-of-N are fewer than N."
 _BAD_INPUT = 2
-_DEFINED: set[str] = set()  # the flags of the command that runs
+_DEFINED: dict[str, flags.Flag] = {}  # by the command that ran last in this process
 
 
 def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None = None) -> None:
@@ -73,7 +73,7 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
     if define_flags is not None:
         before = set(flags.FLAGS)
         define_flags()
-        _DEFINED.update(set(flags.FLAGS) - before)
+        _DEFINED.update((name, flags.FLAGS[name]) for name in set(flags.FLAGS) - before)
     for name in flags.FLAGS:  # for --help, which shows the flags of the script that runs
         module = str(flags.FLAGS.find_module_defining_flag(name))
         if module.startswith("mixnet_tf.") or module == main.__module__:
@@ -83,8 +83,9 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
 
 def _forget_flags():
     """Leaves nothing of an earlier run in this process, as in a notebook, whose command may have been another one."""
-    for name in _DEFINED & set(flags.FLAGS):
-        delattr(flags.FLAGS, name)
+    for name, flag in _DEFINED.items():
+        if name in flags.FLAGS and flags.FLAGS[name] is flag:  # not one of a script that defines its own by that name
+            delattr(flags.FLAGS, name)
     _DEFINED.clear()
     flags.FLAGS.unparse_flags()
 
