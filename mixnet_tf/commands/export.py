@@ -33,6 +33,7 @@ from mixnet_tf.export import (
     export_opened,
     text,
 )
+from mixnet_tf.files import check_can_be_made
 
 _COMPARED = 32  # images whose outputs are compared with Keras' one by one
 _NOT_OF_DETECTORS = ("images", "crop", "batch_size", "output", "int8_float_parts")
@@ -154,6 +155,7 @@ def main(screen: Screen) -> int:
     options = ExportOptions(formats=tuple(values.formats), **command_line.flag_values(own))
     settings.check()
     options.check()
+    check_can_be_made("output_dir", settings.output_dir)
     opened = command_line.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
     if is_detector(opened.model):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError, is_count
-from mixnet_tf.files import StrPath, keras_cache
+from mixnet_tf.files import StrPath, keras_cache, read_text
 from mixnet_tf.imagenet import CLASSES
 
 
@@ -22,8 +22,7 @@ def read_labels(path: StrPath, num_classes: int) -> tuple[str, ...]:
     """
     if not tf.io.gfile.exists(path):
         raise MissingFileError(f"labels: there is no file {path}.")
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
+    text = read_text(path)
     if os.fspath(path).endswith(".json") or text.lstrip().startswith("{"):
         try:
             by_class = json.loads(text)

@@ -120,6 +120,8 @@ def classify(
         image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop, data_version)
     except tf.errors.InvalidArgumentError as error:
         raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
+    except tf.errors.OpError as error:
+        raise InputError(f"image: {path} cannot be read: {error.message.splitlines()[0]}") from error
     probabilities, classes = tf.math.top_k(
         model(image[tf.newaxis], training=False)[0], min(top, model.output_shape[-1])
     )

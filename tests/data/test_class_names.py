@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import mixnet_tf
+from mixnet_tf.data import read_labels
 
 INDEX = {str(i): [f"n{i:08d}", f"class_{i}"] for i in range(1000)}
 
@@ -55,3 +56,13 @@ def test_without_the_index_the_error_says_where_to_place_it(weights_cache, monke
         ConnectionError, match=f"URL fetch failure\nPlace imagenet_class_index.json in {weights_cache.parent}"
     ):
         mixnet_tf.decode_predictions(np.zeros((1, 1000)))
+
+
+@pytest.mark.parametrize("name, text", [("names.txt", "grün\nrot\n"), ("names.json", '{"0": "grün", "1": "rot"}')])
+def test_a_mark_of_byte_order_is_no_part_of_a_name_and_another_encoding_is_named(name, text, tmp_path):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_labels(path, 2) == ("grün", "rot")
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{name} is not text in UTF-8: .* Save it in UTF-8"):
+        read_labels(path, 2)
