@@ -1,6 +1,8 @@
 """The classifier or detector that saved weights, or a training run, stand for."""
 
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -87,6 +89,8 @@ def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_
         raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
     weights = os.fspath(weights)
     if weights.endswith(".keras"):
+        if published(weights) is None:
+            raise MissingFileError(f"weights: there is no file {weights}.")
         if given:
             raise InputError(f"{weights} is a whole model; leave out {given}.")
         model = load_keras_file(weights)
@@ -170,9 +174,12 @@ def load_keras_file(path: StrPath) -> keras.Model:
         raise MissingFileError(f"weights: there is no file {path}.")
     try:
         with local_copy(found) as local:
+            if not zipfile.is_zipfile(local):
+                raise InputError("it is not a zip file, but cut short or of another kind")
             model = keras.models.load_model(local, compile=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a readable .keras file: {str(error).strip().splitlines()[0]}") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is not a readable .keras file: {reason}") from error
     if is_detector(model):
         return model
     shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))

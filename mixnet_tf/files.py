@@ -145,11 +145,37 @@ def read_json(path: StrPath) -> Any:
     found = published(path)
     if found is None:
         raise MissingFileError(f"There is no file {path}.")
-    with tf.io.gfile.GFile(found) as file:
-        try:
-            return json.load(file)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is not valid JSON: {error}") from error
+    try:
+        return json.loads(read_text(found))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_text(path: StrPath) -> str:
+    """The text of a file in UTF-8, without the mark of byte order that some editors put first.
+
+    Raises:
+        ValueError: If it is of another encoding.
+    """
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content = file.read()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8: {error}. Save it in UTF-8.") from error
+
+
+def check_can_be_made(what: str, folder: StrPath) -> None:
+    """Raises a ValueError if a local folder can be neither made nor written to; `what` is the flag that names it."""
+    if is_remote(folder):
+        return
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise InputError(f"{what}: the folder {folder} cannot be made, as {there} is not a folder; name another one.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{what}: nothing can be written to {folder}: {there} does not permit it; name another one.")
 
 
 def keras_cache() -> pathlib.Path:

@@ -75,6 +75,8 @@ class RunConfig(NamedTuple):
             fields = read_json(path)
         except FileNotFoundError as error:
             raise MissingFileError(f"model_dir: {model_dir} holds no training run; there is no {path}.") from error
+        if not isinstance(fields, dict):
+            raise InputError(f"{path} is not the configuration of a training run: it is no JSON object.")
         try:
             lists = {name: fields.get(name) for name in ("label_names", "missing_shards")}
             tuples = {name: None if value is None else tuple(value) for name, value in lists.items()}

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tiny import build_tiny, randomise, values
 
 from mixnet_tf.classifiers import open_model
-from mixnet_tf.files import json_text, local_copy, published, publishing, read_json, write_json
+from mixnet_tf.files import check_can_be_made, json_text, local_copy, published, publishing, read_json, write_json
 
 
 def _write(path, text):
@@ -151,3 +151,24 @@ def test_json_is_written_in_one_place():
     folders = ("mixnet_tf", "benchmarks", "studies", "examples")
     files = [path for folder in folders for path in (root / folder).rglob("*.py") if path.name != "files.py"]
     assert [str(path) for path in files if "json.dump" in path.read_text()] == []
+
+
+def test_json_may_begin_with_a_mark_of_byte_order_and_has_to_be_utf_8(tmp_path):
+    path = tmp_path / "network.json"
+    path.write_text('{"a": "ü"}', encoding="utf-8-sig")
+    assert read_json(path) == {"a": "ü"}
+    path.write_text('{"a": "ü"}', encoding="latin-1")
+    with pytest.raises(ValueError, match="network.json is not text in UTF-8"):
+        read_json(path)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_is_in_its_way(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    check_can_be_made("model_dir", tmp_path / "a" / "b")
+    check_can_be_made("model_dir", "gs://bucket/a")
+    with pytest.raises(ValueError, match=r"model_dir: the folder .*file/b/c cannot be made, as .*file is not a folder"):
+        check_can_be_made("model_dir", tmp_path / "file" / "b" / "c")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="model_dir: nothing can be written to .*a: .* does not permit it"):
+        check_can_be_made("model_dir", tmp_path / "a")
+    assert os.listdir(tmp_path) == ["file"]

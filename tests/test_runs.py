@@ -1,6 +1,8 @@
 """What a run leaves behind, and what weights of any kind open as."""
 
+import io
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -63,6 +65,54 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model": 1}))
     with pytest.raises(ValueError, match="not the configuration of a training run"):
         RunConfig.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"a"', "null"])
+def test_a_config_that_is_no_object_is_named(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="not the configuration of a training run: it is no JSON object"):
+        RunConfig.read(tmp_path)
+
+
+def _rezipped(content, name, inside):
+    """The content of a .keras file with a file of it replaced, or left out where `inside` is None."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(changed, "w") as new:
+        for each in old.namelist():
+            if each != name:
+                new.writestr(each, old.read(each))
+        if inside is not None:
+            new.writestr(name, inside)
+    return changed.getvalue()
+
+
+_DAMAGED = {
+    "empty": lambda content: b"",
+    "text": lambda content: b"<html>",
+    "cut short": lambda content: content[: len(content) // 2],
+    "zeros inside": lambda content: content[: len(content) // 2] + bytes(200) + content[len(content) // 2 + 200 :],
+    "zeros at the beginning": lambda content: content[:60] + bytes(200) + content[260:],
+    "no configuration": lambda content: _rezipped(content, "config.json", None),
+    "another configuration": lambda content: _rezipped(content, "config.json", b"[]"),
+    "no weights": lambda content: _rezipped(content, "model.weights.h5", None),
+    "other weights": lambda content: _rezipped(content, "model.weights.h5", b"garbage"),
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGED)
+def test_a_damaged_keras_file_is_named(damage, saved, tmp_path):
+    content = (saved[1] / "final.keras").read_bytes()
+    (tmp_path / "final.keras").write_bytes(_DAMAGED[damage](content))
+    _CONFIG.write(tmp_path)
+    for opening in ({"weights": tmp_path / "final.keras"}, {"model_dir": tmp_path}):
+        with pytest.raises(ValueError, match="final.keras is not a readable .keras file: ") as error:
+            open_model(**opening)
+        assert "File not found" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_keras_file_that_is_not_there_is_named_before_its_description_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="weights: there is no file .*a.keras"):
+        open_model(weights=tmp_path / "a.keras", model_name="mixnet-s")
 
 
 def test_waiting_for_a_config_ends(tmp_path):

@@ -72,7 +72,7 @@ function readWithWebGL(bitmap) {
 export function centerWindow(width, height, size, crop) {
   if (!crop) return {x: 0, y: 0, width, height};
   const fraction = Math.fround(size / (size + CROP_PADDING)); // in float32, as the reference
-  const side = Math.trunc(Math.fround(fraction * Math.min(width, height)));
+  const side = Math.max(1, Math.trunc(Math.fround(fraction * Math.min(width, height))));
   return {x: (width - side + 1) >> 1, y: (height - side + 1) >> 1, width: side, height: side};
 }
 

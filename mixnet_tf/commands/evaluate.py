@@ -20,7 +20,7 @@ from mixnet_tf.evaluation import (
     draw_examples,
     watch,
 )
-from mixnet_tf.files import write_json
+from mixnet_tf.files import check_can_be_made, write_json
 from mixnet_tf.networks import NOT_CHECKED, class_names, input_of
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.reports import write_detection_report, write_report
@@ -79,6 +79,11 @@ def main(screen: Screen) -> int:
         raise InputError("--labels names the classes of an --image or of a report.")
     if values.report_dir is not None and values.image:
         raise InputError("--report_dir is about a dataset; leave out --image.")
+    for name, path in (("output_json", values.output_json), ("draw", values.draw)):
+        if path is not None:
+            check_can_be_made(name, os.path.dirname(path) or ".")
+    if values.report_dir is not None:
+        check_can_be_made("report_dir", values.report_dir)
     opened = command_line.open_model_from_flags()
     screen.say(f"Evaluating {opened.source}.")
     if is_detector(opened.model):

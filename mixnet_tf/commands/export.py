@@ -33,6 +33,7 @@ from mixnet_tf.export import (
     export_opened,
     text,
 )
+from mixnet_tf.files import check_can_be_made
 from mixnet_tf.networks import class_names
 from mixnet_tf.runs import noting_training_images
 
@@ -158,6 +159,7 @@ def main(screen: Screen) -> int:
     options = ExportOptions(formats=tuple(values.formats), **command_line.flag_values(own))
     settings.check()
     options.check()
+    check_can_be_made("output_dir", settings.output_dir)
     opened = command_line.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
     if is_detector(opened.model):

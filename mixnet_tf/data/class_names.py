@@ -13,7 +13,7 @@ from absl import logging
 from mixnet_tf.class_names import checked_names
 from mixnet_tf.downloads import silence_ends
 from mixnet_tf.errors import InputError, MissingFileError, is_count
-from mixnet_tf.files import StrPath, keras_cache
+from mixnet_tf.files import StrPath, keras_cache, read_text
 from mixnet_tf.imagenet import CLASSES, wordnet_ids
 
 
@@ -26,8 +26,7 @@ def read_labels(path: StrPath, num_classes: int) -> tuple[str, ...]:
     """
     if not tf.io.gfile.exists(path):
         raise MissingFileError(f"labels: there is no file {path}.")
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
+    text = read_text(path)
     if os.fspath(path).endswith(".json") or text.lstrip().startswith("{"):
         try:
             by_class = json.loads(text)

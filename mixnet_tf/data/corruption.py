@@ -16,6 +16,11 @@ from mixnet_tf.progress import Progress, silent
 # The ops that `decoding` and `preprocessing` decode with, as TensorFlow's errors name where they come from.
 _DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape|DecodeBmp)")
 
+# How TensorFlow says that a file cannot be opened.
+_UNREAD = re.compile(
+    r"(?:^|: )([^\n]+?); (No such file or directory|Permission denied|Is a directory|Input/output error)"
+)
+
 
 @contextlib.contextmanager
 def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator[None]:
@@ -28,6 +33,7 @@ def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator
     Raises:
         ValueError: If a record of the split cannot be read, an image not be decoded, or a label or box cannot be,
             with the file and place of the first one.
+            Likewise, if the file of an image cannot be opened.
         tf.errors.InvalidArgumentError, tf.errors.DataLossError: What the code inside raised, if it is of another
             cause.
     """
@@ -37,6 +43,13 @@ def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator
         with progress(f"Reading failed; looking for a record of split {split.name!r} that cannot be read"):
             count_records(split.files)
         raise
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError) as error:
+        unread = _UNREAD.search(re.sub(r"\{\{.*?\}\} *", "", str(error)))  # without the names of ops
+        if unread is None:
+            raise
+        raise InputError(
+            f"The image {unread[1]} of split {split.name!r} of dataset {split.dataset!r} cannot be read: {unread[2]}."
+        ) from error
     except tf.errors.InvalidArgumentError as error:
         wrong = LABEL_ERROR.search(str(error)) or OBJECT_ERROR.search(str(error))
         if wrong is not None:

@@ -171,7 +171,7 @@ def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
     # In float32, as the reference: float64 gives another side at some sizes.
     fraction = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
     shorter = tf.cast(tf.reduce_min(height_and_width, keepdims=True), tf.float32)
-    side = tf.cast(fraction * shorter, tf.int32)
+    side = tf.maximum(tf.cast(fraction * shorter, tf.int32), 1)  # the reference fails on an image one pixel wide
     return tf.concat([((height_and_width - side) + 1) // 2, side, side], axis=0)
 
 

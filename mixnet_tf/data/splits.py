@@ -249,6 +249,11 @@ def split_of_builder(
     info = builder.info.splits[name]
     if info.num_examples == 0:
         raise InputError(f"Split {name!r} of dataset {dataset!r} has no images.")
+    if getattr(builder.info.file_format, "value", None) == "array_record":
+        raise InputError(
+            f"Dataset {dataset!r} in {builder.data_path} is prepared as array_record, which tensorflow_datasets does "
+            "not read with tf.data; name another data_dir, where it is prepared as TFRecords."
+        )
 
     def read(shuffle_seed=None, shard=0, num_shards=1):
         config = tfds.ReadConfig(

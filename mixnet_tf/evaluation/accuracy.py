@@ -134,5 +134,7 @@ def classify(
         image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop, data_version)
     except tf.errors.InvalidArgumentError as error:
         raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
+    except tf.errors.OpError as error:
+        raise InputError(f"image: {path} cannot be read: {error.message.splitlines()[0]}") from error
     logits, probabilities = with_logits(model)(prepare_pixels(model)(image[tf.newaxis]), training=False)
     return [(int(number), float(probabilities[0, number])) for number in top_classes(logits, top)[0]]

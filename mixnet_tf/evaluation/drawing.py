@@ -154,4 +154,6 @@ def _decoded(path, data_version=DATA_VERSION):
         image = decode_image(tf.io.read_file(path), data_version)
     except tf.errors.InvalidArgumentError as error:
         raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
+    except tf.errors.OpError as error:
+        raise InputError(f"image: {path} cannot be read: {error.message.splitlines()[0]}") from error
     return tf.cast(image, tf.float32)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import check_can_be_made
 
 _PARTIAL, _OLD = ".partial", ".old"
 
@@ -67,7 +68,8 @@ def size_of(folder: str) -> int:
 
 
 def check_folder(folder: str, formats: Iterable[str]) -> None:
-    """Raises a ValueError if TensorFlow could not load a SavedModel from a folder."""
+    """Raises a ValueError if a folder cannot be made, or TensorFlow could not load a SavedModel from it."""
+    check_can_be_made("output_dir", folder)
     if "saved_model" in formats and "[" in folder:  # it looks for the variables by a pattern
         raise InputError(
             f"output_dir: TensorFlow does not load a SavedModel from {folder}, because of the '['; name another folder "

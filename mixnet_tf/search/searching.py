@@ -11,7 +11,7 @@ from absl import logging
 
 from mixnet_tf.data import DATA_VERSION, hold_out, load_split, naming_corrupt_images
 from mixnet_tf.errors import InputError, MissingFileError, is_count
-from mixnet_tf.files import is_remote, read_json, write_json
+from mixnet_tf.files import check_can_be_made, is_remote, read_json, write_json
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import Recipe, validate
 from mixnet_tf.search.costs import (
@@ -104,6 +104,7 @@ def search(
     """
     validate(recipe)
     _check(recipe, settings)
+    check_can_be_made("search_dir", settings.search_dir)
     require_matplotlib()
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -14,7 +14,7 @@ from mixnet_tf.class_names import NOT_COMPARED, listed
 from mixnet_tf.data import DATA_VERSION, Split, count_left_out, naming_corrupt_images
 from mixnet_tf.detection import class_predictors
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import StrPath
+from mixnet_tf.files import StrPath, check_can_be_made
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate, validate_detection
@@ -125,6 +125,7 @@ def prepare(
     if detection is not None:
         validate_detection(detection)
     network = stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
+    check_can_be_made("model_dir", settings.model_dir)
     if recipe.freeze != "none" and weights is None:
         raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
     strategy = make_strategy(settings.strategy, settings.tpu)  # before anything is computed, as TensorFlow asks

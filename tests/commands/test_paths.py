@@ -105,3 +105,21 @@ def test_a_saved_model_that_tensorflow_could_not_load_is_refused_before_any_work
     with pytest.raises(ValueError, match=r"TensorFlow does not load a SavedModel from .*\[a\], because of the '\['"):
         export_opened(None, settings, ExportOptions(formats=("saved_model",)))
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "script, name, others",
+    [
+        ("train.py", "model_dir", ()),
+        ("eval.py", "report_dir", ("--weights=a.keras",)),
+        ("eval.py", "output_json", ("--weights=a.keras",)),
+        ("eval.py", "draw", ("--weights=a.keras",)),
+        ("export_tflite.py", "output_dir", ("--weights=a.keras", "--dataset=digits")),
+        ("-m mixnet_tf.search", "search_dir", ()),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_one_line_before_any_work(script, name, others, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    code, out, err = run(capfd, script, f"--{name}={tmp_path}/file/b/c", *others)
+    assert code == 2 and err.startswith(f"error: {name}: the folder {tmp_path}/file/b") and err.count("\n") == 1
+    assert "Opening" not in out

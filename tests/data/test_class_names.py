@@ -103,3 +103,13 @@ def test_a_server_of_the_index_that_stays_silent_is_given_up(weights_cache, monk
             mixnet_tf.decode_predictions(np.zeros((1, 1000)))
         assert asked and time.monotonic() - start < 3  # the server gives up after four seconds
     assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("name, text", [("names.txt", "grün\nrot\n"), ("names.json", '{"0": "grün", "1": "rot"}')])
+def test_a_mark_of_byte_order_is_no_part_of_a_name_and_another_encoding_is_named(name, text, tmp_path):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_labels(path, 2) == ("grün", "rot")
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{name} is not text in UTF-8: .* Save it in UTF-8"):
+        read_labels(path, 2)

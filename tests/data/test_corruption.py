@@ -166,3 +166,23 @@ def test_training_stops_and_names_the_image(strategy, image_folder, tmp_path, ti
     assert str(damaged) in str(raised.value)
     assert isinstance(raised.value.__cause__, tf.errors.InvalidArgumentError)
     assert not (tmp_path / "run" / "final.keras").exists()
+
+
+def test_a_file_that_is_gone_or_a_folder_is_named(image_folder, tmp_path):
+    root = shutil.copytree(image_folder, tmp_path / "images: 1; 2")
+    split = load_split("folder", root, True, data_version=0)
+    path = root / "train" / "china" / "0.jpg"
+    path.unlink()
+    for reason in ("No such file or directory", "Is a directory"):
+        with pytest.raises(ValueError, match=f"The image .*2/train/china/0.jpg of split 'train' .* be read: {reason}"):
+            with naming_corrupt_images(split):
+                list(eval_batches(split, 8, 1))
+        path.mkdir(exist_ok=True)
+
+
+def test_a_file_that_may_not_be_read_is_named(image_folder):
+    split = load_split("folder", image_folder, True)
+    message = "{{function_node x}} /a b/c.png; Permission denied\n\t [[y]]"
+    with pytest.raises(ValueError, match="The image /a b/c.png of split 'train' .* cannot be read: Permission denied"):
+        with naming_corrupt_images(split):
+            raise tf.errors.PermissionDeniedError(None, None, message)

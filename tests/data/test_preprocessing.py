@@ -193,3 +193,12 @@ def test_shift_zoom_and_rotation_stay_within_their_limits_and_reach_them():
     assert (np.abs(seen) < 1.02).all()
     assert (seen.min(axis=0) < -0.9).all() and (seen.max(axis=0) > 0.9).all()
     assert (np.abs(np.corrcoef(seen.T) - np.eye(4)) < 0.3).all()  # four draws, not one
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (50, 1), (1, 1)])
+@pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
+@pytest.mark.parametrize("crop", [True, False])
+def test_an_image_one_pixel_high_or_wide_is_prepared(shape, encode, crop):
+    encoded = encode(np.full((*shape, 3), 9, np.uint8))
+    for image in (preprocess_for_eval(encoded, 8, crop), preprocess_for_train(encoded, 8, (1, 2), crop)):
+        np.testing.assert_array_equal(image, np.full((8, 8, 3), 9))

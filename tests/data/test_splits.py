@@ -271,6 +271,13 @@ def test_what_is_not_there_is_named(dataset, kwargs, message, data_dir):
         load_split(dataset, arguments.pop("data_dir"), True, **arguments)
 
 
+def test_a_dataset_prepared_as_array_record_is_named(tmp_path):
+    pytest.importorskip("array_record")
+    tfds.builder("digits", data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    with pytest.raises(ValueError, match="'digits' in .* is prepared as array_record, which"):
+        load_split("digits", tmp_path, True)
+
+
 def test_imagenet_without_its_archives_says_where_they_go(tmp_path):
     with pytest.raises(ValueError, match="manual"):
         load_split("imagenet2012", tmp_path, True)
