@@ -6,11 +6,21 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, local_copy, published
 from mixnet_tf.models import build_model
+from mixnet_tf.networks import (
+    PIXELS,
+    class_names,
+    gives_probabilities,
+    input_of,
+    last_operation,
+    name_classes,
+    taking_pixels,
+)
 from mixnet_tf.runs import BEST, CHECKPOINTS, FINAL, RunConfig, restore_averages
 from mixnet_tf.weights import load_weights
 
@@ -30,8 +40,9 @@ def open_model(
     num_label_classes: int | None = None,
     image_size: int | None = None,
     kernel_size: int | Sequence[int] | None = None,
+    input: str | None = None,
 ) -> Opened:
-    """The float32 model that weights, or the best of a training run, stand for.
+    """The float32 model that weights, or the best of a training run, stand for, as a function of pixels.
 
     Args:
         weights: A `.keras` file, which is a whole model; or anything else that `mixnet_tf.load_weights`
@@ -42,15 +53,24 @@ def open_model(
         num_label_classes: Number of classes; None for 1000, or what the network file says.
         image_size: Pixels; None for 224, or for the size of a `.keras` file, which needs it where it takes any.
         kernel_size: What `mixnet_tf.build_model` takes, in place of every depthwise kernel; None: the network's own.
+        input: "pixels" or "normalized", what a model takes; None: what `networks.input_of` finds, else pixels.
 
     Returns:
-        An `Opened`; its model takes square images of a fixed size and gives probabilities: a `.keras` file that
-        ends in logits gets a softmax. A detector is left as it is.
+        An `Opened`; its model takes square images of a fixed size, RGB in [0, 255], and gives probabilities: a `.keras`
+        file of a classifier that ends in logits gets a softmax, and one that takes normalized images `Preprocessing`.
 
     Raises:
         FileNotFoundError: If there is nothing to open.
         ValueError: If what is there does not fit, or the arguments do not.
     """
+    opened = _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_size)
+    model = taking_pixels(opened.model, input)
+    if model is not opened.model and input_of(model) == PIXELS:
+        logging.info(f"{opened.source} takes normalized images; `Preprocessing` was put in front of the model.")
+    return opened._replace(model=model)
+
+
+def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_size):
     described = {"model_name": model_name, "num_label_classes": num_label_classes, "kernel_size": kernel_size}
     given = [name for name, value in described.items() if value is not None]
     if model_dir is not None and weights is None:
@@ -101,14 +121,10 @@ def _of_fixed_size(model, image_size):
 
 def _with_probabilities(model):
     """The model, or where it ends in logits, the model with a softmax behind them."""
-    last = model
-    while hasattr(last, "layers"):
-        last = getattr(last, "operations", last.layers)[-1]
-    activation = getattr(last, "activation", None)
-    is_operation = type(last).__name__ in ("Softmax", "Sigmoid")  # a layer's, or of keras.ops
-    if is_operation or activation in (keras.activations.softmax, keras.activations.sigmoid):
+    last = last_operation(model)
+    if gives_probabilities(last):
         return model
-    if activation is not keras.activations.linear:
+    if getattr(last, "activation", None) is not keras.activations.linear:
         raise InputError(
             f"Model {model.name!r} ends in layer {last.name!r}; expected softmax, sigmoid, or logits, which a dense "
             "layer or an activation layer gives with the activation linear."
@@ -125,7 +141,10 @@ def _open_run(model_dir):
     for name in (BEST, FINAL):
         path = published(os.path.join(model_dir, name))
         if path is not None:
-            return Opened(load_keras_file(path), path, config)
+            model = load_keras_file(path)
+            if class_names(model) is None:  # as version 0.2.0 wrote it
+                name_classes(model, config.class_names)
+            return Opened(model, path, config)
     checkpoint = tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS))
     if checkpoint is None:
         raise MissingFileError(f"model_dir: {model_dir} has neither {BEST} nor {FINAL} nor a checkpoint yet.")

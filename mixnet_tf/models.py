@@ -54,6 +54,7 @@ def build_model(
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     classifier_activation: str | Callable | None = "softmax",
     include_preprocessing: bool = True,
     name: str | None = None,
@@ -76,7 +77,9 @@ def build_model(
         input_tensor: A Keras tensor to build on, in place of a new input.
         input_shape: (height, width, 3), None where any size will do; None for (None, None, 3).
         pooling: Without the top: None, "avg" or "max" over space.
-        classes: Number of classes; None for `num_classes` of the parameters, 1000.
+        classes: Number of classes; None for `num_classes` of the parameters, 1000, or one for each of `class_names`.
+        class_names: A name for each class, kept in the `.keras` file, by which datasets' classes are found among the
+            model's; None: not known, or those that come with `weights`. Of ImageNet the names are its WordNet ids.
         classifier_activation: Keras activation after the classifier; None for logits. Always
             computed in float32.
         include_preprocessing: Whether the input is RGB in [0, 255], normalized by the model itself.
@@ -98,7 +101,15 @@ def build_model(
     """
     _check_data_format()
     stages, params = stages_and_params(model_name, blocks_args, override_params, kernel_size)
+    if class_names is not None:
+        if not include_top:
+            raise InputError("class_names go with include_top=True: without the top there are no classes.")
+        if not isinstance(class_names, list | tuple):
+            raise InputError(f"class_names: expected a list of names, received {class_names!r}.")
+        classes = len(class_names) if classes is None else classes
     params = params._replace(num_classes=_resolve_classes(classes, override_params, params))
+    if class_names is not None and len(class_names) != params.num_classes:
+        raise InputError(f"class_names: expected {params.num_classes} names, one for each class; got {class_names!r}.")
     for flag, value in (("include_top", include_top), ("include_preprocessing", include_preprocessing)):
         if not isinstance(value, bool):
             raise InputError(f"{flag}: expected True or False, received {value!r}.")
@@ -111,7 +122,10 @@ def build_model(
     inputs = _input(input_tensor, input_shape)
 
     features = backbone(inputs, stages, params, include_preprocessing)
-    outputs = classifier(features, params, classifier_activation) if include_top else pooled(features, pooling)
+    if include_top:
+        outputs = classifier(features, params, classifier_activation, class_names)
+    else:
+        outputs = pooled(features, pooling)
     sources = keras.utils.get_source_inputs(inputs)
     # Not a list of one, which Keras would warn about at each call with a plain tensor.
     model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name or network_name(model_name))
@@ -166,6 +180,7 @@ def MixNetS(
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     classifier_activation: str | Callable | None = "softmax",
     include_preprocessing: bool = True,
     name: str | None = None,
@@ -190,6 +205,7 @@ def MixNetM(
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     classifier_activation: str | Callable | None = "softmax",
     include_preprocessing: bool = True,
     name: str | None = None,
@@ -207,6 +223,7 @@ def MixNetL(
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     classifier_activation: str | Callable | None = "softmax",
     include_preprocessing: bool = True,
     name: str | None = None,
@@ -225,6 +242,7 @@ def MobileNetV1(
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     classifier_activation: str | Callable | None = "softmax",
     include_preprocessing: bool = True,
     name: str | None = None,
@@ -253,6 +271,7 @@ def MobileNetV2(
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     classifier_activation: str | Callable | None = "softmax",
     include_preprocessing: bool = True,
     name: str | None = None,

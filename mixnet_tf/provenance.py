@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.passwords import masked
+
 
 def provenance() -> dict[str, Any]:
-    """The date, this process' command, the versions of what computes, and the machine, as values for JSON."""
+    """The date, this process' command without passwords, the versions of what computes, and the machine, for JSON."""
     return {
         "date": datetime.date.today().isoformat(),
         "command": _command(),
@@ -31,7 +33,8 @@ def provenance() -> dict[str, Any]:
 
 def _command():
     script = sys.argv[0] if sys.argv else ""  # empty at a Python prompt
-    return shlex.join(["python", os.path.relpath(script), *sys.argv[1:]] if script else ["python"])
+    arguments = [masked(argument, is_address=True) for argument in sys.argv[1:]]
+    return shlex.join(["python", os.path.relpath(script), *arguments] if script else ["python"])
 
 
 def processor() -> str:

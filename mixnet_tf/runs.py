@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.class_names import listed
 from mixnet_tf.data import Split
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, write_json
+from mixnet_tf.imagenet import SPLITS, wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
@@ -40,6 +42,16 @@ class RunConfig(NamedTuple):
     network: Mapping[str, Any] | None = None  # the content of its network file; None: the released one of its name
     task: str = CLASSIFICATION
     detection: DetectionRecipe | None = None  # of a detector
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the run's classes; None where they are not known.
+
+        Version 0.2.0 recorded none of a run on ImageNet's own shards, whose classes are known by their number.
+        """
+        shards, _ = SPLITS.get(self.train_split or "", (None, None))
+        is_imagenet = self.dataset == "tfrecord" and shards is not None and self.train_shards == shards
+        return wordnet_ids() if self.label_names is None and is_imagenet else self.label_names
 
     def write(self, model_dir: StrPath) -> None:
         """Writes `model_dir`/config.json."""
@@ -99,8 +111,9 @@ class RunConfig(NamedTuple):
         """The run's model, at its image size: a classifier that ends in an activation, or a detector."""
         if self.task == DETECTION:
             network = self._network(include_top=False)
-            return SSDLite(network, self.num_label_classes, network.input_shape[1:])
-        return self._network(classes=self.num_label_classes, classifier_activation=classifier_activation)
+            return SSDLite(network, self.num_label_classes, network.input_shape[1:], class_names=self.class_names)
+        classes = {"classes": self.num_label_classes, "class_names": self.class_names}
+        return self._network(**classes, classifier_activation=classifier_activation)
 
     def _network(self, **kwargs):
         size = self.recipe.image_size
@@ -118,6 +131,11 @@ class RunConfig(NamedTuple):
         for name, ours, theirs in _compared(self, other):
             if ours != theirs:
                 lines.append(f"{name}: {ours!r} there, {theirs!r} now")
+        names, other_names = self.class_names, other.class_names
+        if names is not None and other_names is not None and names != other_names:
+            gone = [name for name in names if name not in other_names]
+            new = [name for name in other_names if name not in names]
+            lines.append(f"class names: {listed(gone) or 'none'} only there, {listed(new) or 'none'} only now")
         return lines
 
 
@@ -130,7 +148,7 @@ _NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_s
 
 def _compared(one, other):
     yield from _compared_networks(one, other)
-    own = [field for field in RunConfig._fields if field not in ("recipe", "model_name", "network")]
+    own = [field for field in RunConfig._fields if field not in ("recipe", "model_name", "network", "label_names")]
     fields = [(field, getattr(one, field), getattr(other, field)) for field in own]
     fields += [(field, getattr(one.recipe, field), getattr(other.recipe, field)) for field in Recipe._fields]
     for field, ours, theirs in fields:

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 
 from mixnet_tf import build_model, networks
+from mixnet_tf.data import load_split
 from mixnet_tf.export import ExportOptions, export_model
-from mixnet_tf.export.images import dataset_images
+from mixnet_tf.export.images import split_images
 
 SIZE = 32  # pixels
 BLOCKS = [
@@ -19,7 +20,7 @@ FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full", "saved_model")
 
 def digits_images(data_dir):
     """The images of digits by whether they are those to train with."""
-    return {train: dataset_images("digits", data_dir, SIZE, False, None, train) for train in (True, False)}
+    return {train: split_images(load_split("digits", data_dir, train), SIZE, False) for train in (True, False)}
 
 
 def train(digits):

@@ -9,6 +9,7 @@ from tiny import build_tiny, images, randomise, values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import Split
+from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
@@ -214,6 +215,18 @@ def test_a_model_that_ends_in_probabilities_opens_unchanged(keras_file, activati
 def test_a_model_whose_end_gives_no_probabilities_is_refused(keras_file):
     with pytest.raises(ValueError, match="ends in layer 'predictions'; expected softmax, sigmoid, or logits"):
         open_model(weights=keras_file(build_tiny(input_shape=(32, 32, 3), classifier_activation="relu")))
+
+
+def test_a_run_on_imagenets_shards_knows_its_classes_though_an_older_version_recorded_none():
+    config = _CONFIG._replace(dataset="tfrecord", train_split="train", train_shards=1024, label_names=None)
+    assert config.class_names == wordnet_ids()
+    assert config._replace(train_shards=1000).class_names is None
+    assert config._replace(label_names=("a", "b")).class_names == ("a", "b")
+
+
+def test_other_class_names_are_told_in_a_line():
+    ours, theirs = _CONFIG._replace(label_names=("cat", "dog")), _CONFIG._replace(label_names=("dog", "owl"))
+    assert ours.differences(theirs) == ["class names: 'cat' only there, 'owl' only now"]
 
 
 def test_a_split_that_a_run_trained_on_is_noted_and_without_a_run_one_called_train():

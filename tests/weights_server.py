@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import io
+import socketserver
 import tarfile
 import tempfile
 import threading
@@ -35,6 +36,40 @@ def serving(folder, handler=http.server.SimpleHTTPRequestHandler):
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def silent_server(seconds=4):
+    """The URL of a server that takes connections and answers none of them for some seconds, and a list of them."""
+    taken, over = [], threading.Event()
+
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self):
+            taken.append(self.client_address)
+            over.wait(seconds)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", taken
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+class LoginPage(http.server.BaseHTTPRequestHandler):
+    """What a network's login page answers to any request: HTML with status 200."""
+
+    def __init__(self, *arguments, directory):
+        super().__init__(*arguments)
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(b"\n<!DOCTYPE html><html><body>Welcome! Please log in.</body></html>")
 
 
 def know(monkeypatch, archive, model_name="mixnet-s"):

@@ -17,7 +17,8 @@ from mixnet_tf.classifiers import Opened, open_model
 from mixnet_tf.commands.screen import Screen, command_screen, shown_log
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, published
-from mixnet_tf.networks import VARIANTS, is_network_file, parse_kernels
+from mixnet_tf.networks import INPUTS, VARIANTS, is_network_file, parse_kernels
+from mixnet_tf.passwords import masked
 from mixnet_tf.recipe import CLASSIFICATION, FIELDS, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
@@ -39,7 +40,8 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
             one process defines and reads them anew.
 
     What a person can mend is one line and exit code 2: bad input, a loss that is not finite, a server that cannot be
-    reached, a full disk. The loss of another host is one line and exit code 75. Any other error keeps its traceback.
+    reached, a full disk, an address where a file is expected. The loss of another host is one line and exit code 75.
+    Any other error keeps its traceback.
     """
 
     def guarded(argv):
@@ -59,7 +61,7 @@ def run(main: Callable[[Screen], int], define_flags: Callable[[], None] | None =
         except (InputError, FloatingPointError, ConnectionError, TimeoutError) as error:
             return _fail(str(error))
         except (OSError, tf.errors.OpError) as error:
-            if _is_full_disk(error):
+            if _is_full_disk(error) or _is_unknown_scheme(error):
                 return _fail(_first_line(error))
             if not _is_lost_host(error):
                 raise
@@ -92,6 +94,11 @@ def _is_full_disk(error):
     return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
 
 
+def _is_unknown_scheme(error):
+    """Whether a path begins with https:// or another scheme of which TensorFlow reads no files."""
+    return isinstance(error, tf.errors.UnimplementedError) and "File system scheme" in str(error)
+
+
 def _is_lost_host(error):
     """Whether a collective failed since another of its hosts is gone, so that a restart of all can help."""
     unreachable = isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError)
@@ -121,7 +128,7 @@ def given(name: str) -> str:
 
 
 def _fail(message):
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(f"error: {masked(message)}", file=sys.stderr, flush=True)
     return _BAD_INPUT
 
 
@@ -211,9 +218,16 @@ def define_model_flags() -> None:
         "num_label_classes", None, "Its number of classes; by default 1000, or the network file's.", lower_bound=1
     )
     flags.DEFINE_integer("image_size", None, "Its pixels a side; by default 224 or the file's.", lower_bound=1)
+    flags.DEFINE_enum(
+        "input",
+        None,
+        INPUTS,
+        "What it takes: RGB from 0 to 255, or those normalized, which Preprocessing is put in front for; by default as "
+        "its layers show, else pixels.",
+    )
 
 
 def open_model_from_flags() -> Opened:
     """The model that the model flags say; raises what `open_model` raises."""
-    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size")
+    names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size", "input")
     return open_model(**flag_values(names), kernel_size=kernels_from_flags())

@@ -5,9 +5,10 @@ import os
 import tensorflow as tf
 from absl import flags
 
+from mixnet_tf.class_names import shown_names
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import imagenet_labels, load_objects, load_split, read_labels
+from mixnet_tf.data import load_objects, load_split, names_in_words, read_labels
 from mixnet_tf.detection import classes_of, is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import (
@@ -20,7 +21,7 @@ from mixnet_tf.evaluation import (
     watch,
 )
 from mixnet_tf.files import write_json
-from mixnet_tf.imagenet import CLASSES
+from mixnet_tf.networks import class_names
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.reports import write_detection_report, write_report
 from mixnet_tf.runs import RunConfig, noting_training_images
@@ -32,6 +33,7 @@ _NOT_WITH_WATCH = (
     "kernels",
     "num_label_classes",
     "image_size",
+    "input",
     "image",
     "labels",
     "draw",
@@ -91,8 +93,7 @@ def main(screen: Screen) -> int:
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
-        names = split.label_names if values.labels is None else read_labels(values.labels, split.num_classes)
-        names = names or _names(split.num_classes, screen)
+        names = _label_names(opened.model, opened.model.output_shape[-1])
         measured, path = write_report(
             opened.model, split, values.report_dir, names, opened.source, crop, values.eval_batch_size, screen.phase
         )
@@ -112,7 +113,7 @@ def _evaluate_detector(opened, screen):
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
     split = noting_training_images(load_objects(dataset, values.data_dir, False, values.split), opened.config)
-    names = split.label_names or range(split.num_classes)
+    names = _label_names(opened.model, classes_of(opened.model)) or split.label_names or range(split.num_classes)
     if values.draw is not None:  # first, as it may have to be refused
         draw_examples(opened.model, split, names, values.draw)
         screen.say(f"Wrote {values.draw}: what is found in red, what is there in green.")
@@ -137,7 +138,7 @@ def _evaluate_detector(opened, screen):
 
 def _detect(opened, screen):
     """Says, and draws where that is wanted, what is found in image files."""
-    names = _label_names(opened, classes_of(opened.model), screen)
+    names = _shown_names(opened.model, classes_of(opened.model))
     if flags.FLAGS.draw is not None and len(flags.FLAGS.image) > 1:
         raise InputError("--draw takes the boxes of one --image.")
     for path in flags.FLAGS.image:
@@ -168,7 +169,7 @@ def _report(metrics, screen):
 
 
 def _classify(opened, crop, screen):
-    names = _label_names(opened, opened.model.output_shape[-1], screen)
+    names = _shown_names(opened.model, opened.model.output_shape[-1])
     for path in flags.FLAGS.image:
         screen.say(path)
         for number, probability in classify(opened.model, path, crop):
@@ -176,19 +177,15 @@ def _classify(opened, crop, screen):
     return 0
 
 
-def _label_names(opened, classes, screen):
+def _shown_names(model, classes):
+    return shown_names(_label_names(model, classes) or range(classes))
+
+
+def _label_names(model, classes):
+    """The names of a model's classes in words; None where they are not known."""
     if flags.FLAGS.labels is not None:
         return read_labels(flags.FLAGS.labels, classes)
-    return (opened.config.label_names if opened.config else None) or _names(classes, screen)
-
-
-def _names(classes, screen):
-    if classes == CLASSES:
-        try:
-            return imagenet_labels()
-        except ConnectionError:
-            screen.say("ImageNet's class names could not be downloaded; the classes are shown by number.")
-    return range(classes)
+    return names_in_words(class_names(model))
 
 
 def _watch(screen):

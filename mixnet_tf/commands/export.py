@@ -6,7 +6,7 @@ from absl import flags
 
 from mixnet_tf.commands import command_line
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import load_objects, object_eval_batches, read_labels
+from mixnet_tf.data import load_objects, names_in_words, object_eval_batches, read_labels
 from mixnet_tf.detection import (
     CODE_SCALES,
     LEAST_SCORE,
@@ -18,7 +18,7 @@ from mixnet_tf.detection import (
     suppress,
 )
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import build_detection_evaluator
+from mixnet_tf.evaluation import build_detection_evaluator, matched
 from mixnet_tf.export import (
     FORMATS,
     LARGE_KERNELS,
@@ -33,6 +33,7 @@ from mixnet_tf.export import (
     export_opened,
     text,
 )
+from mixnet_tf.networks import class_names
 from mixnet_tf.runs import noting_training_images
 
 _COMPARED = 32  # images whose outputs are compared with Keras' one by one
@@ -109,7 +110,8 @@ def _export_detector(opened, settings, screen):
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
     whole = noting_training_images(load_objects(dataset, settings.data_dir, False), config)
     number = min(settings.num_images, whole.num_examples)
-    split = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
+    first = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
+    split = matched(model, first, classes_of(model))
     size, anchors = model.input_shape[1], anchors_of(model)
     images = _first_images(split, size, min(number, _COMPARED))
     calibration_images = None
@@ -131,7 +133,7 @@ def _export_detector(opened, settings, screen):
         calibration_images=calibration_images,
         label_names=_detector_labels(opened, split),
         options=options,
-        notes={"source": opened.source, "dataset": dataset, "split": "; ".join([split.name, *split.notes])},
+        notes={"source": opened.source, "dataset": dataset, "split": split.name, "notes": list(split.notes)},
         progress=screen.phase,
     )
 
@@ -143,7 +145,7 @@ def _first_images(split, size, number):
 def _detector_labels(opened, split):
     if flags.FLAGS.labels is not None:
         return read_labels(flags.FLAGS.labels, classes_of(opened.model))
-    return (opened.config.label_names if opened.config else None) or split.label_names
+    return names_in_words(class_names(opened.model)) or split.label_names
 
 
 def main(screen: Screen) -> int:

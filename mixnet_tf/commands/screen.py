@@ -1,6 +1,7 @@
 """What a command shows while it works: lines, and for each phase of long work how far it is."""
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -16,6 +17,7 @@ from absl import logging as absl_logging
 from absl.logging import converter
 from tqdm import tqdm
 
+from mixnet_tf.passwords import masked
 from mixnet_tf.progress import Phase
 
 _REDRAW = 0.5  # seconds; a terminal's live line
@@ -62,9 +64,16 @@ class Screen:
         self._is_terminal = file.isatty()
 
     def say(self, line: str) -> None:
-        """Writes a line."""
+        """Writes a line, without passwords; to nowhere once the terminal is gone, so that a run can still be saved."""
+        line = masked(line)
         if self._is_terminal:
-            tqdm.write(line, file=self._file)  # above the live line, if there is one
+            try:
+                tqdm.write(line, file=self._file)  # above the live line, if there is one
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), self._file.fileno())
         else:
             print(line, file=self._file, flush=True)
 
@@ -73,6 +82,7 @@ class Screen:
         self, name: str, total: int | None = None, unit: str = "", first: int = 0, draws_itself: bool = False
     ) -> Iterator[Phase]:
         """Shows a phase of work while the block runs: the `progress.Progress` of a command."""
+        name = masked(name)
         common: dict[str, Any] = {"desc": name, "total": total, "initial": first, "unit": unit}
         if self._is_terminal and draws_itself:
             yield _Bar(tqdm(disable=True, **common))

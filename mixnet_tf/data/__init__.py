@@ -4,7 +4,7 @@ In: a dataset's name and folder, or encoded images. Out: `Split`s, `tf.data` bat
 prepares them, and the names of classes.
 """
 
-from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, read_labels
+from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, names_in_words, read_labels
 from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.held_out import hold_out
 from mixnet_tf.data.object_batches import (
@@ -34,6 +34,7 @@ __all__ = [
     "load_objects",
     "load_split",
     "measuring_batches",
+    "names_in_words",
     "naming_corrupt_images",
     "object_eval_batches",
     "prepare_objects",

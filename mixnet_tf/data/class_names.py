@@ -1,16 +1,20 @@
-"""The names of classes: ImageNet's, and those in a file."""
+"""The names of classes in words: ImageNet's, and those in a file."""
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from mixnet_tf.class_names import checked_names
+from mixnet_tf.downloads import silence_ends
 from mixnet_tf.errors import InputError, MissingFileError, is_count
 from mixnet_tf.files import StrPath, keras_cache
-from mixnet_tf.imagenet import CLASSES
+from mixnet_tf.imagenet import CLASSES, wordnet_ids
 
 
 def read_labels(path: StrPath, num_classes: int) -> tuple[str, ...]:
@@ -34,7 +38,7 @@ def read_labels(path: StrPath, num_classes: int) -> tuple[str, ...]:
         names = text.splitlines()
     if len(names) != num_classes:
         raise InputError(f"labels: {path} names {len(names)} classes, but the model has {num_classes}.")
-    return tuple(names)
+    return checked_names(names, f"labels: {path}")
 
 
 def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
@@ -59,7 +63,8 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
     if not is_count(top) or top > CLASSES:
         raise InputError(f"decode_predictions: expected top from 1 to {CLASSES}, received {top!r}.")
     try:
-        return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
+        with silence_ends():
+            return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
     except Exception as error:  # get_file raises plain Exceptions
         raise ConnectionError(
             f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "
@@ -74,3 +79,14 @@ def imagenet_labels() -> tuple[str, ...]:
         ConnectionError: If Keras' index is not cached and cannot be had.
     """
     return tuple(name for [(_, name, _)] in decode_predictions(np.eye(CLASSES), top=1))
+
+
+def names_in_words(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names of classes as people call them: ImageNet's in place of its WordNet ids, any others unchanged."""
+    if names is None or tuple(names) != wordnet_ids():
+        return None if names is None else tuple(names)
+    try:
+        return imagenet_labels()
+    except ConnectionError:
+        logging.info("ImageNet's class names could not be downloaded; its classes are shown by their WordNet ids.")
+        return tuple(names)

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf import imagenet
+from mixnet_tf.class_names import checked_names, match
 from mixnet_tf.data import digits  # noqa: F401 (registers the builders with tfds)
 from mixnet_tf.data.tfrecords import count_records, missing_shards, numbered_records
 from mixnet_tf.errors import InputError
@@ -38,9 +39,10 @@ class Split(NamedTuple):
     `read(shuffle_seed, shard, num_shards)` gives a `tf.data.Dataset` of one pass over a shard of the
     split: dicts of "image" (scalar string: the encoded file), "label" (scalar int64, from 0) and "id"
     (scalar string: the file and place to look for it). `shuffle_seed`, an int or a scalar tensor,
-    decides the order of the files; None leaves it. `files` are the TFRecord files behind it, if it has such;
-    `missing_shards` the names of those that were allowed to be missing. `notes` are sentences that belong beside every
-    number measured on the split.
+    decides the order of the files; None leaves it. `label_names` are the names of the classes, of ImageNet its WordNet
+    ids; None where they are not known. `files` are the TFRecord files behind it, if it has such; `missing_shards` the
+    names of those that were allowed to be missing. `notes` are sentences that belong beside every number measured on
+    the split.
     """
 
     dataset: str
@@ -56,6 +58,38 @@ class Split(NamedTuple):
     def shard_size(self, shard: int, num_shards: int) -> int:
         """Examples of one of `num_shards` equal shards, the first ones larger by one where needed."""
         return self.num_examples // num_shards + (shard < self.num_examples % num_shards)
+
+    def matched(self, names: Sequence[str] | None, classes: int) -> "Split":
+        """The split with a model's classes in place of its own, found by their names.
+
+        Args:
+            names: Of the model's classes; None: not known.
+            classes: Their number.
+
+        Returns:
+            A `Split` whose labels are the model's and whose notes say what could not be compared; to match it once more
+            changes nothing.
+
+        Raises:
+            ValueError: What `class_names.match` raises.
+        """
+        found = match(names, classes, self.label_names, self.num_classes, f"dataset {self.dataset!r}")
+        notes = (*self.notes, *(note for note in found.notes if note not in self.notes))
+        if found.numbers is None:
+            return self._replace(notes=notes)
+        numbers = tf.constant(found.numbers, tf.int64)
+
+        def renumbered(example):
+            labels = {key: example[key] for key in ("label", "labels") if key in example}
+            return {
+                **example,
+                **{key: tf.cast(tf.gather(numbers, value), value.dtype) for key, value in labels.items()},
+            }
+
+        def read(*args, **kwargs):
+            return self.read(*args, **kwargs).map(renumbered)
+
+        return self._replace(label_names=tuple(names or ()), num_classes=classes, notes=notes, read=read)
 
 
 def load_split(
@@ -214,7 +248,13 @@ def split_of_builder(
         return examples.map(example)
 
     files = tuple(map(os.fspath, info.filepaths))
-    return Split(dataset, name, info.num_examples, tuple(label.names), label.num_classes, read, files)
+    return Split(dataset, name, info.num_examples, _names(label, dataset), label.num_classes, read, files)
+
+
+def _names(label, dataset):
+    """The names of a tfds label; None where it counts its classes alone, which tfds then calls "0", "1" and so on."""
+    # Not public, but nothing public tells the two apart.
+    return checked_names(label.names, f"Dataset {dataset!r}") if getattr(label, "_int2str", True) else None
 
 
 def _folder_split(data_dir, wanted):
@@ -222,7 +262,7 @@ def _folder_split(data_dir, wanted):
         raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
     classes = {name: _folders(os.path.join(data_dir, name)) for name in _folders(data_dir)}
     name = first_of(wanted, list(classes), "folder", data_dir)
-    label_names = sorted(set().union(*classes.values()))
+    label_names = checked_names(sorted(set().union(*classes.values())), f"data_dir: {data_dir}")
     paths = [path for class_name in classes[name] for path in _images(os.path.join(data_dir, name, class_name))]
     if not paths:
         raise InputError(f"Split {name!r} of dataset 'folder' has no images; expected {data_dir}/{name}/class/*.jpg.")
@@ -237,7 +277,7 @@ def _folder_split(data_dir, wanted):
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 
-    return Split("folder", name, len(paths), tuple(label_names), len(label_names), read)
+    return Split("folder", name, len(paths), label_names, len(label_names), read)
 
 
 def _folders(folder):
@@ -293,10 +333,10 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
             f"data_dir: {data_dir} lacks {len(missing)} shards of split {name!r}: {shown}. Fetch them, or leave "
             "them out with --allow_missing_shards."
         )
+    shards, images = imagenet.SPLITS.get(name, (None, None))
+    is_imagenet = files[0].endswith(f"-of-{shards:05d}") if shards else False
     if num_images is None:
-        shards, images = imagenet.SPLITS.get(name, (None, None))
-        numbered = files[0].endswith(f"-of-{shards:05d}") if shards else False
-        num_images = images if numbered and len(files) == shards else count_records(files)
+        num_images = images if is_imagenet and len(files) == shards else count_records(files)
     if num_images < 1:
         raise InputError(f"{data_dir}/{name}-* hold no records.")
 
@@ -310,7 +350,8 @@ def _tfrecord_split(data_dir, name, num_images, allow_missing_shards):
             records = records.shard(num_shards, shard)
         return records.map(_parse_imagenet)
 
-    return Split("tfrecord", name, num_images, None, imagenet.CLASSES, read, tuple(files), missing)
+    names = imagenet.wordnet_ids() if is_imagenet else None
+    return Split("tfrecord", name, num_images, names, imagenet.CLASSES, read, tuple(files), missing)
 
 
 def _parse_imagenet(record, record_id):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from mixnet_tf.detection.boxes import decode
 from mixnet_tf.detection.ssdlite import anchors_of
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks import prepare_pixels
 
 MOST_DETECTIONS = 100  # detections of a class, and of an image
 MOST_OVERLAP = 0.6  # intersection over union above which the less probable of two boxes of a class is dropped
@@ -19,7 +20,8 @@ def detect(model: keras.Model, images: Any, score_threshold: float = LEAST_SCORE
 
     Args:
         model: An `SSDLite`.
-        images: (batch, height, width, 3), RGB from 0 to 255, of the size that the model takes.
+        images: (batch, height, width, 3), RGB from 0 to 255, of the size that the model takes; they are
+            normalized for a model that does not do it itself.
         score_threshold: Below it a detection is left out.
 
     Returns:
@@ -43,7 +45,7 @@ def detect(model: keras.Model, images: Any, score_threshold: float = LEAST_SCORE
     size = model.input_shape[1]
     if images.shape[1:] != (size, size, 3):
         raise InputError(f"images: expected (batch, {size}, {size}, 3), received {tuple(images.shape)}.")
-    outputs = model(images, training=False)
+    outputs = model(prepare_pixels(model)(images), training=False)
     return suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors, score_threshold)
 
 

@@ -13,6 +13,7 @@ from mixnet_tf.models import build_model
 from mixnet_tf.networks import (
     Activation,
     BatchNormalization,
+    Concatenate,
     GroupedConv2D,
     MixConv,
     check_dtype_policy,
@@ -38,6 +39,7 @@ def SSDLite(
     *,
     override_params: dict[str, Any] | None = None,
     kernel_size: int | Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """An object detector as a functional Keras model.
@@ -55,6 +57,7 @@ def SSDLite(
         backbone_weights: What `mixnet_tf.load_weights` takes, for the network alone; a classifier there is left out.
         override_params: Dict of `GlobalParams` fields to replace; not for a model.
         kernel_size: What `build_model` takes; not for a model.
+        class_names: A name for each class, kept in the `.keras` file; None: not known.
         name: Name of the Keras model; None for the network's with `_ssdlite`.
 
     Returns:
@@ -79,6 +82,8 @@ def SSDLite(
     if not is_count(classes):
         raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
     classes = int(classes)
+    if class_names is not None and len(class_names) != classes:
+        raise InputError(f"class_names: expected {classes} names, one for each class; received {class_names!r}.")
     if weights is not None and backbone_weights is not None:
         raise InputError("weights are those of the whole detector; leave out backbone_weights.")
     check_dtype_policy()
@@ -93,8 +98,8 @@ def SSDLite(
         codes.append(_predictor(features, f"{_BOXES}_{number}", len(shapes), _CODES, 0.0, normalization))
         logits.append(_predictor(features, f"{_LOGITS}_{number}", len(shapes), classes + 1, _CLASS_BIAS, normalization))
     outputs = {
-        kind: keras.layers.Concatenate(axis=1, dtype="float32", name=kind)(tensors)
-        for kind, tensors in ((_BOXES, codes), (_LOGITS, logits))
+        _BOXES: keras.layers.Concatenate(axis=1, dtype="float32", name=_BOXES)(codes),
+        _LOGITS: Concatenate(axis=1, dtype="float32", name=_LOGITS, class_names=class_names)(logits),
     }
     model = keras.Model(network.input, outputs, name=name or f"{network.name}_ssdlite")
     if weights is not None:

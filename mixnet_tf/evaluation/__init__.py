@@ -1,6 +1,6 @@
 """A model and a split to its accuracy or average precision; the checkpoints of a run to the best model."""
 
-from mixnet_tf.evaluation.accuracy import build_evaluator, check_classes, classify
+from mixnet_tf.evaluation.accuracy import build_evaluator, classify, matched
 from mixnet_tf.evaluation.average_precision import (
     COCO_METRICS,
     DetectionResult,
@@ -8,6 +8,7 @@ from mixnet_tf.evaluation.average_precision import (
     build_detection_measurement,
 )
 from mixnet_tf.evaluation.drawing import LEAST_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
+from mixnet_tf.evaluation.ranking import TOP, is_among, top_classes
 from mixnet_tf.evaluation.scores import in_words, with_notes
 from mixnet_tf.evaluation.watching import archive_final, watch
 
@@ -15,17 +16,20 @@ __all__ = [
     "COCO_METRICS",
     "DetectionResult",
     "LEAST_SCORE",
+    "TOP",
     "archive_final",
     "build_detection_evaluator",
     "build_detection_measurement",
     "build_evaluator",
-    "check_classes",
     "classify",
     "detect_in_file",
     "draw_boxes",
     "draw_examples",
     "draw_found",
     "in_words",
+    "is_among",
+    "matched",
+    "top_classes",
     "watch",
     "with_notes",
 ]

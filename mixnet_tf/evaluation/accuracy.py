@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from mixnet_tf.data import Split, eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.evaluation.ranking import is_among, top_classes
 from mixnet_tf.evaluation.scores import with_notes
 from mixnet_tf.files import StrPath
+from mixnet_tf.networks import NOT_CHECKED, class_names, input_of, logits_model, prepare_pixels, with_logits
 from mixnet_tf.progress import silent
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -26,7 +28,8 @@ def build_evaluator(
     """A function that measures a model's accuracy over a split, compiled once.
 
     Args:
-        model: A Keras model from images of a fixed size to logits or probabilities.
+        model: A Keras model from images of a fixed size to logits or probabilities; one that takes normalized images
+            is given them.
         split: A `data.Split`.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         batch_size: Images per step over all replicas.
@@ -39,18 +42,18 @@ def build_evaluator(
         split counts once, on any number of hosts.
 
     Raises:
-        ValueError: If the model has other classes than the split; from the function, if an image cannot
+        ValueError: If the split has classes that the model does not know; from the function, if an image cannot
             be decoded, with its file and place.
     """
-    check_classes(model.output_shape[-1], split)
+    split = matched(model, split, model.output_shape[-1])
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    ranked, prepare = logits_model(model), prepare_pixels(model)
 
     @tf.function(jit_compile=jit_compile)
     def replica_step(images, labels, mask):
-        scores = tf.cast(model(images, training=False), tf.float32)
-        top_1 = tf.cast(tf.argmax(scores, axis=-1, output_type=tf.int32) == labels, tf.float32)
-        top_5 = tf.cast(tf.math.in_top_k(labels, scores, min(5, scores.shape[-1])), tf.float32)
-        return tf.stack([tf.reduce_sum(hits * mask) for hits in (top_1, top_5, tf.ones_like(mask))])
+        top = top_classes(ranked(prepare(images), training=False))
+        hits = (is_among(labels, top[:, :1]), is_among(labels, top), tf.ones_like(mask))
+        return tf.stack([tf.reduce_sum(each * mask) for each in hits])
 
     @tf.function
     def step(images, labels, mask):
@@ -71,10 +74,21 @@ def build_evaluator(
     return evaluate
 
 
-def check_classes(classes: int, split: Split) -> None:
-    """Raises a ValueError if a model of so many classes cannot be measured on a split."""
-    if classes != split.num_classes:
-        raise InputError(f"The model has {classes} classes, but the dataset {split.dataset!r} has {split.num_classes}.")
+def matched(model: keras.Model, split: Split, classes: int) -> Split:
+    """A split whose labels are a model's classes, found by their names, with notes on what could not be checked.
+
+    Args:
+        model: A classifier or a detector.
+        split: A `data.Split`.
+        classes: The model's number of classes.
+
+    Raises:
+        ValueError: If the model cannot be measured on the split, as `Split.matched` says.
+    """
+    found = split.matched(class_names(model), classes)
+    if input_of(model) is not None or NOT_CHECKED in found.notes:
+        return found
+    return found._replace(notes=(*found.notes, NOT_CHECKED))
 
 
 def _distributed_batches(strategy, split, image_size, crop, batch_size):
@@ -117,7 +131,5 @@ def classify(model: keras.Model, path: StrPath, crop: bool = True, top: int = 5)
         image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop)
     except tf.errors.InvalidArgumentError as error:
         raise InputError(f"image: {path} is not a readable JPEG, PNG, GIF or BMP file.") from error
-    probabilities, classes = tf.math.top_k(
-        model(image[tf.newaxis], training=False)[0], min(top, model.output_shape[-1])
-    )
-    return list(zip(classes.numpy().tolist(), probabilities.numpy().tolist(), strict=True))
+    logits, probabilities = with_logits(model)(prepare_pixels(model)(image[tf.newaxis]), training=False)
+    return [(int(number), float(probabilities[0, number])) for number in top_classes(logits, top)[0]]

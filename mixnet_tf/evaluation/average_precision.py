@@ -1,5 +1,6 @@
 """COCO's twelve numbers of a detector over every image of a split."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ import tensorflow as tf
 from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
 from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
 from mixnet_tf.errors import InputError, MissingPackageError
-from mixnet_tf.evaluation.accuracy import check_classes
+from mixnet_tf.evaluation.accuracy import matched
 from mixnet_tf.evaluation.coco_files import categories_by_name, read_annotations
 from mixnet_tf.evaluation.scores import with_notes
 from mixnet_tf.files import StrPath
+from mixnet_tf.networks import prepare_pixels
 from mixnet_tf.progress import silent
 
 # In the order of COCO's summary: precision and recall by overlap, area and number of detections.
@@ -91,17 +93,17 @@ def build_detection_measurement(
             "Average precision needs faster-coco-eval: pip install 'mixnet_tf[detection]'."
         ) from error
     classes, anchors = classes_of(model), anchors_of(model)
-    check_classes(classes, split)
+    own, split = split, matched(model, split, classes)
     if annotations is None:
         theirs, categories = None, list(range(1, split.num_classes + 1))
     else:
         theirs = read_annotations(annotations)
-        categories = categories_by_name(split, theirs["categories"], annotations)
-    size = model.input_shape[1]
+        categories = _of_model(split, own, categories_by_name(own, theirs["categories"], annotations))
+    size, prepare = model.input_shape[1], prepare_pixels(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3))])
     def step(images):
-        outputs = model(images, training=False)
+        outputs = model(prepare(images), training=False)
         return suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors)
 
     def measure(progress=silent):
@@ -134,11 +136,21 @@ def build_detection_measurement(
     return measure
 
 
+def _of_model(split, own, categories):
+    """The categories of a model's classes: those of the dataset's, and numbers of their own for those that it lacks."""
+    if split.label_names == own.label_names:
+        return categories
+    by_name = dict(zip(own.label_names, categories, strict=True))
+    others = itertools.count(max(categories) + 1)
+    return [by_name[name] if name in by_name else next(others) for name in split.label_names]
+
+
 def _by_class(measured, categories):
     """The precision of each class: of all areas, with a hundred detections an image."""
     table = np.asarray(measured.eval["precision"])  # (overlaps, recalls, categories, areas, numbers of detections)
     of_category = dict(zip(measured.params.catIds, np.moveaxis(table[:, :, :, 0, -1], 2, 0), strict=True))
-    ours = np.stack([of_category[category] for category in categories])
+    nothing = np.full_like(next(iter(of_category.values())), -1)
+    ours = np.stack([of_category.get(category, nothing) for category in categories])
     return ours[:, 0], ours.mean((1, 2))
 
 

@@ -14,9 +14,10 @@ from mixnet_tf.export import postprocess, publish, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME
 from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written, keras_outputs, outputs, tflite_outputs
 from mixnet_tf.export.detector_options import DetectorOptions
-from mixnet_tf.export.metadata import LABELS_FILE, with_metadata
+from mixnet_tf.export.metadata import LABELS_FILE, description, with_metadata
 from mixnet_tf.export.postprocess import Decoding
 from mixnet_tf.files import StrPath, json_text
+from mixnet_tf.networks import taking_pixels
 from mixnet_tf.progress import Progress, silent
 
 _REPORT_FILE = "report.json"
@@ -74,6 +75,7 @@ def export_detector(
         raise InputError(f"{len(label_names)} labels do not fit a detector of {decoding.classes} classes.")
     if "int8" in options.formats and (calibration_images is None or not len(calibration_images)):
         raise InputError("int8 needs calibration images; give some of the data that the detector was trained on.")
+    model = taking_pixels(model)
     output_dir = os.fspath(output_dir)
     publish.check_writable(output_dir)
     with progress(f"Keras: {len(images)} images"):
@@ -110,15 +112,13 @@ def export_detector(
 
 
 def _with_metadata(content, model, format_name, decoding, label_names, options):
-    size = model.input_shape[1]
     custom = (
         {} if options.postprocess == "nms" else {postprocess.DETECTOR_METADATA: postprocess.anchors_metadata(decoding)}
     )
     return with_metadata(
         content,
         name=model.name,
-        description=f"{model.name}, an object detector: {size}x{size} pixels, {format_name}. It normalizes its images "
-        "itself.",
+        description=description(model, "an object detector", format_name),
         license=options.license,
         author=options.author,
         input_name=INPUT_NAME,

@@ -15,13 +15,14 @@ from mixnet_tf.export import publish, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError, to_tflite
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.inputs import Settings, gather
-from mixnet_tf.export.metadata import FEATURES, LABELS_FILE, LABELS_OF_AXIS, Output, with_metadata
+from mixnet_tf.export.metadata import FEATURES, LABELS_FILE, LABELS_OF_AXIS, Output, description, with_metadata
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.export.selective import check_float_parts
 from mixnet_tf.export.serving import predict_saved_model, write_serving_model
 from mixnet_tf.export.target import target_model
 from mixnet_tf.files import StrPath, json_text
+from mixnet_tf.networks import NOT_CHECKED, input_of
 from mixnet_tf.progress import Progress, silent
 
 REPORT_FILE = "report.json"
@@ -54,7 +55,8 @@ def export_model(
     A format that fails its gate is not written, and an older file of its name is renamed `.old`; the others are.
 
     Args:
-        model: A `keras.Model` with a MixNet's layers and a fixed input size, from RGB in [0, 255].
+        model: A `keras.Model` with a MixNet's layers and a fixed input size. The files take RGB in [0, 255], whether
+            the model does or, as its layers show, normalized images.
         output_dir: Where the files go; made if it is missing.
         images: (images, size, size, 3), float32 in [0, 255]: what the files are compared with Keras on.
         labels: (images,) ints: their classes, if they are known.
@@ -91,13 +93,17 @@ def export_model(
             rows.append(_verify(file, expected, images, labels, options, progress))
     _add_latencies(rows, files, target, options, progress)
 
+    notes = dict(notes or {})
+    if input_of(target) is None:
+        logging.info(f"{NOT_CHECKED[0].upper()}{NOT_CHECKED[1:]}: the files take what the model takes.")
+        notes["notes"] = [*(note for note in notes.get("notes", ()) if note != NOT_CHECKED), NOT_CHECKED]
     result = {
         "model": model.name,
         "image_size": target.input_shape[1],
         "classes": target.output_shape[-1],
         "num_images": len(images),
         **options._asdict(),
-        **(notes or {}),
+        **notes,
         "calibration": None if graphs.calibration is None else graphs.calibration.summary(),
         "foreign_layers": foreign,
         "runtime": runtime.RUNTIME,
@@ -158,12 +164,10 @@ def _convert(target, graphs, format_name, stem, label_names, options, progress) 
         content = graphs.convert(format_name)
     except ConversionError as error:
         return _File(format_name, path, failure=str(error))
-    size = target.input_shape[1]
     content = with_metadata(
         content,
         name=target.name,
-        description=f"{target.name}, an image classifier: {size}x{size} pixels, {format_name}. It normalizes its "
-        "images itself.",
+        description=description(target, "an image classifier", format_name),
         license=options.license,
         author=options.author,
         input_name=INPUT_NAME,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from mixnet_tf.export import nodes
 from mixnet_tf.export.nodes import SCALES_THROUGH, Convolution, Depthwise, Node
 from mixnet_tf.export.walk import walk
-from mixnet_tf.networks import BatchNormalization, GroupedConv2D, MixConv, SqueezeExcite
+from mixnet_tf.networks import BatchNormalization, Concatenate, Dense, GroupedConv2D, MixConv, SqueezeExcite
 
 # Keras activations that treat each channel alike, so that they can be computed before a concatenation.
 _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "linear", "sigmoid", "tanh")
@@ -77,11 +77,11 @@ class _Folding:
             return self._node(nodes.Sum, inputs, units=inputs[0].units)
         if type(step) is keras.layers.GlobalAveragePooling2D and not step.keepdims:
             return self._node(nodes.Mean, inputs, units=first.units)
-        if type(step) is keras.layers.Dense and step.activation is keras.activations.linear and step.use_bias:
+        if type(step) in (keras.layers.Dense, Dense) and step.activation is keras.activations.linear and step.use_bias:
             kernel, bias = value_of(step.kernel), value_of(step.bias)
             return self._node(nodes.Dense, inputs, channels=len(bias), kernel=kernel, bias=bias)
         inputs = [self.plain(value) for value in inputs]
-        if type(step) is keras.layers.Concatenate and _is_along_rows(step):
+        if type(step) in (keras.layers.Concatenate, Concatenate) and _is_along_rows(step):
             return self._node(nodes.Rows, inputs)
         return self._node(nodes.Foreign, inputs, channels=step.output.shape[-1], step=step)
 

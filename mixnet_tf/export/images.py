@@ -6,10 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import load_split, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import Split, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import StrPath
-from mixnet_tf.runs import RunConfig, noting_training_images
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -21,6 +19,7 @@ class Images(NamedTuple):
     labels: np.ndarray | None  # (images,), int; None: not known
     label_names: tuple[str, ...] | None
     source: str  # in words
+    notes: tuple[str, ...] = ()  # what belongs beside a number measured on them
 
     def halves(self, num_calibration: int) -> tuple["Images", "Images"]:
         """Two sets of different images: to verify with, and to calibrate with.
@@ -39,41 +38,27 @@ class Images(NamedTuple):
 
     def _chosen(self, mask):
         labels = None if self.labels is None else self.labels[mask]
-        return Images(self.images[mask], labels, self.label_names, f"{mask.sum()} of {self.source}")
+        return self._replace(images=self.images[mask], labels=labels, source=f"{mask.sum()} of {self.source}")
 
 
-def dataset_images(
-    dataset: str,
-    data_dir: StrPath,
-    image_size: int,
-    crop: bool,
-    count: int | None,
-    train: bool,
-    config: RunConfig | None = None,
-) -> Images:
-    """The first images of a split of a dataset.
+def split_images(split: Split, image_size: int, crop: bool, count: int | None = None) -> Images:
+    """The first images of a split.
 
     Args:
-        dataset: As `mixnet_tf.data.load_split` takes it.
-        data_dir: Likewise.
+        split: A `data.Split`.
         image_size: Pixels.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         count: Images at most; None for all.
-        train: Whether to take the split to train on, the one to calibrate with.
-        config: Of the model's run; None where it is not known.
 
     Raises:
-        MissingSplitError, ValueError: As `load_split`.
+        ValueError: If an image cannot be read.
     """
-    # Of a sample, no shard has to be there.
-    split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
-    notes = () if train else noting_training_images(split, config).notes
     examples = split.read().take(-1 if count is None else count)
     examples = examples.map(lambda e: (preprocess_for_eval(e["image"], image_size, crop), e["label"]))
     with naming_corrupt_images(split):
         images, labels = zip(*examples.as_numpy_iterator(), strict=True)
-    source = "; ".join([f"{len(images)} images of {dataset}, split {split.name}", *notes])
-    return Images(np.stack(images), np.array(labels), split.label_names, source)
+    source = f"{len(images)} images of {split.dataset}, split {split.name}"
+    return Images(np.stack(images), np.array(labels), split.label_names, source, split.notes)
 
 
 def folder_images(folder: str, image_size: int, crop: bool, count: int | None) -> Images:

@@ -1,19 +1,22 @@
 """What an export is verified, calibrated and labelled with: images and names, found by the settings of a command."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import MissingSplitError, imagenet_labels, read_labels
+from mixnet_tf.data import MissingSplitError, load_split, names_in_words, read_labels
 from mixnet_tf.errors import InputError
-from mixnet_tf.export.images import dataset_images, folder_images
+from mixnet_tf.evaluation import matched
+from mixnet_tf.export.images import folder_images, split_images
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
-from mixnet_tf.imagenet import CLASSES
+from mixnet_tf.networks import class_names
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import recipe_for
+from mixnet_tf.runs import noting_training_images
 
 
 class Settings(NamedTuple):
@@ -88,41 +91,50 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
     recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
     crop = recipe.crop if settings.crop is None else settings.crop
-    names = None if settings.labels is None else read_labels(settings.labels, classes)
-    if names is None and config is not None:
-        names = config.label_names
+    labels = None if settings.labels is None else read_labels(settings.labels, classes)
 
-    find = _of_folder if settings.images is not None else _of_dataset
     with progress("Reading images"):
-        shown, calibration = find(dataset, settings, size, crop, options.calibrates, config)
-    if shown.labels is not None and (
-        shown.labels.max() >= classes or (shown.label_names and len(shown.label_names) != classes)
-    ):
-        raise InputError(f"The model has {classes} classes; dataset {dataset!r} has others.")
+        if dataset is None:
+            shown, calibration = _of_folder(settings, size, crop, options.calibrates)
+        else:
+            load = functools.partial(_of_split, opened, dataset, settings.data_dir, size, crop)
+            shown, calibration = _of_dataset(dataset, settings, load, options.calibrates)
+    if labels is None:
+        labels = names_in_words(shown.label_names or class_names(model))
+    if labels is None:
+        logging.info("The class names are not known; the files have none. --labels=FILE gives them.")
     logging.info(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))
     return Inputs(
         shown.images,
         shown.labels,
         None if calibration is None else calibration.images,
-        names or _names(dataset, shown, classes),
+        labels,
         crop,
-        {"verified_on": shown.source, "calibrated_on": calibration.source if calibration else None},
+        {
+            "verified_on": shown.source,
+            "calibrated_on": calibration.source if calibration else None,
+            "notes": list(shown.notes),
+        },
     )
 
 
-def _of_folder(_dataset, settings, size, crop, calibrates, _config):
+def _of_folder(settings, size, crop, calibrates):
     """Images to verify with, and others to calibrate with, where that is wanted."""
     count = settings.num_images + (settings.calibration_images if calibrates else 0)
     found = folder_images(settings.images, size, crop, count)
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
-def _of_dataset(dataset, settings, size, crop, calibrates, config):
+def _of_split(opened, dataset, data_dir, size, crop, count, train):
+    """The first images of a split, labelled with the model's classes; of a sample no shard has to be there."""
+    split = load_split(dataset, data_dir, train, allow_missing_shards=dataset == "tfrecord")
+    if not train:
+        split = noting_training_images(split, opened.config)
+    return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, crop, count)
+
+
+def _of_dataset(dataset, settings, load, calibrates):
     """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
-
-    def load(count, train):
-        return dataset_images(dataset, settings.data_dir, size, crop, count, train, config)
-
     if not calibrates:
         return load(settings.num_images, False), None
     try:
@@ -131,19 +143,3 @@ def _of_dataset(dataset, settings, size, crop, calibrates, config):
         logging.info(f"Dataset {dataset!r} has no training images; int8 is calibrated on some and verified on others.")
         return load(settings.num_images + settings.calibration_images, False).halves(settings.calibration_images)
     return load(settings.num_images, False), calibration
-
-
-def _names(dataset, shown, classes):
-    """Names of the classes where neither a file nor a run has any; None if they are not known."""
-    if shown.label_names is not None:
-        return shown.label_names
-    if dataset == "imagenet2012" and classes == CLASSES:
-        try:
-            return imagenet_labels()
-        except ConnectionError:
-            logging.info(
-                "ImageNet's class names could not be downloaded; the files have none. --labels=FILE gives them."
-            )
-    elif shown.labels is not None:
-        logging.info("The class names are not known; the files have none. --labels=FILE gives them.")
-    return None

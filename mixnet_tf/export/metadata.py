@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flatbuffers
+import keras
 from tensorflow.lite.tools import flatbuffer_utils
+
+from mixnet_tf.networks import normalizes
 
 LABELS_FILE = "labels.txt"
 _RGB = 1  # ColorSpaceType
@@ -41,6 +44,13 @@ class Output(NamedTuple):
     labels: int | None = None
 
 
+def description(model: keras.Model, kind: str, format_name: str) -> str:
+    """What the metadata says of a model: that it normalizes its images only where a layer of ours does it."""
+    size = model.input_shape[1]
+    scaled = " It normalizes its images itself." if normalizes(model) else ""
+    return f"{model.name}, {kind}: {size}x{size} pixels, {format_name}.{scaled}"
+
+
 def with_metadata(
     content: bytes,
     *,
@@ -55,8 +65,8 @@ def with_metadata(
 ) -> bytes:
     """A TFLite model of images with its metadata.
 
-    The model normalizes its images itself, so the metadata says mean 0, standard deviation 1: MediaPipe wants to be
-    told. The labels are appended to the file as a zip, where its readers look for them.
+    The model takes pixels, so the metadata says mean 0, standard deviation 1: MediaPipe wants to be told. The labels
+    are appended to the file as a zip, where its readers look for them.
 
     Args:
         content: The model's bytes.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mixnet_tf.evaluation import top_classes
 from mixnet_tf.export import runtime
 
 # Least fraction of images whose top-1 is Keras'; None: the accuracy decides.
@@ -34,7 +35,8 @@ def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None)
         `disagreement`, is a mean over images: of 1 where only Keras is right and -1 where only the model is, or of 1
         where their top-1 differ. `..._standard_error` is that mean's.
     """
-    top, top_before = actual.argmax(-1), expected.argmax(-1)
+    # Outputs with outputs, as a phone sees them.
+    top, top_before = (top_classes(outputs, 1)[:, 0].numpy() for outputs in (actual, expected))
     differences = np.abs(actual - expected).max(-1)
     row = {
         "num_images": len(expected),
@@ -133,6 +135,7 @@ def text(result: dict[str, Any]) -> str:
         f"{result['machine']}",
         "lost: points of top-1 accuracy" if known else "lost: images, in 100, whose top-1 is not Keras'",
     ]
+    lines += [f"Note: {note}." for note in result.get("notes", ())]
     lines += [f"Warning: {row['format']}: {sentence}." for row in rows for sentence in row.get("warnings", ())]
     for row in rows:
         if row["failures"]:

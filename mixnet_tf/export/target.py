@@ -3,6 +3,7 @@
 import keras
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks import gives_probabilities, last_operation, logits_model, taking_pixels
 
 OUTPUTS = ("probabilities", "logits")
 
@@ -12,7 +13,8 @@ def target_model(model: keras.Model, output: str = "probabilities") -> keras.Mod
 
     Args:
         model: A functional or sequential `keras.Model`; mixed precision is rebuilt in float32 with the same weights.
-        output: "probabilities": the model's output. "logits": the input of the activation layer that it ends in.
+            One that takes normalized images gets `Preprocessing` in front.
+        output: "probabilities": the model's output. "logits": the input of the softmax or sigmoid that it ends in.
 
     Returns:
         A `keras.Model` of the same name.
@@ -26,16 +28,19 @@ def target_model(model: keras.Model, output: str = "probabilities") -> keras.Mod
     shape = model.input_shape
     if len(model.inputs) != 1 or len(shape) != 4 or None in shape[1:] or shape[1] != shape[2] or shape[3] != 3:
         raise InputError(f"The export needs a fixed square RGB input; model {model.name!r} takes {shape}.")
+    model = taking_pixels(model)
     if any(layer.compute_dtype != "float32" for layer in model.layers):
         model = _in_float32(model)
-    last = getattr(model, "operations", model.layers)[-1]
-    ends_in_activation = isinstance(last, keras.layers.Activation)
-    if output == "probabilities" and ends_in_activation and last.activation is keras.activations.linear:
-        raise InputError(f"Model {model.name!r} ends in logits; export output='logits', or give it a softmax.")
-    if output == "logits":
-        if not ends_in_activation:
-            raise InputError(f"Model {model.name!r} does not end in an activation layer; its logits cannot be told.")
-        model = keras.Model(model.input, last.input, name=model.name)
+    last = last_operation(model)
+    is_linear = isinstance(last, keras.layers.Activation) and last.activation is keras.activations.linear
+    if output == "probabilities":
+        if is_linear:
+            raise InputError(f"Model {model.name!r} ends in logits; export output='logits', or give it a softmax.")
+        return model
+    if gives_probabilities(last):
+        return keras.Model(model.inputs[0], logits_model(model).outputs[0], name=model.name)
+    if not is_linear:
+        raise InputError(f"Model {model.name!r} does not end in an activation layer; its logits cannot be told.")
     return model
 
 

@@ -5,6 +5,17 @@ the reference's names.
 """
 
 from mixnet_tf.networks.batch_norm import BatchNormalization
+from mixnet_tf.networks.beginnings import (
+    INPUTS,
+    NORMALIZED,
+    NOT_CHECKED,
+    PIXELS,
+    SCALED,
+    input_of,
+    normalizes,
+    prepare_pixels,
+    taking_pixels,
+)
 from mixnet_tf.networks.block_strings import (
     BlockArgs,
     GlobalParams,
@@ -15,9 +26,20 @@ from mixnet_tf.networks.block_strings import (
     unroll,
 )
 from mixnet_tf.networks.counting import Count, count_parts
+from mixnet_tf.networks.endings import (
+    class_names,
+    gives_probabilities,
+    last_operation,
+    logits_model,
+    name_classes,
+    producer,
+    with_logits,
+)
 from mixnet_tf.networks.endpoints import endpoints, features_model, multiply_adds, parts
 from mixnet_tf.networks.layers import (
     Activation,
+    Concatenate,
+    Dense,
     Dropout,
     GroupedConv2D,
     MixConv,
@@ -36,18 +58,26 @@ from mixnet_tf.networks.mixnet import (
 )
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
+from mixnet_tf.networks.operations import steps
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
 __all__ = [
     "Activation",
     "BatchNormalization",
     "BlockArgs",
+    "Concatenate",
     "Count",
+    "Dense",
     "Dropout",
     "GlobalParams",
     "GroupedConv2D",
+    "INPUTS",
     "MixConv",
     "MixnetDecoder",
+    "NORMALIZED",
+    "NOT_CHECKED",
+    "PIXELS",
+    "SCALED",
     "POOLINGS",
     "Preprocessing",
     "SqueezeExcite",
@@ -55,28 +85,40 @@ __all__ = [
     "backbone",
     "block_part",
     "check_dtype_policy",
+    "class_names",
     "classifier",
     "conv_kernel_initializer",
     "count_parts",
-    "find_classifier",
     "endpoints",
     "features_model",
+    "find_classifier",
     "get_model_params",
+    "gives_probabilities",
+    "input_of",
     "is_block",
     "is_mixnets",
     "is_network_file",
+    "last_operation",
+    "logits_model",
     "mixnet_block",
     "multiply_adds",
+    "name_classes",
     "network_content",
     "network_name",
+    "normalizes",
     "override_global_params",
     "parse",
     "parse_kernels",
     "parts",
     "pooled",
+    "prepare_pixels",
+    "producer",
     "read_network",
     "round_filters",
     "split_channels",
     "stages_and_params",
+    "steps",
+    "taking_pixels",
     "unroll",
+    "with_logits",
 ]

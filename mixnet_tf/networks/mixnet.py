@@ -130,21 +130,28 @@ def backbone(
     return _batch_norm_activation(x, params, params.default_activation, "head", "")
 
 
-def classifier(features: Any, params: GlobalParams, activation: str | Callable | None = "softmax") -> Any:
+def classifier(
+    features: Any,
+    params: GlobalParams,
+    activation: str | Callable | None = "softmax",
+    class_names: Sequence[str] | None = None,
+) -> Any:
     """Pooling, dropout and the classifier behind `backbone`.
 
     Args:
         features: (batch, height, width, channels).
         params: The `GlobalParams`; its number of classes and rate of dropout are taken.
         activation: Keras activation behind the classifier; None for logits. Always computed in float32.
+        class_names: A name for each class; None: not known.
 
     Returns:
         (batch, params.num_classes).
     """
     x = keras.layers.GlobalAveragePooling2D(name=layer_name("head", "pool"))(features)
     x = layers.Dropout(params.dropout_rate, name=layer_name("head", "dropout"))(x)
-    x = keras.layers.Dense(
+    x = layers.Dense(
         params.num_classes,
+        class_names=class_names,
         # Uniform within +-1 / sqrt(classes). Source: mixnet/mixnet_model.py:dense_kernel_initializer.
         kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform"),
         name=layer_name("head", "dense"),

@@ -6,8 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
+from mixnet_tf.evaluation import matched
 from mixnet_tf.files import StrPath
+from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
     MOST_NAMED,
@@ -23,7 +26,7 @@ from mixnet_tf.reports.measures import (
     most_confused,
     wilson_interval,
 )
-from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, told_apart, write_page
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 from mixnet_tf.reports.predictions import Predictions, predict
 
 _PAIRS = 15  # of classes that are confused most
@@ -47,7 +50,7 @@ def write_report(
         model: A Keras model from images of a fixed size to probabilities.
         split: A `data.Split`.
         folder: For report.html, which opens without a network, and its figures as PNG.
-        names: Of the classes; None: the split's own, else numbers.
+        names: Of the model's classes; None: those that it has, else the split's, else numbers.
         source: Where the weights come from, in words.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         batch_size: Images per step.
@@ -62,8 +65,9 @@ def write_report(
 
     """
     require_packages()
+    split = matched(model, split, model.output_shape[-1])
     predictions = predict(model, split, crop, batch_size, progress)
-    names = told_apart(names or split.label_names or range(split.num_classes))
+    names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
         page = _page(predictions, names, model, split, source, crop)
         path = write_page(page, folder)
@@ -86,7 +90,7 @@ def _page(predictions: Predictions, names, model, split, source, crop):
         "model": f"{model.name}, {model.count_params():,} parameters and statistics",
         "weights": source,
         "dataset": f"{split.dataset}, split {split.name!r}",
-        "input": f"{size} x {size} pixels, RGB; {part}, bilinear; the model normalizes it itself",
+        "input": f"{size} x {size} pixels, RGB; {part}, bilinear; {SCALED[input_of(model)]}",
         **({"notes": "; ".join(split.notes)} if split.notes else {}),
     }
     sections = [

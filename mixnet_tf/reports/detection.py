@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
-from mixnet_tf.evaluation import LEAST_SCORE, build_detection_measurement, draw_found
+from mixnet_tf.detection import classes_of
+from mixnet_tf.evaluation import LEAST_SCORE, build_detection_measurement, draw_found, matched
 from mixnet_tf.files import StrPath
+from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import draw_precision_recall, png
-from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, told_apart, write_page
+from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 
 _WORST_IMAGES, _WORST_CLASSES = 12, 20
 _OVERLAP = 0.5  # of a box that is found
@@ -45,7 +48,7 @@ def write_detection_report(
         model: An `SSDLite`.
         split: A `data.load_objects` split.
         folder: For report.html, which opens without a network, and its figures as PNG.
-        names: Of the classes; None: the split's own, else numbers.
+        names: Of the model's classes; None: those that it has, else the split's, else numbers.
         source: Where the weights come from, in words.
         batch_size: Images per step.
         annotations: What `mixnet_tf.evaluation.build_detection_measurement` takes.
@@ -59,10 +62,11 @@ def write_detection_report(
         ValueError: What `build_detection_measurement` raises.
     """
     require_packages()
+    split = matched(model, split, classes_of(model))
     worst = _Worst()
     measure = build_detection_measurement(model, split, batch_size, annotations, look=worst.look)
     result = measure(progress)
-    names = told_apart(names or split.label_names or range(split.num_classes))
+    names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
         path = write_page(_page(result, worst, names, model, split, source), folder)
     return result.metrics, path
@@ -133,7 +137,7 @@ def _page(result, worst, names, model, split, source):
         "model": f"{model.name}, {model.count_params():,} parameters and statistics",
         "weights": source,
         "dataset": f"{split.dataset}, split {split.name!r}",
-        "input": f"{size} x {size} pixels, RGB, the whole image, bilinear; the model normalizes it itself",
+        "input": f"{size} x {size} pixels, RGB, the whole image, bilinear; {SCALED[input_of(model)]}",
         **({"notes": "; ".join(split.notes)} if split.notes else {}),
     }
     sections = [_classes(result, names), _sizes(metrics), _images(worst.images(), names)]

@@ -4,9 +4,8 @@ import base64
 import importlib.resources
 import os
 import struct
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -91,13 +90,6 @@ class Page(NamedTuple):
     sections: Sequence[Section]
     tile: float = 7.5
     smooth: bool = True
-
-
-def told_apart(names: Sequence[Any]) -> list[str]:
-    """The names of classes in words; a name that several have is followed by the class' number, as in "crane (134)"."""
-    words = [str(name) for name in names]
-    count = Counter(words)
-    return [word if count[word] == 1 else f"{word} ({number})" for number, word in enumerate(words)]
 
 
 def require_packages() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, naming_corrupt_images, report_batches
-from mixnet_tf.evaluation import check_classes, with_notes
+from mixnet_tf.evaluation import is_among, matched, top_classes, with_notes
+from mixnet_tf.networks import prepare_pixels, with_logits
 from mixnet_tf.progress import Progress, silent
 
 _MISTAKES = 25
@@ -77,15 +78,15 @@ def predict(
     Raises:
         ValueError: If the model has other classes than the split, or an image cannot be decoded.
     """
-    classes = model.output_shape[-1]
-    check_classes(classes, split)
+    split = matched(model, split, model.output_shape[-1])
+    answers, prepare = with_logits(model), prepare_pixels(model)
 
     @tf.function(reduce_retracing=True)
     def step(images, labels):
-        scores = tf.cast(model(images, training=False), tf.float32)
-        predicted = tf.argmax(scores, axis=-1, output_type=tf.int32)
-        in_top_5 = tf.math.in_top_k(labels, scores, min(5, classes))
-        return predicted, tf.reduce_max(scores, axis=-1), in_top_5
+        logits, scores = answers(prepare(images), training=False)
+        top = top_classes(logits)
+        probability = tf.gather(tf.cast(scores, tf.float32), top[:, 0], batch_dims=1)
+        return top[:, 0], probability, is_among(labels, top) > 0
 
     columns: list[list[np.ndarray]] = [[], [], [], []]
     surest: list[tuple[float, int, Mistake]] = []  # a heap, the least sure first

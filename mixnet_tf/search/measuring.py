@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, eval_batches, measuring_batches, naming_corrupt_images
+from mixnet_tf.evaluation import is_among, top_classes
 from mixnet_tf.networks import BatchNormalization
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.search.blocks import SearchableBlock
@@ -71,7 +72,7 @@ class Scores:
         def sums(images, labels, mask, *others):
             found = tf.cast(logits(images, *others), tf.float32)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, found)
-            hits = tf.cast(tf.argmax(found, -1, tf.int32) == labels, tf.float32)
+            hits = is_among(labels, top_classes(found, 1))
             return tf.stack([tf.reduce_sum(values * mask) for values in (losses, hits)])
 
         self.sums = sums

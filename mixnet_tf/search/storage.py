@@ -3,10 +3,12 @@
 import contextlib
 import re
 import time
+import urllib.parse
 import warnings
 from collections.abc import Iterator, Sequence
 
 from mixnet_tf.errors import InputError, MissingPackageError
+from mixnet_tf.passwords import masked
 
 try:
     import optuna
@@ -14,6 +16,8 @@ except ImportError as error:
     raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
 
 _TRIES, _PAUSE = 3, 1.0  # to open a storage, and seconds between them
+_AT_IN_PASSWORD = re.compile("://[^/@]*@[^/?]*@")
+_PASSWORD = re.compile("://[^/@]*?:(.*)@", re.DOTALL)
 _HEARTBEAT, _GRACE = 10, 60  # seconds: between a trial's signs of life, and until one without them is tried again
 
 
@@ -51,6 +55,11 @@ def no_experimental_warnings() -> Iterator[None]:
 
 
 def _open(storage):
+    if _AT_IN_PASSWORD.search(storage):
+        raise InputError(
+            f"storage: {masked(storage, is_address=True)!r} has an @ in its user's name or password; write @ in a "
+            "password as %40, : as %3A and / as %2F."
+        )
     for left in reversed(range(_TRIES)):
         try:
             return optuna.storages.RDBStorage(
@@ -61,7 +70,14 @@ def _open(storage):
             )
         except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
             if not left:
-                reason = str(error).strip().splitlines()[0]
-                without_password = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", storage)
-                raise InputError(f"storage: {without_password!r} cannot be opened: {reason}") from error
+                reason = _without_password((str(error).strip() or repr(error)).splitlines()[0], storage)
+                raise InputError(f"storage: {masked(storage, is_address=True)!r} cannot be opened: {reason}") from error
             time.sleep(_PAUSE)  # of two processes that make its tables at once, one fails
+
+
+def _without_password(reason, storage):
+    """An error's text, in which a driver may have put the password alone."""
+    if found := _PASSWORD.search(storage):
+        for password in filter(None, (found[1], urllib.parse.unquote(found[1]))):
+            reason = reason.replace(password, "***")
+    return masked(reason)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 
 from absl import logging
 
@@ -10,18 +11,29 @@ RESTART_ME = 75  # EX_TEMPFAIL of sysexits.h: saved, start the same command agai
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it: saved, but a person wants it to stop
 
 
+# SIGHUP says that the terminal is gone; Windows has none.
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
+
 class Interruption:
-    """Within its `with` block SIGTERM and SIGINT set `requested`; a second one leaves at once.
+    """Within its `with` block SIGTERM, SIGINT and SIGHUP set `requested`; a second one leaves at once.
+
+    A SIGHUP that is ignored already, as nohup has it, stays ignored. Python lets the main thread alone handle signals:
+    in another one nothing is requested.
 
     Attributes:
         requested: The number of the signal that came, or None.
     """
 
     def __init__(self) -> None:
-        self.requested = None
+        self.requested: int | None = None
 
     def __enter__(self):
-        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_):
@@ -33,5 +45,6 @@ class Interruption:
         if self.requested is not None:
             os._exit(128 + number)
         self.requested = number
-        with contextlib.suppress(RuntimeError):  # Python cannot print where the signal came amid a print
+        # Python cannot print where the signal came amid a print, nor to a terminal that is gone.
+        with contextlib.suppress(RuntimeError, OSError):
             logging.warning(f"{signal.Signals(number).name}: saving; a second signal leaves at once.")

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.detection import detection_losses, match
+from mixnet_tf.evaluation import is_among, top_classes
 from mixnet_tf.recipe import DetectionRecipe, Recipe
 from mixnet_tf.training.optim import smoothed_cross_entropy
 
@@ -32,7 +33,7 @@ def classification(recipe: Recipe) -> Objective:
         logits = tf.cast(outputs, tf.float32)
         losses = smoothed_cross_entropy(logits, labels, recipe.label_smoothing)
         cross_entropy = tf.reduce_mean(losses) / replicas
-        hits = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
+        hits = is_among(labels, top_classes(logits, 1))
         return cross_entropy, (cross_entropy, tf.reduce_mean(hits) / replicas)
 
     return Objective(("cross_entropy", "top_1_accuracy"), share)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from mixnet_tf.class_names import NOT_COMPARED, listed
 from mixnet_tf.data import Split, count_left_out, naming_corrupt_images
 from mixnet_tf.detection import class_predictors
 from mixnet_tf.errors import InputError
@@ -89,6 +90,17 @@ class Run(NamedTuple):
         return is_chief(self.trainer.strategy)
 
 
+class Prepared(NamedTuple):
+    """What `open_run` takes: everything checked, the data open, nothing built or written."""
+
+    config: RunConfig
+    settings: Settings
+    train_split: Split
+    eval_split: Split
+    strategy: tf.distribute.Strategy
+    first_weights: Arrays | None
+
+
 def prepare(
     model_name: StrPath,
     dataset: str,
@@ -98,13 +110,13 @@ def prepare(
     progress: Progress = silent,
     kernel_size: int | Sequence[int] | None = None,
     detection: DetectionRecipe | None = None,
-) -> Run:
-    """Checks all that can be checked, opens the data, and builds or restores what is trained.
+) -> Prepared:
+    """Checks all that can be checked before anything is built, and opens the data.
 
-    The arguments and errors are those of `mixnet_tf.training.train`. Writes nothing but config.json.
+    The arguments and errors are those of `mixnet_tf.training.train`. Writes nothing.
 
     Returns:
-        A `Run`.
+        The arguments of `open_run`.
     """
     validate(recipe)
     task_name = CLASSIFICATION if detection is None else DETECTION
@@ -124,7 +136,7 @@ def prepare(
         tf.config.experimental.enable_op_determinism()
     logging.info(f"Training {model_name} on {dataset} in {settings.model_dir}.")
     with progress(f"Opening dataset {dataset}", draws_itself=True):
-        train_split, eval_split = _load_splits(task, dataset, settings)
+        train_split, eval_split = _load_splits(task, dataset, settings, _run_to_resume(dataset, settings, starts))
     if detection is not None and starts:
         _check_objects((train_split, eval_split), progress)
     config = RunConfig(
@@ -144,7 +156,7 @@ def prepare(
         detection=detection,
     )
     _check_warmup(recipe, train_split.num_examples)
-    return open_run(config, settings, train_split, eval_split, strategy, first_weights)
+    return Prepared(config, settings, train_split, eval_split, strategy, first_weights)
 
 
 def open_run(
@@ -205,7 +217,17 @@ def _check_objects(splits, progress):
         logging.info(f"Split {split.name!r}: {split.num_examples} images; objects left out: {counts}.")
 
 
-def _load_splits(task, dataset, settings):
+def _run_to_resume(dataset, settings, starts):
+    """The configuration whose classes the data has to have; None for a new run, or one that is to be refused."""
+    try:
+        there = RunConfig.read(settings.model_dir)
+    except FileNotFoundError:
+        return None
+    is_changed = there.dataset != dataset or (starts and settings.allow_config_change)
+    return None if is_changed else there
+
+
+def _load_splits(task, dataset, settings, resumed):
     """The splits to train on and to evaluate on, which have the same classes."""
     incomplete = settings.allow_missing_shards
     train = task.load_split(
@@ -214,11 +236,16 @@ def _load_splits(task, dataset, settings):
     evaluation = task.load_split(
         dataset, settings.data_dir, False, settings.eval_split, settings.num_eval_images, incomplete
     )
-    if evaluation.num_classes != train.num_classes:
-        raise InputError(
-            f"Split {evaluation.name!r} has {evaluation.num_classes} classes, {train.name!r} has {train.num_classes}."
-        )
-    return train, evaluation
+    if resumed is not None:
+        own = train.label_names
+        train = train.matched(resumed.class_names, resumed.num_label_classes)
+        gone = [name for name in train.label_names or () if own is not None and name not in own]
+        if gone and not settings.allow_config_change:
+            raise InputError(
+                f"The run in {settings.model_dir} trains {resumed.num_label_classes} classes; of these, dataset "
+                f"{dataset!r} has no {listed(gone)}. Bring them back, or resume with --allow_config_change."
+            )
+    return train, evaluation.matched(train.label_names, train.num_classes)
 
 
 def _check_warmup(recipe, num_images):
@@ -249,33 +276,56 @@ def _start_from(read: Arrays, config, model):
         _start_detector_from(read, config, model)
         return
     there, here = read.classes, config.num_label_classes
-    assign(model, read, skip_head=there != here)
-    if there == here:
-        logging.info(f"Loaded all weights of {config.weights}, the classifier of {here} classes included.")
-    else:
-        theirs = "it has none" if there is None else f"there it is of {there} classes"
+    kept = read.in_order_of(config.class_names) if there == here else None
+    assign(model, read if kept is None else kept, skip_head=kept is None)
+    if kept is not None:
         logging.info(
-            f"Loaded all weights of {config.weights} but the classifier, head_dense ({theirs}): "
-            f"the new one, of {here} classes, starts from random weights."
+            f"Loaded all weights of {config.weights}, the classifier of {here} classes included{_order(read, config)}."
         )
+        return
+    theirs = "it has none" if there is None else f"there it is of {there} classes"
+    if there == here:
+        theirs += f" with other names, such as {listed(_others(read, config)[:3])}"
+    logging.info(
+        f"Loaded all weights of {config.weights} but the classifier, head_dense ({theirs}): "
+        f"the new one, of {here} classes, starts from random weights."
+    )
+
+
+def _order(read, config):
+    """How the classes of weights that are loaded with their classifier were found among the run's, in words."""
+    if read.class_names is None or config.class_names is None:
+        return f"; {NOT_COMPARED}"
+    return "" if read.class_names == config.class_names else "; its classes were put into the order of the dataset's"
+
+
+def _others(read, config):
+    """Names of classes that the weights have and the run does not."""
+    return sorted(set(read.class_names) - set(config.class_names))
 
 
 def _start_detector_from(read: Arrays, config, model):
-    """Of a detector all, its predictors of classes if they are as many; of anything else the network."""
-    predictors = class_predictors(model)
-    shapes = [[value.shape for value in read.of_layer(layer.name)] for layer in predictors]
+    """Of a detector all, its predictors of classes if they are of the same; of anything else the network."""
+    predictors = [layer.name for layer in class_predictors(model)]
+    shapes = [[value.shape for value in read.of_layer(name)] for name in predictors]
     if not all(shapes):
         assign(model, read.network(), skip_head=True)
         logging.info(f"Loaded the network of {config.weights}; the detector's own layers start from random weights.")
-    elif shapes == [[tuple(weight.shape) for weight in layer.weights] for layer in predictors]:
-        assign(model, read)
-        logging.info(f"Loaded all weights of {config.weights}, the predictors of classes included.")
-    else:
-        assign(model, read, skip_layers=[layer.name for layer in predictors])
+        return
+    fits = shapes == [[tuple(weight.shape) for weight in layer.weights] for layer in class_predictors(model)]
+    kept = read.in_order_of(config.class_names, predictors) if fits else None
+    if kept is not None:
+        assign(model, kept)
         logging.info(
-            f"Loaded all weights of {config.weights} but the predictors of classes: the new ones, of "
-            f"{config.num_label_classes} classes, start from random weights."
+            f"Loaded all weights of {config.weights}, the predictors of classes included{_order(read, config)}."
         )
+        return
+    assign(model, read, skip_layers=predictors)
+    names = f" (there with other names, such as {listed(_others(read, config)[:3])})" if fits else ""
+    logging.info(
+        f"Loaded all weights of {config.weights} but the predictors of classes{names}: the new ones, of "
+        f"{config.num_label_classes} classes, start from random weights."
+    )
 
 
 def _check_config(config, settings):

@@ -1,5 +1,6 @@
 """A training run from start, or from where it was, to its final model."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import DetectionRecipe, Recipe
 from mixnet_tf.runs import FINAL, inference_model, save_model
+from mixnet_tf.training.distribution import is_chief
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
+from mixnet_tf.training.locking import only_run_in
 from mixnet_tf.training.metrics import MetricsLog
-from mixnet_tf.training.preparation import Run, Settings, prepare
+from mixnet_tf.training.preparation import Run, Settings, open_run, prepare
 from mixnet_tf.training.recalibration import recalibrate
 
 
@@ -32,7 +35,8 @@ def train(
     """Trains a network, resumes an interrupted run of the same configuration, and evaluates it.
 
     Leaves in `settings.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the
-    end final.keras: the averages in float32, a classifier's ending in softmax.
+    end final.keras: the averages in float32, a classifier's ending in softmax. Off the main thread it trains without
+    handling signals.
 
     Args:
         model_name: A network's name or the path of a network file, as `mixnet_tf.build_model` takes it.
@@ -49,17 +53,20 @@ def train(
         The exit code: 0; or, where a signal stopped the run after it was saved, 130 for SIGINT on any host, else 75.
 
     Raises:
-        ValueError: For bad arguments, before anything is written.
+        ValueError: For bad arguments, before anything is written, and where another process trains in the folder.
         FloatingPointError: If the loss is not finite.
     """
-    run = prepare(model_name, dataset, recipe, settings, weights, progress, kernel_size, detection)
-    model_dir = settings.model_dir if run.is_chief else None
-    metrics = MetricsLog(model_dir, run.trainer.step, recipe.train_batch_size)
-    signal_number = fit(run, metrics, progress)
-    if run.trainer.step < run.total_steps:
-        logging.info(f"Saved at step {run.trainer.step} of {run.total_steps}; the same command resumes there.")
-        return INTERRUPTED if signal_number == signal.SIGINT else RESTART_ME
-    finish(run, metrics, progress)
+    prepared = prepare(model_name, dataset, recipe, settings, weights, progress, kernel_size, detection)
+    chief = is_chief(prepared.strategy)
+    # The chief alone: the workers of one run share its folder.
+    with only_run_in(settings.model_dir) if chief else contextlib.nullcontext():
+        run = open_run(*prepared)
+        metrics = MetricsLog(settings.model_dir if chief else None, run.trainer.step, recipe.train_batch_size)
+        signal_number = fit(run, metrics, progress)
+        if run.trainer.step < run.total_steps:
+            logging.info(f"Saved at step {run.trainer.step} of {run.total_steps}; the same command resumes there.")
+            return INTERRUPTED if signal_number == signal.SIGINT else RESTART_ME
+        finish(run, metrics, progress)
     return 0
 
 

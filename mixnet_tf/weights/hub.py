@@ -4,13 +4,13 @@ import os
 import pathlib
 import re
 import tempfile
-from typing import Any
 
-import requests
 from absl import logging
 
+from mixnet_tf.downloads import DownloadError, check_first, download, json_at, keep_sha256, sha256_of
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import keras_cache
+from mixnet_tf.passwords import masked
 from mixnet_tf.weights.archives import MAX_UNPACKED
 
 PREFIX = "hf://"
@@ -21,8 +21,6 @@ _NAME = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w.-]+(?:/[\w.-]+)*))?")
 _KINDS = (".safetensors", ".weights.h5", ".keras")
 _PREFERRED = ("model.safetensors", "model.weights.h5")
 _CONFIG = "config.json"  # names the architecture of timm's
-_TIMEOUT = 20  # seconds without an answer
-_CHUNK = 1 << 20  # bytes
 
 
 def is_hub_name(weights: str) -> bool:
@@ -47,8 +45,9 @@ def hub_folder(name: str) -> pathlib.Path:
 def hub_file(name: str) -> str:
     """The path of a repository's file of weights, downloaded at first into `hub_folder`.
 
-    A revision that was downloaded stays as it is; delete its folder to have it anew. The environment variable
-    HF_ENDPOINT names a mirror.
+    A revision that was downloaded stays as it is. The SHA-256 of its first download is kept beside the folder, as
+    REVISION.sha256, and another file is refused from then on; delete both to have the revision anew. The environment
+    variable HF_ENDPOINT names a mirror.
 
     Args:
         name: hf://ORG/NAME, its branch main, or hf://ORG/NAME@REVISION: a branch, a tag or a commit.
@@ -56,15 +55,36 @@ def hub_file(name: str) -> str:
     Raises:
         ConnectionError: If the hub cannot be reached; it says where to place the file by hand.
         FileNotFoundError: If there is no such repository or revision.
-        ValueError: For another name, a repository without weights or with several, or one that is too large.
+        ValueError: For another name, a repository without weights or with several, or a file that is too large or not
+            the one that was downloaded first.
     """
     folder = hub_folder(name)
-    if folder.exists():
-        return str(folder / _weights_among([path.name for path in folder.iterdir()], name))
+    record = folder.with_name(f"{folder.name}.sha256")
+    if folder.exists() and not _was_deleted(folder, record):
+        path = folder / _weights_among([path.name for path in folder.iterdir()], name)
+        if record.exists():
+            check_first(record, sha256_of(path), path, folder)
+        return str(path)
+    try:
+        return _download(name, folder, record)
+    except DownloadError as error:
+        if error.status in (401, 403, 404, 410):  # the hub answers 401 for what does not exist, too
+            raise MissingFileError(f"weights: there is no public repository {name}; {error}.") from error
+        raise ConnectionError(
+            f"{error}\nDownload the file of weights where there is a network and place it in {folder}, "
+            f"or set {ENDPOINT} to a mirror's URL."
+        ) from error
+
+
+def _was_deleted(folder, record):
+    """Whether a downloaded file of weights is gone, so that it may be downloaded again."""
+    return record.exists() and not any(path.name.endswith(_KINDS) for path in folder.iterdir())
+
+
+def _download(name, folder, record):
     repository, revision = _parse(name)
     endpoint = (os.environ.get(ENDPOINT) or _HUB).rstrip("/")
-    listing = _get(f"{endpoint}/api/models/{repository}/revision/{revision}", name).json()
-    there = [str(row.get("rfilename")) for row in listing.get("siblings", ())]
+    there = _listed(f"{endpoint}/api/models/{repository}/revision/{revision}")
     chosen = _weights_among([file for file in there if "/" not in file], name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -72,21 +92,37 @@ def hub_file(name: str) -> str:
         fresh.mkdir()
         for file in (chosen, *([_CONFIG] if _CONFIG in there else [])):
             url = f"{endpoint}/{repository}/resolve/{revision}/{file}"
-            logging.info(f"Downloading {url}.")
-            _download(url, fresh / file, name)
+            logging.info(f"Downloading {masked(url)}.")
+            download(url, fresh / file, MAX_UNPACKED)
+        sha256 = sha256_of(fresh / chosen)
+        check_first(record, sha256, folder / chosen, folder)
+        if not record.exists():
+            keep_sha256(record, sha256, f"{folder.name}/{chosen}")
+            logging.warning(
+                f"{name}: {chosen}: its sha256 is not published, so it was not checked; {sha256} is kept in {record}."
+            )
         try:
             os.rename(fresh, folder)
-        except OSError:
-            if not folder.exists():  # another process may have been faster
-                raise
+        except OSError:  # it exists: its file was deleted, or another process has been faster
+            for path in fresh.iterdir():
+                os.replace(path, folder / path.name)
     return str(folder / chosen)
 
 
 def _parse(name):
     match = _NAME.fullmatch(name)
-    if match is None:
+    if match is None or {".", ".."} & set(re.split("[/@]", name)):
         raise InputError(f"weights: expected hf://ORG/NAME or hf://ORG/NAME@REVISION, received {name!r}.")
     return match[1], match[2] or "main"
+
+
+def _listed(url):
+    """The names of a repository's files."""
+    listing = json_at(url)
+    try:
+        return [row["rfilename"] for row in listing["siblings"]]
+    except (KeyError, TypeError) as error:
+        raise DownloadError(url, f"{str(listing)[:60]!r} is not the hub's list of files") from error
 
 
 def _weights_among(files, name):
@@ -101,38 +137,3 @@ def _weights_among(files, name):
         if found:
             raise InputError(f"{name} has several files of weights, {found}; download one, and name it.")
     raise InputError(f"{name} has no file of weights, {', '.join(_KINDS)}; it has {sorted(files)}.")
-
-
-def _get(url: str, name: str, **options: Any) -> requests.Response:
-    try:
-        response = requests.get(url, timeout=_TIMEOUT, **options)
-    except requests.RequestException as error:
-        raise _unreachable(url, name, error) from error
-    if response.status_code in (401, 403, 404, 410):  # the hub answers 401 for what does not exist, too
-        raise MissingFileError(f"weights: there is no public repository {name}; {url} answers {response.status_code}.")
-    if response.status_code != 200:
-        raise _unreachable(url, name, f"it answers {response.status_code}")
-    return response
-
-
-def _download(url, path, name):
-    with _get(url, name, stream=True) as response, open(path, "wb") as file:
-        size = 0
-        try:
-            for chunk in response.iter_content(_CHUNK):
-                size += len(chunk)
-                if size > MAX_UNPACKED:
-                    raise InputError(f"{url} holds more bytes than any MixNet has.")
-                file.write(chunk)
-        except requests.RequestException as error:
-            raise _unreachable(url, name, error) from error
-        expected = response.headers.get("Content-Length")
-    if expected is not None and "Content-Encoding" not in response.headers and size != int(expected):
-        raise _unreachable(url, name, f"{size} of {expected} bytes came")
-
-
-def _unreachable(url, name, reason):
-    return ConnectionError(
-        f"{url} could not be downloaded: {reason}\nDownload the file of weights where there is a network and place "
-        f"it in {hub_folder(name)}, or set {ENDPOINT} to a mirror's URL."
-    )

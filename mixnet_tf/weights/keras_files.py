@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import math
 import os
 import re
@@ -11,13 +12,15 @@ import zlib
 import h5py
 import tensorflow as tf
 
+from mixnet_tf.class_names import checked_names
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, local_copy
 from mixnet_tf.networks import parse
 from mixnet_tf.weights.archives import MAX_UNPACKED
 from mixnet_tf.weights.matching import LAYER, Arrays, rank
 
-_INSIDE = "model.weights.h5"  # the weights in a .keras file, which is a zip
+_INSIDE, _CONFIG = "model.weights.h5", "config.json"  # in a .keras file, which is a zip
+_LARGEST_CONFIG = 64 << 20  # bytes
 # Where Keras writes a variable: the layer's group, the way to a layer inside it, and the number of the variable.
 _VARIABLE = re.compile(r"(layers/[^/]+)((?:/[^/]+)*)/vars/([0-9]+)")
 _BN = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -49,13 +52,37 @@ def read_keras_file(path: StrPath) -> Arrays:
         with local_copy(path) as local, _weights(local) as file:
             found = {f"{owner}/{number}": (owner, number, data) for owner, number, data in _variables(file)}
             arrays = {name: _array(data) for name, (_, _, data) in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            names = _class_names(local)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        EOFError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} is not a readable file of Keras 3: {reason}") from error
     source = os.fspath(path)
     keys = {name: key for name, (owner, number, _) in found.items() if (key := _key(owner, number)) is not None}
     ranked = rank(keys, source)
-    return Arrays(source, {key: arrays[name] for key, name in ranked.items()}, ranked, has_layers=True)
+    own = {key: arrays[name] for key, name in ranked.items()}
+    return Arrays(source, own, ranked, has_layers=True, class_names=names)
+
+
+def _class_names(path):
+    """The names of classes in the configuration of a `.keras` file's classifier or detector; None without any."""
+    if not path.endswith(".keras"):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo(_CONFIG).file_size > _LARGEST_CONFIG:
+            raise InputError("its configuration is larger than any MixNet's")
+        layers = json.loads(archive.read(_CONFIG)).get("config", {}).get("layers", ())
+    found = [names for layer in layers if (names := layer.get("config", {}).get("class_names")) is not None]
+    return checked_names(found[0], "class_names") if found else None
 
 
 @contextlib.contextmanager

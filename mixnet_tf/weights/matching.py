@@ -6,13 +6,16 @@ computation; and the official name of the variable. A layer that is not MixNet's
 the kind "layer".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
+from mixnet_tf.class_names import listed
 from mixnet_tf.errors import InputError
-from mixnet_tf.networks import GroupedConv2D, MixConv, SqueezeExcite, parts
+from mixnet_tf.imagenet import CLASSES, wordnet_ids
+from mixnet_tf.networks import GroupedConv2D, MixConv, SqueezeExcite, class_names, name_classes, parts
 
 LAYER = "layer"  # the kind of a variable of a layer that is not MixNet's
 
@@ -24,6 +27,7 @@ class Arrays(NamedTuple):
     arrays: dict  # by key, in our layout
     names: dict  # by key, what the source calls each
     has_layers: bool = False  # whether the layers that are not MixNet's come from the source as well
+    class_names: tuple[str, ...] | None = None  # of the classifier or the detector; None: not known
 
     @property
     def classes(self) -> int | None:
@@ -38,7 +42,44 @@ class Arrays(NamedTuple):
     def network(self) -> "Arrays":
         """Those of the network itself, without the layers that are not MixNet's."""
         arrays = {key: value for key, value in self.arrays.items() if key[1] != LAYER}
-        return self._replace(arrays=arrays, has_layers=False)
+        return self._replace(arrays=arrays, has_layers=False, class_names=None)
+
+    def in_order_of(self, names: tuple[str, ...] | None, predictors: Sequence[str] = ()) -> "Arrays | None":
+        """Those with their classes in the order of a model's; None where they are of other classes.
+
+        Args:
+            names: Of the model's classes; None: not known, and the order stays.
+            predictors: Names of a detector's layers that score the background and the classes at each anchor.
+
+        Raises:
+            ValueError: If the classes are to be put into another order, and several share a name.
+        """
+        own = self.class_names
+        if own is None or names is None or own == names:
+            return self
+        if sorted(own) != sorted(names):
+            return None
+        twice = sorted({name for name in own if own.count(name) > 1})
+        if twice:
+            raise InputError(
+                f"{self.source} has the model's classes in another order, but several are named {listed(twice)}; give "
+                "each class a name of its own."
+            )
+        order = np.array([own.index(name) for name in names])
+        slots = np.concatenate([[0], 1 + order])  # the background first
+        arrays = {}
+        for key, value in self.arrays.items():
+            if key[1] == "dense":
+                value = value[..., order]
+            elif key[0] in predictors:
+                value = value.reshape(*value.shape[:-1], -1, len(slots))[..., slots].reshape(value.shape)
+            arrays[key] = value
+        return self._replace(arrays=arrays, class_names=names)
+
+
+def with_imagenet_names(read: Arrays) -> Arrays:
+    """Weights that were published for ImageNet, with the WordNet ids of its classes where they classify them."""
+    return read._replace(class_names=wordnet_ids()) if read.classes == CLASSES else read
 
 
 def rank(parsed: dict[str, tuple], source: str) -> dict[tuple, str]:
@@ -66,6 +107,8 @@ def rank(parsed: dict[str, tuple], source: str) -> dict[tuple, str]:
 def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layers: Iterable[str] = ()) -> None:
     """Gives a model the values of arrays; nothing is assigned unless every one fits.
 
+    A model without class names takes those of the arrays; one with the same names in another order keeps its order.
+
     Args:
         model: A MixNet. Without its top it takes no dense layer.
         read: `Arrays`.
@@ -73,8 +116,12 @@ def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layer
         skip_layers: Names of layers that are not MixNet's, to leave unchanged as well.
 
     Raises:
-        ValueError: For variables that are missing, left over or of another shape, naming them.
+        ValueError: For variables that are missing, left over or of another shape, naming them; or for a classifier of
+            other classes.
     """
+    names_classes = not skip_head and not skip_layers
+    if names_classes:
+        read = _with_classes_of(model, read)
     targets, arrays = variables(model), read.arrays
     if skip_head or not any(kind == "dense" for _, kind, _, _ in targets):
         arrays, targets = ({k: v for k, v in found.items() if k[1] != "dense"} for found in (arrays, targets))
@@ -96,6 +143,20 @@ def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layer
         raise InputError(f"{read.source} does not fit model {model.name!r}; nothing was loaded.\n" + listing(problems))
     for key, variable in targets.items():
         variable.assign(arrays[key])
+    if names_classes and read.class_names is not None:
+        name_classes(model, read.class_names)
+
+
+def _with_classes_of(model, read):
+    """The arrays with their classes in the model's order."""
+    own, names = read.class_names or (), class_names(model)
+    ordered = read.in_order_of(names)
+    if ordered is None or (ordered is not read and read.classes is None):  # a detector's predictors are not told here
+        raise InputError(
+            f"{read.source} is of the classes {listed(own)}, but model {model.name!r} of {listed(names or ())}, in "
+            "this order; skip_head=True leaves the classifier unchanged."
+        )
+    return ordered
 
 
 def variables(model: keras.Model) -> dict[tuple, Any]:

@@ -1,10 +1,8 @@
 """Google's published ImageNet weights: downloaded, checked and converted once, from Google or from timm."""
 
-import hashlib
 import os
 import pathlib
 import tempfile
-import urllib.error
 import zipfile
 from typing import NamedTuple
 
@@ -12,13 +10,15 @@ import keras
 import numpy as np
 from absl import logging
 
+from mixnet_tf.downloads import DownloadError, check_first, download, keep_sha256, sha256_of
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.networks import MixConv, find_classifier, get_model_params, parts, unroll
-from mixnet_tf.weights.archives import extract
+from mixnet_tf.passwords import masked
+from mixnet_tf.weights.archives import MAX_UNPACKED, extract
 from mixnet_tf.weights.hub import hub_file, hub_folder
-from mixnet_tf.weights.matching import Arrays
+from mixnet_tf.weights.matching import Arrays, with_imagenet_names
 from mixnet_tf.weights.official import read_official_checkpoint
 from mixnet_tf.weights.timm import read_timm_file, require_safetensors
 
@@ -136,7 +136,7 @@ def timm_weights(model_name: str) -> Arrays:
         ConnectionError, FileNotFoundError, MissingPackageError, ValueError: As `read_timm_file` and `hub_file`.
     """
     require_safetensors(TIMM[model_name])
-    return read_timm_file(hub_file(TIMM[model_name]))
+    return with_imagenet_names(read_timm_file(hub_file(TIMM[model_name])))
 
 
 def google_weights(model_name: str) -> Arrays:
@@ -148,10 +148,13 @@ def google_weights(model_name: str) -> Arrays:
         archive = folder / f"{model_name}.tar.gz"
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             scratch = pathlib.Path(temporary)
-            source = archive if archive.exists() else download(model_name, scratch)
+            source = archive if archive.exists() else download_archive(model_name, scratch)
             check(source, model_name)
             fresh = scratch / converted.name
             _convert(extract(source, scratch / "extracted"), model_name, fresh)
+            if ARCHIVES[model_name].sha256 is None and not _record(model_name).exists():
+                keep_sha256(_record(model_name), sha256_of(source), archive.name)
+                logging.info(f"The sha256 of {archive.name} is kept in {_record(model_name)}.")
             if source != archive:
                 os.replace(source, archive)
             os.replace(fresh, converted)
@@ -187,43 +190,54 @@ def _read_converted(path):
         part, kind, place, variable = name.split("/")
         names_by_key[part, kind, int(place), variable] = name
     source = f"{path} (converted from the published archive; delete it to convert it again)"
-    return Arrays(source, {key: arrays[name] for key, name in names_by_key.items()}, names_by_key)
+    return with_imagenet_names(Arrays(source, {key: arrays[name] for key, name in names_by_key.items()}, names_by_key))
 
 
-def download(model_name: str, folder: StrPath) -> pathlib.Path:
+def download_archive(model_name: str, folder: StrPath) -> pathlib.Path:
     """Downloads the published archive of a network into `folder`, and returns its path.
 
     Raises:
         ConnectionError: If it cannot be had.
+        ValueError: If it is larger than any MixNet's.
     """
     url = (os.environ.get(MIRROR) or BASE_URL).rstrip("/") + f"/{model_name}.tar.gz"
+    path = pathlib.Path(folder, f"{model_name}.tar.gz")
+    logging.info(f"Downloading {masked(url)}.")
     try:
-        return pathlib.Path(keras.utils.get_file(origin=url, cache_dir=str(folder), cache_subdir=""))
-    except Exception as error:  # get_file raises plain Exceptions
-        if isinstance(error.__context__, urllib.error.HTTPError):
-            error.__context__.close()  # it holds the connection
+        download(url, path, MAX_UNPACKED)
+    except DownloadError as error:
         raise ConnectionError(
-            f"{url} could not be downloaded: {error}\nDownload it where there is a network and place it as "
+            f"{error}\nDownload it where there is a network and place it as "
             f"{cache_folder() / f'{model_name}.tar.gz'}, or set {MIRROR} to a mirror's URL."
         ) from error
+    return path
 
 
 def check(path: StrPath, model_name: str) -> None:
     """Compares an archive with what is known of the published one, and logs what it saw and could not compare.
 
+    Where no checksum is published, it is compared with that of the first download.
+
     Raises:
         ValueError: If the size or the checksum differs.
     """
-    known = ARCHIVES[model_name]
-    content = pathlib.Path(path).read_bytes()  # tens of megabytes
-    seen = Archive(len(content), hashlib.sha256(content).hexdigest())
+    known, record = ARCHIVES[model_name], _record(model_name)
+    kept = cache_folder() / f"{model_name}.tar.gz"
+    seen = Archive(os.path.getsize(path), sha256_of(path))
     logging.info(f"{model_name}.tar.gz: {seen.size} bytes, sha256 {seen.sha256}")
     for field, unit in (("size", "bytes"), ("sha256", "as its sha256")):
         expected, received = getattr(known, field), getattr(seen, field)
-        if expected is None:
-            logging.warning(f"{model_name}.tar.gz: its {field} is not published, so it was not checked.")
-        elif expected != received:
+        if expected not in (None, received):
             raise InputError(
                 f"{path} is not the published archive of {model_name}: expected {expected} {unit}, "
                 f"received {received}. Delete it if it is still there, and try again."
             )
+        if expected is None and not record.exists():
+            logging.warning(f"{model_name}.tar.gz: its {field} is not published, so it was not checked.")
+    if known.sha256 is None:
+        check_first(record, str(seen.sha256), kept, kept)
+
+
+def _record(model_name):
+    """Where the SHA-256 of an archive's first download is kept."""
+    return cache_folder() / f"{model_name}.tar.gz.sha256"

@@ -4,13 +4,15 @@ import os
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import BlockArgs
-from mixnet_tf.weights.hub import hub_file, is_hub_name
+from mixnet_tf.passwords import masked
+from mixnet_tf.weights.hub import PREFIX, hub_file, is_hub_name
 from mixnet_tf.weights.keras_files import read_keras_file
-from mixnet_tf.weights.matching import Arrays, assign
+from mixnet_tf.weights.matching import Arrays, assign, with_imagenet_names
 from mixnet_tf.weights.official import read_official_checkpoint
 from mixnet_tf.weights.pretrained import imagenet_weights, published_weights, variant_of
 from mixnet_tf.weights.timm import read_timm_file
@@ -55,8 +57,11 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
     if not isinstance(weights, str | os.PathLike):
         raise InputError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")
     path = os.fspath(weights)
+    _check_scheme(path)
     if is_hub_name(path):
-        path = hub_file(path)
+        is_timms = path.startswith(f"{PREFIX}timm/")
+        read = read_weights(hub_file(path))
+        return with_imagenet_names(read) if is_timms else read
     if path == IMAGENET:
         return published_weights(variant_of([(block.dw_ksize, block.expanded_filters) for block in blocks]))
     if path.endswith(_TIMM):
@@ -69,3 +74,13 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
     if path.endswith(".h5"):
         raise InputError(f"weights: {path} is named neither .keras nor .weights.h5; save it again with Keras 3.")
     return read_official_checkpoint(path)
+
+
+def _check_scheme(path):
+    scheme, separator, _ = path.partition("://")
+    known = tf.io.gfile.get_registered_schemes()
+    if separator and not is_hub_name(path) and scheme not in known:
+        raise InputError(
+            f"weights: {masked(path, is_address=True)} is not read from there; download it, and give the file's path. "
+            f"An address may begin with {PREFIX} or gs://."
+        )

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mixnet_tf.data import MissingSplitError, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ExportOptions, Settings, export_opened, gather, report
 from mixnet_tf.export.images import Images, folder_images
-from mixnet_tf.export.inputs import _names
+from mixnet_tf.models import build_model
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig
 
@@ -83,7 +84,7 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
             raise MissingSplitError("no split train")
         return load_split(dataset, folder, train, **more)
 
-    monkeypatch.setattr("mixnet_tf.export.images.load_split", without_training_images)
+    monkeypatch.setattr("mixnet_tf.export.inputs.load_split", without_training_images)
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=30, calibration_images=20)
     given = gather(Opened(trained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
     verified, calibrated = given.images, given.calibration_images
@@ -93,6 +94,7 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
     assert given.notes == {
         "verified_on": "30 of 50 images of digits, split test",
         "calibrated_on": "20 of 50 images of digits, split test",
+        "notes": ["class names not compared"],
     }
 
 
@@ -102,7 +104,7 @@ def test_a_training_split_that_cannot_be_read_is_an_error(trained, data_dir, tmp
             raise ValueError("train-00000: record 3 cannot be read")
         return load_split(dataset, folder, train, **more)
 
-    monkeypatch.setattr("mixnet_tf.export.images.load_split", damaged)
+    monkeypatch.setattr("mixnet_tf.export.inputs.load_split", damaged)
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=8, calibration_images=8)
     with pytest.raises(ValueError, match="record 3 cannot be read"):
         gather(Opened(trained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
@@ -125,24 +127,6 @@ def test_halves_spread_every_class_and_share_no_image():
     np.testing.assert_array_equal(verifying.labels, [0, 2, 4, 6, 7, 8, 9])
     with pytest.raises(ValueError, match="different images; received 1 image"):
         Images(images[:1], None, None, "1 image").halves(3)
-
-
-def test_imagenets_names_that_cannot_be_had_are_left_out(monkeypatch, logged):
-    def offline():
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr("mixnet_tf.export.inputs.imagenet_labels", offline)
-    shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
-    assert _names("imagenet2012", shown, 1000) is None
-    assert "--labels=FILE" in logged()
-
-
-def test_tfrecords_are_not_taken_for_imagenet(monkeypatch, logged):
-    monkeypatch.setattr("mixnet_tf.export.inputs.imagenet_labels", lambda: ("tench",) * 1000)
-    shown = Images(np.zeros((1, 2, 2, 3)), np.zeros(1, int), None, "1 image")
-    assert _names("tfrecord", shown, 1000) is None
-    assert "--labels=FILE" in logged()
-    assert _names("imagenet2012", shown, 1000) == ("tench",) * 1000
 
 
 def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
@@ -199,4 +183,11 @@ def test_a_verification_on_the_images_of_the_training_says_so(trained, data_dir,
     given = gather(
         Opened(trained, "run", run), Settings(str(tmp_path), data_dir=data_dir, num_images=3), ExportOptions()
     )
-    assert given.notes["verified_on"] == f"3 images of digits, split test; {TRAINING_IMAGES}"
+    assert TRAINING_IMAGES in given.notes["notes"]
+
+
+def test_a_sample_is_taken_from_the_shards_that_are_there(tiny_network, imagenet_shards, tmp_path):
+    shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
+    model = build_model("tiny", classes=1000, input_shape=(16, 16, 3))
+    settings = Settings(str(tmp_path), dataset="tfrecord", data_dir=str(tmp_path), num_images=3)
+    assert gather(Opened(model, "a file", None), settings, ExportOptions()).images.shape == (3, 16, 16, 3)

@@ -1,8 +1,15 @@
+import socket
+import time
+
 import keras
 import numpy as np
 import pytest
+from weights_server import silent_server
 
 import mixnet_tf
+from mixnet_tf import downloads
+from mixnet_tf.data import names_in_words, read_labels
+from mixnet_tf.imagenet import wordnet_ids
 
 INDEX = {str(i): [f"n{i:08d}", f"class_{i}"] for i in range(1000)}
 
@@ -55,3 +62,44 @@ def test_without_the_index_the_error_says_where_to_place_it(weights_cache, monke
         ConnectionError, match=f"URL fetch failure\nPlace imagenet_class_index.json in {weights_cache.parent}"
     ):
         mixnet_tf.decode_predictions(np.zeros((1, 1000)))
+
+
+def test_imagenets_classes_are_called_by_their_names_and_any_others_by_their_own(index):
+    assert names_in_words(wordnet_ids())[:2] == ("class_0", "class_1")
+    assert names_in_words(["n01440764", "cat"]) == ("n01440764", "cat")
+    assert names_in_words(None) is None
+
+
+def test_without_the_index_imagenets_classes_are_called_by_their_wordnet_ids(monkeypatch, logged):
+    def offline(*_, **__):
+        raise Exception("URL fetch failure")
+
+    decode = keras.applications.imagenet_utils.decode_predictions
+    monkeypatch.setitem(decode.__globals__, "CLASS_INDEX", None)
+    monkeypatch.setattr(decode.__globals__["file_utils"], "get_file", offline)
+    assert names_in_words(wordnet_ids()) == wordnet_ids()
+    assert "shown by their WordNet ids" in logged()
+
+
+def test_the_wordnet_ids_are_tensorflow_datasets_own():
+    assert (len(set(wordnet_ids())), wordnet_ids()[0], wordnet_ids()[-1]) == (1000, "n01440764", "n15075141")
+
+
+def test_a_line_break_in_a_file_of_labels_is_refused(tmp_path):
+    path = tmp_path / "labels.json"
+    path.write_text('{"0": "cat\\ndog", "1": "owl"}')
+    with pytest.raises(ValueError, match="labels.json: class 0 is named"):
+        read_labels(path, 2)
+
+
+def test_a_server_of_the_index_that_stays_silent_is_given_up(weights_cache, monkeypatch):
+    decode = keras.applications.imagenet_utils.decode_predictions
+    monkeypatch.setitem(decode.__globals__, "CLASS_INDEX", None)
+    monkeypatch.setattr(downloads, "TIMEOUT", (0.5, 0.5))
+    with silent_server() as (url, asked):
+        monkeypatch.setitem(decode.__globals__, "CLASS_INDEX_PATH", url + "/imagenet_class_index.json")
+        start = time.monotonic()
+        with pytest.raises(ConnectionError, match="Place imagenet_class_index.json in"):
+            mixnet_tf.decode_predictions(np.zeros((1, 1000)))
+        assert asked and time.monotonic() - start < 3  # the server gives up after four seconds
+    assert socket.getdefaulttimeout() is None

@@ -9,11 +9,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from mixnet_tf.data import splits
 from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.digits import ScatteredDigits
 from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.data.splits import load_split
-from mixnet_tf.export.images import dataset_images
+from mixnet_tf.export.images import split_images
+from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.recipe import Recipe
 
 
@@ -109,7 +111,28 @@ def test_tfrecord_labels_count_from_one_in_the_file_and_from_zero_here(imagenet_
 def test_imagenets_own_shards_are_not_counted(tmp_path):
     for shard in range(128):
         (tmp_path / f"validation-{shard:05d}-of-00128").touch()
-    assert load_split("tfrecord", tmp_path, False).num_examples == 50000
+    split = load_split("tfrecord", tmp_path, False)
+    assert split.num_examples == 50000 and split.label_names == wordnet_ids()
+
+
+def test_other_shards_have_no_class_names(imagenet_shards):
+    assert load_split("tfrecord", imagenet_shards, True).label_names is None
+
+
+def test_labels_become_a_models_classes_by_name_however_often_that_is_asked(image_folder):
+    split = load_split("folder", image_folder, True)
+    matched = split.matched(["flower", "temple", "china"], 3)
+    names = [os.path.basename(os.path.dirname(example["id"].decode())) for example in _read(matched)]
+    assert [("flower", "temple", "china")[example["label"]] for example in _read(matched)] == names
+    again = matched.matched(["flower", "temple", "china"], 3)
+    assert (again.label_names, again.notes) == (("flower", "temple", "china"), matched.notes)
+    assert matched.notes == ("the dataset has 2 of the model's 3 classes",)
+
+
+def test_classes_that_tfds_only_counts_have_no_names():
+    label = tfds.features.ClassLabel(num_classes=3)
+    assert splits._names(label, "x") is None
+    assert splits._names(tfds.features.ClassLabel(names=["0", "1"]), "x") == ("0", "1")
 
 
 def test_shards_that_are_missing_are_named_unless_they_may_be(imagenet_shards, tmp_path):
@@ -131,11 +154,6 @@ def test_a_whole_copy_misses_nothing_and_files_of_other_names_are_as_many_as_the
     assert (split.num_examples, split.missing_shards) == (6, ())
 
 
-def test_an_export_takes_its_sample_from_the_shards_that_are_there(imagenet_shards, tmp_path):
-    shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
-    assert dataset_images("tfrecord", tmp_path, 8, True, 3, train=False).images.shape == (3, 8, 8, 3)
-
-
 def _relabel(source, target, place, label):
     with tf.io.TFRecordWriter(str(target)) as writer:
         for i, record in enumerate(tf.data.TFRecordDataset(source)):
@@ -155,7 +173,7 @@ def test_a_label_that_is_no_class_is_named_with_its_file_and_place(label, imagen
     for split, file, read in (
         (train, "train-00001-of-00002", lambda: list(train_batches(train, Recipe(image_size=8), 4).take(3))),
         (validation, "validation-00000-of-00001", lambda: list(eval_batches(validation, 8, 5))),
-        (validation, "validation-00000-of-00001", lambda: dataset_images("tfrecord", folder, 8, True, 5, False)),
+        (validation, "validation-00000-of-00001", lambda: split_images(validation, 8, True, 5)),
     ):
         expected = f"The label {label} of {os.path.join(folder, file)}__3 is not a whole number from 1 to 1000."
         with pytest.raises(ValueError, match=expected), naming_corrupt_images(split):

@@ -13,8 +13,9 @@ import tiny
 from scripts import ROOT
 
 import mixnet_tf
-from mixnet_tf.detection.ssdlite import anchors_of, map_shapes
+from mixnet_tf.detection.ssdlite import anchors_of, class_predictors, map_shapes
 from mixnet_tf.networks import parts
+from mixnet_tf.weights import assign, read_weights
 
 # The paper's table 1, COCO's 80 classes at 320 px: millions of parameters, billions of multiply-adds. What is missing,
 # up to 0.02 M and 0.01 B, is on every row the same to the last digit printed; docs/FIDELITY.md.
@@ -143,3 +144,18 @@ def test_a_saved_detector_is_the_same_in_a_fresh_process(tmp_path, detector):
     answers = np.load(tmp_path / "out.npz")
     for name, value in detector(images).items():
         np.testing.assert_array_equal(answers[name], value)
+
+
+def test_predictors_of_the_same_classes_are_put_into_another_order(tmp_path):
+    names = ("cat", "dog", "owl")
+    source = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=_TINY, class_names=names)
+    tiny.randomise(source)
+    source.save(tmp_path / "source.keras")
+    target = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=_TINY, class_names=names[::-1])
+    with tiny.refusal(target, ValueError, "is of the classes 'cat', 'dog', 'owl', but model .* of 'owl', 'dog', 'cat'"):
+        mixnet_tf.load_weights(target, tmp_path / "source.keras")
+    read = read_weights(tmp_path / "source.keras")
+    assign(target, read.in_order_of(names[::-1], [layer.name for layer in class_predictors(target)]))
+    pictures = tiny.images(1, 64, 64, 3)
+    logits, expected = (model(pictures)["logits"].numpy() for model in (target, source))
+    np.testing.assert_allclose(logits, expected[..., [0, 3, 2, 1]], rtol=1e-4, atol=1e-4)

@@ -255,12 +255,19 @@ EXAMPLES = {
     "Activation": lambda **kwargs: layers.Activation("swish", **kwargs),
     "BatchNormalization": lambda **kwargs: BatchNormalization(momentum=0.9, epsilon=1e-2, **kwargs),
     "Dropout": lambda **kwargs: Dropout(0.3, seed=1, **kwargs),
+    "Dense": lambda **kwargs: layers.Dense(2, class_names=["cat", "dog"], **kwargs),
 }
 
 
 def test_every_layer_has_an_example():
     ours = {k for k, v in vars(networks).items() if isinstance(v, type) and issubclass(v, keras.layers.Layer)}
-    assert ours == set(EXAMPLES)
+    assert ours == {*EXAMPLES, "Concatenate"}  # of several inputs, in a detector's file
+
+
+def test_a_concatenation_keeps_the_names_of_its_classes():
+    config = layers.Concatenate(axis=1, class_names=["cat", "dog"]).get_config()
+    assert layers.Concatenate.from_config(config).class_names == ("cat", "dog")
+    assert "class_names" not in layers.Concatenate().get_config()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -3,7 +3,9 @@
 import concurrent.futures
 import json
 import os
+import pty
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -243,3 +245,18 @@ def test_a_signal_to_one_worker_ends_the_other_with_the_code_that_a_supervisor_n
         assert "Another host was lost" in printed[1 - place]
     else:
         assert all("Saved at step" in out for out in printed)
+
+
+def test_a_run_whose_terminal_goes_away_is_saved(tmp_path, prepared):
+    child, terminal = pty.fork()
+    if child == 0:
+        command = [sys.executable, str(ROOT / "tests" / "tiny_run.py"), "train.py", *_RUN, "--train_epochs=500"]
+        os.environ["PYTHONPATH"] = str(ROOT)
+        os.execv(command[0], [*command, f"--model_dir={tmp_path}", f"--data_dir={prepared}"])
+    while len(read_metrics(tmp_path)) < 3 and os.waitpid(child, os.WNOHANG) == (0, 0):
+        if select.select([terminal], [], [], 0.01)[0]:
+            os.read(terminal, 1 << 16)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 75
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")) is not None

@@ -1,11 +1,14 @@
 """Whole runs of a tiny network: what they leave, and how they go on after an interruption."""
 
+import concurrent.futures
 import errno
 import json
 import os
 import shutil
 import signal
+import socket
 
+import colors
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,10 +18,13 @@ from tiny import values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import load_split
+from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import watch
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
-from mixnet_tf.training import Settings, checkpointing, train
-from mixnet_tf.training.metrics import read_metrics
+from mixnet_tf.training import Settings, checkpointing, locking, run, train
+from mixnet_tf.training.locking import only_run_in
+from mixnet_tf.training.metrics import MetricsLog, read_metrics
 from mixnet_tf.training.recalibration import recalibrate
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -66,7 +72,7 @@ def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_di
         np.testing.assert_array_equal(value, again)
 
 
-@pytest.mark.parametrize("signal_number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("signal_number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)])
 def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_run(
     signal_number, code, unbroken, tmp_path, data_dir, monkeypatch
 ):
@@ -79,6 +85,80 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
     for value, other in zip(values(resumed), values(whole), strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)  # bit-equal only with --deterministic
     assert [row["step"] for row in read_metrics(tmp_path)][-1] == STEPS
+
+
+def test_a_hangup_that_was_ignored_at_the_start_stays_ignored(tmp_path, data_dir, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        tiny_run.interrupt_at(monkeypatch, 10, signal.SIGHUP)
+        assert train_tiny(tmp_path, data_dir) == 0
+    finally:
+        assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
+
+
+def test_a_run_in_a_thread_trains_without_handling_signals(tmp_path, data_dir):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert pool.submit(train_tiny, tmp_path, data_dir, RECIPE._replace(train_epochs=1.0)).result() == 0
+
+
+def test_a_second_run_in_the_same_folder_is_refused_with_who_trains_there(tmp_path, data_dir, monkeypatch):
+    report, refused = MetricsLog.train, []
+
+    def train_again(self, step, *others):
+        report(self, step, *others)
+        with pytest.raises(InputError) as error:
+            train_tiny(tmp_path, data_dir)
+        refused.append(str(error.value))
+
+    monkeypatch.setattr(MetricsLog, "train", train_again)
+    recipe = RECIPE._replace(train_epochs=0.6)
+    assert train_tiny(tmp_path, data_dir, recipe) == 0
+    [line] = refused
+    assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}" in line and "\n" not in line
+    monkeypatch.undo()
+    assert train_tiny(tmp_path, data_dir, recipe) == 0
+
+
+def test_evaluation_watching_and_export_do_not_mind_a_run_in_the_folder(unbroken, tmp_path, data_dir):
+    copy_run(unbroken, tmp_path)
+    with only_run_in(tmp_path):
+        assert open_model(model_dir=tmp_path).model.output_shape == (None, 10)
+        last = watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01)
+    assert last["step"] == STEPS
+
+
+def test_the_workers_of_one_run_are_not_two_runs(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setattr(run, "is_chief", lambda strategy: False)
+    with only_run_in(tmp_path):  # the chief's
+        assert train_tiny(tmp_path, data_dir, RECIPE._replace(train_epochs=0.6)) == 0
+
+
+def test_on_remote_storage_one_line_says_that_nobody_looked(logged):
+    with only_run_in("gs://bucket/run"):
+        pass
+    [line] = logged().splitlines()
+    assert line.startswith("gs://bucket/run: whether another process trains there was not checked")
+
+
+def test_a_file_system_without_locks_says_the_same(tmp_path, monkeypatch, logged):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locking.fcntl, "flock", flock)
+    with only_run_in(tmp_path):
+        pass
+    assert f"{tmp_path}: whether another process trains there was not checked" in logged()
+
+
+def test_a_lock_that_ended_with_its_process_is_free(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with only_run_in(tmp_path):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert (tmp_path / locking.LOCK).read_text().startswith(f"process {child} on ")
+    with only_run_in(tmp_path):
+        pass
 
 
 def test_another_configuration_is_refused_and_shown(unbroken, data_dir):
@@ -95,6 +175,24 @@ def test_another_split_of_equal_size_is_refused(image_folder, tmp_path):
     assert train("tiny", "folder", recipe, settings) == 0
     with pytest.raises(ValueError, match="train_split: 'train' there, 'again' now"):
         train("tiny", "folder", recipe, settings._replace(train_split="again"))
+
+
+def test_a_run_goes_by_the_names_of_its_classes(tmp_path):
+    names = dict(zip(colors.COLORS, ("a", "b", "c"), strict=True))
+    data = tmp_path / "data"
+    for split in ("train", "validation"):
+        colors.write_split(data, names, split, 4)
+    recipe = RECIPE._replace(train_batch_size=4, train_steps=2)
+    settings = Settings(str(tmp_path / "run"), str(data))
+    assert train("tiny", "folder", recipe, settings) == 0
+    for split in ("train", "validation"):
+        os.rename(data / split / "c", data / split / "z")
+    with pytest.raises(ValueError, match="does not know 1 of the 3 classes of dataset 'folder': 'z'. .* lacks 1: 'c'"):
+        train("tiny", "folder", recipe, settings)
+    for split in ("train", "validation"):
+        os.rename(data / split / "z", data / split / "b" / "z")
+    with pytest.raises(ValueError, match="trains 3 classes; of these, dataset 'folder' has no 'c'"):
+        train("tiny", "folder", recipe, settings)
 
 
 def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no_others(imagenet_shards, tmp_path):

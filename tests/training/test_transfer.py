@@ -11,6 +11,7 @@ from tiny import images, randomise, values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.models import build_model
+from mixnet_tf.networks import class_names
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Settings, Trainer, train
@@ -162,10 +163,38 @@ def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pre
 def test_weights_of_the_same_classes_are_loaded_with_their_head(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "10.keras")
     assert _finetune(tmp_path, data_dir, path, freeze="bn", base_learning_rate=0.0, weight_decay=0.0) == 0
-    assert f"Loaded all weights of {path}, the classifier of 10 classes included." in logged()
+    assert f"Loaded all weights of {path}, the classifier of 10 classes included; class names not compared." in logged()
     tuned = open_model(model_dir=tmp_path).model
     for ours, theirs in zip(values(tuned), values(load_keras_file(path)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def _named(folder, names):
+    model = _build(len(names), class_names=names)
+    randomise(model, seed=1)
+    model.save(folder / "named.keras")
+    return str(folder / "named.keras"), model
+
+
+def test_a_classifier_of_the_same_names_in_another_order_is_put_into_the_datasets(data_dir, tmp_path, logged):
+    names = list("9876543210")
+    path, source = _named(tmp_path, names)
+    assert _finetune(tmp_path / "run", data_dir, path, freeze="bn", base_learning_rate=0.0, weight_decay=0.0) == 0
+    assert "its classes were put into the order of the dataset's." in logged()
+    tuned = open_model(model_dir=tmp_path / "run").model
+    x = images(3, 16, 16, 3)
+    np.testing.assert_allclose(tuned(x).numpy()[:, ::-1], source(x), rtol=1e-5)
+    assert class_names(tuned) == tuple("0123456789")
+
+
+def test_a_classifier_of_as_many_other_classes_is_left_out_and_a_line_says_so(data_dir, tmp_path, logged):
+    path, source = _named(tmp_path, list("abcdefghij"))
+    assert _finetune(tmp_path / "run", data_dir, path, freeze="backbone") == 0
+    assert "(there it is of 10 classes with other names, such as 'a', 'b', 'c'): the new one, of 10" in logged()
+    tuned = open_model(model_dir=tmp_path / "run").model
+    for ours, theirs in zip(values(tuned)[:-2], values(source)[:-2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not np.array_equal(values(tuned)[-2], values(source)[-2])
 
 
 def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_unbroken_one(

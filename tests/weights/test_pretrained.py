@@ -8,12 +8,15 @@ import sys
 import keras
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 import tiny
 from scripts import ROOT
 from weights_server import know, make_archive, places, serving
 
 import mixnet_tf
+from mixnet_tf.imagenet import wordnet_ids
+from mixnet_tf.networks import class_names
 from mixnet_tf.networks.block_strings import unroll
 from mixnet_tf.networks.variants import get_model_params
 from mixnet_tf.weights import pretrained
@@ -37,13 +40,13 @@ def test_every_variant_has_a_published_archive():
 def test_the_archives_are_googles(model_name, tmp_path, monkeypatch):
     asked = []
 
-    def get_file(origin, **_):
-        asked.append(origin)
-        raise Exception("no network here")
+    def get(url, **_):
+        asked.append(url)
+        raise requests.ConnectionError("no network here")
 
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    monkeypatch.setattr(requests, "get", get)
     with pytest.raises(ConnectionError):
-        pretrained.download(model_name, tmp_path)
+        pretrained.download_archive(model_name, tmp_path)
     assert asked == [URLS[model_name]]
 
 
@@ -74,7 +77,7 @@ def test_imagenet_weights_are_downloaded_once_and_their_averages_read(
     expected = list(range(len(tiny.listing("mixnet-s")["variables"])))
 
     model = mixnet_tf.MixNetS(weights="imagenet")
-    assert places(model) == expected
+    assert places(model) == expected and class_names(model) == wordnet_ids()
     digest = hashlib.sha256(released_archive.read_bytes()).hexdigest()
     assert f"{released_archive.stat().st_size} bytes, sha256 {digest}" in logged()
     assert sorted(path.name for path in weights_cache.iterdir()) == ["mixnet-s.tar.gz", "mixnet-s.v2.npz"]
@@ -84,6 +87,32 @@ def test_imagenet_weights_are_downloaded_once_and_their_averages_read(
     headless = mixnet_tf.MixNetS(weights="imagenet", include_top=False)
     assert places(headless) == expected[:-2]
     assert asked == ["/mixnet-s.tar.gz"]
+
+
+def test_an_archive_without_a_published_checksum_is_compared_with_the_first_one(
+    mirrored, weights_cache, released_archive, monkeypatch, logged
+):
+    content = released_archive.read_bytes()
+    served = mirrored[0] / "mixnet-s.tar.gz"
+    served.write_bytes(content)
+    monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content)))
+    pretrained.published_weights("mixnet-s")
+    record, digest = weights_cache / "mixnet-s.tar.gz.sha256", hashlib.sha256(content).hexdigest()
+    assert record.read_text() == f"{digest}  mixnet-s.tar.gz\n"
+    said = logged()
+    assert "its sha256 is not published, so it was not checked" in said and f"is kept in {record}" in said
+
+    kept, other = weights_cache / "mixnet-s.tar.gz", content[:-1] + bytes([content[-1] ^ 1])
+    (weights_cache / "mixnet-s.v2.npz").unlink()
+    pretrained.published_weights("mixnet-s")  # from the archive
+    assert "not checked" not in logged()
+    for place in (kept, served):  # the cached one, and one that is downloaded anew
+        place.write_bytes(other)
+        (weights_cache / "mixnet-s.v2.npz").unlink(missing_ok=True)
+        with pytest.raises(ValueError, match=f"{re.escape(str(kept))} is not the file that was downloaded first"):
+            pretrained.published_weights("mixnet-s")
+        kept.unlink(missing_ok=True)
+    assert [path.name for path in weights_cache.iterdir()] == [record.name]
 
 
 def test_two_processes_at_once_both_read_whole_weights(mirrored, weights_cache, released_archive, tmp_path):

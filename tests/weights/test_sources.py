@@ -10,6 +10,7 @@ import tensorflow as tf
 import tiny
 
 import mixnet_tf
+from mixnet_tf.networks import class_names, name_classes
 from mixnet_tf.weights.sources import load_weights, read_weights
 
 CHECKPOINT = str(tiny.GOLDEN / "tiny-s" / "model.ckpt")
@@ -303,3 +304,47 @@ def test_a_file_that_unpacks_to_more_than_any_mixnet_is_refused(tmp_path):
         archive.writestr("model.weights.h5", bytes(6 * 10**8))
     with tiny.refusal(model, ValueError, "more bytes than any MixNet has"):
         load_weights(model, tmp_path / "bomb.keras")
+
+
+def _named(names):
+    model = tiny.build_tiny(class_names=names)
+    tiny.randomise(model)
+    return model
+
+
+def test_the_names_of_classes_come_with_a_keras_files_weights(target, tmp_path):
+    _named(tuple("abcdefghij")).save(tmp_path / "named.keras")
+    load_weights(target, tmp_path / "named.keras")
+    assert class_names(target) == tuple("abcdefghij")
+    name_classes(target, None)
+    load_weights(target, tmp_path / "named.keras", skip_head=True)
+    assert class_names(target) is None
+
+
+def test_a_model_keeps_the_order_of_its_classes(tmp_path):
+    source, model = _named(tuple("abcdefghij")), _named(tuple("jihgfedcba"))
+    source.save(tmp_path / "named.keras")
+    load_weights(model, tmp_path / "named.keras")
+    np.testing.assert_allclose(model(X).numpy()[:, ::-1], source(X), rtol=1e-5)
+    assert class_names(model) == tuple("jihgfedcba")
+
+
+def test_weights_of_other_classes_are_refused_though_they_are_as_many(tmp_path):
+    _named(tuple("abcdefghij")).save(tmp_path / "named.keras")
+    with tiny.refusal(model := _named(tuple("0123456789")), ValueError, "is of the classes 'a', 'b'.*of '0', '1'"):
+        load_weights(model, tmp_path / "named.keras")
+
+
+def test_classes_of_one_name_cannot_be_put_into_another_order(tmp_path):
+    _named(tuple("aacdefghij")).save(tmp_path / "named.keras")
+    read = read_weights(tmp_path / "named.keras")
+    assert read.in_order_of(tuple("aacdefghij")) is read
+    with pytest.raises(ValueError, match="several are named 'a'"):
+        read.in_order_of(tuple("jihgfedcaa"))
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5", "m.safetensors", "m.npz", "model.ckpt"])
+def test_a_web_address_is_refused_with_what_to_do(name, target):
+    url = f"https://example.com/{name}"
+    with tiny.refusal(target, ValueError, f"{url} is not read from there; download it, and give the file's path"):
+        load_weights(target, url)

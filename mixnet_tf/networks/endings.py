@@ -1,0 +1,139 @@
+"""How a model ends: in logits or probabilities, and of which classes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from mixnet_tf.class_names import checked_names
+from mixnet_tf.errors import InputError
+from mixnet_tf.networks.layers import Concatenate, Dense
+from mixnet_tf.networks.names import layer_name
+
+_TO_PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
+_OLD = ((keras.layers.Dense, layer_name("head", "dense")), (keras.layers.Concatenate, "logits"))
+# Behind a classifier they leave the classes what they are.
+_LEAVE_CLASSES = (keras.layers.Activation, keras.layers.Softmax, keras.layers.Identity)
+
+
+class _WithoutActivation(keras.layers.Layer):
+    """A dense layer without its activation, on the same variables."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        x = keras.ops.matmul(keras.ops.cast(inputs, self.layer.compute_dtype), self.layer.kernel)
+        return x if self.layer.bias is None else keras.ops.add(x, self.layer.bias)
+
+
+def producer(tensor: Any) -> tuple[Any, list]:
+    """The operation that computes a Keras tensor, a model being one, and the tensors that it computes it from."""
+    operation, place, _ = tensor._keras_history  # keras.utils.get_source_inputs goes by it; nothing public tells
+    return operation, operation._inbound_nodes[place].input_tensors
+
+
+def _outputs(model):
+    """The outputs of a functional or sequential model; none of any other, whose inside cannot be seen."""
+    return getattr(model, "outputs", None) or []
+
+
+def last_operation(model: keras.Model) -> Any:
+    """The operation that computes a model's first output, inside the models that it ends in."""
+    operation, _ = producer(model.outputs[0])
+    return last_operation(operation) if isinstance(operation, keras.Model) else operation
+
+
+def gives_probabilities(operation: Any) -> bool:
+    """Whether an operation is a softmax or a sigmoid, or a layer with one as its activation."""
+    is_operation = type(operation).__name__ in ("Softmax", "Sigmoid")  # a layer's, or of keras.ops
+    return is_operation or getattr(operation, "activation", None) in _TO_PROBABILITIES
+
+
+def logits_model(model: keras.Model) -> keras.Model:
+    """A model up to the input of the softmax or sigmoid that it ends in; unchanged where it ends in neither.
+
+    By these numbers classes are ranked: probabilities may underflow to the same 0, or round to the same 1.
+
+    Args:
+        model: A Keras model of one output. A model inside it, a `keras.layers.Softmax`, or a dense layer with the
+            activation may be its end.
+
+    Returns:
+        A `keras.Model` on the same variables, of the same inputs.
+    """
+    if len(_outputs(model)) != 1:
+        return model
+    last, inputs = producer(model.outputs[0])
+    if isinstance(last, keras.Model):
+        inner = logits_model(last)
+        return model if inner is last else _ending_in(model, inner(*inputs))
+    if not gives_probabilities(last):
+        return model
+    if isinstance(last, keras.layers.Dense):
+        return _ending_in(model, _WithoutActivation(last)(inputs[0]))
+    is_softmax_alone = isinstance(last, keras.layers.Activation) or not hasattr(last, "activation")
+    return _ending_in(model, inputs[0]) if is_softmax_alone else model
+
+
+def with_logits(model: keras.Model) -> Callable[..., tuple[Any, Any]]:
+    """A function, called as the model, of images to (what `logits_model` gives, what the model gives)."""
+    logits = logits_model(model)
+    if logits is not model:
+        both = _ending_in(model, [logits.outputs[0], model.outputs[0]])
+        return lambda images, training=False: tuple(both(images, training=training))
+
+    def twice(images, training=False):
+        answers = model(images, training=training)
+        return answers, answers
+
+    return twice
+
+
+def _ending_in(model, outputs):
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    return keras.Model(inputs, outputs, name=f"{model.name}_logits")  # another name: both may be in one model
+
+
+def class_names(model: keras.Model) -> tuple[str, ...] | None:
+    """The names of a model's classes, in their order; None where the model has none, as with a head of its user's own.
+
+    Args:
+        model: A classifier, or a detector.
+    """
+    layer = _naming_layer(model)
+    return getattr(layer, "class_names", None)
+
+
+def name_classes(model: keras.Model, names: Sequence[str] | None) -> None:
+    """Names the classes of a model that ends in a classifier or detector of ours; any other stays without names.
+
+    Args:
+        model: A classifier, or a detector.
+        names: A name for each class; None: not known.
+
+    Raises:
+        ValueError: For another number of names than the model has classes, or names that cannot be.
+    """
+    layer = _naming_layer(model)
+    if layer is None:
+        return
+    is_detectors = isinstance(layer, keras.layers.Concatenate)  # whose slot 0 is the background
+    classes = layer.output.shape[-1] - is_detectors
+    if names is not None and len(names) != classes:
+        raise InputError(f"class_names: expected {classes} names, one for each class; received {len(names)}.")
+    layer.class_names = None if names is None else checked_names(names, "class_names")
+
+
+def _naming_layer(model):
+    """The layer that has the names of what the model answers: ours, also as versions up to 0.2.0 wrote it."""
+    for output in _outputs(model):
+        layer, inputs = producer(output)
+        while isinstance(layer, _LEAVE_CLASSES):
+            layer, inputs = producer(inputs[0])
+        if isinstance(layer, keras.Model):
+            layer = _naming_layer(layer)
+        if isinstance(layer, Dense | Concatenate) or (layer is not None and (type(layer), layer.name) in _OLD):
+            return layer
+    return None
