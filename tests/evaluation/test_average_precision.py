@@ -205,7 +205,7 @@ def test_a_category_numbered_0_counts_as_any_other(detector, truth, split, measu
     annotations = [{**a, "category_id": 90 - a["category_id"]} for a in _cocos_annotations(truth)["annotations"]]
     categories = [{"id": number, "name": name} for number, name in enumerate(_NAMES)]
     measured = measure_with(annotations=annotations, categories=categories)
-    assert measured == pytest.approx(build_detection_evaluator(detector, split)())
+    assert measured == pytest.approx(_evaluator(detector, split)())
 
 
 def test_categories_of_one_name_are_told_apart_by_their_numbers(detector, truth, split, measure_with):
