@@ -32,7 +32,7 @@ def test_watch_survives_a_checkpoint_deleted_under_it(unbroken, tmp_path, data_d
     copy_run(unbroken, tmp_path)
     newest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
     named = iter([newest.replace("-22", "-7"), newest])
-    monkeypatch.setattr(tf.train, "latest_checkpoint", lambda folder: next(named))
+    monkeypatch.setattr(watching, "newest_checkpoint", lambda folder: next(named))
     rows = []
     watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, report=rows.append)
     assert "skipped" in rows[0] and rows[1]["step"] == STEPS
