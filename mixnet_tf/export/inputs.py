@@ -8,7 +8,7 @@ from absl import logging
 
 from mixnet_tf.data import MissingSplitError, imagenet_labels, read_labels
 from mixnet_tf.errors import InputError
-from mixnet_tf.export.images import dataset_images, folder_images
+from mixnet_tf.export.images import ImageStream, dataset_images, folder_images
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
 from mixnet_tf.imagenet import CLASSES
@@ -55,7 +55,7 @@ class Settings(NamedTuple):
 class Inputs(NamedTuple):
     """Arguments of `export_model` beside the model and the options."""
 
-    images: np.ndarray  # (images, size, size, 3), float32 in [0, 255]
+    images: ImageStream
     labels: np.ndarray | None  # (images,), int; None: not known
     calibration_images: np.ndarray | None
     label_names: tuple[str, ...] | None
@@ -103,7 +103,7 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     return Inputs(
         shown.images,
         shown.labels,
-        None if calibration is None else calibration.images,
+        None if calibration is None else calibration.images.in_memory(),
         names or _names(dataset, shown, classes),
         crop,
         {"verified_on": shown.source, "calibrated_on": calibration.source if calibration else None},
