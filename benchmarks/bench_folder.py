@@ -17,6 +17,7 @@ from measurement import write_report
 
 from mixnet_tf.data import train_examples
 from mixnet_tf.data.splits import split_of_files
+from mixnet_tf.files import json_text
 from mixnet_tf.recipe import Recipe
 
 _ORDERS = {"buffer": 0, "files": 1}  # data_version
@@ -75,7 +76,7 @@ def main(argv):
     del argv
     values = flags.FLAGS
     if values.order is not None:
-        print(json.dumps(_measure(values)))
+        print(json_text(_measure(values), indent=None))
         return
     measured = {order: [] for order in _ORDERS}
     for _ in range(values.rounds):  # in turns, so that other work on the machine meets both alike

@@ -31,6 +31,7 @@ _SLOW = (
     "test_export",
     "test_int8",
     "test_nested",
+    "test_images",
     "test_detectors",
     "test_detectors_int8",
     "test_export_command",

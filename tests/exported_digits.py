@@ -20,7 +20,8 @@ FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full", "saved_model")
 
 def digits_images(data_dir):
     """The images of digits by whether they are those to train with."""
-    return {train: split_images(load_split("digits", data_dir, train), SIZE, False) for train in (True, False)}
+    found = {train: split_images(load_split("digits", data_dir, train), SIZE, False) for train in (True, False)}
+    return {train: images._replace(images=images.images.in_memory()) for train, images in found.items()}
 
 
 def train(digits):

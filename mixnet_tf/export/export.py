@@ -14,6 +14,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.export import publish, report, runtime
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError, to_tflite
 from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.export.images import ImageStream, in_batches
 from mixnet_tf.export.inputs import Settings, gather
 from mixnet_tf.export.metadata import FEATURES, LABELS_FILE, LABELS_OF_AXIS, Output, description, with_metadata
 from mixnet_tf.export.options import ExportOptions
@@ -41,7 +42,7 @@ class _File(NamedTuple):
 def export_model(
     model: keras.Model,
     output_dir: StrPath,
-    images: np.ndarray,
+    images: np.ndarray | ImageStream,
     labels: np.ndarray | None = None,
     *,
     calibration_images: np.ndarray | None = None,
@@ -58,7 +59,7 @@ def export_model(
         model: A `keras.Model` with a MixNet's layers and a fixed input size. The files take RGB in [0, 255], whether
             the model does or, as its layers show, normalized images.
         output_dir: Where the files go; made if it is missing.
-        images: (images, size, size, 3), float32 in [0, 255]: what the files are compared with Keras on.
+        images: (images, size, size, 3), numbers in [0, 255]: what the files are compared with Keras on.
         labels: (images,) ints: their classes, if they are known.
         calibration_images: Others of the same data, for the int8 formats.
         label_names: A name for each class; None: the files have none.
@@ -75,6 +76,8 @@ def export_model(
     """
     options = (options or ExportOptions()).check()
     target = target_model(model, options.output)
+    if calibration_images is not None:
+        calibration_images = np.asarray(calibration_images, np.float32)
     foreign = _checked(target, images, calibration_images, label_names, options)
     output_dir = os.fspath(output_dir)
     publish.check_folder(output_dir, options.formats)
@@ -83,7 +86,7 @@ def export_model(
         logging.info(f"Not MixNet's, exported unchanged: {', '.join(foreign)}.")
 
     with progress(f"Keras: classifying {len(images)} images"):
-        expected = target.predict(images, batch_size=_KERAS_BATCH, verbose=0)
+        expected = np.concatenate([target.predict_on_batch(batch) for batch in in_batches(images, _KERAS_BATCH)])
     stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{target.input_shape[1]}")
     files, rows = [], []
     with tempfile.TemporaryDirectory() as scratch:

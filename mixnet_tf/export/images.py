@@ -1,5 +1,7 @@
 """The images that an export is calibrated and verified on, and ImageNet's names."""
 
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,11 +10,51 @@ import tensorflow as tf
 from mixnet_tf.data import DATA_VERSION, Split, list_images, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError
 
+_AT_ONCE = 4  # images that are decoded ahead
+
+
+class ImageStream:
+    """Images that are read and prepared each time they are asked for, so that no more than a batch is in memory.
+
+    Args:
+        image_size: Pixels.
+        places: (images,) ints, where each lies in its source.
+        read: A function of such places, ascending, to an iterator over the images there, float32 in [0, 255].
+    """
+
+    def __init__(self, image_size: int, places: np.ndarray, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> None:
+        self._places, self._read = places, read
+        self.shape = (len(places), image_size, image_size, 3)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self._read(self._places)
+
+    def chosen(self, mask: np.ndarray) -> "ImageStream":
+        """Those where a mask is true."""
+        return ImageStream(self.shape[1], self._places[mask], self._read)
+
+    def in_memory(self) -> np.ndarray:
+        """All of them, (images, size, size, 3)."""
+        images = np.empty(self.shape, np.float32)
+        for place, image in enumerate(self):
+            images[place] = image
+        return images
+
+
+def in_batches(images: np.ndarray | ImageStream, size: int) -> Iterator[np.ndarray]:
+    """Float32 arrays of `size` images in their order, the last one of what is left."""
+    one_by_one = iter(images)
+    for _ in range(0, len(images), size):
+        yield np.stack(list(itertools.islice(one_by_one, size)), dtype=np.float32, casting="unsafe")
+
 
 class Images(NamedTuple):
     """Images as the evaluation prepares them."""
 
-    images: np.ndarray  # (images, size, size, 3), float32 in [0, 255]
+    images: ImageStream
     labels: np.ndarray | None  # (images,), int; None: not known
     label_names: tuple[str, ...] | None
     source: str  # in words
@@ -35,7 +77,7 @@ class Images(NamedTuple):
 
     def _chosen(self, mask):
         labels = None if self.labels is None else self.labels[mask]
-        return self._replace(images=self.images[mask], labels=labels, source=f"{mask.sum()} of {self.source}")
+        return self._replace(images=self.images.chosen(mask), labels=labels, source=f"{mask.sum()} of {self.source}")
 
 
 def split_images(split: Split, image_size: int, crop: bool, count: int | None = None) -> Images:
@@ -51,13 +93,21 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
         ValueError: If an image cannot be read.
     """
     examples = split.read().take(-1 if count is None else count)
-    examples = examples.map(
-        lambda e: (preprocess_for_eval(e["image"], image_size, crop, split.data_version), e["label"])
-    )
     with naming_corrupt_images(split):
-        images, labels = zip(*examples.as_numpy_iterator(), strict=True)
-    source = f"{len(images)} images of {split.dataset}, split {split.name}"
-    return Images(np.stack(images), np.array(labels), split.label_names, source, split.notes)
+        labels = np.array(list(examples.map(lambda example: example["label"]).as_numpy_iterator()))
+
+    def prepared(_, example):
+        return preprocess_for_eval(example["image"], image_size, crop, split.data_version)
+
+    def read(places):
+        wanted = np.isin(np.arange(len(labels)), places)
+        found = examples.enumerate().filter(lambda place, _: tf.gather(wanted, place))
+        with naming_corrupt_images(split):
+            yield from found.map(prepared, num_parallel_calls=_AT_ONCE).as_numpy_iterator()
+
+    stream = ImageStream(image_size, np.arange(len(labels)), read)
+    source = f"{len(labels)} images of {split.dataset}, split {split.name}"
+    return Images(stream, labels, split.label_names, source, split.notes)
 
 
 def folder_images(
@@ -70,10 +120,15 @@ def folder_images(
     """
     if not tf.io.gfile.isdir(folder):
         raise InputError(f"There is no folder {folder}.")
-    images = []
-    for path in list_images(folder, data_version)[:count]:
-        try:
-            images.append(preprocess_for_eval(tf.io.read_file(path), image_size, crop, data_version).numpy())
-        except tf.errors.OpError as error:
-            raise InputError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
-    return Images(np.stack(images), None, None, f"{len(images)} images of {folder}")
+    paths = list_images(folder, data_version)[:count]
+
+    def read(places):
+        for place in places:
+            path = paths[place]
+            try:
+                yield preprocess_for_eval(tf.io.read_file(path), image_size, crop, data_version).numpy()
+            except tf.errors.OpError as error:
+                raise InputError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
+
+    stream = ImageStream(image_size, np.arange(len(paths)), read)
+    return Images(stream, None, None, f"{len(paths)} images of {folder}")

@@ -11,7 +11,7 @@ from mixnet_tf.data import MissingSplitError, load_split, names_in_words, read_l
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import matched
 from mixnet_tf.export import publish
-from mixnet_tf.export.images import folder_images, split_images
+from mixnet_tf.export.images import ImageStream, folder_images, split_images
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
 from mixnet_tf.networks import class_names
@@ -59,7 +59,7 @@ class Settings(NamedTuple):
 class Inputs(NamedTuple):
     """Arguments of `export_model` beside the model and the options."""
 
-    images: np.ndarray  # (images, size, size, 3), float32 in [0, 255]
+    images: ImageStream
     labels: np.ndarray | None  # (images,), int; None: not known
     calibration_images: np.ndarray | None
     label_names: tuple[str, ...] | None
@@ -109,7 +109,7 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     return Inputs(
         shown.images,
         shown.labels,
-        None if calibration is None else calibration.images,
+        None if calibration is None else calibration.images.in_memory(),
         labels,
         crop,
         {

@@ -8,9 +8,11 @@ import tensorflow as tf
 # XNNPACK has depthwise micro-kernels of 3, 4, 9 and 25 taps; anything larger runs as a grouped convolution, some
 # ten times slower per tap. The costs are relative to 9 taps, addition included. float32: benchmarks/bench_depthwise.py.
 # int8: instructions on ARM64, as additions that requantize make many small tiles dear; x86 gains as well.
-_COSTS_OF_TAPS = {"float32": {4: 0.55, 9: 1.0, 25: 2.8}, "int8": {4: 0.67, 9: 1.0, 25: 1.85}}
-ARITHMETICS = tuple(_COSTS_OF_TAPS)
+COSTS_OF_TAPS = {"float32": {4: 0.55, 9: 1.0, 25: 2.8}, "int8": {4: 0.67, 9: 1.0, 25: 1.85}}
+ARITHMETICS = tuple(COSTS_OF_TAPS)
 MAX_TAPS = 25
+# Pixels: up to here every cover by halves is tried; the time doubles with each row, and beyond it few halves are.
+_MOST_SEARCHED = 13
 
 
 def depthwise_conv2d(
@@ -65,7 +67,9 @@ def _depthwise(inputs, kernel, stride, rates):
 
 @functools.cache
 def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple:
-    """The cheapest exact cover of a square kernel by tiles that SAME padding centers where they belong.
+    """An exact cover of a square kernel by tiles that SAME padding centers where they belong.
+
+    It is the cheapest one up to `_MOST_SEARCHED` pixels, and a cheap one beyond.
 
     A tile is a comb of rows times a comb of columns: offsets from the kernel's center with one distance between
     neighbours and symmetric about the center, such as (-3, -1, 1, 3), so that a dilated convolution computes it.
@@ -80,6 +84,7 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
     """
     # At stride 2 SAME pads an even image one pixel less before than after, save for a single row, which it cannot.
     shortest = 1 if stride == 1 else 2
+    halvings = _bipartitions if size <= _MOST_SEARCHED else _even_bipartitions
 
     @functools.cache
     def cover(rows, columns):
@@ -87,9 +92,9 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
         combs = _comb(rows), _comb(columns)
         if None not in combs and min(map(len, combs)) >= shortest and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
             taps = len(combs[0]) * len(combs[1])
-            best = (next(cost for most, cost in _COSTS_OF_TAPS[arithmetic].items() if taps <= most), (combs,))
-        halves = [((a, columns), (b, columns)) for a, b in _bipartitions(rows)]
-        halves += [((rows, a), (rows, b)) for a, b in _bipartitions(columns)]
+            best = (next(cost for most, cost in COSTS_OF_TAPS[arithmetic].items() if taps <= most), (combs,))
+        halves = [((a, columns), (b, columns)) for a, b in halvings(rows)]
+        halves += [((rows, a), (rows, b)) for a, b in halvings(columns)]
         for first, second in halves:
             (cost_1, tiles_1), (cost_2, tiles_2) = cover(*first), cover(*second)
             if cost_1 + cost_2 < best[0] - 1e-9:
@@ -100,6 +105,7 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
     return cover(magnitudes, magnitudes)[1]
 
 
+@functools.cache
 def _comb(magnitudes):
     """The offsets of these distances from the center if they are evenly spaced, else None."""
     offsets = tuple(sorted({sign * m for m in magnitudes for sign in (-1, 1)}))
@@ -112,6 +118,14 @@ def _bipartitions(magnitudes):
     for mask in range(2 ** len(rest) - 1):
         a = (first, *(m for i, m in enumerate(rest) if mask >> i & 1))
         yield a, tuple(m for m in magnitudes if m not in a)
+
+
+def _even_bipartitions(magnitudes):
+    """Those of evenly spaced distances into two that are evenly spaced again: nearer and farther, every other one."""
+    for place in range(1, len(magnitudes)):
+        yield magnitudes[:place], magnitudes[place:]
+    if len(magnitudes) > 2:
+        yield magnitudes[::2], magnitudes[1::2]
 
 
 def _step(comb):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mixnet_tf.export.images import ImageStream, in_batches
 from mixnet_tf.provenance import processor
 
 try:
@@ -48,14 +49,14 @@ def _loaded(content, num_threads=1):
 
 
 def predict(
-    content: bytes, images: np.ndarray, num_threads: int = 1, seen: Callable[[], None] | None = None
+    content: bytes, images: np.ndarray | ImageStream, num_threads: int = 1, seen: Callable[[], None] | None = None
 ) -> np.ndarray:
     """A model's outputs for images, as floats.
 
     Args:
         content: A TFLite model's bytes.
-        images: (images, height, width, 3), float32 in [0, 255]. A model with integer inputs gets them quantized as
-            its input says.
+        images: (images, height, width, 3), float32 in [0, 255], an array or a stream. A model with integer inputs gets
+            them quantized as its input says.
         num_threads: Threads of the delegate.
         seen: Called without arguments after each invocation; None: nothing.
 
@@ -66,8 +67,7 @@ def predict(
     source, target = loaded.get_input_details()[0], loaded.get_output_details()[0]
     batch = source["shape"][0]
     outputs = []
-    for start in range(0, len(images), batch):
-        chunk = images[start : start + batch]
+    for chunk in in_batches(images, batch):
         padded = np.concatenate([chunk, np.zeros((batch - len(chunk), *chunk.shape[1:]), chunk.dtype)])  # the last one
         loaded.set_tensor(source["index"], quantized(padded, source))
         loaded.invoke()

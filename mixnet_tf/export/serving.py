@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from mixnet_tf.data import preprocess_for_eval
 from mixnet_tf.export.convert import write_saved_model
+from mixnet_tf.export.images import ImageStream, in_batches
 from mixnet_tf.export.rewrite import AsWritten
 
 _BATCH = 32  # images
@@ -40,8 +41,10 @@ def write_serving_model(model: keras.Model, folder: str, output_name: str = "pro
     write_saved_model(function, folder, size, None, output_name, image_bytes=from_bytes)
 
 
-def predict_saved_model(folder: str, images: np.ndarray, output_name: str = "probabilities") -> np.ndarray:
+def predict_saved_model(
+    folder: str, images: np.ndarray | ImageStream, output_name: str = "probabilities"
+) -> np.ndarray:
     """A SavedModel's outputs, loaded from disk, for float images: (images, classes)."""
     serve = tf.saved_model.load(folder).signatures["serving_default"]
-    chunks = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    return np.concatenate([serve(image=tf.constant(chunk))[output_name].numpy() for chunk in chunks])
+    batches = in_batches(images, _BATCH)
+    return np.concatenate([serve(image=tf.constant(batch))[output_name].numpy() for batch in batches])

@@ -14,7 +14,7 @@ from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import MissingSplitError, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ExportOptions, Settings, export_opened, gather, report
-from mixnet_tf.export.images import Images, folder_images
+from mixnet_tf.export.images import Images, ImageStream, folder_images
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig
@@ -60,7 +60,7 @@ def test_a_folder_without_readable_images_is_an_error_that_names_it(tmp_path):
         folder_images(str(tmp_path), SIZE, True, None)
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match="broken.jpg cannot be read as an image"):
-        folder_images(str(tmp_path), SIZE, True, None)
+        folder_images(str(tmp_path), SIZE, True, None).images.in_memory()
 
 
 def test_some_images_of_a_folder_verify_and_others_calibrate(trained, tmp_path, photographs):
@@ -121,12 +121,12 @@ def test_a_split_that_is_not_there_is_told_from_other_errors(dataset, data_dir, 
 
 
 def test_halves_spread_every_class_and_share_no_image():
-    images = np.arange(10.0)
+    images = ImageStream(1, np.arange(10), iter)  # an image is its place
     verifying, calibrating = Images(images, np.arange(10), None, "10 images").halves(3)
-    np.testing.assert_array_equal(calibrating.images, [1, 3, 5])
+    np.testing.assert_array_equal(list(calibrating.images), [1, 3, 5])
     np.testing.assert_array_equal(verifying.labels, [0, 2, 4, 6, 7, 8, 9])
     with pytest.raises(ValueError, match="different images; received 1 image"):
-        Images(images[:1], None, None, "1 image").halves(3)
+        Images(images.chosen(np.arange(10) == 0), None, None, "1 image").halves(3)
 
 
 def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
@@ -166,9 +166,10 @@ def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(
     where = (f"--weights={tmp_path}/model.keras", f"--images={tmp_path}/images", "--output_dir=never")
     code, _, err = run(capfd, "export_tflite.py", *where, "--formats=fp32,int8", "--crop" if crop else "--nocrop")
     assert code == 2 and "seen enough" in err
-    expected = [folder_images(str(tmp_path / "images"), SIZE, cropped, None).images for cropped in (crop, not crop)]
+    folder = str(tmp_path / "images")
+    expected = [folder_images(folder, SIZE, cropped, None).images.in_memory() for cropped in (crop, not crop)]
     assert seen["options"].crop is crop
-    images = np.concatenate([seen["images"], seen["calibration_images"]])  # one each
+    images = np.concatenate([seen["images"].in_memory(), seen["calibration_images"]])  # one each
     np.testing.assert_array_equal(images, expected[0])
     assert not np.array_equal(images, expected[1])
 

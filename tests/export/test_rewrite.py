@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import time
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from mixnet_tf import build_model, get_model_params, networks
 from mixnet_tf.export import nodes, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.kernels import ARITHMETICS, MAX_TAPS, cheapest_tiles, depthwise_conv2d
+from mixnet_tf.export.kernels import ARITHMETICS, COSTS_OF_TAPS, MAX_TAPS, cheapest_tiles, depthwise_conv2d
 from mixnet_tf.export.pieces import Pieces
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
@@ -167,7 +168,7 @@ def test_outputs_are_padded_to_eights_in_float32_where_an_eighth_is_enough(outpu
         assert conv.outputs[0].shape[-1] == expected and tensor.shape[-1] == outputs
 
 
-@pytest.mark.parametrize("size", [7, 9, 11, 13])
+@pytest.mark.parametrize("size", [7, 9, 11, 13, 15, 21, 31])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_tiles_cover_each_tap_once_and_each_is_small(size, stride, arithmetic):
@@ -176,6 +177,49 @@ def test_tiles_cover_each_tap_once_and_each_is_small(size, stride, arithmetic):
         assert len(rows) * len(columns) <= MAX_TAPS
         covered[np.ix_(np.array(rows) + size // 2, np.array(columns) + size // 2)] += 1
     np.testing.assert_array_equal(covered, 1)
+
+
+# The lowest costs, relative to a kernel of 9 taps, of all covers that cut one tile in two, again and again.
+LEAST = {
+    (7, 1, "float32"): 6.1,
+    (7, 1, "int8"): 4.7,
+    (7, 2, "float32"): 6.35,
+    (7, 2, "int8"): 4.7,
+    (9, 1, "float32"): 9.9,
+    (9, 1, "int8"): 7.4,
+    (9, 2, "float32"): 10.4,
+    (9, 2, "int8"): 7.4,
+    (11, 1, "float32"): 15.05,
+    (11, 1, "int8"): 10.92,
+    (11, 2, "float32"): 15.55,
+    (11, 2, "int8"): 10.92,
+    (13, 1, "float32"): 20.95,
+    (13, 1, "int8"): 15.29,
+    (13, 2, "float32"): 21.7,
+    (13, 2, "int8"): 15.29,
+}
+
+
+def cost_of(tiles, arithmetic):
+    costs = COSTS_OF_TAPS[arithmetic]
+    return sum(next(cost for most, cost in costs.items() if len(a) * len(b) <= most) for a, b in tiles)
+
+
+@pytest.mark.parametrize(("size", "stride", "arithmetic"), LEAST)
+def test_no_cover_of_a_kernel_of_up_to_13_is_cheaper(size, stride, arithmetic):
+    tiles = cheapest_tiles(size, stride, arithmetic)
+    assert cost_of(tiles, arithmetic) == pytest.approx(LEAST[size, stride, arithmetic], abs=1e-9)
+
+
+@pytest.mark.parametrize("size", range(7, 32, 2))
+def test_a_kernel_of_any_size_up_to_31_is_tiled_within_2_seconds(size):
+    whole = size * size / 9  # the cost of tiles of 9 taps, could they cover it
+    for stride, arithmetic in itertools.product((1, 2), ARITHMETICS):
+        cheapest_tiles.cache_clear()
+        start = time.process_time()
+        tiles = cheapest_tiles(size, stride, arithmetic)
+        assert time.process_time() - start < 2
+        assert cost_of(tiles, arithmetic) < 1.3 * whole
 
 
 @pytest.mark.parametrize("size", [7, 9, 11])
