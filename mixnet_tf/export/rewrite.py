@@ -127,6 +127,7 @@ def emit(nodes: list[Node], chosen: dict[Node, Edges], images: tf.Tensor, output
     for node in nodes[1:]:
         if node in chosen:
             inputs = [emitted[source] for source in node.sources]
-            with tf.name_scope(f"{node.scope}/"):  # the slash: not inside another's
+            name = node.scope.lstrip("_\\/>-") or "layer"  # no outermost scope begins so, though a layer's name may
+            with tf.name_scope(f"{name}/"):  # the slash: not inside another's
                 emitted[node] = Pieces(node.emit(inputs, chosen[node]))
     return [emitted[node].whole() for node in outputs]

@@ -106,7 +106,18 @@ def call(step: Any, tensors: list) -> Any:
     )
     if "training" in inspect.signature(step.call).parameters:
         kwargs["training"] = False
-    return step(*args, **kwargs)
+    return _Inference(lambda: step(*args, **kwargs))(tensors, training=False)
+
+
+class _Inference(keras.layers.Layer):
+    """What stands around a call: the layers inside a layer are not in training either, where it does not tell them."""
+
+    def __init__(self, compute):
+        super().__init__(name="inference", dtype="float32", autocast=False)
+        self._compute = compute
+
+    def call(self, tensors, training=False):
+        return self._compute()
 
 
 def is_idle(step: Any) -> bool:

@@ -322,3 +322,24 @@ def test_a_layer_in_front_becomes_what_the_table_says(row, layer, size, tmp_path
     images = tiny.images(3, size, size, 3)
     answers = runtime.predict(to_tflite(InferenceFunction(model), size), images)
     np.testing.assert_allclose(answers, model(images), rtol=0, atol=1e-5)
+
+
+@keras.saving.register_keras_serializable("test_nested")
+class _Augmentation(keras.layers.Layer):
+    """A random layer inside one of one's own, which leaves it to Keras to tell what is computed."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.contrast = keras.layers.RandomContrast(0.5, seed=0)
+
+    def call(self, inputs):
+        return self.contrast(inputs)
+
+
+@pytest.mark.parametrize("name", ["augmentation", "_augmentation", "__augmentation"])
+def test_what_lies_inside_a_layer_of_ones_own_is_in_inference_whatever_the_layers_name(name):
+    network, images = base(), tiny.images(2, SIZE, SIZE, 3)
+    model = around(network, _Augmentation(name=name))
+    np.testing.assert_allclose(traced(model, images)[1], model.predict(images, verbose=0), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(Activations(model, images).scores(), Activations(network, images).scores(), rtol=1e-5)
+    assert unconvertible_layers(model, "fp32") == []
