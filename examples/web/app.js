@@ -6,7 +6,9 @@ const find = (id) => document.getElementById(id);
 const say = (text) => { find('status').textContent = text; };
 
 let model, labels, settings; // the compiled .tflite, the names of its classes, model/model.json
-let last; // the image that was classified last, for another model
+let chosen, last; // the file that was chosen last, and the image, which another model classifies, too
+let work = Promise.resolve(); // a model is neither deleted nor run while it is in use
+const afterwards = (task) => (work = work.then(task, task));
 
 /**
  * Classifies an image file.
@@ -15,8 +17,8 @@ let last; // the image that was classified last, for another model
  *     what the model took, RGB from 0 to 255; and the time that it took alone.
  */
 async function classify(blob) {
-  const {shape} = model.getInputDetails()[0];
-  const size = shape[1];
+  if (!model) throw new Error('no model is loaded');
+  const size = model.getInputDetails()[0].shape[1];
   const input = await preprocess(blob, size, settings.crop);
   const start = performance.now();
   const probabilities = await run(input, size);
@@ -24,16 +26,23 @@ async function classify(blob) {
 }
 
 async function run(input, size) {
-  const tensor = new Tensor(input, [1, size, size, 3]);
+  const bytes = model.getInputDetails()[0].dtype === 'uint8'; // int8_full: pixels as they are
+  const tensor = new Tensor(bytes ? Uint8Array.from(input, Math.round) : input, [1, size, size, 3]);
   const [output] = await model.run([tensor]);
-  const probabilities = Float32Array.from(await output.data());
+  const answer = await output.data();
+  const scale = answer instanceof Uint8Array ? 1 / 256 : 1; // TFLite's softmax of bytes has this scale and no other
+  const probabilities = Float32Array.from(answer, (value) => value * scale);
   tensor.delete(); // WebAssembly's memory is not collected
   output.delete();
   return probabilities;
 }
 
-async function show(blob) {
+function show(blob) {
   last = blob;
+  return afterwards(() => blob === last && answer(blob));
+}
+
+async function answer(blob) {
   try {
     const {probabilities, input, milliseconds} = await classify(blob);
     draw(input);
@@ -71,14 +80,30 @@ function draw(input) {
   canvas.hidden = false;
 }
 
-async function open(file) {
+function open(file) {
+  chosen = file;
+  return afterwards(() => file === chosen && load(file)); // of those that wait, the last alone
+}
+
+async function load(file) {
   say('Loading the model ...');
-  model?.delete();
-  model = await loadAndCompile(`model/${file}`, {accelerator: 'wasm'}); // named: where there is a GPU the default is WebGPU
-  const size = model.getInputDetails()[0].shape[1];
-  await run(new Float32Array(3 * size * size), size); // the first run takes longer than those to come
+  close();
+  try {
+    model = await loadAndCompile(`model/${file}`, {accelerator: 'wasm'}); // named: with a GPU the default is WebGPU
+    const size = model.getInputDetails()[0].shape[1];
+    await run(new Float32Array(3 * size * size), size); // the first run takes longer than those to come
+  } catch (error) {
+    close();
+    say(`The model could not be loaded: ${error.message}`);
+    return;
+  }
   say('Ready.');
-  if (last) await show(last);
+  if (last) await answer(last);
+}
+
+function close() {
+  model?.delete();
+  model = undefined;
 }
 
 async function toggleCamera() {
@@ -129,8 +154,8 @@ async function start() {
     labels = (await (await fetch('model/labels.txt')).text()).trimEnd().split('\n');
     find('model').replaceChildren(...settings.files.map((file) => new Option(file)));
     await loadLiteRt('node_modules/@litertjs/core/wasm/');
-    await open(settings.files[0]);
     listen();
+    await open(settings.files[0]);
   } catch (error) {
     say(`The model could not be loaded: ${error.message}`);
     throw error;

@@ -156,7 +156,7 @@ def outputs(run: Callable, images: np.ndarray, seen: Callable[[], None] | None =
     """As `tflite_outputs`, of a file that `runtime.signature` has opened."""
     found = []
     for image in images:
-        found.append(run(image[np.newaxis]))
+        found.append(run(np.asarray(image[np.newaxis], np.float32)))
         if seen is not None:
             seen()
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}

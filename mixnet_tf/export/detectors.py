@@ -76,6 +76,8 @@ def export_detector(
     if "int8" in options.formats and (calibration_images is None or not len(calibration_images)):
         raise InputError("int8 needs calibration images; give some of the data that the detector was trained on.")
     model = taking_pixels(model)
+    if calibration_images is not None:
+        calibration_images = np.asarray(calibration_images, np.float32)
     output_dir = os.fspath(output_dir)
     publish.check_folder(output_dir, options.formats)
     publish.check_writable(output_dir)
@@ -144,14 +146,34 @@ def _verify(path, content, format_name, images, expected, before, suppress, meas
                     )
     predict = _suppressed(content, suppress) if options.postprocess == "none" else _postprocessed(content)
     after = measure(predict)
-    lost = before["AP"] - after["AP"]
-    row |= {"AP_keras": before["AP"], "AP": after["AP"], "AP_lost": lost}
-    if lost > _MOST_AP_LOST[format_name]:
-        failures.append(f"AP falls by {100 * lost:.2f} points, more than {100 * _MOST_AP_LOST[format_name]:g}")
+    precision, lost = judge_precision(before["AP"], after["AP"], format_name)
+    row |= precision
+    failures += lost
     row |= {"failures": failures, "written": not failures or options.allow_accuracy_drop}
     if not row["written"]:
         row["older_file"] = publish.name_aside(path)
     return row
+
+
+def judge_precision(before: float, after: float, format_name: str) -> tuple[dict[str, Any], list[str]]:
+    """What a file's average precision is beside Keras', and what is wrong with it.
+
+    Args:
+        before: Keras' AP; negative or not a number where nothing was to be found.
+        after: The file's.
+        format_name: One of `DETECTOR_FORMATS`.
+
+    Returns:
+        (a part of the report's row: `AP_keras`, `AP` and `AP_lost`, None where there is none; failures, sentences).
+    """
+    known_before, known_after = (value if value >= 0 else None for value in (before, after))
+    row = {"AP_keras": known_before, "AP": known_after, "AP_lost": None}
+    if known_before is None or known_after is None:
+        return row, ["AP was not measured: the images that the file is verified on show no objects; verify on others"]
+    lost = row["AP_lost"] = before - after
+    if lost > _MOST_AP_LOST[format_name]:
+        return row, [f"AP falls by {100 * lost:.2f} points, more than {100 * _MOST_AP_LOST[format_name]:g}"]
+    return row, []
 
 
 def _differences(expected, actual):
@@ -234,8 +256,7 @@ def detector_text(result: dict[str, Any]) -> str:
                 f"{row['bytes'] / 1e6:.2f}",
                 str(row["delegate_partitions"]),
                 "-" if difference is None else f"{difference:.1e}",
-                f"{row['AP_keras']:.2%}",
-                f"{row['AP']:.2%}",
+                *("-" if value is None else f"{value:.2%}" for value in (row["AP_keras"], row["AP"])),
                 *("-" if value is None else f"{value:.2f}" for value in latency),
             )
         )

@@ -75,6 +75,7 @@ class BlockArgs(NamedTuple):
 _FLAGS = {"noskip": "id_skip", "sw": "swish", "dilated": "dilated"}
 _REQUIRED = ("r", "k", "a", "p", "s", "e", "i", "o")
 _KEYS = (*_REQUIRED, "se")
+_RATIO = r"[0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?"  # as Python writes a positive float up to 1, so small ones as 1e-05
 
 
 class MixnetDecoder:
@@ -120,7 +121,7 @@ def _decode_block_string(text):
         raise InputError(f"A block string is a str such as 'r1_k3_a1_p1_s11_e1_i16_o16', received {text!r}.")
     options, words = {}, set()
     for op in text.split("_"):
-        match = re.fullmatch(r"([a-z]+)([0-9.]*)", op)
+        match = re.fullmatch(rf"([a-z]+)([0-9.]*|{_RATIO})", op)
         key, value = match.groups() if match else (op, "")
         if key in options or key in words:
             raise InputError(f"Option {key!r} occurs twice in block string {text!r}.")
@@ -155,7 +156,7 @@ def _decode_block_string(text):
         raise InputError(f"Option {'s' + options['s']!r} in block string {text!r}: expected two digits, such as s22.")
     se_ratio = None
     if "se" in options:
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", options["se"]):
+        if not re.fullmatch(_RATIO, options["se"]):
             raise InputError(
                 f"Option {'se' + options['se']!r} in block string {text!r}: expected a ratio, as in se0.5."
             )

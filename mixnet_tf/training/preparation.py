@@ -10,9 +10,8 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.class_names import NOT_COMPARED, listed
+from mixnet_tf.class_names import listed
 from mixnet_tf.data import DATA_VERSION, Split, count_left_out, naming_corrupt_images
-from mixnet_tf.detection import class_predictors
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
@@ -21,9 +20,10 @@ from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe,
 from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig, newest_checkpoint, noting_training_images
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
+from mixnet_tf.training.starting import start_from
 from mixnet_tf.training.tasks import Task, task_of
 from mixnet_tf.training.trainer import Trainer
-from mixnet_tf.weights import Arrays, assign, read_weights
+from mixnet_tf.weights import Arrays, read_weights
 
 
 class Settings(NamedTuple):
@@ -266,68 +266,10 @@ def _build_trainer(config, task, strategy, total_steps, jit_compile, first_weigh
     with strategy.scope(), dtype_policy(recipe.precision):
         model = config.build_model(classifier_activation=None)
         if first_weights is not None:
-            _start_from(first_weights, config, model)
+            start_from(first_weights, config, model)
         steps_per_epoch = recipe.steps_per_epoch(config.num_train_images)
         objective = task.objective(model, config)
         return Trainer(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile, objective)
-
-
-def _start_from(read: Arrays, config, model):
-    """Assigns all that fits the run's model, and says what that was."""
-    if config.task == DETECTION:
-        _start_detector_from(read, config, model)
-        return
-    there, here = read.classes, config.num_label_classes
-    kept = read.in_order_of(config.class_names) if there == here else None
-    assign(model, read if kept is None else kept, skip_head=kept is None)
-    if kept is not None:
-        logging.info(
-            f"Loaded all weights of {config.weights}, the classifier of {here} classes included{_order(read, config)}."
-        )
-        return
-    theirs = "it has none" if there is None else f"there it is of {there} classes"
-    if there == here:
-        theirs += f" with other names, such as {listed(_others(read, config)[:3])}"
-    logging.info(
-        f"Loaded all weights of {config.weights} but the classifier, head_dense ({theirs}): "
-        f"the new one, of {here} classes, starts from random weights."
-    )
-
-
-def _order(read, config):
-    """How the classes of weights that are loaded with their classifier were found among the run's, in words."""
-    if read.class_names is None or config.class_names is None:
-        return f"; {NOT_COMPARED}"
-    return "" if read.class_names == config.class_names else "; its classes were put into the order of the dataset's"
-
-
-def _others(read, config):
-    """Names of classes that the weights have and the run does not."""
-    return sorted(set(read.class_names) - set(config.class_names))
-
-
-def _start_detector_from(read: Arrays, config, model):
-    """Of a detector all, its predictors of classes if they are of the same; of anything else the network."""
-    predictors = [layer.name for layer in class_predictors(model)]
-    shapes = [[value.shape for value in read.of_layer(name)] for name in predictors]
-    if not all(shapes):
-        assign(model, read.network(), skip_head=True)
-        logging.info(f"Loaded the network of {config.weights}; the detector's own layers start from random weights.")
-        return
-    fits = shapes == [[tuple(weight.shape) for weight in layer.weights] for layer in class_predictors(model)]
-    kept = read.in_order_of(config.class_names, predictors) if fits else None
-    if kept is not None:
-        assign(model, kept)
-        logging.info(
-            f"Loaded all weights of {config.weights}, the predictors of classes included{_order(read, config)}."
-        )
-        return
-    assign(model, read, skip_layers=predictors)
-    names = f" (there with other names, such as {listed(_others(read, config)[:3])})" if fits else ""
-    logging.info(
-        f"Loaded all weights of {config.weights} but the predictors of classes{names}: the new ones, of "
-        f"{config.num_label_classes} classes, start from random weights."
-    )
 
 
 def _check_config(config, settings):

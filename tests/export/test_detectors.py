@@ -17,10 +17,10 @@ from mixnet_tf import training
 from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.data import load_objects, object_eval_batches
 from mixnet_tf.detection import CODE_SCALES, anchors_of, encode, iou, scores_of
-from mixnet_tf.export import Decoding, DetectorOptions, export_detector, runtime
+from mixnet_tf.export import Decoding, DetectorOptions, detector_text, export_detector, runtime
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.detector_graphs import keras_outputs
-from mixnet_tf.export.detectors import _postprocessed
+from mixnet_tf.export.detectors import _postprocessed, judge_precision
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.recipe import RECIPES, DetectionRecipe
 
@@ -206,6 +206,31 @@ def test_the_metadata_names_each_output_in_the_files_order(both, detector):
         options = told.tensorsDecodingOptions
         assert (options.numClasses, options.numBoxes, options.yScale, options.hScale) == (3, len(anchors), 10, 5)
     assert (folder / "labels.txt").read_text() == "cat\ndog\ncow\n"
+
+
+@pytest.mark.parametrize("measured", [(-1.0, -1.0), (0.5, -1.0), (float("nan"), float("nan")), (0.5, float("nan"))])
+def test_an_average_precision_that_was_not_measured_passes_no_gate(measured):
+    before, after = measured
+    row, [failure] = judge_precision(before, after, "fp32")
+    assert failure.startswith("AP was not measured: the images that the file is verified on show no objects")
+    assert row["AP_lost"] is None
+
+
+def test_an_average_precision_passes_its_gate_up_to_the_limit():
+    assert judge_precision(0.5, 0.4995, "fp32")[1] == [] and judge_precision(0.0, 0.0, "fp32")[1] == []
+    assert judge_precision(0.5, 0.49, "fp32")[1] == ["AP falls by 1.00 points, more than 0.1"]
+
+
+def test_what_was_not_measured_is_a_dash_in_the_table(both):
+    report = json.loads(json.dumps(both[1]["nms"][0]))
+    report["files"][0] |= judge_precision(-1.0, -1.0, "fp32")[0]
+    assert "-100.00%" not in detector_text(report)
+
+
+def test_images_of_bytes_are_taken_as_floats_are(detector, pictures, tmp_path):
+    result, _ = export(detector, tmp_path, pictures.astype("uint8"), postprocess="none")
+    [row] = result["files"]
+    assert row["written"] and row["typical_difference"] <= 1e-5
 
 
 @pytest.mark.soak

@@ -31,7 +31,15 @@ FAULTS = {
     "e": [replace_option("e", "0"), replace_option("e", "0.5"), replace_option("e", "06")],
     "i": [replace_option("i", "0"), replace_option("i", "")],
     "o": [replace_option("o", "0"), replace_option("o", "8.8")],
-    "se": [PLAIN + "_se", PLAIN + "_se.", PLAIN + "_se0.2.5", PLAIN + "_se.5"],
+    "se": [
+        PLAIN + "_se",
+        PLAIN + "_se.",
+        PLAIN + "_se0.2.5",
+        PLAIN + "_se.5",
+        PLAIN + "_se1e",
+        PLAIN + "_se1e-",
+        PLAIN + "_see-5",
+    ],
     "noskip": [PLAIN + "_noskip1", PLAIN + "_noskip_noskip"],
     "sw": [PLAIN + "_sw1", PLAIN + "_sw_sw"],
     "dilated": [PLAIN + "_dilated2", PLAIN + "_dilated_sw_dilated"],
@@ -112,7 +120,9 @@ def test_the_order_of_options_does_not_matter():
     assert MixnetDecoder.decode([backwards]) == MixnetDecoder.decode([f"{PLAIN}_se0.5_sw"])
 
 
-@pytest.mark.parametrize("ratio, kept", [("0", None), ("0.0", None), ("0.05", 0.05), ("1", 1.0), ("1.01", None)])
+@pytest.mark.parametrize(
+    "ratio, kept", [("0", None), ("0.0", None), ("0.05", 0.05), ("1", 1.0), ("1e-05", 1e-05), ("1.01", None)]
+)
 def test_squeeze_and_excitation_counts_for_ratios_above_0_up_to_1(ratio, kept):
     [block] = MixnetDecoder.decode([f"{PLAIN}_se{ratio}"])
     assert block.se_ratio == kept
@@ -126,6 +136,13 @@ def test_the_released_strings_survive_decode_and_encode(model_name):
 
 def test_a_ratio_survives_encode_to_the_last_digit():
     [block] = MixnetDecoder.decode([f"{PLAIN}_se0.123456789"])
+    assert MixnetDecoder.decode(MixnetDecoder.encode([block])) == [block]
+
+
+@pytest.mark.parametrize("ratio", [1e-5, 1.5e-7, 1e-100, 0.0001, 0.3, 1.0])
+def test_a_ratio_of_any_size_survives_encode(ratio):
+    [block] = MixnetDecoder.decode([PLAIN])
+    block = block._replace(se_ratio=ratio)
     assert MixnetDecoder.decode(MixnetDecoder.encode([block])) == [block]
 
 

@@ -250,6 +250,7 @@ def test_a_signal_to_one_worker_ends_the_other_with_the_code_that_a_supervisor_n
 def test_a_run_whose_terminal_goes_away_is_saved(tmp_path, prepared):
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, has it ignored
         command = [sys.executable, str(ROOT / "tests" / "tiny_run.py"), "train.py", *_RUN, "--train_epochs=500"]
         os.environ["PYTHONPATH"] = str(ROOT)
         os.execv(command[0], [*command, f"--model_dir={tmp_path}", f"--data_dir={prepared}"])

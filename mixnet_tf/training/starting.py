@@ -1,0 +1,80 @@
+"""What a new run starts from: saved weights, as far as they fit its model and its classes."""
+
+import keras
+from absl import logging
+
+from mixnet_tf.class_names import NOT_COMPARED, listed
+from mixnet_tf.detection import class_predictors
+from mixnet_tf.recipe import DETECTION
+from mixnet_tf.runs import RunConfig
+from mixnet_tf.weights import Arrays, assign
+
+
+def start_from(read: Arrays, config: RunConfig, model: keras.Model) -> None:
+    """Assigns all that fits a run's model, and logs what that was.
+
+    A classifier of the same names is put into the run's order; one of other names, or of another number, is left out.
+    Where a side has no names the number decides, and the log says so.
+
+    Args:
+        read: The weights.
+        config: The run's.
+        model: Its model.
+
+    Raises:
+        ValueError: For what does not fit otherwise, or names that are to be put into another order and occur twice.
+    """
+    if config.task == DETECTION:
+        _start_detector_from(read, config, model)
+        return
+    there, here = read.classes, config.num_label_classes
+    kept = read.in_order_of(config.class_names) if there == here else None
+    assign(model, read if kept is None else kept, skip_head=kept is None)
+    if kept is not None:
+        logging.info(
+            f"Loaded all weights of {config.weights}, the classifier of {here} classes included{_order(read, config)}."
+        )
+        return
+    theirs = "it has none" if there is None else f"there it is of {there} classes"
+    if there == here:
+        theirs += f" with other names, such as {listed(_others(read, config)[:3])}"
+    logging.info(
+        f"Loaded all weights of {config.weights} but the classifier, head_dense ({theirs}): "
+        f"the new one, of {here} classes, starts from random weights."
+    )
+
+
+def _order(read, config):
+    """How the classes of weights that are loaded with their classifier were found among the run's, in words."""
+    if read.class_names is None or config.class_names is None:
+        return f"; {NOT_COMPARED}"
+    return "" if read.class_names == config.class_names else "; its classes were put into the order of the dataset's"
+
+
+def _others(read, config):
+    """Names of classes that the weights have and the run does not."""
+    return sorted(set(read.class_names) - set(config.class_names))
+
+
+def _start_detector_from(read, config, model):
+    """Of a detector all, its predictors of classes if they are of the same; of anything else the network."""
+    predictors = [layer.name for layer in class_predictors(model)]
+    shapes = [[value.shape for value in read.of_layer(name)] for name in predictors]
+    if not all(shapes):
+        assign(model, read.network(), skip_head=True)
+        logging.info(f"Loaded the network of {config.weights}; the detector's own layers start from random weights.")
+        return
+    fits = shapes == [[tuple(weight.shape) for weight in layer.weights] for layer in class_predictors(model)]
+    kept = read.in_order_of(config.class_names, predictors) if fits else None
+    if kept is not None:
+        assign(model, kept)
+        logging.info(
+            f"Loaded all weights of {config.weights}, the predictors of classes included{_order(read, config)}."
+        )
+        return
+    assign(model, read, skip_layers=predictors)
+    names = f" (there with other names, such as {listed(_others(read, config)[:3])})" if fits else ""
+    logging.info(
+        f"Loaded all weights of {config.weights} but the predictors of classes{names}: the new ones, of "
+        f"{config.num_label_classes} classes, start from random weights."
+    )
