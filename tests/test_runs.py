@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from tiny import build_tiny, images, randomise, values
+from tiny import GOLDEN, build_tiny, images, randomise, values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split
@@ -179,7 +179,10 @@ def test_a_keras_file_opens_alone_and_a_weights_file_with_its_network(saved, tmp
             r"b says what its model is; leave out \['model",
         ),
         ({"model_dir": "b", "kernel_size": 3}, r"leave out \['kernel_size'\]"),
-        ({"weights": "a.keras", "num_label_classes": 3}, r"leave out \['num_label_classes'\]"),
+        (
+            {"weights": GOLDEN / "version-0.1.0" / "model.keras", "num_label_classes": 3},
+            r"leave out \['num_label_classes'\]",
+        ),
         ({"weights": "a.weights.h5"}, "say of which network"),
     ],
 )
