@@ -16,7 +16,7 @@ from absl import app, flags
 from measurement import write_report
 
 from mixnet_tf.data import train_examples
-from mixnet_tf.data.splits import split_of_files
+from mixnet_tf.data.folders import split_of_files
 from mixnet_tf.files import json_text
 from mixnet_tf.recipe import Recipe
 

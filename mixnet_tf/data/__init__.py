@@ -20,7 +20,8 @@ from mixnet_tf.data.objects import LeftOut, count_left_out, load_objects
 from mixnet_tf.data.pipeline import eval_batches, measuring_batches, report_batches, train_batches, train_examples
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
 from mixnet_tf.data.rules import DATA_VERSION, rules_of
-from mixnet_tf.data.splits import MissingSplitError, Split, load_split
+from mixnet_tf.data.split import MissingSplitError, Split
+from mixnet_tf.data.splits import load_split
 
 __all__ = [
     "DATA_VERSION",

@@ -1,14 +1,21 @@
 """A dataset in folders, data_dir/split/class/image: which folders are classes, which files images, in which order."""
 
+import array
 import collections
+import itertools
 import os
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from mixnet_tf.class_names import checked_names
 from mixnet_tf.data.decoding import readable
 from mixnet_tf.data.rules import DATA_VERSION, Rules, rules_of
+from mixnet_tf.data.split import Split, first_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, is_remote, read_json
 
@@ -139,6 +146,82 @@ def in_words(others: Iterable[collections.Counter[str]]) -> str:
     """What lies beside the images of all classes, such as "2 .txt, 1 folder"; empty if nothing does."""
     total = sum(others, collections.Counter())
     return ", ".join(f"{count} {ending}" for ending, count in sorted(total.items()))
+
+
+def folder_split(data_dir: StrPath, wanted: Sequence[str], data_version: int) -> Split:
+    """The first of the wanted splits that a folder has.
+
+    Args:
+        data_dir: The folder, of data_dir/split/class/image.
+        wanted: Names of splits.
+        data_version: Of the `Rules`.
+
+    Raises:
+        MissingSplitError: If it has none of them.
+        InputError: If there is no such folder, no image in it, or a name that cannot be a class's.
+    """
+    rules = rules_of(data_version)
+    if not tf.io.gfile.isdir(data_dir):
+        raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
+    splits = list_folder(data_dir, rules).folders
+    name = first_of(wanted, splits, "folder", data_dir)
+    classes = {
+        each: class_folders(os.path.join(data_dir, each), rules)
+        for each in (splits if rules.every_split_counts else (name,))
+    }
+    label_names = checked_names(sorted(set().union(*classes.values())), f"data_dir: {data_dir}")
+    found = {each: class_files(os.path.join(data_dir, name, each), rules) for each in classes[name]}
+    images = [found[each].images if each in found else () for each in label_names]
+    if not any(images):
+        raise InputError(f"Split {name!r} of dataset 'folder' has no images; expected {data_dir}/{name}/class/*.jpg.")
+    _say_left_out(name, [each for each, own in zip(label_names, images, strict=True) if not own], found)
+    return split_of_files(name, images, label_names, data_version)
+
+
+def split_of_files(
+    name: str, images: Sequence[Sequence[str]], label_names: tuple[str, ...], data_version: int = DATA_VERSION
+) -> Split:
+    """A split of a folder dataset.
+
+    Args:
+        name: The split's name.
+        images: The paths of each class's images.
+        label_names: The names of the classes.
+        data_version: As `load_split`.
+    """
+    rules = rules_of(data_version)
+    listed = list(itertools.chain(*images))
+    order = array.array("i", range(len(listed)))  # a list of so many ints would be the larger half of a split's memory
+    random.Random(name).shuffle(order)  # as tfds.ImageFolder orders them
+    paths = tf.constant([listed[place] for place in order])
+    labels = tf.constant(np.repeat(np.arange(len(images)), list(map(len, images)))[np.frombuffer(order, np.intc)])
+
+    def read(shuffle_seed=None, shard=0, num_shards=1, first=0, places=None):
+        # Otherwise there are no files of many examples, whose order a seed could decide.
+        seed = shuffle_seed if rules.shuffles_files else None
+        return ordered_files(paths, labels, seed, shard, num_shards, first, places).map(
+            lambda example: {"image": tf.io.read_file(example["id"]), **example},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    return Split(
+        "folder",
+        name,
+        len(order),
+        label_names,
+        len(label_names),
+        read,
+        data_version=data_version,
+        ids=paths if rules.shuffles_files else None,
+    )
+
+
+def _say_left_out(name, empty, found):
+    if empty:
+        logging.info(f"Split {name!r} has no image of class {', '.join(map(repr, empty))}.")
+    others = in_words(files.others for files in found.values())
+    if others:
+        logging.info(f"Split {name!r}: left out what is no image: {others}.")
 
 
 def ordered_files(

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data.rules import rules_of
-from mixnet_tf.data.splits import Split
+from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
 
 _BUCKETS = 1_000_000

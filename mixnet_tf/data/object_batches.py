@@ -8,7 +8,7 @@ from mixnet_tf.data.decoding import image_shape
 from mixnet_tf.data.pipeline import pipeline_options, train_examples
 from mixnet_tf.data.preprocessing import decode_and_resize, whole_window
 from mixnet_tf.data.rules import DATA_VERSION
-from mixnet_tf.data.splits import Split
+from mixnet_tf.data.split import Split
 from mixnet_tf.recipe import Recipe
 
 MOST_OBJECTS = 100  # of an image; more are left out, the last ones

@@ -9,7 +9,8 @@ import tensorflow_datasets as tfds
 from mixnet_tf.data import scenes  # noqa: F401 (registers the builder with tfds)
 from mixnet_tf.data.decoding import image_shape
 from mixnet_tf.data.rules import DATA_VERSION, rules_of
-from mixnet_tf.data.splits import EVAL_SPLITS, Split, first_of, prepared_builder, split_of_builder
+from mixnet_tf.data.split import Split, first_of
+from mixnet_tf.data.splits import EVAL_SPLITS, prepared_builder, split_of_builder
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 

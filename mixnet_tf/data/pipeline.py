@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from mixnet_tf.data.preprocessing import preprocess_for_eval, preprocess_for_train
-from mixnet_tf.data.splits import Split
+from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.recipe import Recipe
 

@@ -1,28 +1,24 @@
 """A dataset by its name: what it holds, and its encoded examples in an order that a seed decides."""
 
-import array
 import contextlib
 import importlib
 import io
-import itertools
 import logging
 import os
-import random
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from absl import logging as absl_logging
 
 from mixnet_tf import imagenet
-from mixnet_tf.class_names import checked_names, match
+from mixnet_tf.class_names import checked_names
 from mixnet_tf.data import digits  # noqa: F401 (registers the builders with tfds)
-from mixnet_tf.data.folders import class_files, class_folders, in_words, list_folder, ordered_files
+from mixnet_tf.data.folders import folder_split
 from mixnet_tf.data.rules import DATA_VERSION, rules_of
+from mixnet_tf.data.split import MissingSplitError, Split, first_of
 from mixnet_tf.data.tfrecords import count_records, missing_shards, numbered_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -32,78 +28,6 @@ _RETRIES = 4  # of tfds for each file; with its pauses some 6 seconds
 PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
 # What an example whose label is no class fails with, inside an error of TensorFlow.
 LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
-
-
-class MissingSplitError(InputError):
-    """A dataset does not have the split that was asked for."""
-
-
-class Split(NamedTuple):
-    """One split of a dataset.
-
-    `read(shuffle_seed, shard, num_shards)` gives a `tf.data.Dataset` of one pass over a shard of the
-    split: dicts of "image" (scalar string: the encoded file), "label" (scalar int64, from 0) and "id"
-    (scalar string: the file and place to look for it). `shuffle_seed`, an int or a scalar tensor,
-    decides the order of the files; None leaves it. `label_names` are the names of the classes, of ImageNet its WordNet
-    ids; None where they are not known. `files` are the TFRecord files behind it, if it has such; `missing_shards` the
-    names of those that were allowed to be missing. `notes` are sentences that belong beside every number measured on
-    the split. `data_version` is that of the `Rules` by which it is read, its images decoded.
-
-    `ids`, string (num_examples,), are those of all examples where they are known without reading any. There
-    `shuffle_seed` decides the order of the examples, and `read` takes two arguments more: `first`, the place in that
-    order to start at, and `places`, int (n,), which of the examples there are; None: all.
-
-    `digest` is a number in hexadecimal digits that stands for the ids of images that were held out.
-    """
-
-    dataset: str
-    name: str
-    num_examples: int
-    label_names: tuple[str, ...] | None
-    num_classes: int
-    read: Callable
-    files: tuple[str, ...] = ()
-    missing_shards: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    data_version: int = DATA_VERSION
-    ids: tf.Tensor | None = None
-    digest: str | None = None
-
-    def shard_size(self, shard: int, num_shards: int) -> int:
-        """Examples of one of `num_shards` equal shards, the first ones larger by one where needed."""
-        return self.num_examples // num_shards + (shard < self.num_examples % num_shards)
-
-    def matched(self, names: Sequence[str] | None, classes: int) -> "Split":
-        """The split with a model's classes in place of its own, found by their names.
-
-        Args:
-            names: Of the model's classes; None: not known.
-            classes: Their number.
-
-        Returns:
-            A `Split` whose labels are the model's and whose notes say what could not be compared; to match it once more
-            changes nothing.
-
-        Raises:
-            ValueError: What `class_names.match` raises.
-        """
-        found = match(names, classes, self.label_names, self.num_classes, f"dataset {self.dataset!r}")
-        notes = (*self.notes, *(note for note in found.notes if note not in self.notes))
-        if found.numbers is None:
-            return self._replace(notes=notes)
-        numbers = tf.constant(found.numbers, tf.int64)
-
-        def renumbered(example):
-            labels = {key: example[key] for key in ("label", "labels") if key in example}
-            return {
-                **example,
-                **{key: tf.cast(tf.gather(numbers, value), value.dtype) for key, value in labels.items()},
-            }
-
-        def read(*args, **kwargs):
-            return self.read(*args, **kwargs).map(renumbered)
-
-        return self._replace(label_names=tuple(names or ()), num_classes=classes, notes=notes, read=read)
 
 
 def load_split(
@@ -149,24 +73,10 @@ def load_split(
         )
     wanted = [split] if split else (["train"] if train else EVAL_SPLITS)
     if dataset == "folder":
-        return _folder_split(data_dir, wanted, data_version)
+        return folder_split(data_dir, wanted, data_version)
     builder = prepared_builder(dataset, data_dir)
     name = first_of(wanted, list(builder.info.splits), dataset, data_dir)
     return _tfds_split(dataset, builder, name)._replace(data_version=data_version)
-
-
-def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data_dir: StrPath) -> str:
-    """The first of the wanted splits that a dataset has.
-
-    Raises:
-        MissingSplitError: If it has none.
-    """
-    name = next((name for name in wanted if name in available), None)
-    if name is None:
-        raise MissingSplitError(
-            f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {list(available)}."
-        )
-    return name
 
 
 def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilder:
@@ -279,71 +189,6 @@ def _names(label, dataset):
     """The names of a tfds label; None where it counts its classes alone, which tfds then calls "0", "1" and so on."""
     # Not public, but nothing public tells the two apart.
     return checked_names(label.names, f"Dataset {dataset!r}") if getattr(label, "_int2str", True) else None
-
-
-def _folder_split(data_dir, wanted, data_version):
-    rules = rules_of(data_version)
-    if not tf.io.gfile.isdir(data_dir):
-        raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
-    splits = list_folder(data_dir, rules).folders
-    name = first_of(wanted, splits, "folder", data_dir)
-    classes = {
-        each: class_folders(os.path.join(data_dir, each), rules)
-        for each in (splits if rules.every_split_counts else (name,))
-    }
-    label_names = checked_names(sorted(set().union(*classes.values())), f"data_dir: {data_dir}")
-    found = {each: class_files(os.path.join(data_dir, name, each), rules) for each in classes[name]}
-    images = [found[each].images if each in found else () for each in label_names]
-    if not any(images):
-        raise InputError(f"Split {name!r} of dataset 'folder' has no images; expected {data_dir}/{name}/class/*.jpg.")
-    _say_left_out(name, [each for each, own in zip(label_names, images, strict=True) if not own], found)
-    return split_of_files(name, images, label_names, data_version)
-
-
-def split_of_files(
-    name: str, images: Sequence[Sequence[str]], label_names: tuple[str, ...], data_version: int = DATA_VERSION
-) -> Split:
-    """A split of a folder dataset.
-
-    Args:
-        name: The split's name.
-        images: The paths of each class's images.
-        label_names: The names of the classes.
-        data_version: As `load_split`.
-    """
-    rules = rules_of(data_version)
-    listed = list(itertools.chain(*images))
-    order = array.array("i", range(len(listed)))  # a list of so many ints would be the larger half of a split's memory
-    random.Random(name).shuffle(order)  # as tfds.ImageFolder orders them
-    paths = tf.constant([listed[place] for place in order])
-    labels = tf.constant(np.repeat(np.arange(len(images)), list(map(len, images)))[np.frombuffer(order, np.intc)])
-
-    def read(shuffle_seed=None, shard=0, num_shards=1, first=0, places=None):
-        # Otherwise there are no files of many examples, whose order a seed could decide.
-        seed = shuffle_seed if rules.shuffles_files else None
-        return ordered_files(paths, labels, seed, shard, num_shards, first, places).map(
-            lambda example: {"image": tf.io.read_file(example["id"]), **example},
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-
-    return Split(
-        "folder",
-        name,
-        len(order),
-        label_names,
-        len(label_names),
-        read,
-        data_version=data_version,
-        ids=paths if rules.shuffles_files else None,
-    )
-
-
-def _say_left_out(name, empty, found):
-    if empty:
-        absl_logging.info(f"Split {name!r} has no image of class {', '.join(map(repr, empty))}.")
-    others = in_words(files.others for files in found.values())
-    if others:
-        absl_logging.info(f"Split {name!r}: left out what is no image: {others}.")
 
 
 def _image_and_label(dataset, info):

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from mixnet_tf.data.corruption import find_corrupt, naming_corrupt_images
 from mixnet_tf.data.pipeline import eval_batches, train_batches
-from mixnet_tf.data.splits import Split, load_split
+from mixnet_tf.data.split import Split
+from mixnet_tf.data.splits import load_split
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Settings, train

@@ -17,7 +17,7 @@ from mixnet_tf.data import (
 from mixnet_tf.data.object_batches import random_object_window
 from mixnet_tf.data.objects import LeftOut, _example
 from mixnet_tf.data.scenes import DigitScenes, load_photographs
-from mixnet_tf.data.splits import Split
+from mixnet_tf.data.split import Split
 from mixnet_tf.recipe import Recipe
 
 _NAN = float("nan")

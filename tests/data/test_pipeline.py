@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from mixnet_tf.data.pipeline import eval_batches, train_batches
-from mixnet_tf.data.splits import Split, load_split
+from mixnet_tf.data.split import Split
+from mixnet_tf.data.splits import load_split
 from mixnet_tf.recipe import Recipe
 
 _RECIPE = Recipe(image_size=8, crop=False, flip=False)
