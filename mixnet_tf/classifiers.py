@@ -23,7 +23,7 @@ from mixnet_tf.networks import (
     name_classes,
     taking_pixels,
 )
-from mixnet_tf.runs import BEST, CHECKPOINTS, FINAL, RunConfig, newest_checkpoint, restore_averages
+from mixnet_tf.runs import BEST, CHECKPOINTS, CONFIG, FINAL, RunConfig, newest_checkpoint, restore_averages
 from mixnet_tf.weights import load_weights
 
 
@@ -99,6 +99,8 @@ def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_
                 raise InputError(f"{weights} is a detector for {model.input_shape[1]} pixels; leave out image_size.")
             return Opened(model, weights, None)
         return Opened(_with_probabilities(_of_fixed_size(model, image_size)), weights, None)
+    if published(os.path.join(weights, CONFIG)) is not None:
+        raise InputError(f"{weights} is the folder of a training run; give it as model_dir, --model_dir={weights}.")
     if model_name is None:
         raise InputError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
     size = 224 if image_size is None else image_size

@@ -156,6 +156,11 @@ def test_a_run_opens_as_its_best_model_else_its_final_one(saved, tmp_path):
     np.testing.assert_array_equal(opened.model(x), best(x))
 
 
+def test_a_runs_folder_is_not_weights(saved):
+    with pytest.raises(ValueError, match="is the folder of a training run; give it as model_dir"):
+        open_model(weights=saved[1])
+
+
 def test_a_keras_file_opens_alone_and_a_weights_file_with_its_network(saved, tmp_path):
     model, folder = saved
     opened = open_model(weights=folder / "final.keras")

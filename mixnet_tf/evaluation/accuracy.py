@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mixnet_tf.data import DATA_VERSION, FORMATS, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
-from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.data import DATA_VERSION, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.evaluation.image_files import read_image_file
 from mixnet_tf.evaluation.ranking import is_among, top_classes
 from mixnet_tf.evaluation.scores import with_notes
 from mixnet_tf.files import StrPath
@@ -128,13 +128,7 @@ def classify(
         FileNotFoundError: If there is no such file.
         ValueError: If it is not an image.
     """
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-        raise MissingFileError(f"image: there is no file {path}.")
-    try:
-        image = preprocess_for_eval(tf.io.read_file(path), model.input_shape[1], crop, data_version)
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
-    except tf.errors.OpError as error:
-        raise InputError(f"image: {path} cannot be read: {error.message.splitlines()[0]}") from error
+    size = model.input_shape[1]
+    image = read_image_file(path, lambda content: preprocess_for_eval(content, size, crop, data_version))
     logits, probabilities = with_logits(model)(prepare_pixels(model)(image[tf.newaxis]), training=False)
     return [(int(number), float(probabilities[0, number])) for number in top_classes(logits, top)[0]]

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import DATA_VERSION, FORMATS, Split, decode_image, object_eval_batches
+from mixnet_tf.data import DATA_VERSION, Split, decode_image, object_eval_batches
 from mixnet_tf.detection import detect
-from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
+from mixnet_tf.errors import MissingPackageError
+from mixnet_tf.evaluation.image_files import read_image_file
 from mixnet_tf.figures import plain_words
 from mixnet_tf.files import StrPath, publishing
 
@@ -148,12 +149,4 @@ def _write(figure, output):
 
 def _decoded(path, data_version=DATA_VERSION):
     """float32 (height, width, 3)."""
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-        raise MissingFileError(f"image: there is no file {path}.")
-    try:
-        image = decode_image(tf.io.read_file(path), data_version)
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
-    except tf.errors.OpError as error:
-        raise InputError(f"image: {path} cannot be read: {error.message.splitlines()[0]}") from error
-    return tf.cast(image, tf.float32)
+    return tf.cast(read_image_file(path, lambda content: decode_image(content, data_version)), tf.float32)

@@ -189,6 +189,7 @@ _BAD = [
     ("eval.py", ["--model_dir=/no/such/run"], "holds no training run"),
     ("eval.py", ["--weights=/no/such.keras"], "there is no file /no/such.keras"),
     ("eval.py", ["--weights={keras}", "--image=/no/such.jpg"], "there is no file /no/such.jpg"),
+    ("eval.py", ["--weights={keras}", "--image=/"], "image: / is a folder; give the path of an image file"),
     ("eval.py", ["--weights={keras}", "--image={text}"], "not a readable JPEG"),
     ("eval.py", ["--weights={text}.keras"], "not a readable .keras file"),
     ("eval.py", ["--weights={keras}"], "has 3 classes, but dataset 'digits' has 10"),

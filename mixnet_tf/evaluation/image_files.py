@@ -1,0 +1,34 @@
+"""An image file that a person names, or one line that says what is wrong with it."""
+
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from mixnet_tf.data import FORMATS
+from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.files import StrPath
+
+
+def read_image_file(path: StrPath, decode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """What a decoder makes of an image file.
+
+    Args:
+        path: The file.
+        decode: A function of its bytes, a scalar string tensor.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is a folder, or not an image.
+    """
+    path = os.fspath(path)
+    if not tf.io.gfile.exists(path):
+        raise MissingFileError(f"image: there is no file {path}.")
+    if tf.io.gfile.isdir(path):
+        raise InputError(f"image: {path} is a folder; give the path of an image file.")
+    try:
+        return decode(tf.io.read_file(path))
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
+    except tf.errors.OpError as error:
+        raise InputError(f"image: {path} cannot be read: {error.message.splitlines()[0]}") from error
