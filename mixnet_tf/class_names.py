@@ -10,17 +10,20 @@ NOT_COMPARED = "class names not compared"
 _SHOWN = 20  # names in a message
 
 
-def checked_names(names: Iterable[str], source: str) -> tuple[str, ...]:
+def checked_names(names: Iterable[str], source: str, classes: int | None = None) -> tuple[str, ...]:
     """The names of classes, where each can be a line of a file: readers of labels.txt would lose count of others.
 
     Args:
         names: In the order of the classes.
         source: Where they are from, the beginning of the message.
+        classes: The number of classes, one for each name; None: as many as there are names.
 
     Raises:
-        ValueError: If a name is empty, or holds a line break.
+        ValueError: If a name is empty, or holds a line break, or there is another number of names than of classes.
     """
     names = tuple(map(str, names))
+    if classes is not None and len(names) != classes:
+        raise InputError(f"{source}: expected {classes} names, one for each class; received {len(names)}.")
     for number, name in enumerate(names):
         if name.splitlines() != [name] or not name.strip():
             raise InputError(
@@ -76,25 +79,36 @@ def match(
     names, own_names = tuple(names), tuple(own_names)
     if names == own_names:
         return Matching(None)
-    unknown = [name for name in own_names if name not in set(names)]
+    unknown = lacking(own_names, names)
     if unknown:
-        lacking = [name for name in names if name not in set(own_names)]
+        absent = lacking(names, own_names)
         raise InputError(
             f"The model does not know {len(unknown)} of the {own_classes} classes of {dataset}: {listed(unknown)}. "
-            f"Of the model's {classes} classes the dataset lacks {len(lacking)}: {listed(lacking) or 'none'}. Rename "
+            f"Of the model's {classes} classes the dataset lacks {len(absent)}: {listed(absent) or 'none'}. Rename "
             "the dataset's classes as the model's, or leave out those that it does not know."
         )
     for side, each in (("the model", names), (dataset, own_names)):
-        twice = [name for name, count in collections.Counter(each).items() if count > 1]
+        twice = repeated(each)
         if twice:
             raise InputError(
                 f"The classes of {dataset} are to be found among the model's by name, but in {side} several classes "
                 f"are named {listed(twice)}; give each class a name of its own."
             )
-    absent = len(names) - len(own_names)
-    notes = (f"the dataset has {len(own_names)} of the model's {len(names)} classes",) if absent else ()
+    is_whole = len(own_names) == len(names)
+    notes = () if is_whole else (f"the dataset has {len(own_names)} of the model's {len(names)} classes",)
     places = {name: number for number, name in enumerate(names)}
     return Matching(tuple(places[name] for name in own_names), notes)
+
+
+def lacking(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The names, in their order, that others do not have."""
+    known = set(others)
+    return [name for name in names if name not in known]
+
+
+def repeated(values: Iterable[Any]) -> list[Any]:
+    """The values that occur more than once, in the order in which they come up."""
+    return [value for value, count in collections.Counter(values).items() if count > 1]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mixnet_tf.class_names import checked_names
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import (
@@ -108,8 +109,8 @@ def build_model(
             raise InputError(f"class_names: expected a list of names, received {class_names!r}.")
         classes = len(class_names) if classes is None else classes
     params = params._replace(num_classes=_resolve_classes(classes, override_params, params))
-    if class_names is not None and len(class_names) != params.num_classes:
-        raise InputError(f"class_names: expected {params.num_classes} names, one for each class; got {class_names!r}.")
+    if class_names is not None:
+        class_names = checked_names(class_names, "class_names", params.num_classes)
     for flag, value in (("include_top", include_top), ("include_preprocessing", include_preprocessing)):
         if not isinstance(value, bool):
             raise InputError(f"{flag}: expected True or False, received {value!r}.")

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.class_names import listed
+from mixnet_tf.class_names import lacking, listed
 from mixnet_tf.data import Split, rules_of
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError
@@ -141,8 +141,7 @@ class RunConfig(NamedTuple):
                 lines.append(f"{name}: {ours!r} there, {theirs!r} now")
         names, other_names = self.class_names, other.class_names
         if names is not None and other_names is not None and names != other_names:
-            gone = [name for name in names if name not in other_names]
-            new = [name for name in other_names if name not in names]
+            gone, new = lacking(names, other_names), lacking(other_names, names)
             lines.append(f"class names: {listed(gone) or 'none'} only there, {listed(new) or 'none'} only now")
         return lines
 
@@ -208,7 +207,7 @@ def noting_training_images(split: Split, config: RunConfig | None) -> Split:
     trained_on = (split.dataset, "train") if config is None else (config.dataset, config.train_split or "train")
     if (split.dataset, split.name) != trained_on:
         return split
-    return split._replace(notes=(*split.notes, TRAINING_IMAGES))
+    return split.noted(TRAINING_IMAGES)
 
 
 def newest_checkpoint(folder: StrPath) -> str | None:

@@ -29,13 +29,8 @@ def serving(folder, handler=http.server.SimpleHTTPRequestHandler):
             asked.append(self.path)
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+        with _running(server) as url:
+            yield url, asked
 
 
 @contextlib.contextmanager
@@ -49,14 +44,23 @@ def silent_server(seconds=4):
             over.wait(seconds)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", taken
-        finally:
-            over.set()
-            server.shutdown()
-            thread.join()
+        with _running(server) as url:
+            try:
+                yield url, taken
+            finally:
+                over.set()
+
+
+@contextlib.contextmanager
+def _running(server):
+    """The URL of a server that answers in a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 class LoginPage(http.server.BaseHTTPRequestHandler):

@@ -95,10 +95,8 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    split, path = (
-        noting_training_images(_load_split(load_split, dataset, values.split, opened.data_version), opened.config),
-        None,
-    )
+    found = _load_split(load_split, dataset, values.split, opened.data_version)
+    split, path = noting_training_images(found, opened.config), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mixnet_tf.class_names import match
+from mixnet_tf.class_names import lacking, match
 from mixnet_tf.data.rules import DATA_VERSION
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -65,9 +65,9 @@ class Split(NamedTuple):
             ValueError: What `class_names.match` raises.
         """
         found = match(names, classes, self.label_names, self.num_classes, f"dataset {self.dataset!r}")
-        notes = (*self.notes, *(note for note in found.notes if note not in self.notes))
+        noted = self.noted(*found.notes)
         if found.numbers is None:
-            return self._replace(notes=notes)
+            return noted
         numbers = tf.constant(found.numbers, tf.int64)
 
         def renumbered(example):
@@ -80,7 +80,11 @@ class Split(NamedTuple):
         def read(*args, **kwargs):
             return self.read(*args, **kwargs).map(renumbered)
 
-        return self._replace(label_names=tuple(names or ()), num_classes=classes, notes=notes, read=read)
+        return noted._replace(label_names=tuple(names or ()), num_classes=classes, read=read)
+
+    def noted(self, *notes: str) -> "Split":
+        """The split with more notes, each once."""
+        return self._replace(notes=(*self.notes, *lacking(notes, self.notes)))
 
 
 def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data_dir: StrPath) -> str:

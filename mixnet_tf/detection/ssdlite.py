@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from mixnet_tf.class_names import checked_names
 from mixnet_tf.detection.anchors import anchor_boxes, shapes_at_a_position
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.files import StrPath
@@ -82,8 +83,8 @@ def SSDLite(
     if not is_count(classes):
         raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
     classes = int(classes)
-    if class_names is not None and len(class_names) != classes:
-        raise InputError(f"class_names: expected {classes} names, one for each class; received {class_names!r}.")
+    if class_names is not None:
+        class_names = checked_names(class_names, "class_names", classes)
     if weights is not None and backbone_weights is not None:
         raise InputError("weights are those of the whole detector; leave out backbone_weights.")
     check_dtype_policy()

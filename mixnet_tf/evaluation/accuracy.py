@@ -86,9 +86,7 @@ def matched(model: keras.Model, split: Split, classes: int) -> Split:
         ValueError: If the model cannot be measured on the split, as `Split.matched` says.
     """
     found = split.matched(class_names(model), classes)
-    if input_of(model) is not None or NOT_CHECKED in found.notes:
-        return found
-    return found._replace(notes=(*found.notes, NOT_CHECKED))
+    return found if input_of(model) is not None else found.noted(NOT_CHECKED)
 
 
 def _distributed_batches(strategy, split, image_size, crop, batch_size):

@@ -1,9 +1,9 @@
 """COCO's own annotations of a split's images: a JSON file read for the evaluator, its categories found by name."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from mixnet_tf.class_names import lacking, repeated
 from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, read_json
@@ -44,27 +44,23 @@ def categories_by_name(split: Split, categories: Sequence[dict[str, Any]], path:
     Raises:
         InputError: If a class has no category, or it is not clear which.
     """
-    repeated = _repeated([category["id"] for category in categories])
-    if repeated:
-        raise InputError(f"annotations: {path} has numbers of more than one category: {repeated}.")
+    shared = repeated([category["id"] for category in categories])
+    if shared:
+        raise InputError(f"annotations: {path} has numbers of more than one category: {shared}.")
     names = list(split.label_names or ())
     known = {category["name"] for category in categories}
-    missing = [name for name in names if name not in known]
+    missing = lacking(names, known)
     if missing or not names:
         raise InputError(f"annotations: {path} has no categories {missing}; it has {sorted(known)}.")
     wanted = sorted((category["id"], category["name"]) for category in categories if category["name"] in names)
     if [name for _, name in wanted] == names:
         return [number for number, _ in wanted]
-    repeated = sorted(set(_repeated(names)) | set(_repeated([name for _, name in wanted])))
-    if repeated:
+    shared = sorted({*repeated(names), *repeated(name for _, name in wanted)})
+    if shared:
         raise InputError(
-            f"annotations: {repeated} are names of more than one class or category, which are told apart only where "
+            f"annotations: {shared} are names of more than one class or category, which are told apart only where "
             f"the categories, in the order of their numbers, are the split's classes one for one: the split's classes "
             f"are {names}, the categories of {path} {wanted}. Give these categories names of their own."
         )
     by_name = {name: number for number, name in wanted}
     return [by_name[name] for name in names]
-
-
-def _repeated(values):
-    return [value for value, count in Counter(values).items() if count > 1]

@@ -1,4 +1,4 @@
-"""The images that an export is calibrated and verified on, and ImageNet's names."""
+"""The images that an export is calibrated and verified on."""
 
 import itertools
 from collections.abc import Callable, Iterator

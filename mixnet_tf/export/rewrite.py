@@ -15,7 +15,7 @@ from mixnet_tf.export.fold import fold
 from mixnet_tf.export.kernels import ARITHMETICS
 from mixnet_tf.export.nodes import Edges, Node
 from mixnet_tf.export.pieces import Pieces
-from mixnet_tf.networks import is_idle, is_mixnets, steps
+from mixnet_tf.networks import foreign_steps
 
 LARGE_KERNELS = ("split", "keep")
 
@@ -81,7 +81,7 @@ class InferenceFunction(AsWritten):
             )
         self._get_units = lambda: units or {}  # not an attribute, as the model
         self._arithmetic, self._splits = arithmetic, large_kernels == "split"
-        self.foreign = [step.name for step in steps(model) if not is_mixnets(step) and not is_idle(step)]
+        self.foreign = [step.name for step in foreign_steps(model)]
 
     def __call__(self, images: tf.Tensor) -> Any:
         """(batch, height, width, 3) to what the model gives, a tensor or a dict of them; all float32."""

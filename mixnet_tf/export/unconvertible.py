@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.export import quantize
 from mixnet_tf.export.convert import ConversionError, convert_function
-from mixnet_tf.networks import call, is_idle, is_mixnets, steps
+from mixnet_tf.networks import call, foreign_steps
 
 _CALIBRATION = 2  # random inputs
 
@@ -20,8 +20,7 @@ def unconvertible_layers(model: keras.Model, format_name: str) -> list[str]:
         model: A `keras.Model`; the layers may lie in models inside it.
         format_name: One of `quantize.TFLITE_FORMATS`.
     """
-    foreign = [step for step in steps(model) if not is_mixnets(step) and not is_idle(step)]
-    return [step.name for step in foreign if not _converts(step, format_name)]
+    return [step.name for step in foreign_steps(model) if not _converts(step, format_name)]
 
 
 def _converts(step: Any, format_name: str) -> bool:

@@ -32,7 +32,6 @@ from mixnet_tf.networks.endings import (
     last_operation,
     logits_model,
     name_classes,
-    producer,
     with_logits,
 )
 from mixnet_tf.networks.endpoints import endpoints, features_model, multiply_adds, parts
@@ -58,7 +57,7 @@ from mixnet_tf.networks.mixnet import (
 )
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
-from mixnet_tf.networks.operations import call, is_idle, is_model, models, steps, walk
+from mixnet_tf.networks.operations import call, foreign_steps, is_model, models, steps, walk
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
 __all__ = [
@@ -92,12 +91,12 @@ __all__ = [
     "count_parts",
     "endpoints",
     "features_model",
+    "foreign_steps",
     "find_classifier",
     "get_model_params",
     "gives_probabilities",
     "input_of",
     "is_block",
-    "is_idle",
     "is_mixnets",
     "is_model",
     "is_network_file",
@@ -116,7 +115,6 @@ __all__ = [
     "parts",
     "pooled",
     "prepare_pixels",
-    "producer",
     "read_network",
     "round_filters",
     "split_channels",

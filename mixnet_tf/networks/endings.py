@@ -6,9 +6,9 @@ from typing import Any
 import keras
 
 from mixnet_tf.class_names import checked_names
-from mixnet_tf.errors import InputError
 from mixnet_tf.networks.layers import Concatenate, Dense
 from mixnet_tf.networks.names import layer_name
+from mixnet_tf.networks.operations import is_model, origin
 
 _TO_PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 _OLD = ((keras.layers.Dense, layer_name("head", "dense")), (keras.layers.Concatenate, "logits"))
@@ -28,12 +28,6 @@ class _WithoutActivation(keras.layers.Layer):
         return x if self.layer.bias is None else keras.ops.add(x, self.layer.bias)
 
 
-def producer(tensor: Any) -> tuple[Any, list]:
-    """The operation that computes a Keras tensor, a model being one, and the tensors that it computes it from."""
-    operation, place, _ = tensor._keras_history  # keras.utils.get_source_inputs goes by it; nothing public tells
-    return operation, operation._inbound_nodes[place].input_tensors
-
-
 def _outputs(model):
     """The outputs of a functional or sequential model; none of any other, whose inside cannot be seen."""
     return getattr(model, "outputs", None) or []
@@ -41,8 +35,8 @@ def _outputs(model):
 
 def last_operation(model: keras.Model) -> Any:
     """The operation that computes a model's first output, inside the models that it ends in."""
-    operation, _ = producer(model.outputs[0])
-    return last_operation(operation) if isinstance(operation, keras.Model) else operation
+    operation, _ = origin(model.outputs[0])
+    return last_operation(operation) if is_model(operation) else operation
 
 
 def gives_probabilities(operation: Any) -> bool:
@@ -65,8 +59,9 @@ def logits_model(model: keras.Model) -> keras.Model:
     """
     if len(_outputs(model)) != 1:
         return model
-    last, inputs = producer(model.outputs[0])
-    if isinstance(last, keras.Model):
+    last, call = origin(model.outputs[0])
+    inputs = call.input_tensors
+    if is_model(last):
         inner = logits_model(last)
         return model if inner is last else _ending_in(model, inner(*inputs))
     if not gives_probabilities(last):
@@ -121,18 +116,16 @@ def name_classes(model: keras.Model, names: Sequence[str] | None) -> None:
         return
     is_detectors = isinstance(layer, keras.layers.Concatenate)  # whose slot 0 is the background
     classes = layer.output.shape[-1] - is_detectors
-    if names is not None and len(names) != classes:
-        raise InputError(f"class_names: expected {classes} names, one for each class; received {len(names)}.")
-    layer.class_names = None if names is None else checked_names(names, "class_names")
+    layer.class_names = None if names is None else checked_names(names, "class_names", classes)
 
 
 def _naming_layer(model):
     """The layer that has the names of what the model answers: ours, also as versions up to 0.2.0 wrote it."""
     for output in _outputs(model):
-        layer, inputs = producer(output)
+        layer, call = origin(output)
         while isinstance(layer, _LEAVE_CLASSES):
-            layer, inputs = producer(inputs[0])
-        if isinstance(layer, keras.Model):
+            layer, call = origin(call.input_tensors[0])
+        if is_model(layer):
             layer = _naming_layer(layer)
         if isinstance(layer, Dense | Concatenate) or (layer is not None and (type(layer), layer.name) in _OLD):
             return layer

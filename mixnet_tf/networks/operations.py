@@ -68,13 +68,18 @@ def _calls(model):
         tensor = waiting.pop()
         if id(tensor) in known:
             continue
-        step, index, _ = tensor._keras_history
-        call = step._inbound_nodes[index]
+        step, call = origin(tensor)
         if calls.setdefault(step, call) is not call:
             raise _used_twice(step, model)
         known |= set(map(id, call.output_tensors))
         waiting.extend(call.input_tensors)
     return calls
+
+
+def origin(tensor: Any) -> tuple[Any, Any]:
+    """The operation that computes a Keras tensor, a model being one, and its call, which has `input_tensors`."""
+    step, place, _ = tensor._keras_history  # keras.utils.get_source_inputs goes by it; nothing public tells
+    return step, step._inbound_nodes[place]
 
 
 def _used_twice(step, model):
@@ -88,6 +93,11 @@ def steps(model: keras.Model) -> Iterator[Any]:
             yield from steps(step)
         elif not isinstance(step, keras.layers.InputLayer):
             yield step
+
+
+def foreign_steps(model: keras.Model) -> list[Any]:
+    """The operations that are not a MixNet's and do something in inference."""
+    return [step for step in steps(model) if not is_mixnets(step) and not is_idle(step)]
 
 
 def models(model: keras.Model) -> Iterator[keras.Model]:

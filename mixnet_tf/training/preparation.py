@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.class_names import listed
+from mixnet_tf.class_names import lacking, listed
 from mixnet_tf.data import DATA_VERSION, Split, count_left_out, naming_corrupt_images
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
@@ -241,7 +241,7 @@ def _load_splits(task, dataset, settings, there, starts):
     if not is_changed:  # the run's classes are those that it began with
         own = train.label_names
         train = train.matched(there.class_names, there.num_label_classes)
-        gone = [name for name in train.label_names or () if own is not None and name not in own]
+        gone = [] if own is None else lacking(train.label_names or (), own)
         if gone and not settings.allow_config_change:
             raise InputError(
                 f"The run in {settings.model_dir} trains {there.num_label_classes} classes; of these, dataset "

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from mixnet_tf.class_names import listed
+from mixnet_tf.class_names import listed, repeated
 from mixnet_tf.errors import InputError
 from mixnet_tf.imagenet import CLASSES, wordnet_ids
 from mixnet_tf.networks import GroupedConv2D, MixConv, SqueezeExcite, class_names, name_classes, parts
@@ -59,13 +59,14 @@ class Arrays(NamedTuple):
             return self
         if sorted(own) != sorted(names):
             return None
-        twice = sorted({name for name in own if own.count(name) > 1})
+        twice = sorted(repeated(own))
         if twice:
             raise InputError(
                 f"{self.source} has the model's classes in another order, but several are named {listed(twice)}; give "
                 "each class a name of its own."
             )
-        order = np.array([own.index(name) for name in names])
+        places = {name: number for number, name in enumerate(own)}
+        order = np.array([places[name] for name in names])
         slots = np.concatenate([[0], 1 + order])  # the background first
         arrays = {}
         for key, value in self.arrays.items():
