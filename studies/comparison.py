@@ -5,7 +5,7 @@ import os
 from absl import flags
 from many_runs import Network, Study, carry_out
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import settings_flags
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.networks import stages_and_params
@@ -14,9 +14,9 @@ from mixnet_tf.training import Settings
 
 
 def define_flags():
-    command_line.define_path("search_dir", "runs/search", "The search's folder.")
-    command_line.define_path("model_dir", "runs/found", "Where the runs are kept; the same command resumes them.")
-    command_line.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    settings_flags.define_path("search_dir", "runs/search", "The search's folder.")
+    settings_flags.define_path("model_dir", "runs/found", "Where the runs are kept; the same command resumes them.")
+    settings_flags.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string("eval_split", "test", "Split to evaluate on.")
     flags.DEFINE_integer("seeds", 3, "Runs of each network, from the search's seed on.", lower_bound=1)
     flags.DEFINE_bool("deterministic", False, "Bit-equal results from equal runs, at some cost of speed.")

@@ -5,12 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from mixnet_tf.recipe import FIELDS, RECIPES, Recipe, recipe_for, validate
+from mixnet_tf.recipe import RECIPES, Recipe, recipe_for, validate
+from mixnet_tf.settings import fields
+
+FIELDS = {name: field for name, field in fields(Recipe).items() if name not in ("model_overrides", "name")}
 
 
 def test_every_field_has_a_rule_and_a_help_text():
-    assert set(FIELDS) | {"model_overrides", "name"} == set(Recipe._fields)
-    assert all(text.endswith(".") for text, _, _ in FIELDS.values())
+    assert set(fields(Recipe)) == set(Recipe._fields)
+    assert all(field.setting.words.endswith(".") for field in FIELDS.values())
+    assert all(f"    {name}: {field.setting.words}\n" in Recipe.__doc__ for name, field in FIELDS.items())
 
 
 def test_the_default_is_the_official_imagenet_recipe():
@@ -112,5 +116,5 @@ def test_steps_take_the_place_of_epochs_where_they_are_given():
     recipe = RECIPES["transfer"]._replace(train_steps=20_000)
     assert recipe.total_steps(3680) == 20_000 and recipe._replace(train_steps=None).total_steps(3680) == 718
     assert [name for name, recipe in RECIPES.items() if recipe.train_steps is not None] == ["coco"]
-    with pytest.raises(ValueError, match="train_steps: expected a whole number from 1, received 2.5"):
+    with pytest.raises(ValueError, match="train_steps: expected a whole number from 1; received 2.5"):
         validate(recipe._replace(train_steps=2.5))

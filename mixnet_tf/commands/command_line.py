@@ -6,8 +6,7 @@ import os
 import re
 import shlex
 import sys
-import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -15,12 +14,14 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from mixnet_tf.classifiers import Opened, open_model
+from mixnet_tf.commands import settings_flags
 from mixnet_tf.commands.screen import Screen, command_screen, shown_log
+from mixnet_tf.commands.settings_flags import define_path, flag_values
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, published
 from mixnet_tf.networks import INPUTS, VARIANTS, is_network_file, parse_kernels
 from mixnet_tf.passwords import masked
-from mixnet_tf.recipe import CLASSIFICATION, FIELDS, RECIPES, Recipe, recipe_for
+from mixnet_tf.recipe import CLASSIFICATION, RECIPES, Recipe, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 from mixnet_tf.training import RESTART_ME
 
@@ -28,6 +29,7 @@ WEIGHTS_HELP = (
     "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, hf://ORG/NAME, or imagenet."
 )
 MISSING_SHARDS_HELP = "tfrecord: do without the shards that are missing, where files named *-of-N are fewer than N."
+_RECIPE_FLAGS = tuple(name for name in Recipe._fields if name not in ("model_overrides", "name"))
 _BAD_INPUT = 2
 _DEFINED: dict[str, flags.Flag] = {}  # by the command that ran last in this process
 
@@ -112,44 +114,10 @@ def _first_line(error):
     return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)).strip().splitlines()[0]
 
 
-class _PathParser(flags.ArgumentParser):
-    """Of a path, whose leading ~ is the home folder, as a shell has it only at the beginning of a word."""
-
-    syntactic_help = "a path"
-
-    def parse(self, argument: str) -> str:
-        return os.path.expanduser(argument)
-
-    def flag_type(self) -> str:
-        return "string"
-
-
-class _PathsParser(flags.ListParser):
-    """Of paths, comma-separated."""
-
-    def parse(self, argument: Any) -> list[str]:
-        return [os.path.expanduser(path) for path in super().parse(argument)]
-
-
-def define_path(name: str, default: str | None, text: str, required: bool = False) -> None:
-    """Defines a flag for a path; a leading ~ is expanded."""
-    flags.DEFINE(_PathParser(), name, default, text, required=required)
-
-
-def define_paths(name: str, text: str) -> None:
-    """Defines a flag for comma-separated paths, none by default."""
-    flags.DEFINE(_PathsParser(), name, None, text, serializer=flags.ListSerializer(","))
-
-
 def other_command(script: str) -> str:
     """How to start another command, in the way of this one: "python eval.py", or "mixnet-eval" where installed."""
     installed = os.path.basename(sys.argv[0]).startswith("mixnet-")
     return f"mixnet-{script.partition('_')[0].removesuffix('.py')}" if installed else f"python {script}"
-
-
-def flag_values(names: Iterable[str]) -> dict[str, Any]:
-    """The values of flags by their names."""
-    return {name: flags.FLAGS[name].value for name in names}
 
 
 def given(name: str) -> str:
@@ -177,12 +145,7 @@ def define_recipe_flags() -> None:
         '{"dropout_rate": 0.3} or {"activation": "mish"}.',
     )
     flags.DEFINE_enum("recipe", None, list(RECIPES), "Settings to start from; by default the dataset's own.")
-    for name, (text, accepts, expected) in FIELDS.items():
-        hint = Recipe.__annotations__[name]
-        kind = next(iter(typing.get_args(hint)), hint)  # int of `int | None`
-        define: dict[type, Any] = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-        define.get(kind, flags.DEFINE_string)(name, None, text)
-        flags.register_validator(name, lambda v, ok=accepts: v is None or ok(v), f"expected {expected}")
+    settings_flags.define(Recipe, names=_RECIPE_FLAGS, **dict.fromkeys(_RECIPE_FLAGS))
 
 
 def recipe_from_flags(dataset: str, model_dir: StrPath | None = None, task: str = CLASSIFICATION) -> Recipe:
@@ -199,7 +162,7 @@ def recipe_from_flags(dataset: str, model_dir: StrPath | None = None, task: str 
         recipe = recipe._replace(name=values.recipe or recipe.name)
     else:
         recipe = recipe_for(dataset, task) if values.recipe is None else RECIPES[values.recipe]
-    given = {name: value for name, value in flag_values(FIELDS).items() if value is not None}
+    given = {name: value for name, value in flag_values(_RECIPE_FLAGS).items() if value is not None}
     if "train_epochs" in given and "train_steps" in given:
         raise InputError("Give either --train_epochs or --train_steps, not both.")
     if "train_epochs" in given:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import flags
 
 from mixnet_tf.class_names import shown_names
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import command_line, settings_flags
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.data import load_objects, load_split, names_in_words, read_labels
 from mixnet_tf.detection import classes_of, is_detector
@@ -47,24 +47,24 @@ def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_model_flags()
     flags.DEFINE_string("dataset", None, "Dataset; by default the run's, or digits. As for train.py.")
-    command_line.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    settings_flags.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string("split", None, "Split; by default validation or test.")
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: its images, if not ImageNet's.")
     flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as the run, or the dataset's recipe.")
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
-    command_line.define_path("output_json", None, "Also write the measurements to this file.")
-    command_line.define_path(
+    settings_flags.define_path("output_json", None, "Also write the measurements to this file.")
+    settings_flags.define_path(
         "report_dir",
         None,
         "Write report.html there, and its figures: where the model is right, how sure, where it fails.",
     )
-    command_line.define_paths("image", "Classify, or find the objects in, these image files instead of a dataset.")
-    command_line.define_path(
+    settings_flags.define_paths("image", "Classify, or find the objects in, these image files instead of a dataset.")
+    settings_flags.define_path(
         "draw", None, "detection: write what was found in the --image, or in twelve of the split, as PNG."
     )
-    command_line.define_path("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
-    command_line.define_path("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
+    settings_flags.define_path("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
+    settings_flags.define_path("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
     flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
     flags.DEFINE_float("watch_seconds", _WATCH_SECONDS, "Poll interval, seconds.", lower_bound=0.0)
     flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")

@@ -4,7 +4,7 @@ import os
 
 from absl import flags
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import command_line, settings_flags
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.data import load_objects, names_in_words, object_eval_batches, read_labels
 from mixnet_tf.detection import (
@@ -48,14 +48,14 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "formats", list(default["formats"]), f"Some of {', '.join(FORMATS)}; int8_full has uint8 inputs, outputs."
     )
-    command_line.define_path("output_dir", None, "Where the files go.", required=True)
+    settings_flags.define_path("output_dir", None, "Where the files go.", required=True)
     flags.DEFINE_string(
         "dataset", default["dataset"], "Images to verify and calibrate with, as in train.py; by default the run's."
     )
-    command_line.define_path(
+    settings_flags.define_path(
         "data_dir", default["data_dir"], "Where the dataset is or, for tensorflow_datasets, is prepared."
     )
-    command_line.define_path(
+    settings_flags.define_path(
         "images", default["images"], "In place of a dataset: a folder of images, whose classes are not known."
     )
     flags.DEFINE_bool("crop", None, "Take the center crop of encoded images; by default as the run, or the dataset's.")
@@ -63,7 +63,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "calibration_images", default["calibration_images"], "Images to calibrate int8 with, at most.", lower_bound=1
     )
-    command_line.define_path(
+    settings_flags.define_path(
         "labels", default["labels"], "Class names: a line each, or JSON keyed by number; by default the dataset's."
     )
 
@@ -105,7 +105,7 @@ def _export_detector(opened, settings, screen):
         raise InputError(f"{opened.source} is a detector; leave out {', '.join(other)}.")
     own = set(DetectorOptions._fields) - {"formats", "postprocess"}
     options = DetectorOptions(
-        formats=tuple(values.formats), postprocess=values.postprocess or "nms", **command_line.flag_values(own)
+        formats=tuple(values.formats), postprocess=values.postprocess or "nms", **settings_flags.flag_values(own)
     ).check()
     model, config = opened.model, opened.config
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
@@ -154,9 +154,9 @@ def _detector_labels(opened, split):
 def main(screen: Screen) -> int:
     """Exports as the flags say; returns the exit code, 1 if a file failed its gate."""
     values = flags.FLAGS
-    settings = Settings(**command_line.flag_values(Settings._fields))
+    settings = Settings(**settings_flags.flag_values(Settings._fields))
     own = set(ExportOptions._fields) - {*Settings._fields, "formats"}
-    options = ExportOptions(formats=tuple(values.formats), **command_line.flag_values(own))
+    options = ExportOptions(formats=tuple(values.formats), **settings_flags.flag_values(own))
     settings.check()
     options.check()
     check_can_be_made("output_dir", settings.output_dir)

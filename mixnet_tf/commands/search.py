@@ -4,7 +4,7 @@ import os
 
 from absl import flags
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import command_line, settings_flags
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.search import COSTS, ESTIMATES, SearchSettings, SearchSpace, search
 
@@ -12,7 +12,7 @@ from mixnet_tf.search import COSTS, ESTIMATES, SearchSettings, SearchSpace, sear
 def define_flags() -> None:
     """Defines the command's flags."""
     default = SearchSettings._field_defaults
-    command_line.define_path(
+    settings_flags.define_path(
         "space",
         "mixnet-s",
         "A network file whose block strings have alternatives; or a network, around which the space is.",
@@ -20,8 +20,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "dataset", "scattered_digits", "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
     )
-    command_line.define_path("search_dir", "runs/search", "Where the search is kept; the same command resumes it.")
-    command_line.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    settings_flags.define_path("search_dir", "runs/search", "Where the search is kept; the same command resumes it.")
+    settings_flags.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string(
         "train_split", default["train_split"], "Split to train and compare networks on; by default train."
     )
@@ -31,7 +31,7 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "cost", default["cost"], COSTS, "latency: of a float32 export in LiteRT, the sum over blocks, one thread."
     )
-    command_line.define_path(
+    settings_flags.define_path(
         "latency_table",
         default["latency_table"],
         "latency: JSON file of the time of each block, such as a phone's; by default this machine is measured.",
@@ -69,7 +69,7 @@ def define_flags() -> None:
 def main(screen: Screen) -> int:
     """Searches as the flags say; returns the exit code."""
     values = flags.FLAGS
-    settings = SearchSettings(**command_line.flag_values(SearchSettings._fields))
+    settings = SearchSettings(**settings_flags.flag_values(SearchSettings._fields))
     recipe = command_line.recipe_from_flags(values.dataset)
     space = SearchSpace.read(values.space, recipe.model_overrides)
     code = search(space, values.dataset, recipe, settings, screen.phase)

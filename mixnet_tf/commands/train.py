@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import command_line, settings_flags
 from mixnet_tf.commands.evaluate import evaluate_beside
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.errors import InputError
@@ -13,7 +13,7 @@ from mixnet_tf.training import STRATEGIES, Settings, is_evaluator, train
 def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_network_flags("mixnet-s", "The network")
-    command_line.define_path("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
+    settings_flags.define_path("weights", None, "Start from these: " + command_line.WEIGHTS_HELP)
     flags.DEFINE_enum("task", CLASSIFICATION, TASKS, "Train a classifier, or an SSDLite detector on the network.")
     flags.DEFINE_enum(
         "classification_loss", None, CLASSIFICATION_LOSSES, "detection: the loss of classes; by default focal."
@@ -32,8 +32,8 @@ def define_run_flags(dataset: str, model_dir: str) -> None:
     flags.DEFINE_string(
         "dataset", dataset, "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
     )
-    command_line.define_path("model_dir", model_dir, "Where the run is kept; the same command resumes it.")
-    command_line.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
+    settings_flags.define_path("model_dir", model_dir, "Where the run is kept; the same command resumes it.")
+    settings_flags.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
     flags.DEFINE_string("train_split", default["train_split"], "Split to train on; by default train.")
     flags.DEFINE_string("eval_split", default["eval_split"], "Split to evaluate on; by default validation or test.")
     flags.DEFINE_integer(
@@ -78,7 +78,7 @@ def define_run_flags(dataset: str, model_dir: str) -> None:
 
 def settings_from_flags() -> Settings:
     """The settings of a run as its flags say."""
-    return Settings(**command_line.flag_values(Settings._fields))
+    return Settings(**settings_flags.flag_values(Settings._fields))
 
 
 def main(screen: Screen) -> int:

@@ -4,7 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from mixnet_tf.recipe import DetectionRecipe, validate_detection
+from mixnet_tf.recipe import DetectionRecipe
+from mixnet_tf.settings import check
 
 _ALPHA, _GAMMA = 0.75, 2.0  # weight of what is there against what is not; how little counts what is known well
 _NEGATIVES, _LEAST_NEGATIVES = 3, 3  # of each match, and of each image
@@ -33,7 +34,7 @@ def detection_losses(
     Source: tensorflow/models, object_detection/core/losses.py:SigmoidFocalClassificationLoss,
     WeightedSmoothL1LocalizationLoss, HardExampleMiner, here without its suppression of boxes that overlap.
     """
-    validate_detection(DetectionRecipe(classification_loss=classification_loss))
+    check(DetectionRecipe(classification_loss=classification_loss))
     logits = tf.convert_to_tensor(logits)
     one_hot = tf.one_hot(slots, logits.shape[-1])
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(one_hot, logits)

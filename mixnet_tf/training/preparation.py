@@ -16,8 +16,9 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
-from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate, validate_detection
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate
 from mixnet_tf.runs import CHECKPOINTS, CONFIG, RunConfig, newest_checkpoint, noting_training_images
+from mixnet_tf.settings import check
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.starting import start_from
@@ -123,7 +124,7 @@ def prepare(
     task = task_of(task_name)
     task.check(recipe)
     if detection is not None:
-        validate_detection(detection)
+        check(detection)
     network = stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
     check_can_be_made("model_dir", settings.model_dir)
     if recipe.freeze != "none" and weights is None:
