@@ -1,4 +1,4 @@
-"""The documentation as a site: README, guides, the notebook as it was executed, and a page of the API for each room."""
+"""The documentation as a site: README, guides, the notebook executed, and a page of the API for each package."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Clients that open the exported files: LiteRT, MediaPipe, TensorFlow, and the README's."""
+"""Clients that open the exported files: LiteRT, MediaPipe, TensorFlow, and the guide's."""
 
 import re
 import subprocess
@@ -112,7 +112,7 @@ def test_a_file_of_any_batch_takes_any_batch(trained, tmp_path, digits):
 
 
 def test_the_documented_client_needs_nothing_of_ours(exported):
-    client = re.search(r"```py\n(import numpy.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    client = re.search(r"```py\n(import numpy.*?)```", (ROOT / "docs" / "DEPLOYMENT.md").read_text(), re.DOTALL)[1]
     assert "mixnet_tf" not in client and "Interpreter(" in client
     client = client.replace("mixnet_s_32", f"mixnet_t_{SIZE}").replace("(1, 32, 32, 3)", f"(1, {SIZE}, {SIZE}, 3)")
     done = subprocess.run(
