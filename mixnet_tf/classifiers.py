@@ -11,8 +11,8 @@ from absl import logging
 
 from mixnet_tf.data import DATA_VERSION
 from mixnet_tf.detection import is_detector
-from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import StrPath, local_copy, published
+from mixnet_tf.errors import InputError, MissingFileError, first_line
+from mixnet_tf.files import StrPath, exists, local_copy
 from mixnet_tf.models import build_model
 from mixnet_tf.networks import (
     PIXELS,
@@ -89,7 +89,7 @@ def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_
         raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
     weights = os.fspath(weights)
     if weights.endswith(".keras"):
-        if published(weights) is None:
+        if not exists(weights):
             raise MissingFileError(f"weights: there is no file {weights}.")
         if given:
             raise InputError(f"{weights} is a whole model; leave out {given}.")
@@ -99,7 +99,7 @@ def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_
                 raise InputError(f"{weights} is a detector for {model.input_shape[1]} pixels; leave out image_size.")
             return Opened(model, weights, None)
         return Opened(_with_probabilities(_of_fixed_size(model, image_size)), weights, None)
-    if published(os.path.join(weights, CONFIG)) is not None:
+    if exists(os.path.join(weights, CONFIG)):
         raise InputError(f"{weights} is the folder of a training run; give it as model_dir, --model_dir={weights}.")
     if model_name is None:
         raise InputError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
@@ -150,8 +150,8 @@ def _with_probabilities(model):
 def _open_run(model_dir):
     config = RunConfig.read(model_dir)
     for name in (BEST, FINAL):
-        path = published(os.path.join(model_dir, name))
-        if path is not None:
+        path = os.path.join(model_dir, name)
+        if exists(path):
             model = load_keras_file(path)
             if class_names(model) is None:  # as version 0.2.0 wrote it
                 name_classes(model, config.class_names)
@@ -171,16 +171,15 @@ def load_keras_file(path: StrPath) -> keras.Model:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a Keras file of an image classifier or a detector.
     """
-    found = published(path)
-    if found is None:
+    if not exists(path):
         raise MissingFileError(f"weights: there is no file {path}.")
     try:
-        with local_copy(found) as local:
+        with local_copy(path) as local:
             if not zipfile.is_zipfile(local):
                 raise InputError("it is not a zip file, but cut short or of another kind")
             model = keras.models.load_model(local, compile=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{path} is not a readable .keras file: {reason}") from error
     if is_detector(model):
         return model

@@ -32,6 +32,11 @@ def require_package(package: str, title: str, what: str, extra: str) -> None:
         raise MissingPackageError(f"{what} needs {title}: pip install 'mixnet_tf[{extra}]'.") from error
 
 
+def first_line(error: object) -> str:
+    """The first line of an error's text, or the name of its class if it has no text; a text stands for itself."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def is_count(value: object) -> TypeGuard[int]:
     """Whether `value` is a whole number from 1, Python's or numpy's; True is not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1

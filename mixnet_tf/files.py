@@ -18,7 +18,6 @@ from mixnet_tf.errors import InputError, MissingFileError
 StrPath = str | os.PathLike[str]
 # What TensorFlow raises where a checkpoint is damaged or gone.
 UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
-_POINTER = ".current"  # version 0.1.0's: on remote storage it names the file that stands for a path
 
 
 @contextlib.contextmanager
@@ -56,28 +55,11 @@ def _publish_remotely(local, path):
         tf.io.gfile.copy(local, path, overwrite=True)
     if tf.io.gfile.stat(path).length != size:
         raise OSError(f"{path} was not written whole: {tf.io.gfile.stat(path).length} of {size} bytes. Write it again.")
-    old = _pointed_at(path)
-    if old is not None:
-        tf.io.gfile.remove(path + _POINTER)
-        if tf.io.gfile.exists(old):
-            tf.io.gfile.remove(old)
 
 
-def _pointed_at(path):
-    """The file that version 0.1.0 wrote in place of the remote file `path`; None if it wrote none."""
-    try:
-        with tf.io.gfile.GFile(path + _POINTER) as pointer:
-            name = pointer.read().split()[-1]  # ram:// does not truncate the file that it opens to write
-    except tf.errors.NotFoundError:
-        return None
-    return os.path.join(os.path.dirname(path), name)
-
-
-def published(path: StrPath) -> str | None:
-    """Where the file `path` is: there, or where version 0.1.0's pointer says; None if nowhere."""
-    path = os.fspath(path)
-    old = _pointed_at(path) if is_remote(path) else None
-    return next((found for found in (old, path) if found is not None and tf.io.gfile.exists(found)), None)
+def exists(path: StrPath) -> bool:
+    """Whether there is a file or folder at `path`, on a local disk or wherever `tf.io.gfile` reaches."""
+    return tf.io.gfile.exists(os.fspath(path))
 
 
 def is_remote(path: StrPath) -> bool:
@@ -142,11 +124,10 @@ def read_json(path: StrPath) -> Any:
         FileNotFoundError: If there is none.
         ValueError: If it is not JSON.
     """
-    found = published(path)
-    if found is None:
+    if not exists(path):
         raise MissingFileError(f"There is no file {path}.")
     try:
-        return json.loads(read_text(found))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
 

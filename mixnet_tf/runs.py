@@ -13,7 +13,7 @@ import tensorflow as tf
 from mixnet_tf.class_names import lacking, listed
 from mixnet_tf.data import Split, rules_of
 from mixnet_tf.detection import SSDLite
-from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, readable_checkpoint, write_json
 from mixnet_tf.imagenet import SPLITS, wordnet_ids
 from mixnet_tf.models import build_model
@@ -231,4 +231,4 @@ def restore_averages(model: keras.Model, checkpoint: str) -> None:
         with readable_checkpoint(checkpoint) as prefix:
             tf.train.Checkpoint(averages=variables).read(prefix).expect_partial().assert_existing_objects_matched()
     except (*UNREADABLE, AssertionError) as error:
-        raise InputError(f"Checkpoint {checkpoint} cannot be read: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"Checkpoint {checkpoint} cannot be read: {first_line(error)}") from error

@@ -11,7 +11,7 @@ import keras
 import mixnet_tf
 from mixnet_tf.data import load_split
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import published, write_json
+from mixnet_tf.files import exists, write_json
 from mixnet_tf.networks import BlockArgs, GlobalParams, count_parts, network_content, override_global_params
 from mixnet_tf.provenance import provenance
 from mixnet_tf.runs import CONFIG, FINAL, RunConfig
@@ -106,7 +106,7 @@ def _check_runs(study):
     """Raises a ValueError if a run in the study's folder is of another configuration, before any is trained."""
     for network, seed in study.runs:
         model_dir = study.folder(network, seed)
-        if study.settings.allow_config_change or published(os.path.join(model_dir, CONFIG)) is None:
+        if study.settings.allow_config_change or not exists(os.path.join(model_dir, CONFIG)):
             continue
         there = RunConfig.read(model_dir)
         now = there._replace(
@@ -144,7 +144,7 @@ def _train_missing(study, screen):
 
 
 def _is_finished(model_dir):
-    return published(os.path.join(model_dir, FINAL)) is not None
+    return exists(os.path.join(model_dir, FINAL))
 
 
 def _report(study, train_split):

@@ -19,8 +19,10 @@ tf.config.set_logical_device_configuration(
 )
 
 
-# Files that share a session's fixtures, and so have to be in one process where several run.
+# Files that share a session's fixtures or the released networks, and so have to be in one process where several run.
 _TOGETHER = {
+    **dict.fromkeys(("test_endpoints", "test_network_files", "test_official", "test_pretrained"), "test_model"),
+    **dict.fromkeys(("test_hub", "test_verify_weights"), "test_model"),
     **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
     "test_watching": "test_run",
 }

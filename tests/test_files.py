@@ -8,10 +8,8 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import build_tiny, randomise, values
 
-from mixnet_tf.classifiers import open_model
-from mixnet_tf.files import check_can_be_made, json_text, local_copy, published, publishing, read_json, write_json
+from mixnet_tf.files import check_can_be_made, exists, json_text, local_copy, publishing, read_json, write_json
 
 
 def _write(path, text):
@@ -20,7 +18,7 @@ def _write(path, text):
 
 
 def _read(path):
-    with tf.io.gfile.GFile(published(path)) as file:
+    with tf.io.gfile.GFile(path) as file:
         return file.read()
 
 
@@ -32,7 +30,7 @@ def folder(request, tmp_path):
 
 def test_a_published_file_replaces_the_older_one_and_leaves_nothing_else(folder):
     path = os.path.join(folder, "deep", "best.keras")
-    assert published(path) is None
+    assert not exists(path)
     for text in ("old", "new", "longer", "short"):
         _write(path, text)
         assert _read(path) == text
@@ -50,15 +48,6 @@ def test_an_error_while_writing_leaves_the_older_file_whole(folder):
     assert _read(path) == "old"
 
 
-def _write_as_version_0_1_0(path, text):
-    """A remote file under a name of its own, and the pointer to it."""
-    stem, extension = os.path.splitext(path)
-    aside = f"{stem}-0a1b2c{extension}"
-    for name, content in ((aside, text), (path + ".current", os.path.basename(aside) + "\n")):
-        with tf.io.gfile.GFile(name, "w") as file:
-            file.write(content)
-
-
 def _lossy_copy(source, target, **_):
     with tf.io.gfile.GFile(target, "w") as file, open(source) as whole:
         file.write(whole.read()[:-1])
@@ -70,42 +59,16 @@ def test_a_copy_that_lost_its_end_is_an_error(tmp_path, monkeypatch):
         _write(f"ram://{tmp_path.name}/best.keras", "new")
 
 
-@pytest.fixture
-def remote(tmp_path):
-    """A folder by a URL: for ram://, "a" would be a folder wherever a file "a.current" is."""
-    (tmp_path / "remote").mkdir()
-    return f"file://{tmp_path}/remote"
-
-
-def test_a_remote_file_of_version_0_1_0_is_read_until_a_new_one_is_whole(remote, monkeypatch):
-    path = f"{remote}/best.keras"
-    _write_as_version_0_1_0(path, "old")
-    assert _read(path) == "old"
-
+def test_an_upload_that_breaks_off_leaves_the_older_file_whole(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise tf.errors.UnavailableError(None, None, "the upload broke off")
 
-    with monkeypatch.context() as patch, pytest.raises(tf.errors.UnavailableError):
-        patch.setattr(tf.io.gfile, "copy", broken)
+    path = f"ram://{tmp_path.name}/best.keras"
+    _write(path, "old")
+    monkeypatch.setattr(tf.io.gfile, "copy", broken)
+    with pytest.raises(tf.errors.UnavailableError):
         _write(path, "new")
     assert _read(path) == "old"
-    _write(path, "new")
-    assert _read(path) == "new"
-    assert tf.io.gfile.listdir(os.path.dirname(path)) == ["best.keras"]
-
-
-def test_weights_and_models_of_version_0_1_0_open_on_remote_storage_by_their_names(remote, tmp_path):
-    model = build_tiny(input_shape=(32, 32, 3), classifier_activation="softmax")
-    randomise(model)
-    model.save(tmp_path / "m.keras")
-    path = f"{remote}/final.keras"
-    _write_as_version_0_1_0(path, (tmp_path / "m.keras").read_bytes())
-    again = build_tiny(input_shape=(32, 32, 3), weights=path)
-    for ours, opened, theirs in zip(values(again), values(open_model(weights=path).model), values(model), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-        np.testing.assert_array_equal(opened, theirs)
-    with pytest.raises(FileNotFoundError, match="there is no file file://.*/best.keras"):
-        open_model(weights=f"{remote}/best.keras")
 
 
 def test_a_remote_file_is_read_through_a_local_copy(tmp_path):

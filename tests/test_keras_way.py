@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from tiny_run import BLOCKS
 
 import mixnet_tf
 from mixnet_tf.networks import BatchNormalization
 
 _SIZE = 24
+_BLOCKS = ("r1_k3.5_a1.1_p1_s11_e2_i8_o8_se0.5_sw",)  # one with all that a block may have
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def two_colors():
 def _model(**kwargs):
     keras.utils.set_random_seed(0)
     overrides = {"feature_size": 16, "batch_norm_momentum": 0.8, "dropout_rate": 0.0}
-    return mixnet_tf.build_model(None, overrides, blocks_args=BLOCKS, input_shape=(_SIZE, _SIZE, 3), **kwargs)
+    return mixnet_tf.build_model(None, overrides, blocks_args=_BLOCKS, input_shape=(_SIZE, _SIZE, 3), **kwargs)
 
 
 def _compile(model, from_logits, optimizer=None):
@@ -108,9 +108,8 @@ def test_an_exported_saved_model_answers_as_the_model_does(two_colors, tmp_path)
 
 def test_an_activation_override_survives_the_keras_file(tmp_path):
     x = tiny.images(1, 32, 32, 3)
-    model = tiny.build_tiny()
-    overrides = {**tiny.TINY["tiny-s"][1], "activation": "mish"}
-    mish = mixnet_tf.build_model("mixnet-s", overrides, classifier_activation=None)
+    model = tiny.build_small()
+    mish = tiny.build_small(override_params={"activation": "mish"})
     mish.set_weights(model.get_weights())
     answer = mish(x).numpy()
     assert (answer != model(x).numpy()).any()

@@ -15,7 +15,7 @@ from scripts import process
 
 import mixnet_tf
 from mixnet_tf import build_model
-from mixnet_tf.networks import BatchNormalization, Dropout, SqueezeExcite
+from mixnet_tf.networks import VARIANTS, BatchNormalization, Dropout, SqueezeExcite
 
 # (trainable, all); the paper's S is said to have 4.1M, M 5.0M, L 7.3M.
 PARAMETERS = {
@@ -29,7 +29,7 @@ OWN = ["r1_k3_a1_p1_s11_e1_i8_o8", "r2_k3.5_a1.1_p1_s22_e3_i8_o12_se0.5_sw"]
 
 @pytest.fixture(scope="module")
 def tiny_model():
-    model = tiny.build_tiny(classifier_activation="softmax")
+    model = tiny.build_small(classifier_activation="softmax")
     tiny.randomise(model)
     return model
 
@@ -47,7 +47,9 @@ def test_the_parameters_are_as_many_as_the_references(model_name):
 
 
 @pytest.mark.parametrize("model_name", tiny.VARIANTS)
-def test_a_constructor_is_build_model_of_its_variant(model_name):
+def test_a_constructor_is_build_model_of_its_variant(model_name, monkeypatch):
+    stages, params = VARIANTS[model_name]
+    monkeypatch.setitem(VARIANTS, model_name, (stages[:3], params))
     overrides = {"depth_multiplier": 0.13, "depth_divisor": 1, "feature_size": 8, "dropout_rate": 0.5}
     arguments = {"classes": 4, "classifier_activation": None, "include_preprocessing": False}
     ours = CONSTRUCTORS[model_name](override_params=overrides, **arguments)
@@ -97,14 +99,15 @@ def test_initial_weights_are_drawn_as_the_references():
 
 
 def test_groups_of_equal_shape_start_from_different_values():
-    model = tiny.build_tiny()
+    model = tiny.build_small(blocks_args=["r1_k3.3_a1_p1.1_s11_e2_i8_o8"])
     kernels = [w.numpy() for w in model.weights if len(w.shape) == 4 and w.numpy().size > 8]
+    assert len({kernel.shape for kernel in kernels}) <= len(kernels) - 2
     for i, first in enumerate(kernels):
         assert not any(first.shape == other.shape and (first == other).all() for other in kernels[i + 1 :])
 
 
 def test_the_model_normalizes_its_input_once():
-    with_stage, without = (tiny.build_tiny(include_preprocessing=flag) for flag in (True, False))
+    with_stage, without = (tiny.build_small(include_preprocessing=flag) for flag in (True, False))
     tiny.randomise(with_stage)
     without.set_weights(with_stage.get_weights())
     x = tiny.images(2, 33, 33, 3)
@@ -130,7 +133,7 @@ def test_a_model_without_input_shape_takes_images_of_any_size(tiny_model, size):
 
 
 def test_an_input_shape_does_not_change_the_answer(tiny_model):
-    fixed = tiny.build_tiny(classifier_activation="softmax", input_shape=(40, 24, 3))
+    fixed = tiny.build_small(classifier_activation="softmax", input_shape=(40, 24, 3))
     fixed.set_weights(tiny_model.get_weights())
     x = tiny.images(1, 40, 24, 3)
     np.testing.assert_array_equal(fixed(x), tiny_model(x))
@@ -138,7 +141,7 @@ def test_an_input_shape_does_not_change_the_answer(tiny_model):
 
 @pytest.mark.parametrize("pooling", [None, "avg", "max"])
 def test_without_the_top_the_heads_convolution_is_the_output(pooling):
-    headless = tiny.build_tiny(include_top=False, pooling=pooling)
+    headless = tiny.build_small(include_top=False, pooling=pooling)
     tiny.randomise(headless)
     features = headless(tiny.images(2, 64, 64, 3)).numpy()
     unpooled = keras.Model(headless.input, headless.get_layer("head_activation").output)
@@ -155,7 +158,7 @@ def test_the_top_is_pooling_then_dropout_then_dense(tiny_model):
 
 
 def test_training_mode_drops_and_uses_batch_statistics():
-    model = tiny.build_tiny(input_shape=(32, 32, 3))
+    model = tiny.build_small(input_shape=(32, 32, 3), override_params={"dropout_rate": 0.5})
     tiny.randomise(model)
     x = tiny.images(4, 32, 32, 3)
     before = model(x).numpy()
@@ -166,7 +169,7 @@ def test_training_mode_drops_and_uses_batch_statistics():
 def test_the_model_builds_on_a_tensor_of_another_model(tiny_model):
     raw = keras.Input((48, 48, 3))
     flipped = keras.layers.Lambda(lambda v: v[:, :, ::-1])(raw)
-    model = tiny.build_tiny(input_tensor=flipped, classifier_activation="softmax")
+    model = tiny.build_small(input_tensor=flipped, classifier_activation="softmax")
     model.set_weights(tiny_model.get_weights())
     x = tiny.images(2, 48, 48, 3)
     assert model.inputs[0] is raw
@@ -238,7 +241,7 @@ def test_another_backend_that_is_not_installed_is_the_same_error_in_one_line_of_
 def bfloat16_model():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = tiny.build_tiny(classifier_activation="softmax")
+        model = tiny.build_small(classifier_activation="softmax")
     finally:
         keras.config.set_dtype_policy("float32")
     tiny.randomise(model)
@@ -311,10 +314,10 @@ def test_every_public_function_is_annotated():
     ("policy", "instead"), [("float16", "mixed_float16"), ("bfloat16", "mixed_bfloat16"), ("float64", "float32")]
 )
 def test_a_policy_that_a_network_cannot_compute_in_is_refused_with_the_one_to_set(policy, instead):
-    before, network = keras.config.dtype_policy(), tiny.build_tiny(include_top=False, input_shape=(64, 64, 3))
+    before, network = keras.config.dtype_policy(), tiny.build_small(include_top=False, input_shape=(64, 64, 3))
     keras.config.set_dtype_policy(policy)
     try:
-        for build in (tiny.build_tiny, lambda: mixnet_tf.SSDLite(network, 3, (64, 64, 3))):
+        for build in (tiny.build_small, lambda: mixnet_tf.SSDLite(network, 3, (64, 64, 3))):
             with pytest.raises(ValueError, match=f"{policy}.*set_dtype_policy\\('{instead}'\\)"):
                 build()
     finally:

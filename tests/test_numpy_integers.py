@@ -32,17 +32,21 @@ def test_a_layer_takes_numpy_integers_and_keeps_ints(integer):
         json.dumps(layer.get_config())  # has nothing of numpy
 
 
-@pytest.mark.parametrize("integer", _INTEGERS)
-def test_a_model_takes_numpy_integers(integer, tmp_path):
-    shape = (integer(32), integer(32), integer(3))
-    overrides = {**tiny.TINY["tiny-s"][1], "num_classes": integer(7), "feature_size": integer(24)}
-    model = mixnet_tf.build_model("mixnet-s", overrides, classes=integer(7), input_shape=shape, kernel_size=integer(3))
-    assert model.output_shape == (None, 7) and model.input_shape == (None, 32, 32, 3)
-    assert mixnet_tf.multiply_adds(model, integer(64)) > mixnet_tf.multiply_adds(model)
+def test_a_model_takes_numpy_integers(tmp_path):
+    for integer in _INTEGERS:
+        shape = (integer(32), integer(32), integer(3))
+        overrides = {"num_classes": integer(7), "feature_size": integer(24)}
+        model = tiny.build_small(
+            override_params=overrides, classes=integer(7), input_shape=shape, kernel_size=integer(3)
+        )
+        assert model.output_shape == (None, 7) and model.input_shape == (None, 32, 32, 3)
+        assert mixnet_tf.multiply_adds(model, integer(64)) > mixnet_tf.multiply_adds(model)
     model.save(tmp_path / "a.keras")
     assert keras.models.load_model(tmp_path / "a.keras").output_shape == (None, 7)
-    detector = mixnet_tf.SSDLite("mixnet-s", integer(3), (integer(64), integer(64), 3), override_params=overrides)
-    assert classes_of(detector) == 3
+    (tmp_path / "small.json").write_text(json_text(tiny.DETECTOR_NETWORK))
+    for integer in _INTEGERS:
+        detector = mixnet_tf.SSDLite(tmp_path / "small.json", integer(3), (integer(64), integer(64), 3))
+        assert classes_of(detector) == 3
 
 
 def test_parameters_become_pythons_own_and_a_network_file_holds_them():

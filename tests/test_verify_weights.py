@@ -10,7 +10,6 @@ import tiny
 from absl import flags
 from weights_server import know, places, serving, write_as_timm
 
-import mixnet_tf
 from mixnet_tf.weights import Arrays, pretrained, read_weights
 
 
@@ -55,7 +54,7 @@ def test_another_answer_is_an_error_that_names_the_class(script, off):
 def test_verification_downloads_converts_and_compares(
     script, mirrored, weights_cache, released_archive, monkeypatch, capsys, logged
 ):
-    folder, asked = mirrored
+    (folder, asked), released = mirrored, tiny.released("mixnet-s")
     (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
     (folder / "panda.jpg").write_bytes(JPEG)
     know(monkeypatch, released_archive)
@@ -64,6 +63,7 @@ def test_verification_downloads_converts_and_compares(
     monkeypatch.setattr(script, "PHOTOGRAPH_SIZE", len(JPEG))
     weights_cache.mkdir(parents=True)
     pretrained.converted_file("mixnet-s").write_bytes(b"an older conversion, which would hide what the archive holds")
+    monkeypatch.setattr(script, "build_model", lambda *_, **__: tiny.randomise(released) or released)
     flags.FLAGS.mark_as_parsed()
     timms = pretrained.hub_folder(pretrained.TIMM["mixnet-s"])  # as if it had been downloaded
     timms.mkdir(parents=True)
@@ -96,12 +96,13 @@ def test_sources_that_differ_are_an_error_that_names_the_variable(script, monkey
 
 
 def test_verification_names_a_variable_that_was_not_read(script, weights_cache, tmp_path, monkeypatch):
-    model = mixnet_tf.MixNetS()  # a fresh one: its gammas are still 1
+    model = tiny.build_small()  # a fresh one: its gammas are still 1
     for weight in model.weights:
         if weight.name != "gamma":
             weight.assign(np.full(weight.shape, 2, "float32"))
     model.save_weights(tmp_path / "m.weights.h5")
     monkeypatch.setattr(script, "google_weights", lambda _: read_weights(tmp_path / "m.weights.h5"))
+    monkeypatch.setattr(script, "build_model", lambda *_, **__: tiny.build_small())
     with pytest.raises(ValueError, match="variable stem_bn/gamma was not read"):
         script.verify_conversion("mixnet-s")
 

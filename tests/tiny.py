@@ -19,6 +19,15 @@ TINY = {
     "tiny-m": ("mixnet-m", {"depth_multiplier": 0.11, "depth_divisor": 1, "num_classes": 7, "feature_size": 20}),
 }
 
+# A few blocks with all that a released network has: groups, uneven ones too, squeeze-and-excitation, both activations,
+# repeats with a residual, strides 2 to 32.
+SMALL = (
+    "r1_k3_a1_p1_s22_e1_i6_o6",
+    "r2_k3.5_a1.1_p1.1_s22_e3_i6_o7_se0.5_sw",
+    "r1_k3.5.7_a1_p1_s22_e2_i7_o8_se0.25_sw",
+    "r1_k3_a1.1_p1_s22_e2_i8_o8",
+)
+
 # A network file's content, of strides 2 to 32, as a detector needs.
 DETECTOR_NETWORK = {
     "blocks": [
@@ -36,6 +45,12 @@ def build_tiny(golden="tiny-s", **kwargs):
     model_name, overrides = TINY[golden]
     overrides = {**overrides, "num_classes": kwargs.get("classes", overrides["num_classes"])}
     return mixnet_tf.build_model(model_name, overrides, **{"classifier_activation": None, **kwargs})
+
+
+def build_small(**kwargs):
+    """The network of `SMALL`, which gives logits of 10 classes; `kwargs` are those of `build_model`."""
+    arguments = {"blocks_args": SMALL, "classes": 10, "classifier_activation": None, **kwargs}
+    return mixnet_tf.build_model(None, {"feature_size": 24, **arguments.pop("override_params", {})}, **arguments)
 
 
 @functools.cache

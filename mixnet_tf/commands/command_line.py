@@ -17,8 +17,8 @@ from mixnet_tf.classifiers import Opened, open_model
 from mixnet_tf.commands import settings_flags
 from mixnet_tf.commands.screen import Screen, command_screen, shown_log
 from mixnet_tf.commands.settings_flags import define_path, flag_values
-from mixnet_tf.errors import InputError
-from mixnet_tf.files import StrPath, published
+from mixnet_tf.errors import InputError, first_line
+from mixnet_tf.files import StrPath, exists
 from mixnet_tf.networks import INPUTS, VARIANTS, is_network_file, parse_kernels
 from mixnet_tf.passwords import masked
 from mixnet_tf.recipe import CLASSIFICATION, RECIPES, Recipe, recipe_for
@@ -111,7 +111,7 @@ def _is_lost_host(error):
 
 def _first_line(error):
     """The first line of an error's text, without the nodes and ops that TensorFlow puts into it."""
-    return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)).strip().splitlines()[0]
+    return first_line(re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)))
 
 
 def other_command(script: str) -> str:
@@ -156,7 +156,7 @@ def recipe_from_flags(dataset: str, model_dir: StrPath | None = None, task: str 
     dataset's own recipe.
     """
     values = flags.FLAGS
-    if model_dir is not None and published(os.path.join(model_dir, CONFIG)) is not None:
+    if model_dir is not None and exists(os.path.join(model_dir, CONFIG)):
         recipe = RunConfig.read(model_dir).recipe
         # The name alone: `train` refuses a run of another one.
         recipe = recipe._replace(name=values.recipe or recipe.name)

@@ -20,7 +20,7 @@ from mixnet_tf.data.folders import folder_split
 from mixnet_tf.data.rules import DATA_VERSION, rules_of
 from mixnet_tf.data.split import MissingSplitError, Split, first_of
 from mixnet_tf.data.tfrecords import count_records, missing_shards, numbered_records
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, first_line
 from mixnet_tf.files import StrPath
 
 EVAL_SPLITS = ("validation", "test", "val", "eval")
@@ -91,7 +91,7 @@ def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilde
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise InputError(
             f"Unknown dataset {dataset!r}: expected 'digits', 'scattered_digits', 'tfrecord', 'folder' or a name of "
-            f"tensorflow_datasets ({str(error).strip().splitlines()[0]})."
+            f"tensorflow_datasets ({first_line(error)})."
         ) from error
     try:
         # tfds announces it on standard output; its bars are on standard error.

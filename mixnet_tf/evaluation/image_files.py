@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from mixnet_tf.data import FORMATS
-from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import StrPath
 
 
@@ -31,4 +31,4 @@ def read_image_file(path: StrPath, decode: Callable[[tf.Tensor], tf.Tensor]) -> 
     except tf.errors.InvalidArgumentError as error:
         raise InputError(f"image: {path} is not a readable {FORMATS} file.") from error
     except tf.errors.OpError as error:
-        raise InputError(f"image: {path} cannot be read: {error.message.splitlines()[0]}") from error
+        raise InputError(f"image: {path} cannot be read: {first_line(error.message)}") from error

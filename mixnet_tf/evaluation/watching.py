@@ -12,7 +12,7 @@ from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.accuracy import build_evaluator
 from mixnet_tf.evaluation.scores import beats, score
-from mixnet_tf.files import StrPath, published, read_json, write_json
+from mixnet_tf.files import StrPath, exists, read_json, write_json
 from mixnet_tf.runs import (
     BEST,
     CHECKPOINTS,
@@ -101,7 +101,7 @@ def archive_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath
         A sentence that says what happened.
     """
     path, best_path = (os.path.join(model_dir, name) for name in (BEST_METRICS, BEST))
-    best = None if published(path) is None or published(best_path) is None else read_json(path)
+    best = read_json(path) if exists(path) and exists(best_path) else None
     name, value = score(metrics)
     if best is not None and _differs(best, metrics):
         return (
@@ -130,7 +130,7 @@ def archive_final(model: keras.Model, metrics: dict[str, Any], split: Split, mod
     Returns:
         A sentence that says which model is the best now; None without a best model.
     """
-    if any(published(os.path.join(model_dir, name)) is None for name in (BEST_METRICS, BEST)):
+    if not all(exists(os.path.join(model_dir, name)) for name in (BEST_METRICS, BEST)):
         return None
     return archive_best(model, {**metrics, **_where(split)}, model_dir)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from mixnet_tf.errors import first_line
+
 INPUT_NAME = "image"
 
 
@@ -138,5 +140,5 @@ def _one_line_errors():
             yield
     except Exception as error:  # the converter raises an Exception of its own, not a public one
         lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]
-        reason = "; ".join(lines) or str(error).strip().splitlines()[0]
+        reason = "; ".join(lines) or first_line(error)
         raise ConversionError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error

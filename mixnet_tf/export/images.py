@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import DATA_VERSION, Split, list_images, naming_corrupt_images, preprocess_for_eval
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, first_line
 
 _AT_ONCE = 4  # images that are decoded ahead
 
@@ -128,7 +128,7 @@ def folder_images(
             try:
                 yield preprocess_for_eval(tf.io.read_file(path), image_size, crop, data_version).numpy()
             except tf.errors.OpError as error:
-                raise InputError(f"{path} cannot be read as an image: {error.message.splitlines()[0]}") from error
+                raise InputError(f"{path} cannot be read as an image: {first_line(error.message)}") from error
 
     stream = ImageStream(image_size, np.arange(len(paths)), read)
     return Images(stream, None, None, f"{len(paths)} images of {folder}")

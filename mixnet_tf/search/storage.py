@@ -7,7 +7,7 @@ import urllib.parse
 import warnings
 from collections.abc import Iterator, Sequence
 
-from mixnet_tf.errors import InputError, MissingPackageError
+from mixnet_tf.errors import InputError, MissingPackageError, first_line
 from mixnet_tf.passwords import masked
 
 try:
@@ -85,7 +85,7 @@ def _open(storage):
             )
         except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
             if not left:
-                reason = _without_password((str(error).strip() or repr(error)).splitlines()[0], storage)
+                reason = _without_password(first_line(error), storage)
                 raise InputError(f"storage: {masked(storage, is_address=True)!r} cannot be opened: {reason}") from error
             time.sleep(_PAUSE)  # of two processes that make its tables at once, one fails
 

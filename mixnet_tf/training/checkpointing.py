@@ -5,7 +5,7 @@ import os
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, first_line
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, readable_checkpoint
 from mixnet_tf.runs import CHECKPOINTS, newest_checkpoint
 from mixnet_tf.training.distribution import is_chief
@@ -106,7 +106,7 @@ class Checkpointer:
                     self._checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
             except (*UNREADABLE, AssertionError) as error:
                 broken.append(path)
-                logging.warning(f"Checkpoint {path} cannot be read ({str(error).strip().splitlines()[0]}).")
+                logging.warning(f"Checkpoint {path} cannot be read ({first_line(error)}).")
             else:
                 self.saved_step = self._trainer.step
                 return path

@@ -6,7 +6,7 @@ import os
 
 import tensorflow as tf
 
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, first_line
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 _TF_CONFIG = "TF_CONFIG"
@@ -118,5 +118,5 @@ def _tpu_strategy(tpu):
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"No TPU {tpu!r} can be reached: {reason}. Is tensorflow-tpu installed?") from error

@@ -13,7 +13,7 @@ import h5py
 import tensorflow as tf
 
 from mixnet_tf.class_names import checked_names
-from mixnet_tf.errors import InputError
+from mixnet_tf.errors import InputError, first_line
 from mixnet_tf.files import StrPath, local_copy
 from mixnet_tf.networks import parse
 from mixnet_tf.weights.archives import MAX_UNPACKED
@@ -64,7 +64,7 @@ def read_keras_file(path: StrPath) -> Arrays:
         zlib.error,
         zipfile.BadZipFile,
     ) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{path} is not a readable file of Keras 3: {reason}") from error
     source = os.fspath(path)
     keys = {name: key for name, (owner, number, _) in found.items() if (key := _key(owner, number)) is not None}

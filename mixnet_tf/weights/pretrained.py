@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from mixnet_tf.downloads import DownloadError, check_first, download, keep_sha256, sha256_of
-from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
+from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError, first_line
 from mixnet_tf.files import StrPath, keras_cache
 from mixnet_tf.imagenet import CLASSES
 from mixnet_tf.networks import MixConv, find_classifier, get_model_params, parts, unroll
@@ -124,7 +124,7 @@ def published_weights(model_name: str) -> Arrays:
             raise ConnectionError(f"{error}\nThe second source: {second}") from error
         except MissingPackageError as second:
             raise MissingPackageError(f"{error}\nThe second source: {second}") from error
-        logging.warning(f"{str(error).splitlines()[0]}")
+        logging.warning(first_line(error))
         logging.warning(f"The same weights were taken from {read.source}.")
         return read
 

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError
-from mixnet_tf.files import StrPath, published
+from mixnet_tf.files import StrPath, exists
 from mixnet_tf.networks import BlockArgs
 from mixnet_tf.passwords import masked
 from mixnet_tf.weights.hub import PREFIX, hub_file, is_hub_name
@@ -67,10 +67,9 @@ def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
     if path.endswith(_TIMM):
         return read_timm_file(path)
     if path.endswith(_KERAS):
-        found = published(path)
-        if found is None:
+        if not exists(path):
             raise MissingFileError(f"weights: there is no file {path}.")
-        return read_keras_file(found)
+        return read_keras_file(path)
     if path.endswith(".h5"):
         raise InputError(f"weights: {path} is named neither .keras nor .weights.h5; save it again with Keras 3.")
     return read_official_checkpoint(path)

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from tiny import build_tiny, images
+from tiny import build_small, images
 
 import mixnet_tf
 from mixnet_tf.networks import class_names, logits_model, name_classes, with_logits
@@ -11,7 +11,7 @@ _SHAPE, _NAMES = (32, 32, 3), tuple("abcdefghij")
 
 @pytest.fixture(scope="module")
 def model():
-    return build_tiny(input_shape=_SHAPE, class_names=_NAMES, classifier_activation="softmax")
+    return build_small(input_shape=_SHAPE, class_names=_NAMES, classifier_activation="softmax")
 
 
 def _nested(model, **kwargs):
@@ -49,13 +49,13 @@ def test_the_names_travel_in_the_keras_file_and_through_a_clone(model, tmp_path)
 
 
 def test_a_classifier_without_names_has_none_in_its_configuration():
-    model = build_tiny(input_shape=_SHAPE)
+    model = build_small(input_shape=_SHAPE)
     assert class_names(model) is None and "class_names" not in model.get_layer("head_dense").get_config()
 
 
 def test_a_head_of_ones_own_has_no_names(model):
     assert class_names(keras.Model(model.input, keras.layers.Dense(5)(model.output))) is None
-    assert class_names(build_tiny(input_shape=_SHAPE, include_top=False)) is None
+    assert class_names(build_small(input_shape=_SHAPE, include_top=False)) is None
 
 
 def test_names_are_as_many_as_classes_and_lines(model):
@@ -64,9 +64,8 @@ def test_names_are_as_many_as_classes_and_lines(model):
     with pytest.raises(ValueError, match="class 9 is named 'j.nk'"):
         name_classes(model, [*_NAMES[:-1], "j\nk"])
     with pytest.raises(ValueError, match="class_names: expected 3 names"):
-        mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), class_names=["a"])
+        mixnet_tf.SSDLite(build_small(input_shape=(64, 64, 3), include_top=False), 3, (64, 64, 3), class_names=["a"])
 
 
 def test_names_say_how_many_classes_there_are():
-    narrow = {"depth_multiplier": 0.1, "depth_divisor": 1}
-    assert mixnet_tf.MixNetS(override_params=narrow, class_names=["a", "b"]).output_shape == (None, 2)
+    assert build_small(classes=None, class_names=["a", "b"]).output_shape == (None, 2)

@@ -17,7 +17,7 @@ REDUCTIONS = {
 
 @pytest.fixture(scope="module")
 def tiny_model():
-    model = tiny.build_tiny(include_preprocessing=False)
+    model = tiny.build_small(include_preprocessing=False)
     tiny.randomise(model)
     return model
 
@@ -50,24 +50,19 @@ def test_the_features_are_the_five_reductions_at_halving_sizes(model_name):
 
 
 def test_the_expansion_output_is_what_the_projection_takes(tiny_model):
-    names = [name for name in block_names(tiny_model)]
-    wanted = names + [f"{name}/expansion_output" for name in names]
+    names = block_names(tiny_model)
+    wanted = ["stem", *names, *(f"{name}/expansion_output" for name in names)]
     found = mixnet_tf.features_model(tiny_model, wanted)(tiny.images(2, 40, 40, 3) / 255)
-    checked = 0
-    for previous, name in zip([None, *names[:-1]], names, strict=True):
+    for previous, name in zip(["stem", *names[:-1]], names, strict=True):
         project, norm = (tiny_model.get_layer(f"{name}_project_{part}") for part in ("conv", "bn"))
         projected = norm(project(found[f"{name}/expansion_output"]))
         residual = any(layer.name == f"{name}_add" for layer in tiny_model.layers)
-        expected = projected + found[previous] if residual and previous else projected
-        if residual and previous is None:
-            continue  # its input is the stem
+        expected = projected + found[previous] if residual else projected
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5)
-        checked += 1
-    assert checked == len(names) - 1
 
 
 def test_the_head_endpoint_is_logits_whatever_the_classifier_ends_in(tiny_model):
-    soft = tiny.build_tiny(include_preprocessing=False, classifier_activation="softmax")
+    soft = tiny.build_small(include_preprocessing=False, classifier_activation="softmax")
     soft.set_weights(tiny_model.get_weights())
     x = tiny.images(2, 40, 40, 3) / 255
     logits = mixnet_tf.features_model(soft, ["head"])(x)["head"].numpy()
@@ -76,7 +71,7 @@ def test_the_head_endpoint_is_logits_whatever_the_classifier_ends_in(tiny_model)
 
 
 def test_a_model_without_top_has_every_endpoint_but_the_head(tiny_model):
-    headless = tiny.build_tiny(include_top=False)
+    headless = tiny.build_small(include_top=False)
     assert set(mixnet_tf.endpoints(tiny_model)) - set(mixnet_tf.endpoints(headless)) == {"head"}
     assert set(mixnet_tf.endpoints(headless)) < set(mixnet_tf.endpoints(tiny_model))
 
@@ -100,7 +95,7 @@ def test_the_endpoints_survive_saving(tiny_model, tmp_path):
 
 
 def test_a_model_built_on_top_of_a_mixnet_keeps_its_endpoints(tiny_model):
-    base = tiny.build_tiny(include_top=False, pooling="avg")
+    base = tiny.build_small(include_top=False, pooling="avg")
     model = keras.Model(base.input, keras.layers.Dense(3)(base.output))
     assert set(mixnet_tf.endpoints(model)) == set(mixnet_tf.endpoints(base))
 
@@ -162,6 +157,6 @@ def test_the_multiply_adds_of_one_convolution_can_be_counted_by_hand():
 
 
 def test_an_image_size_of_ones_own_replaces_the_models(tiny_model):
-    fixed = tiny.build_tiny(input_shape=(48, 48, 3))
+    fixed = tiny.build_small(input_shape=(48, 48, 3))
     assert mixnet_tf.multiply_adds(fixed) == mixnet_tf.multiply_adds(tiny_model, 48)
     assert mixnet_tf.multiply_adds(fixed, 96) > 3 * mixnet_tf.multiply_adds(fixed)

@@ -309,7 +309,7 @@ def test_dropout_drops_directly_under_a_strategys_scope(two_replicas):
 def test_a_whole_network_trains_its_statistics_directly_under_a_strategys_scope(two_replicas):
     x = tiny.images(4, 32, 32, 3)
     with two_replicas.scope():
-        model = tiny.build_tiny()
+        model = tiny.build_small()
         before = tiny.values(model)
         assert np.isfinite(model(x, training=True)).all()
     moved = [w.path for w, old in zip(model.weights, before, strict=True) if (w.numpy() != old).any()]

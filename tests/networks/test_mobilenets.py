@@ -45,8 +45,10 @@ def _kernels(groups):
 
 
 @pytest.mark.parametrize("name", THEIRS)
-@pytest.mark.parametrize("width", [1.0, 0.5])
-@pytest.mark.parametrize("size", [96, 224])
+@pytest.mark.parametrize(
+    "width, size",
+    [(1.0, 96), (0.5, 224), *(pytest.param(*other, marks=pytest.mark.soak) for other in ((1.0, 224), (0.5, 96)))],
+)
 def test_the_logits_are_those_of_keras_applications(name, width, size):
     theirs = THEIRS[name](weights=None, alpha=width, input_shape=(size, size, 3), classifier_activation=None)
     ours = mixnet_tf.build_model(
@@ -71,8 +73,8 @@ def test_the_logits_are_those_of_keras_applications(name, width, size):
         their.assign(value)
         our.assign(value.reshape(our.shape))
     images = rng.normal(0, 1, (2, size, size, 3)).astype("float32")
-    expected = theirs.predict(images, verbose=0).reshape(2, -1)
-    np.testing.assert_allclose(ours.predict(images, verbose=0), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    expected = theirs(images).numpy().reshape(2, -1)
+    np.testing.assert_allclose(ours(images), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", THEIRS)
@@ -103,19 +105,26 @@ def test_exponential_and_dilated_groups_cost_what_the_paper_says(name):
         assert dilated == pytest.approx(DILATED[name][groups - 2], abs=0.3)
 
 
-@pytest.mark.parametrize("build", [mixnet_tf.MobileNetV1, mixnet_tf.MobileNetV2])
-def test_the_kernels_of_every_depthwise_layer_are_replaced_and_the_stems_is_not(build):
-    model = build(kernel_size=(3, 5, 7), input_shape=(64, 64, 3), classes=3)
-    mixconvs = [layer for layer in model.layers if isinstance(layer, mixnet_tf.MixConv)]
-    assert len(mixconvs) == (13 if build is mixnet_tf.MobileNetV1 else 17)
-    assert {tuple(layer.kernel_size) for layer in mixconvs} == {(3, 5, 7)}
-    assert model.get_layer("stem_conv").kernel_size == (3, 3)
+@pytest.fixture(scope="module")
+def mixed():
+    """Both networks with mixed kernels; V2 without its top."""
+    arguments = {"kernel_size": (3, 5, 7), "input_shape": (64, 64, 3)}
+    return mixnet_tf.MobileNetV1(classes=3, **arguments), mixnet_tf.MobileNetV2(include_top=False, **arguments)
+
+
+def test_the_kernels_of_every_depthwise_layer_are_replaced_and_the_stems_is_not(mixed):
+    for model, count in zip(mixed, (13, 17), strict=True):
+        mixconvs = [layer for layer in model.layers if isinstance(layer, mixnet_tf.MixConv)]
+        assert len(mixconvs) == count
+        assert {tuple(layer.kernel_size) for layer in mixconvs} == {(3, 5, 7)}
+        assert model.get_layer("stem_conv").kernel_size == (3, 3)
 
 
 @pytest.mark.parametrize("overrides", [{}, {"partition": "exponential"}, {"dilated": True}])
 def test_mobilenets_round_trip_through_keras_files(overrides, tmp_path):
-    stages, params = mixnet_tf.get_model_params("mobilenet-v1", {**overrides, "num_classes": 3})
-    arguments = {"blocks_args": stages[:4], "override_params": params._asdict(), "input_shape": (32, 32, 3)}
+    overrides = {**overrides, "num_classes": 3, "depth_multiplier": 0.25}
+    stages, params = mixnet_tf.get_model_params("mobilenet-v1", overrides)
+    arguments = {"blocks_args": stages[:2], "override_params": params._asdict(), "input_shape": (32, 32, 3)}
     model = mixnet_tf.build_model(kernel_size=(3, 5, 7), **arguments)
     tiny.randomise(model)
     model.save(tmp_path / "m.keras")
@@ -126,9 +135,9 @@ def test_mobilenets_round_trip_through_keras_files(overrides, tmp_path):
         np.testing.assert_array_equal(again(images), model(images))
 
 
-def test_mobilenets_have_endpoints_and_features():
-    model = mixnet_tf.MobileNetV1(input_shape=(64, 64, 3), classes=3)
-    shapes = {name: tensor.shape[1:] for name, tensor in mixnet_tf.features_model(model).output.items()}
+def test_mobilenets_have_endpoints_and_features(mixed):
+    v1, v2 = mixed
+    shapes = {name: tensor.shape[1:] for name, tensor in mixnet_tf.features_model(v1).output.items()}
     assert shapes == {
         "reduction_1": (32, 32, 64),
         "reduction_2": (16, 16, 128),
@@ -136,5 +145,4 @@ def test_mobilenets_have_endpoints_and_features():
         "reduction_4": (4, 4, 512),
         "reduction_5": (2, 2, 1024),
     }
-    features = mixnet_tf.features_model(mixnet_tf.MobileNetV2(input_shape=(64, 64, 3), include_top=False))
-    assert features.output["reduction_5"].shape == (None, 2, 2, 320)
+    assert mixnet_tf.features_model(v2).output["reduction_5"].shape == (None, 2, 2, 320)

@@ -12,12 +12,11 @@ from mixnet_tf.networks.endpoints import parts
 
 def _all_roles():
     """A network in which each layer that a MixNet can have occurs."""
-    overrides = {**tiny.TINY["tiny-s"][1], "project_activation": "relu"}
-    return mixnet_tf.build_model("mixnet-s", overrides)
+    return tiny.build_small(override_params={"project_activation": "relu"})
 
 
 def test_every_layer_that_is_built_is_known_by_its_name_and_class():
-    for model in (_all_roles(), tiny.build_tiny(include_top=False, pooling="max")):
+    for model in (_all_roles(), tiny.build_small(include_top=False, pooling="max")):
         unknown = [layer.name for layer in model.layers if not names.is_mixnets(layer)]
         assert unknown == ["image"]
 
@@ -45,7 +44,7 @@ def test_a_name_is_taken_apart_as_it_was_put_together():
 
 
 def _with(layer):
-    base = tiny.build_tiny(include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    base = tiny.build_small(include_top=False, pooling="avg", input_shape=(32, 32, 3))
     return keras.Model(base.input, layer(base.output))
 
 

@@ -77,9 +77,9 @@ def test_counts_from_block_strings_are_those_of_the_model(name):
 
 @pytest.mark.parametrize("overrides", [{"dilated": True}, {"partition": "exponential"}, {"project_activation": "relu"}])
 def test_counts_follow_the_parameters(overrides):
-    arguments = ("mixnet-s", None, {**overrides, "num_classes": 5}, (3, 5, 7))
-    rows = count_parts(*stages_and_params(*arguments), (65, 32))
-    model = mixnet_tf.build_model("mixnet-s", arguments[2], kernel_size=(3, 5, 7), input_shape=(65, 32, 3))
+    arguments = {"blocks_args": tiny.SMALL, "override_params": overrides, "kernel_size": (3, 5)}
+    rows = count_parts(*stages_and_params(None, **arguments), (65, 32))
+    model = mixnet_tf.build_model(**arguments, input_shape=(65, 32, 3))
     assert sum(row.parameters for row in rows) == model.count_params()
     assert sum(row.multiply_adds for row in rows) == mixnet_tf.multiply_adds(model)
     shapes = {name: tensor.shape for name, tensor in mixnet_tf.endpoints(model).items()}
