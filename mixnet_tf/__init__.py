@@ -1,6 +1,8 @@
 """MixNet for TensorFlow: the official models, their weights, recipe and mobile export, in Keras 3."""
 
+import importlib.util
 import os
+import typing
 
 try:
     import keras
@@ -19,9 +21,7 @@ if _backend != "tensorflow":
         name="keras",
     ) from _cause
 
-from mixnet_tf.data import decode_predictions
-from mixnet_tf.detection import SSDLite, detect
-from mixnet_tf.export import ExportOptions, export_model
+from mixnet_tf import optimizers as _optimizers  # noqa: F401  (Keras finds its classes in saved models)
 from mixnet_tf.models import MixNetL, MixNetM, MixNetS, MobileNetV1, MobileNetV2, build_model, preprocess_input
 from mixnet_tf.networks import (
     BlockArgs,
@@ -34,7 +34,38 @@ from mixnet_tf.networks import (
     get_model_params,
     multiply_adds,
 )
-from mixnet_tf.weights import load_official_checkpoint, load_timm_weights, load_weights
+
+if typing.TYPE_CHECKING:
+    from mixnet_tf.data import decode_predictions
+    from mixnet_tf.detection import SSDLite, detect
+    from mixnet_tf.export import ExportOptions, export_model
+    from mixnet_tf.weights import load_official_checkpoint, load_timm_weights, load_weights
+else:
+    # These modules, and what they need, are imported when one of their names is first asked for.
+    _MODULES = {
+        "ExportOptions": "export",
+        "SSDLite": "detection",
+        "decode_predictions": "data",
+        "detect": "detection",
+        "export_model": "export",
+        "load_official_checkpoint": "weights",
+        "load_timm_weights": "weights",
+        "load_weights": "weights",
+    }
+
+    def __getattr__(name):
+        if name in _MODULES:
+            value = getattr(importlib.import_module(f"mixnet_tf.{_MODULES[name]}"), name)
+        elif importlib.util.find_spec(f"mixnet_tf.{name}") is not None:
+            value = importlib.import_module(f"mixnet_tf.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __version__ = "0.3.0"
 

@@ -19,7 +19,6 @@ from mixnet_tf.networks import (
     pooled,
     stages_and_params,
 )
-from mixnet_tf.weights import load_weights
 
 
 def preprocess_input(images: Any) -> tf.Tensor:
@@ -131,6 +130,8 @@ def build_model(
     # Not a list of one, which Keras would warn about at each call with a plain tensor.
     model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name or network_name(model_name))
     if weights is not None:
+        from mixnet_tf.weights import load_weights  # only here: it downloads, which a network without weights does not
+
         load_weights(model, weights)
     return model
 

@@ -1,19 +1,29 @@
-"""Loads saved models where nothing but mixnet_tf was imported, and writes what they answer.
+"""Builds MixNet-S and opens saved models where nothing but mixnet_tf was imported, and writes what came of it.
 
-Usage: python fresh_process.py IMAGES.npy OUT.npz A.keras B.keras ...
+Usage: python fresh_process.py IMAGES.npy OUT.json A.keras B.keras ...
 """
 
+import json
 import sys
 
 import keras
 import numpy as np
 
-import mixnet_tf  # noqa: F401  (registers the layers)
+# TensorFlow or Keras have imported some of them already; here they cannot be imported any more.
+for package in ("ai_edge_litert", "flatbuffers", "PIL", "requests", "tensorflow_datasets"):
+    sys.modules[package] = None
+
+import mixnet_tf  # noqa: E402
 
 images_file, out_file, *model_files = sys.argv[1:]
 images = np.load(images_file)
-answers = {}
+mixnet_tf.MixNetS()
+modules = {".".join(name.split(".")[:2]) for name in sys.modules if name.startswith("mixnet_tf.")}
+names = dir(mixnet_tf)
+answers, optimizers = {}, {}
 for path in model_files:
     model = keras.models.load_model(path)
-    answers[path] = model(images).numpy()
-np.savez(out_file, **answers)
+    answers[path] = model(images).numpy().tolist()
+    optimizers[path] = keras.saving.serialize_keras_object(model.optimizer) if model.compiled else None
+with open(out_file, "w") as file:
+    json.dump({"modules": sorted(modules), "names": names, "answers": answers, "optimizers": optimizers}, file)

@@ -2,20 +2,19 @@ import importlib
 import inspect
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 from scripts import process
 
 import mixnet_tf
 from mixnet_tf import build_model
 from mixnet_tf.networks import VARIANTS, BatchNormalization, Dropout, SqueezeExcite
+from mixnet_tf.optimizers import LearningRate, RMSProp
 
 # (trainable, all); the paper's S is said to have 4.1M, M 5.0M, L 7.3M.
 PARAMETERS = {
@@ -259,23 +258,49 @@ def test_under_mixed_bfloat16_weights_and_probabilities_are_float32(bfloat16_mod
     np.testing.assert_allclose(ours.numpy().sum(1), 1, rtol=1e-6)  # the softmax itself is not in bfloat16
 
 
-def test_saved_models_answer_bit_for_bit_in_a_fresh_process(tiny_model, bfloat16_model, tmp_path):
-    x = tiny.images(2, 40, 40, 3)
-    np.save(tmp_path / "images.npy", x)
-    saved = {str(tmp_path / "float32.keras"): tiny_model, str(tmp_path / "bfloat16.keras"): bfloat16_model}
-    for path, model in saved.items():
-        model.save(path)
-    here = pathlib.Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, here / "fresh_process.py", tmp_path / "images.npy", tmp_path / "out.npz", *saved],
-        env={**os.environ, "PYTHONPATH": str(here.parent)},
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def fresh(tiny_model, bfloat16_model, tmp_path_factory):
+    """What `fresh_process.py` has found, and the saved models that it opened, by file."""
+    folder = tmp_path_factory.mktemp("fresh")
+    np.save(folder / "images.npy", tiny.images(2, 40, 40, 3))
+    compiled = tiny.build_small(classifier_activation="softmax")
+    compiled.set_weights(tiny_model.get_weights())
+    rate = LearningRate("exponential", 0.1, 0, 100.0, 0.97, None)
+    compiled.compile(RMSProp(rate, momentum=0.8), "sparse_categorical_crossentropy")
+    compiled.optimizer.apply([tf.ones_like(v) for v in compiled.trainable_variables], compiled.trainable_variables)
+    models = {"float32.keras": tiny_model, "bfloat16.keras": bfloat16_model, "compiled.keras": compiled}
+    for name, model in models.items():
+        model.save(folder / name)
+    arguments = ("images.npy", "out.json", *models)
+    done = process("tests/fresh_process.py", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
-    answers = np.load(tmp_path / "out.npz")
-    for path, model in saved.items():
-        np.testing.assert_array_equal(answers[path], model(x).numpy())
+    return json.loads((folder / "out.json").read_text()), models
+
+
+def test_saved_models_answer_bit_for_bit_in_a_fresh_process(fresh):
+    found, models = fresh
+    for name, model in models.items():
+        answer = np.array(found["answers"][name], "float32")
+        np.testing.assert_array_equal(answer, model(tiny.images(2, 40, 40, 3)).numpy())
+
+
+def test_a_model_saved_with_the_recipes_optimizer_opens_after_the_import_alone(fresh):
+    found, models = fresh
+    assert found["optimizers"]["float32.keras"] is None
+    optimizer = keras.saving.deserialize_keras_object(found["optimizers"]["compiled.keras"])
+    assert type(optimizer) is RMSProp and type(optimizer._learning_rate) is LearningRate
+    assert optimizer.get_config() == models["compiled.keras"].optimizer.get_config()
+
+
+def test_the_import_brings_networks_and_models_alone(fresh):
+    assert fresh[0]["modules"] == [
+        f"mixnet_tf.{name}"
+        for name in ("class_names", "errors", "files", "imagenet", "models", "networks", "optimizers")
+    ]
+    assert set(mixnet_tf.__all__) < set(fresh[0]["names"])  # an editor completes those of the others, too
+    assert mixnet_tf.training.Trainer is importlib.import_module("mixnet_tf.training").Trainer
+    with pytest.raises(AttributeError, match="module 'mixnet_tf' has no attribute 'MixNetXL'"):
+        _ = mixnet_tf.MixNetXL
 
 
 @pytest.mark.parametrize("fixture", ["tiny_model", "bfloat16_model"])

@@ -1,6 +1,5 @@
 """The loss, the learning rate and the optimizer of the official recipe."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +7,11 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.optimizers import LearningRate, RMSProp
 from mixnet_tf.recipe import Recipe
 
 
-def build_learning_rate(recipe: Recipe, steps_per_epoch: float, total_steps: int | None = None) -> "LearningRate":
+def build_learning_rate(recipe: Recipe, steps_per_epoch: float, total_steps: int | None = None) -> LearningRate:
     """The learning rate as a function of the step.
 
     Args:
@@ -29,7 +29,7 @@ def build_learning_rate(recipe: Recipe, steps_per_epoch: float, total_steps: int
     as the warm-up ends; the cosine, which the reference does without, starts where the warm-up ends.
     """
     schedule = recipe.learning_rate_schedule
-    if schedule not in _SCHEDULES:
+    if schedule not in ("exponential", "cosine", "constant"):
         raise InputError(f"Unknown learning_rate_schedule {schedule!r}; expected exponential, cosine or constant.")
     if schedule == "cosine" and total_steps is None:
         raise InputError("The cosine schedule needs total_steps, the step at which it reaches 0.")
@@ -41,119 +41,6 @@ def build_learning_rate(recipe: Recipe, steps_per_epoch: float, total_steps: int
         decay_factor=recipe.decay_factor,
         total_steps=total_steps,
     )
-
-
-_SCHEDULES = ("exponential", "cosine", "constant")
-
-
-@keras.saving.register_keras_serializable("mixnet_tf")
-class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """A rise from 0 to the peak, then what `build_learning_rate` describes.
-
-    Args:
-        schedule: "exponential", "cosine" or "constant".
-        peak: The rate at the end of the warm-up.
-        warmup_steps: Of the warm-up; 0 for none.
-        decay_steps: exponential: steps between two drops, a float.
-        decay_factor: exponential: what a drop multiplies the rate by.
-        total_steps: cosine: where it reaches 0.
-    """
-
-    def __init__(
-        self,
-        schedule: str,
-        peak: float,
-        warmup_steps: Any,
-        decay_steps: Any,
-        decay_factor: float,
-        total_steps: int | None,
-    ) -> None:
-        self._config = {
-            "schedule": schedule,
-            "peak": peak,
-            "warmup_steps": warmup_steps,
-            "decay_steps": decay_steps,
-            "decay_factor": decay_factor,
-            "total_steps": total_steps,
-        }
-        self._peak = peak
-        self._warmup_steps = warmup_steps
-
-    def __call__(self, step: Any) -> tf.Tensor:
-        step = tf.cast(step, tf.float32)
-        if self._warmup_steps == 0:
-            return self._decayed(step)
-        return tf.where(step < self._warmup_steps, self._peak * step / self._warmup_steps, self._decayed(step))
-
-    def _decayed(self, step):
-        config = self._config
-        if config["schedule"] == "exponential":
-            decay_steps = tf.constant(config["decay_steps"], tf.float32)
-            return self._peak * tf.pow(tf.constant(config["decay_factor"], tf.float32), tf.floor(step / decay_steps))
-        if config["schedule"] == "cosine":
-            progress = (step - self._warmup_steps) / max(1, config["total_steps"] - self._warmup_steps)
-            return self._peak * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
-        return tf.fill(tf.shape(step), tf.constant(self._peak, tf.float32))
-
-    def get_config(self) -> dict[str, Any]:
-        return dict(self._config)
-
-
-@keras.saving.register_keras_serializable("mixnet_tf")
-class RMSProp(keras.optimizers.Optimizer):
-    """TensorFlow 1's RMSProp, which Keras' differs from.
-
-    The mean square starts at one, epsilon is inside the root, and the learning rate inside the momentum:
-    ms = decay ms + (1 - decay) g^2; mom = momentum mom + lr g / sqrt(ms + epsilon); w -= mom.
-
-    Args:
-        learning_rate: A float or a Keras schedule.
-        decay: Decay of the mean square.
-        momentum: Decay of the momentum.
-        epsilon: Added inside the root.
-
-    Source: tf.compat.v1.train.RMSPropOptimizer.
-    """
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        decay: float = 0.9,
-        momentum: float = 0.9,
-        epsilon: float = 1e-3,
-        name: str = "rmsprop",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.decay = decay
-        self.momentum = momentum
-        self.epsilon = epsilon
-
-    def build(self, variables: Sequence[Any]) -> None:
-        if self.built:
-            return
-        super().build(variables)
-        self._mean_squares = self._slots(variables, "mean_square", "ones")
-        self._momentums = self._slots(variables, "momentum", "zeros")
-
-    def _slots(self, variables, name, initializer):
-        return [self.add_variable_from_reference(v, name=name, initializer=initializer) for v in variables]
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        index = self._get_variable_index(variable)
-        tf.raw_ops.ResourceApplyRMSProp(
-            var=variable.handle,
-            ms=self._mean_squares[index].value.handle,
-            mom=self._momentums[index].value.handle,
-            lr=learning_rate,
-            rho=self.decay,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            grad=gradient,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "decay": self.decay, "momentum": self.momentum, "epsilon": self.epsilon}
 
 
 def build_optimizer(recipe: Recipe, learning_rate: Any) -> keras.optimizers.Optimizer:
