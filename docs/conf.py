@@ -25,6 +25,8 @@ html_theme = "furo"
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # its outputs are those that a test compares
 autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes of a NamedTuple are described once
 
