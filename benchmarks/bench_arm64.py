@@ -1,8 +1,8 @@
-"""Exported files on emulated ARM64 cores: their answers beside this machine's, and how many instructions they take.
+"""Runs exported files on emulated ARM64 cores: compares their answers with this machine's, and counts instructions.
 
 python benchmarks/bench_arm64.py --files=runs/demo/export/mixnet_s_32_fp32.tflite --as_written=runs/demo/best.keras
 
-`make arm64` makes the emulation. Milliseconds of a phone do not follow from instructions.
+`make arm64` creates the emulation. The milliseconds of a phone do not follow from instruction counts.
 """
 
 import pathlib
@@ -25,9 +25,9 @@ _CORES = flags.DEFINE_list("cores", ["cortex-a76"], f"Some of {list(emulation.CO
 _AS_WRITTEN = flags.DEFINE_string(
     "as_written",
     None,
-    "A network, or a .keras file; its plain conversion, of the first file's image size and classes, goes first.",
+    "A network or a .keras file; its plain conversion, with the first file's image size and classes, is the first row.",
 )
-_JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
+_JSON = flags.DEFINE_string("json", None, "JSON file for the figures.")
 
 
 def _image(content):
@@ -36,7 +36,7 @@ def _image(content):
 
 
 def _plain(network, content):
-    """The bytes of a plain conversion of a network, for the images and classes of another file."""
+    """The plain conversion of a network, as bytes, with the image size and classes of another file."""
     loaded = runtime.interpreter(content)
     size = int(loaded.get_input_details()[0]["shape"][1])
     classes = int(loaded.get_output_details()[0]["shape"][-1])
@@ -48,7 +48,7 @@ def _plain(network, content):
 
 
 def main(_screen):
-    """Runs each file on each core, prints a table."""
+    """Runs each file on each core and prints a table."""
     paths = [pathlib.Path(path) for path in _FILES.value]
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise MissingFileError(f"There is no file {missing[0]}.")

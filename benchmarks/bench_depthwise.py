@@ -1,4 +1,4 @@
-"""Large depthwise kernels in LiteRT: as they are, as dilation-2 quarters, and as the tiles the export chooses.
+"""Times large depthwise kernels in LiteRT: whole, as dilation-2 quarters, and as the tiles that the export chooses.
 
 python benchmarks/bench_depthwise.py
 """
@@ -12,7 +12,7 @@ from absl import app, flags
 from mixnet_tf.export import runtime
 from mixnet_tf.export.kernels import _depthwise, cheapest_tiles
 
-_RUNS = flags.DEFINE_integer("runs", 100, "Invocations of each.", lower_bound=1)
+_RUNS = flags.DEFINE_integer("runs", 100, "Invocations of each graph.", lower_bound=1)
 # (height and width, channels of the group, stride): MixNet's at 224 px.
 _SHAPES = ((28, 96, 1), (14, 240, 1), (7, 300, 1), (28, 80, 2), (14, 144, 2))
 

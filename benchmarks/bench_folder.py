@@ -1,4 +1,4 @@
-"""How long the first batch of a folder's paths and labels takes, and its memory, in the order of old runs and of new.
+"""Times the first batch of a folder's paths and labels, and its memory, in the order of old runs and of new ones.
 
 python benchmarks/bench_folder.py --report=benchmarks/bench_folder.json
 """
@@ -23,21 +23,21 @@ from mixnet_tf.recipe import Recipe
 _ORDERS = {"buffer": 0, "files": 1}  # data_version
 _FIRST_SECONDS, _MEGABYTES = 5.0, 500.0  # targets, of "files"
 
-flags.DEFINE_integer("files", 1_281_167, "Made-up paths.", lower_bound=1)
+flags.DEFINE_integer("files", 1_281_167, "Number of made-up paths.", lower_bound=1)
 flags.DEFINE_integer("classes", 1000, "Classes.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 256, "Examples of a batch.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 256, "Examples per batch.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Rounds.", lower_bound=1)
 flags.DEFINE_string("report", None, "JSON file for the figures.")
-flags.DEFINE_enum("order", None, list(_ORDERS), "Measure this one alone, in this process.")
+flags.DEFINE_enum("order", None, list(_ORDERS), "Measure only this order, in this process.")
 
 
 def _peak():
-    """The most memory that this process has had, MB."""
+    """The peak memory of this process, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _listed(files, classes):
-    """Paths as a listing gives them, by class."""
+    """Made-up paths by class, as a listing returns them."""
     number = -(-files // classes)
     return [
         [f"/data/imagenet/train/n{label:08d}/n{label:08d}_{place}.JPEG" for place in range(number)]

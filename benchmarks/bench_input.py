@@ -1,8 +1,8 @@
-"""The input pipeline on one thread, beside the bare decoding of the same crop windows of the same JPEGs.
+"""Times the input pipeline on one thread against bare decoding of the same windows of the same JPEGs.
 
 The images are 500 x 375 pixels, as most of ImageNet's: crops of scikit-learn's two photographs, encoded
-at qualities that give ImageNet's size in bytes, no two alike. A ratio of 1 would mean that everything
-but the JPEG decoder is free.
+at qualities that give ImageNet's size in bytes, all different. A ratio of 1 would mean that everything
+except the JPEG decoder is free.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ _QUALITIES = (95, 96, 97, 98)  # a mean of 95 KB a file; ImageNet's is about 110
 _BATCH_SIZE = 32
 _FLOORS = {"eval": 0.72, "train": 0.63}
 
-_IMAGES = flags.DEFINE_integer("images", 128, "Images that a round reads.", lower_bound=_BATCH_SIZE)
+_IMAGES = flags.DEFINE_integer("images", 128, "Images per round.", lower_bound=_BATCH_SIZE)
 _ROUNDS = flags.DEFINE_integer("rounds", 25, "Rounds; the figures are medians over them.", lower_bound=1)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Height and width of the pipeline's output, pixels.")
 _JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")

@@ -1,4 +1,4 @@
-"""What a report costs beside the plain evaluation, and its memory over 50,000 images of 1,000 classes.
+"""Times an evaluation with and without a report, and measures its memory over 50,000 images of 1,000 classes.
 
 python benchmarks/bench_report.py --report=benchmarks/bench_report.json
 """
@@ -22,14 +22,14 @@ from mixnet_tf.reports import write_report as write_page
 
 _CLASSES = 1000
 
-flags.DEFINE_integer("images", 640, "Images of an evaluation.", lower_bound=1)
+flags.DEFINE_integer("images", 640, "Images per evaluation.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "Rounds.", lower_bound=1)
-flags.DEFINE_integer("many", 50_000, "Images for the memory.", lower_bound=1)
+flags.DEFINE_integer("many", 50_000, "Images for the measurement of memory.", lower_bound=1)
 flags.DEFINE_string("report", None, "JSON file for the figures.")
 
 
 def _split(count, encoded):
-    """The same image again and again, of all classes in turn."""
+    """One image repeated, labelled with all classes in turn."""
 
     def read(shuffle_seed=None, shard=0, num_shards=1):
         return tf.data.Dataset.range(count).map(

@@ -1,10 +1,10 @@
-"""Networks in LiteRT, by a plain conversion and as exported, beside others by a plain conversion.
+"""Times networks in LiteRT: by a plain conversion, as exported, and others by a plain conversion.
 
 python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l --json=FILE
 python benchmarks/bench_tflite.py --models=mixnet-s,mobilenet-v2 --detector_classes=80 --image_size=320
 python benchmarks/bench_tflite.py --models=mixnet-s --cores=cortex-a76,cortex-a55
 
-The last one also counts ARM64 instructions, in the emulation that `make arm64` makes.
+The last command also counts ARM64 instructions, in the emulation that `make arm64` creates.
 """
 
 import os
@@ -26,25 +26,31 @@ from mixnet_tf.files import write_json
 from mixnet_tf.networks import parse_kernels
 
 _MODELS = flags.DEFINE_list(
-    "models", ["mixnet-s", "mixnet-m", "mixnet-l"], "Networks of ours; with other kernels, mobilenet-v1:3.5.7."
+    "models",
+    ["mixnet-s", "mixnet-m", "mixnet-l"],
+    "Our networks; NAME:3.5.7 replaces the kernels, as in mobilenet-v1:3.5.7.",
 )
-_OTHERS = flags.DEFINE_list("others", ["EfficientNetB0", "MobileNetV2", "MobileNetV3Large"], "Of keras.applications.")
+_OTHERS = flags.DEFINE_list(
+    "others", ["EfficientNetB0", "MobileNetV2", "MobileNetV3Large"], "Networks of keras.applications to compare with."
+)
 _FORMATS = flags.DEFINE_list("formats", list(quantize.TFLITE_FORMATS), "Formats of the exported network.")
 _CLASSES = flags.DEFINE_integer(
     "detector_classes",
     None,
-    "The networks as SSDLite detectors of so many classes; fp32, fp16, dynamic, int8.",
+    "Export SSDLite detectors with this many classes; formats fp32, fp16, dynamic, int8.",
     lower_bound=1,
 )
-_RUNS = flags.DEFINE_integer("runs", 40, "Rounds; in each every model runs once.", lower_bound=1)
+_RUNS = flags.DEFINE_integer("runs", 40, "Rounds; each model runs once per round.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("image_size", 224, "Pixels.", lower_bound=32)
-_CORES = flags.DEFINE_list("cores", [], f"ARM64 cores whose instructions are counted, of {list(emulation.CORES)}.")
-_JSON = flags.DEFINE_string("json", None, "Where to write the figures.")
+_CORES = flags.DEFINE_list(
+    "cores", [], f"Count the instructions of these ARM64 cores: some of {list(emulation.CORES)}."
+)
+_JSON = flags.DEFINE_string("json", None, "JSON file for the figures.")
 
 
 def _parsed(name):
-    """A network's name, and the kernel sizes behind its colon."""
+    """A network's name, and the kernel sizes after its colon."""
     network, _, kernels = name.partition(":")
     return network, parse_kernels(kernels) if kernels else None
 
@@ -100,7 +106,7 @@ def _ratio(figures):
 
 
 def main(_screen):
-    """Converts, times in turns, counts instructions, prints a table."""
+    """Converts the networks, times them in turns, counts instructions, and prints a table."""
     emulation.check(_CORES.value)
     contents = {}
     with tempfile.TemporaryDirectory() as scratch:

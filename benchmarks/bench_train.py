@@ -1,7 +1,7 @@
-"""The training step of the official recipe: our networks beside the same with Keras' own batch normalization.
+"""Times training steps of the official recipe: our networks against the same with Keras' own batch normalization.
 
-Each contender trains in a process of its own, so that its peak memory is its own, and they take turns.
-EfficientNet-B0 of keras.applications takes the same recipe.
+Each contender trains in a separate process, so that its peak memory can be measured, and they take turns.
+EfficientNet-B0 of keras.applications is trained by the same recipe.
 """
 
 import multiprocessing
@@ -22,11 +22,15 @@ from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
 
-_MODELS = flags.DEFINE_list("models", list(VARIANTS), "Networks to compare with themselves with Keras' normalization.")
+_MODELS = flags.DEFINE_list(
+    "models", list(VARIANTS), "Networks; each is compared with itself with Keras' batch normalization."
+)
 _EFFICIENTNET = flags.DEFINE_bool("efficientnet", True, "Whether EfficientNet-B0 takes part.")
-_GROWTH = flags.DEFINE_bool("growth", False, "Measure MixNet-S by batch, image size and replicas instead.")
+_GROWTH = flags.DEFINE_bool(
+    "growth", False, "Measure how MixNet-S grows with batch size, image size and replicas instead."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds; the figures are medians over them.", lower_bound=1)
-_LOOP_STEPS = flags.DEFINE_integer("loop_steps", 4, "Steps of each turn.", lower_bound=1)
+_LOOP_STEPS = flags.DEFINE_integer("loop_steps", 4, "Steps per turn.", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
 
 _WARM_UP = 2  # steps; the first traces
@@ -61,9 +65,9 @@ def _with_stock(layer):
 
 
 def _serve(contender, connection):
-    """Builds a contender, then runs the steps that the connection asks for and tells their seconds.
+    """Builds a contender, then runs the steps that the connection asks for and sends their seconds.
 
-    Takes ("single" or "loop", steps); None ends it with the peak memory, MB.
+    Receives ("single" or "loop", steps); None ends the process, which then sends its peak memory in MB.
     """
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * contender.replicas)
@@ -97,7 +101,7 @@ def _serve(contender, connection):
 
 
 def compare(contenders, kinds, rounds, steps):
-    """Lets contenders take turns.
+    """Times contenders that take turns.
 
     Returns:
         A dict by contender of a dict by kind ("single", "loop") of the seconds per step of each round;

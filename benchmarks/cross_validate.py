@@ -1,4 +1,4 @@
-"""The accuracy of settings for digits by cross-validation within its training images; the test images stay unread.
+"""Measures settings for digits by cross-validation within the training images; the test images are not read.
 
 python benchmarks/cross_validate.py --output=runs/folds.json, with any recipe flag of train.py.
 """
@@ -20,14 +20,14 @@ from mixnet_tf.training import Trainer
 
 _MODEL_NAME = flags.DEFINE_string("model_name", "mixnet-s", "The network.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where digits is prepared.")
-_FOLDS = flags.DEFINE_integer("folds", 5, "Parts of the training images; each is held out once.", lower_bound=2)
+_FOLDS = flags.DEFINE_integer("folds", 5, "Number of folds; each is held out once.", lower_bound=2)
 _SEEDS = flags.DEFINE_integer("seeds", 2, "Runs of each fold, from the recipe's seed on.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the results.")
 command_line.define_recipe_flags()
 
 
 def part(split, fold, held_out):
-    """The examples of a fold, or all the others, as a split: each `folds`-th image, in the order of the files."""
+    """One fold, or all images outside it, as a split; a fold is each `folds`-th image, in the order of the files."""
     folds = _FOLDS.value
 
     def read(shuffle_seed=None, shard=0, num_shards=1):
@@ -40,7 +40,7 @@ def part(split, fold, held_out):
 
 
 def fresh_model(recipe, split):
-    """A model of random weights that follow from the recipe's seed."""
+    """A model with random weights, which depend only on the recipe's seed."""
     random.seed(recipe.seed)
     return build_model(
         _MODEL_NAME.value,

@@ -1,4 +1,4 @@
-"""How the benchmarks measure and report: in turns, as medians, with what they ran on."""
+"""How the benchmarks measure and report: contenders take turns; figures are medians, with versions and machine."""
 
 import statistics
 import time
@@ -8,16 +8,16 @@ from mixnet_tf.provenance import provenance
 
 
 def in_turns(contenders, rounds):
-    """Runs each contender once per round, one after the other, so that other work on the machine meets all alike.
+    """Runs each contender once per round, one after the other, so that other work on the machine affects all alike.
 
     Args:
         contenders: Dict by name of functions without arguments that prepare a run, untimed, and return
             the function to time.
-        rounds: Whole number from 1; one more round goes first and is not counted.
+        rounds: At least 1; one more round goes first and is not counted.
 
     Returns:
-        A dict by name of {"wall": [...], "cpu": [...]}: seconds of each round, of the clock and of all
-        threads of this process.
+        A dict by name of {"wall": [...], "cpu": [...]}: seconds of each round by the clock, and by the processor
+        time of all threads of this process.
     """
     seconds = {name: {"wall": [], "cpu": []} for name in contenders}
     for counted in [False] + [True] * rounds:

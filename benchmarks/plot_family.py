@@ -1,6 +1,6 @@
-"""Accuracy against multiply-adds, MixNet and its peers: python benchmarks/plot_family.py --output=docs/family.png.
+"""Plots accuracy against multiply-adds of MixNet and its peers: benchmarks/plot_family.py --output=docs/family.png.
 
-Every figure is a paper's own, none was measured here. Needs matplotlib: pip install 'mixnet_tf[docs]'.
+All figures are the papers' own; none was measured here. Needs matplotlib: pip install 'mixnet_tf[docs]'.
 """
 
 import pathlib

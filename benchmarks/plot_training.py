@@ -1,4 +1,4 @@
-"""A run's loss and accuracy by step: python benchmarks/plot_training.py --model_dir=DIR --output=training.png.
+"""Plots a run's loss and accuracy: python benchmarks/plot_training.py --model_dir=DIR --output=training.png.
 
 Reads metrics.jsonl, also of a run that has not ended. Needs matplotlib: pip install 'mixnet_tf[docs]'.
 """
@@ -52,7 +52,7 @@ def main(_screen):
 
 
 def _series(rows, name):
-    """Steps and what was measured, where it was a finite number."""
+    """Steps and values, where the value is a finite number."""
     finite = [row for row in rows if row[name] is not None]
     return [row["step"] for row in finite], [row[name] for row in finite]
 

@@ -1,9 +1,10 @@
-"""Which estimate of a search ranks networks best: Kendall's tau with whole trainings, of networks drawn at random.
+"""Measures which estimate of a search ranks networks best: Kendall's tau with whole trainings of random networks.
 
 python benchmarks/rank_estimates.py --report=benchmarks/rank_estimates.json
 
-Each network is trained by the whole recipe from two seeds, without the images that all are compared on; the tau
-between the two is what an estimate can reach. What is finished is kept in --work_dir, and not repeated.
+Each network is trained by the whole recipe from two seeds, without the held-out images that networks are compared on.
+The tau between the two seeds is the best that an estimate can reach. Finished measurements are kept in --work_dir and
+not repeated.
 """
 
 import functools
@@ -27,18 +28,20 @@ from mixnet_tf.training import Interruption
 
 flags.DEFINE_string("space", "studies/search_space.json", "The space.")
 flags.DEFINE_string("data_dir", "data", "Where scattered_digits is prepared.")
-flags.DEFINE_string("work_dir", "runs/rank_estimates", "Where runs and measurements are kept.")
+flags.DEFINE_string("work_dir", "runs/rank_estimates", "Folder for runs and measurements.")
 flags.DEFINE_integer("networks", 24, "Networks.", lower_bound=5)
 flags.DEFINE_integer("image_size", 32, "Pixels.", lower_bound=1)
 flags.DEFINE_float("held_out", 0.2, "Fraction of the training images that networks are compared on.")
 flags.DEFINE_list("steps", ["50", "100", "200", "400"], "Steps of the short trainings to compare.")
 flags.DEFINE_list("epochs", ["7", "28"], "Epochs of the supernets to compare.")
-flags.DEFINE_list("only", [], "Measure these alone, without a report, such as seed-0; for several processes.")
+flags.DEFINE_list(
+    "only", [], "Measure only these, such as seed-0, without a report; to divide the work among processes."
+)
 flags.DEFINE_string("report", None, "JSON file for the figures.")
 
 
 def _measured(name, build, choices):
-    """What a way to measure gives for each choice, with its seconds; read where it was measured before."""
+    """An estimate of each choice, with its seconds; read from its file if it was measured before."""
     path = os.path.join(flags.FLAGS.work_dir, f"{name}.json")
     if os.path.exists(path):
         return json.loads(pathlib.Path(path).read_text())

@@ -1,9 +1,9 @@
-"""The search beside networks drawn at random, by the hypervolume of both after as many evaluations.
+"""Compares the search with random draws: the hypervolume of both after the same number of evaluations.
 
 python benchmarks/search_against_random.py --report=benchmarks/search_against_random.json
 
-Networks are measured with the weights of one supernet, as --estimate=supernet does: a measurement is the same whoever
-asks for it, so several searches share it, and the two ways are compared on equal terms. What is measured is kept in
+Networks are measured with the weights of one supernet, as with --estimate=supernet. So a network has the same value in
+every search, the searches share their measurements, and both ways are compared on equal terms. Measurements are kept in
 --work_dir.
 """
 
@@ -29,10 +29,10 @@ from mixnet_tf.training import Interruption
 
 flags.DEFINE_string("space", "studies/search_space.json", "The space.")
 flags.DEFINE_string("data_dir", "data", "Where scattered_digits is prepared.")
-flags.DEFINE_string("work_dir", "runs/search_against_random", "Where the supernet and the measurements are kept.")
-flags.DEFINE_integer("evaluations", 400, "Networks of each way.", lower_bound=2)
-flags.DEFINE_integer("population", 20, "Networks of a generation.", lower_bound=2)
-flags.DEFINE_integer("seeds", 3, "Searches, and as many ways to draw.", lower_bound=1)
+flags.DEFINE_string("work_dir", "runs/search_against_random", "Folder for the supernet and the measurements.")
+flags.DEFINE_integer("evaluations", 400, "Networks per search, and per random draw.", lower_bound=2)
+flags.DEFINE_integer("population", 20, "Networks per generation.", lower_bound=2)
+flags.DEFINE_integer("seeds", 3, "Number of searches, and of random draws, each with its own seed.", lower_bound=1)
 flags.DEFINE_integer("image_size", 32, "Pixels.", lower_bound=1)
 flags.DEFINE_float("train_epochs", 7.0, "Epochs of the supernet.")
 flags.DEFINE_string("report", None, "JSON file for the figures.")
@@ -40,7 +40,7 @@ _COUNTS = (25, 50, 100, 200, 400, 800)  # evaluations after which both are compa
 
 
 class _Measured:
-    """Measures networks, each once for all searches; kept in a file."""
+    """Measures each network once for all searches, and keeps the values in a file."""
 
     def __init__(self, estimate, path):
         self._estimate, self._path, self._interruption = estimate, path, Interruption()

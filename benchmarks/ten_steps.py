@@ -1,4 +1,4 @@
-"""How far rounding alone drives the ten golden training steps apart: run it with --threads=1, 2, 4."""
+"""Shows how far rounding alone changes the losses of the ten golden training steps: run it with --threads=1, 2, 4."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ import mixnet_tf
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
 
-_THREADS = flags.DEFINE_integer("threads", 2, "Threads within an operation; they decide the order of sums.")
+_THREADS = flags.DEFINE_integer("threads", 2, "Threads within an op; they decide the order of sums.")
 _GOLDEN = pathlib.Path(__file__).parent.parent / "tests" / "golden" / "train-s"
 
 

@@ -1,4 +1,4 @@
-"""What pretraining is worth: MixNet-S learns the digits 0-4, then 5-9, against learning 5-9 from nothing.
+"""Measures what pretraining gains: MixNet-S learns digits 0-4 and then 5-9, or 5-9 from random weights.
 
 python benchmarks/transfer_digits.py --output=runs/transfer writes transfer.json and transfer.md there.
 """
@@ -25,8 +25,8 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where digits is prepared.")
 _MODEL_NAME = flags.DEFINE_string("model_name", "mixnet-s", "The network.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Pixels.")
 _PRETRAIN_EPOCHS = flags.DEFINE_float("pretrain_epochs", 12.0, "Passes over the digits 0-4.")
-_EPOCHS = flags.DEFINE_list("epochs", ["2", "6"], "Passes over the digits 5-9, a column each.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of everything, each from another seed.")
+_EPOCHS = flags.DEFINE_list("epochs", ["2", "6"], "Passes over the digits 5-9; each value is a column.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds; everything is run with each.")
 
 # How 5-9 is learned: whether it starts from the weights of 0-4, and what stays as it was there.
 _RECIPE = Recipe(  # of the table in docs/TRANSFER.md, whatever the digits recipe is by now
@@ -60,7 +60,7 @@ def five_digits(train, first):
 
 
 def train(first, recipe, weights=None):
-    """The averaged model of a run on five digits, its steps, and its accuracy on their test images."""
+    """The EMA model of a run on five digits, its steps, and its accuracy on their test images."""
     split = five_digits(True, first)
     random.seed(recipe.seed)
     model = build_model(

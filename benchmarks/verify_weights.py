@@ -1,6 +1,6 @@
-"""Meets Google's published weights, which needs the network: `make verify-weights`.
+"""Verifies Google's published weights, which needs the network: `make verify-weights`.
 
-Downloads the three archives where they are not cached, converts them anew, compares them variable by variable with
+Downloads the three archives unless they are cached, converts them again, compares them variable by variable with
 what timm publishes, and checks the one published answer: MixNet-S on a photograph of a panda, in the reference's
 notebook.
 """
@@ -35,11 +35,11 @@ _PHOTOGRAPH = flags.DEFINE_string("photograph", None, f"A file of {PHOTOGRAPH}; 
 
 
 def verify_conversion(model_name):
-    """Converts the published archive of a network anew, and returns the model with its weights.
+    """Converts the published archive of a network again, and returns the model with its weights.
 
     Raises:
-        ConnectionError: If the archive cannot be had.
-        ValueError: If it is not what is known of it, does not fit, or leaves a variable as it was.
+        ConnectionError: If the archive cannot be downloaded.
+        ValueError: If its size or checksum is wrong, if it does not fit the model, or if a variable stays unchanged.
     """
     converted_file(model_name).unlink(missing_ok=True)
     read = google_weights(model_name)
@@ -57,8 +57,8 @@ def verify_sources(model_name):
     """Compares the two sources of a network's weights, variable by variable.
 
     Raises:
-        ConnectionError: If one of them cannot be had.
-        ValueError: If a variable is in one alone, or differs.
+        ConnectionError: If one of them cannot be downloaded.
+        ValueError: If a variable is missing from one of them, or differs.
     """
     googles, timms = google_weights(model_name).arrays, timm_weights(model_name).arrays
     wrong = [key for key in {**googles, **timms} if not np.array_equal(googles.get(key), timms.get(key))]
@@ -69,10 +69,10 @@ def verify_sources(model_name):
 
 
 def photograph(path=None):
-    """The bytes of the panda's photograph, from a file or from where it is published.
+    """The bytes of the photograph of a panda, from a file or downloaded.
 
     Raises:
-        ConnectionError: If it cannot be had.
+        ConnectionError: If it cannot be downloaded.
         ValueError: If it has another size than the published one.
     """
     try:

@@ -23,7 +23,7 @@ def define_flags():
 
 
 def main(screen):
-    """Trains what is not trained yet, and reports; returns the exit code."""
+    """Trains the networks that are not trained yet, and reports; returns the exit code."""
     values = flags.FLAGS
     config = read_json(os.path.join(values.search_dir, "search.json"))
     chosen = _choose(read_json(os.path.join(values.search_dir, "front.json")))

@@ -32,7 +32,7 @@ def draw(report, path):
     """Draws a study.
 
     Args:
-        report: What its JSON file holds, with at least one point.
+        report: The content of the study's JSON file, with at least one point.
         path: The PNG file to write.
     """
     number = report["figure"]
@@ -54,7 +54,7 @@ def draw(report, path):
 
 
 def paper_networks(figure):
-    """The points of the paper's figure in the form of a report's, curves by network, but without parameters."""
+    """The points of the paper's figure as in a report, as curves by network, but without parameters."""
     paper = json.loads((_HERE / "paper.json").read_text())
     if figure == 5:
         return {

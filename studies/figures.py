@@ -23,8 +23,8 @@ class Variation(NamedTuple):
     """A point of a figure: a network, which other points may share.
 
     Attributes:
-        name: Of the network: "k3", "k3.5.7-dilated", "layer4-k9" ...
-        series: The curve it is on; "base" for that which figure 5 compares with.
+        name: The network's name: "k3", "k3.5.7-dilated", "layer4-k9" ...
+        series: The curve that the point is on; "base" for the network that figure 5 compares with.
         place: Its kernel size, number of groups or layer.
         stages: Its list of `BlockArgs`.
         params: Its `GlobalParams`.
@@ -38,12 +38,12 @@ class Variation(NamedTuple):
 
 
 def variations(figure: int, network: str, largest_kernel: int = 13) -> list[Variation]:
-    """The points of a figure, each curve from its smallest kernels on.
+    """The points of a figure, each curve from its smallest kernels to its largest.
 
     Args:
         figure: One of `FIGURES`.
-        network: The base: a network's name, or the path of a network file.
-        largest_kernel: Odd; the largest size of figures 1, 4 and 6, pixels.
+        network: The base network: a name, or the path of a network file.
+        largest_kernel: The largest kernel size of figures 1, 4 and 6, pixels; odd.
 
     Raises:
         ValueError: If the network does not exist, or has too few channels or layers.
@@ -70,8 +70,8 @@ def _everywhere(series: str, network: str, largest_kernel: int) -> Iterator[Vari
 def _in_one_layer(network: str) -> Iterator[Variation]:
     """One layer's kernels replaced, 3x3 in the others, and first the network without such a layer.
 
-    The paper numbers 15 layers of MobileNetV2's 17. Here they are all blocks but the first and the last: of the two
-    readings the one that gives 15, and in which a stage starts wherever the paper marks a stride of 2.
+    The paper numbers 15 of MobileNetV2's 17 layers. Here these are all blocks except the first and the last: of the two
+    readings, this one gives 15 layers, with a stage beginning wherever the paper marks a stride of 2.
     """
     stages, params = stages_and_params(network, kernel_size=3)
     blocks = [block for stage in stages for block in _single_blocks(stage)]

@@ -1,4 +1,4 @@
-"""Several networks, each trained from several seeds by the run of `train.py`, and what came of it."""
+"""Trains several networks from several seeds each, as `train.py` does, and collects their results."""
 
 import gc
 import os
@@ -22,7 +22,7 @@ class Network(NamedTuple):
     """A network of a study.
 
     Attributes:
-        name: Of its folder in the study's.
+        name: The network's folder inside the study's.
         stages: Its list of `BlockArgs`.
         params: Its `GlobalParams`.
     """
@@ -33,11 +33,11 @@ class Network(NamedTuple):
 
 
 class Study(NamedTuple):
-    """All that decides what is trained.
+    """The networks, seeds, dataset and settings of a study.
 
     Attributes:
         networks: Each `Network` once.
-        seeds: From which each is trained.
+        seeds: Each network is trained from each of these.
         dataset: What `mixnet_tf.data.load_split` takes.
         recipe: The `Recipe`.
         settings: The `Settings` of the runs; `model_dir` is the study's folder.
@@ -64,19 +64,19 @@ class Study(NamedTuple):
 
 
 def carry_out(study, title, screen):
-    """Trains what is not trained yet.
+    """Trains the networks and seeds that are not trained yet.
 
     Args:
         study: A `Study`.
-        title: What the screen calls it.
+        title: The study's name on the screen.
         screen: The command's screen.
 
     Returns:
-        (exit code, what is finished so far as values for JSON); None in place of the second on a host that does not
-        write the runs' files.
+        (exit code, results so far as JSON values); the second is None on a host that does not write the runs'
+        files.
 
     Raises:
-        ValueError: For another study in the folder.
+        ValueError: If the folder holds another study.
     """
     settings = study.settings
     chief = is_chief(make_strategy(settings.strategy, settings.tpu))  # before anything is computed
@@ -103,7 +103,7 @@ def carry_out(study, title, screen):
 
 
 def _check_runs(study):
-    """Raises a ValueError if a run in the study's folder is of another configuration, before any is trained."""
+    """Raises a ValueError if a run in the study's folder has another configuration, before any is trained."""
     for network, seed in study.runs:
         model_dir = study.folder(network, seed)
         if study.settings.allow_config_change or not exists(os.path.join(model_dir, CONFIG)):
@@ -124,7 +124,7 @@ def _check_runs(study):
 def _train_missing(study, screen):
     """Trains each run that is not finished; returns the exit code of the first that was interrupted, or 0.
 
-    Once more than one run is finished, each begins with how long the rest may take.
+    Once more than one run is finished, each prints an estimate of the remaining time.
     """
     missing = [run for run in study.runs if not _is_finished(study.folder(*run))]
     seconds: list[float] = []
@@ -148,7 +148,7 @@ def _is_finished(model_dir):
 
 
 def _report(study, train_split):
-    """What is finished so far, as values for JSON."""
+    """The results so far, as JSON values."""
     networks = {}
     for network in study.networks:
         rows = [_result(study, network, seed) for seed in study.seeds if _is_finished(study.folder(network, seed))]

@@ -1,4 +1,4 @@
-"""The study of `kernel_sizes.py`: flags to networks, and what came of them to a figure."""
+"""The study of `kernel_sizes.py`: networks from flags, and a figure from their results."""
 
 import os
 
@@ -14,24 +14,24 @@ from mixnet_tf.networks import network_name
 
 
 def define_flags():
-    flags.DEFINE_enum("figure", None, [str(figure) for figure in FIGURES], "Which figure of the paper.", required=True)
+    flags.DEFINE_enum("figure", None, [str(figure) for figure in FIGURES], "Figure of the paper.", required=True)
     flags.DEFINE_list(
         "networks",
         None,
-        "Base networks, by name or as network files, joined by commas; by default mobilenet-v1,mobilenet-v2, for "
+        "Base networks, as names or network files, separated by commas; by default mobilenet-v1,mobilenet-v2, for "
         "figure 5 mobilenet-v2.",
     )
     flags.DEFINE_integer("largest_kernel", 13, "Figures 1, 4 and 6: the largest kernel size, pixels.", lower_bound=3)
     flags.register_validator("largest_kernel", lambda size: size % 2 == 1, "expected an odd number from 3")
-    flags.DEFINE_integer("seeds", 3, "Runs of each network, from --seed on.", lower_bound=1)
+    flags.DEFINE_integer("seeds", 3, "Number of seeds per network, from --seed upwards.", lower_bound=1)
     define_run_flags("scattered_digits", "runs/kernel_sizes")
 
 
 def points_from_flags():
-    """The figure's number, and the variations that it shows by the name of their base network.
+    """The figure's number, and its variations by the name of their base network.
 
     Raises:
-        ValueError: For networks that the figure cannot be made of.
+        ValueError: If the figure cannot be made of the networks.
     """
     values = flags.FLAGS
     figure = int(values.figure)
@@ -40,7 +40,7 @@ def points_from_flags():
 
 
 def main(screen):
-    """Trains what is not trained yet, and reports; returns the exit code."""
+    """Trains the networks that are not trained yet, and reports; returns the exit code."""
     figure, points = points_from_flags()
     recipe, settings = command_line.recipe_from_flags(flags.FLAGS.dataset), settings_from_flags()
     networks = {  # several points may share one
@@ -61,7 +61,7 @@ def main(screen):
 
 
 def _curves(points, finished):
-    """What is finished, by base network and curve."""
+    """The results so far, by base network and curve."""
     curves = {}
     for base, variations_of_base in points.items():
         for point in variations_of_base:

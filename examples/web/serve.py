@@ -1,8 +1,8 @@
-"""Puts a run's exported files beside the page in this folder, and serves it on this machine.
+"""Copies a run's exported files into this folder, and serves the web page on this machine.
 
 python examples/web/serve.py --model_dir=runs/demo
 
-Needs LiteRT.js there: npm ci --prefix examples/web
+Needs LiteRT.js in this folder: npm ci --prefix examples/web
 """
 
 import functools
@@ -25,10 +25,10 @@ _MODEL = _HERE / "model"
 
 
 def define_flags():
-    flags.DEFINE_string("model_dir", "runs/demo", "A training run of a classifier, whose export is served.")
-    flags.DEFINE_string("export_dir", None, "The folder of its exported files; by default MODEL_DIR/export.")
-    flags.DEFINE_integer("port", 8000, "On which the page is served.", lower_bound=0)
-    flags.DEFINE_bool("serve", True, "Whether to serve the page, and not only to put its model there.")
+    flags.DEFINE_string("model_dir", "runs/demo", "The training run of a classifier; its exported files are served.")
+    flags.DEFINE_string("export_dir", None, "Folder of the exported files; by default MODEL_DIR/export.")
+    flags.DEFINE_integer("port", 8000, "Port of the page.", lower_bound=0)
+    flags.DEFINE_bool("serve", True, "Whether to serve the page; if not, only its model is copied.")
 
 
 def main(screen):
@@ -49,11 +49,11 @@ def main(screen):
 
 
 def prepare(model_dir, export_dir):
-    """Puts exported files, labels.txt and model.json into `model`.
+    """Copies exported files and labels.txt into `model`, and writes model.json there.
 
     Raises:
-        FileNotFoundError: If there is no run, or nothing exported.
-        ValueError: For a detector.
+        FileNotFoundError: If there is no run, or if nothing was exported.
+        ValueError: If the model is a detector.
     """
     opened = open_model(model_dir=model_dir)
     if len(opened.model.outputs) != 1:
