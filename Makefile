@@ -1,72 +1,72 @@
-# Every target makes .venv itself where it is missing. TF=tensorflow-tpu or TF='tensorflow[and-cuda]'
-# installs that TensorFlow instead: it owns the same folder, so .venv is made anew where another one is installed, it
-# goes first, and of what setup.py asks for tensorflow is left out.
+# Each target makes .venv where it is missing, and installs the extras of setup.py that it needs: $(INSTALLED) is a
+# folder with one empty file for each set of extras that is installed. TF=tensorflow-tpu or TF='tensorflow[and-cuda]'
+# installs that TensorFlow instead. The packages own the same folder, so .venv is made anew where another one is
+# installed, TF goes first, and of what setup.py asks for tensorflow is left out.
 PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
 TWO_PROCESSES := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
-INSTALLED := .venv/installed-$(subst ],,$(subst [,-,$(TF)))
-ANOTHER := $(filter-out $(INSTALLED),$(wildcard .venv/installed-*))
-REQUIREMENTS := import importlib.metadata, re; \
+INSTALLED := .venv/installed/$(subst ],,$(subst [,-,$(TF)))
+REQUIREMENTS = import importlib.metadata, re; \
   asked = [line.partition(";") for line in importlib.metadata.requires("mixnet_tf")]; \
-  wanted = [name for name, _, when in asked if not when or "\"test\"" in when]; \
+  wanted = [name for name, _, when in asked if not when or when.split("\"")[1] in "$*".split(",")]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
 .PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 verify-weights clean
-.PRECIOUS: $(INSTALLED)
+.PRECIOUS: $(INSTALLED)/%
 
-demo: $(INSTALLED)
+demo: $(INSTALLED)/demo,export,report
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 	$(BIN)/python eval.py --model_dir=runs/demo --report_dir=runs/demo/report
 
 # An SSDLite detector of handwritten digits: training, COCO's numbers of the test scenes and a picture of twelve, export.
-detection-demo: $(INSTALLED)
+detection-demo: $(INSTALLED)/demo,detection,export
 	$(BIN)/python train.py --task=detection --model_dir=runs/detection-demo --deterministic
 	$(BIN)/python eval.py --model_dir=runs/detection-demo --split=test --draw=runs/detection-demo/scenes.png
 	$(BIN)/python export_tflite.py --model_dir=runs/detection-demo --output_dir=runs/detection-demo/export --formats=fp32
 
 # The paper's figure 4 with a small network, in about a quarter of an hour; interrupted, the same command resumes it.
-study: $(INSTALLED)
+study: $(INSTALLED)/demo,report
 	$(BIN)/python studies/kernel_sizes.py --figure=4 --networks=studies/v1_stride4.json --largest_kernel=9 --seeds=3 \
 	  --dataset=scattered_digits --eval_split=test --model_dir=runs/study --deterministic
 
 # Cheap and good networks of a small space, beside as many drawn at random; interrupted, the same command resumes it.
-search: $(INSTALLED)
+search: $(INSTALLED)/demo,export,search
 	$(BIN)/python -m mixnet_tf.search --space=studies/search_space.json --dataset=scattered_digits --image_size=32 \
 	  --evaluations=20 --population=10 --random_baseline --search_dir=runs/search
 
 # A page on localhost that classifies images in the browser with what make demo has exported.
-web: $(INSTALLED)
+web: $(INSTALLED)/demo,export
 	@command -v npm > /dev/null || { echo "make web needs npm, which comes with Node.js: https://nodejs.org" >&2; exit 1; }
 	npm ci --prefix examples/web
 	$(BIN)/python examples/web/serve.py --model_dir=runs/demo
 
 # The documentation as a site, in docs/_build/html; a warning, such as of a link that leads nowhere, is an error.
-docs: $(INSTALLED)
+docs: $(INSTALLED)/test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-test: $(INSTALLED)
+test: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
 # All but what trains, exports, builds full-size networks or starts a process: about a minute.
-test-fast: $(INSTALLED)
+test-fast: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m 'not soak and not slow'
 
-soak: $(INSTALLED)
+soak: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m soak
 
-# The long checks of one room: soak-training, soak-export, ...
-soak-%: $(INSTALLED)
+# The long checks of one package: soak-training, soak-export, ...
+soak-%: $(INSTALLED)/test
 	$(BIN)/python -m pytest -m soak tests/$*
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: $(INSTALLED)
+bench: $(INSTALLED)/test
 	$(BIN)/python benchmarks/bench_input.py
 	$(BIN)/python benchmarks/bench_train.py
 	$(BIN)/python benchmarks/bench_depthwise.py
@@ -74,27 +74,29 @@ bench: $(INSTALLED)
 
 # Instructions on ARM64 cores beside milliseconds here. Makes an ARM64 system in .arm64 where there is none, for which it
 # installs Debian's qemu-user and debootstrap: needs root, Debian and the network. make soak-export then runs on it, too.
-arm64: $(INSTALLED) .arm64
+arm64: $(INSTALLED)/test .arm64
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s --others= --formats=fp32,int8 \
 	  --cores=cortex-a76,cortex-a55,cortex-a53
 
-.arm64: | $(INSTALLED)
+.arm64: | $(INSTALLED)/test
 	benchmarks/arm64/build.sh .arm64 $(BIN)/pip
 
 # Needs the network: compares the published weights with the one published answer.
-verify-weights: $(INSTALLED)
+verify-weights: $(INSTALLED)/test
 	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
 	rm -rf .venv .arm64 build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . \( -path ./runs -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-$(INSTALLED): setup.py
-	$(if $(ANOTHER),rm -rf .venv)
+$(INSTALLED):
+	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	touch -t 197001020000 $@  # older than setup.py: not done, but tells a later TF what is in here
+	mkdir -p $@
+
+$(INSTALLED)/%: setup.py | $(INSTALLED)
 ifeq ($(TF),tensorflow)
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[$*]'
 else
 	$(BIN)/pip install --quiet '$(TF)>=2.20'
 	$(BIN)/pip install --quiet --no-deps --editable .

@@ -8,7 +8,15 @@ from setuptools import find_packages, setup
 _HERE = pathlib.Path(__file__).parent
 _VERSION = re.search(r'__version__ = "(.+)"', (_HERE / "mixnet_tf/__init__.py").read_text())[1]
 
-_DOCS = ["matplotlib", "nbformat", "nbclient", "ipykernel", "sphinx", "myst-nb", "furo"]
+_EXTRAS = {
+    "demo": ["scikit-learn"],
+    "detection": ["faster-coco-eval", "matplotlib"],
+    "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
+    "report": ["jinja2", "matplotlib"],
+    "search": ["optuna>=5", "matplotlib"],
+    "timm": ["safetensors"],
+    "docs": ["matplotlib", "nbformat", "nbclient", "ipykernel", "sphinx", "myst-nb", "furo"],
+}
 
 setup(
     name="mixnet_tf",
@@ -41,15 +49,9 @@ setup(
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not declare it
     ],
     extras_require={
-        "demo": ["scikit-learn"],
-        "detection": ["faster-coco-eval", "matplotlib"],
-        "export": ["ai-edge-litert", "flatbuffers", "litert-quantizer"],
-        "report": ["jinja2", "matplotlib"],
-        "search": ["optuna>=5", "matplotlib"],
-        "timm": ["safetensors"],
-        "docs": _DOCS,
+        **_EXTRAS,
         "test": [
-            *_DOCS,
+            *sorted({package for packages in _EXTRAS.values() for package in packages}),
             "pytest",
             "pytest-xdist",
             "ruff",
@@ -57,16 +59,9 @@ setup(
             "mypy",
             "types-requests",
             "types-tqdm",
-            "scikit-learn",
-            "ai-edge-litert",
-            "faster-coco-eval",
             "pycocotools",
-            "safetensors",
-            "jinja2",
-            "optuna>=5",
             "playwright",
             "mediapipe",
-            "litert-quantizer",
         ],
     },
 )

@@ -69,7 +69,10 @@ def clone(tmp_path_factory):
         (bin_folder / name).symlink_to(os.path.join(tools, name))
     _write(bin_folder / "python", _PYTHON.format(python=sys.executable, short=json.dumps(_SHORT)))
     _write(bin_folder / "npm", "#!/bin/sh\nmkdir -p examples/web/node_modules/@litertjs/core\n")  # no network in tests
-    (folder / ".venv" / "installed-tensorflow").touch()
+    installed = folder / ".venv" / "installed" / "tensorflow"
+    installed.mkdir(parents=True)
+    for extras in re.findall(r"\$\(INSTALLED\)/([a-z,]+)", (ROOT / "Makefile").read_text()):
+        (installed / extras).touch()
     return folder
 
 

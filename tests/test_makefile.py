@@ -46,7 +46,7 @@ def _make(clone, *arguments, fails=False):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What setup.py asks for, for the tests included."""
+    """The packages that setup.py asks for, those for the tests included."""
     arguments = {}
     setuptools = types.SimpleNamespace(setup=arguments.update, find_packages=lambda include: [])
     monkeypatch.setitem(sys.modules, "setuptools", setuptools)
@@ -96,6 +96,20 @@ def test_another_tensorflow_goes_first_and_all_that_setup_asks_for_but_tensorflo
     ]
     assert set((clone / ".venv" / "requirements.txt").read_text().split()) == asked - {"tensorflow>=2.20"}
     assert _make(clone, "test", f"TF={tensorflow}") == [_PYTEST]
+
+
+def test_the_demo_installs_its_own_extras_and_the_tests_add_theirs(clone):
+    assert _make(clone, "demo")[0] == "pip install --quiet --editable .[demo,export,report]"
+    assert not [line for line in _make(clone, "demo") if "pip" in line]
+    assert _make(clone, "test") == ["pip install --quiet --editable .[test]", _PYTEST]
+    assert not [line for line in _make(clone, "test-fast") if "pip" in line]
+
+
+def test_the_demo_of_another_tensorflow_installs_its_own_extras(clone):
+    _make(clone, "demo", "TF=tensorflow-tpu")
+    wanted = set((clone / ".venv" / "requirements.txt").read_text().split())
+    assert {"numpy", "scikit-learn", "ai-edge-litert", "jinja2"} <= wanted
+    assert not {"mediapipe", "optuna>=5", "pytest", "tensorflow>=2.20"} & wanted
 
 
 def test_each_switch_to_another_tensorflow_makes_the_environment_anew(clone):
