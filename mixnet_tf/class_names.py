@@ -1,4 +1,4 @@
-"""The names of classes: which may be, how they are shown, and how a dataset's classes become a model's."""
+"""Class names: checks them, shows them, and matches a dataset's classes with a model's."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 from mixnet_tf.errors import InputError
 
 NOT_COMPARED = "class names not compared"
-_SHOWN = 20  # names in a message
+_SHOWN = 20  # names listed in a message
 
 
 def checked_names(names: Iterable[str], source: str, classes: int | None = None) -> tuple[str, ...]:
-    """The names of classes, where each can be a line of a file: readers of labels.txt would lose count of others.
+    """Checks that each class name can be a line of labels.txt, so that later lines keep their class.
 
     Args:
-        names: In the order of the classes.
-        source: Where they are from, the beginning of the message.
-        classes: The number of classes, one for each name; None: as many as there are names.
+        names: The names in the order of the classes.
+        source: Origin of the names, the beginning of an error message.
+        classes: Number of classes that have to be named; None: any.
 
     Raises:
-        ValueError: If a name is empty, or holds a line break, or there is another number of names than of classes.
+        ValueError: If a name is empty or has a line break, or if the number of names is not the number of classes.
     """
     names = tuple(map(str, names))
     if classes is not None and len(names) != classes:
@@ -34,18 +34,18 @@ def checked_names(names: Iterable[str], source: str, classes: int | None = None)
 
 
 def shown_names(names: Sequence[Any]) -> tuple[str, ...]:
-    """The names as a person is shown them: with the number of the class where classes share a name."""
+    """The names as shown to a person: classes that share a name get their number added."""
     names = tuple(map(str, names))
     count = collections.Counter(names)
     return tuple(f"{name} ({number})" if count[name] > 1 else name for number, name in enumerate(names))
 
 
 class Matching(NamedTuple):
-    """How a dataset's classes are found among a model's.
+    """How a dataset's classes correspond to a model's.
 
     Attributes:
-        numbers: The model's class for each of the dataset's; None where they are the same.
-        notes: What belongs beside a number that rests on it.
+        numbers: The model's class for each class of the dataset; None if all are the same.
+        notes: Notes to show beside every measurement that uses it.
     """
 
     numbers: tuple[int, ...] | None
@@ -58,19 +58,19 @@ def match(
     """Finds a dataset's classes among a model's, by name.
 
     Args:
-        names: Of the model's classes; None: not known.
+        names: Names of the model's classes; None: not known.
         classes: The model's number of classes.
-        own_names: Of the dataset's classes; None: not known.
+        own_names: Names of the dataset's classes; None: not known.
         own_classes: The dataset's number of classes.
-        dataset: What messages call the dataset.
+        dataset: Name of the dataset in messages.
 
     Returns:
-        A `Matching`. Where either side has no names their numbers have to agree, and a note says that nothing was
-        compared. A dataset may lack some of the model's classes, which another note counts.
+        A `Matching`. If either side has no names, the numbers of classes have to agree, and a note says that the names
+        were not compared. The dataset may lack some of the model's classes; then another note counts them.
 
     Raises:
-        ValueError: If the dataset has a class that the model does not know, or another number of classes where there
-            are no names; or if a name that has to be found stands for several classes.
+        ValueError: If the dataset has a class that the model does not know; if there are no names and the numbers of
+            classes differ; or if a name to be found belongs to several classes.
     """
     if names is None or own_names is None:
         if classes != own_classes:
@@ -101,13 +101,13 @@ def match(
 
 
 def lacking(names: Iterable[str], others: Iterable[str]) -> list[str]:
-    """The names, in their order, that others do not have."""
+    """The names that `others` lacks, in order."""
     known = set(others)
     return [name for name in names if name not in known]
 
 
 def repeated(values: Iterable[Any]) -> list[Any]:
-    """The values that occur more than once, in the order in which they come up."""
+    """The values that occur more than once, in the order of their first occurrence."""
     return [value for value, count in collections.Counter(values).items() if count > 1]
 
 

@@ -1,4 +1,4 @@
-"""Files from servers: with time limits, never a web page in their place, and the same as at the first download."""
+"""Downloads with time limits, which refuse web pages, and files that differ from the first download."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, publishing
 from mixnet_tf.passwords import masked
 
-# Seconds to connect, and of silence after that; a server that sends slowly may take as long as it likes.
+# Seconds to connect, and seconds of silence after that; there is no limit for a server that sends slowly.
 TIMEOUT = (10.0, 20.0)
 _CHUNK = 1 << 20  # bytes
 _PAGE = (b"<!doctype html", b"<html")
@@ -28,10 +28,10 @@ class DownloadError(ConnectionError):
 
 
 def json_at(url: str) -> Any:
-    """The value of the JSON that a server answers.
+    """Downloads JSON and returns its value.
 
     Raises:
-        DownloadError: If it cannot be had, or is not JSON.
+        DownloadError: If it cannot be downloaded, or is not JSON.
     """
     with _get(url) as response:
         try:
@@ -41,15 +41,15 @@ def json_at(url: str) -> Any:
 
 
 def download(url: str, path: StrPath, max_size: int) -> None:
-    """Writes what a server answers to a file.
+    """Downloads a file.
 
     Args:
         url: http:// or https://.
-        path: The file, which may be incomplete after an error.
-        max_size: Bytes.
+        path: Where to write it; after an error the file may be incomplete.
+        max_size: Largest size, bytes.
 
     Raises:
-        DownloadError: If it cannot be had whole, or is a web page, such as a network's login page.
+        DownloadError: If it cannot be downloaded whole, or is a web page, such as a network's login page.
         ValueError: If it is larger than `max_size`.
     """
     with _get(url) as response, open(path, "wb") as file:
@@ -71,7 +71,7 @@ def download(url: str, path: StrPath, max_size: int) -> None:
 
 @contextlib.contextmanager
 def silence_ends() -> Iterator[None]:
-    """Within its `with` block Python's own downloads, such as Keras', end where a server stays silent."""
+    """Within its `with` block, downloads by Python's urllib, such as Keras', give up on a silent server."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT[1])
     try:
@@ -112,22 +112,22 @@ def first_sha256(record: StrPath) -> str | None:
 
 
 def keep_sha256(record: StrPath, sha256: str, name: str) -> None:
-    """Writes the SHA-256 of the first download of file `name`, as `sha256sum --check` reads it."""
+    """Writes the SHA-256 of the first download of file `name`, in the format of `sha256sum --check`."""
     with publishing(record) as local:
         pathlib.Path(local).write_text(f"{sha256}  {name}\n")
 
 
 def check_first(record: StrPath, sha256: str, path: StrPath, downloaded: StrPath) -> None:
-    """Refuses a file that is not the one that was downloaded first.
+    """Raises an error if a file differs from its first download.
 
     Args:
-        record: What `keep_sha256` has written; without it every file passes.
-        sha256: The file's.
-        path: Where it is kept.
-        downloaded: The file or folder that has to be deleted for it to be downloaded anew.
+        record: The file that `keep_sha256` wrote; if there is none, every file passes.
+        sha256: SHA-256 of the file.
+        path: Path of the file.
+        downloaded: The file or folder to delete so that it is downloaded again.
 
     Raises:
-        ValueError: If it is another one.
+        ValueError: If it differs.
     """
     first = first_sha256(record)
     if first not in (None, sha256):

@@ -1,4 +1,4 @@
-"""Errors of what a person gave: the scripts show their text alone, where any other error shows a traceback."""
+"""Errors in a user's input. The scripts print only their message; any other error shows a traceback."""
 
 import importlib
 import numbers
@@ -6,25 +6,25 @@ from typing import TypeGuard
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the text says what was received, what is allowed and what to do."""
+    """Bad input; the message says what was received, what is allowed and what to do."""
 
 
 class MissingFileError(InputError, FileNotFoundError):
-    """A file or folder that was named is not there."""
+    """A file or folder does not exist."""
 
 
 class MissingPackageError(InputError, ImportError):
-    """An optional package is needed and not installed; the text has the command."""
+    """An optional package is needed but not installed; the message has the command that installs it."""
 
 
 def require_package(package: str, title: str, what: str, extra: str) -> None:
-    """Raises a `MissingPackageError` where an optional package cannot be imported.
+    """Raises a `MissingPackageError` if an optional package cannot be imported.
 
     Args:
-        package: As it is imported.
-        title: As it is called.
-        what: What needs it, the beginning of the message.
-        extra: Of ours, which installs it.
+        package: Name of the module to import.
+        title: Name of the package in the message.
+        what: What needs the package; the beginning of the message.
+        extra: Our extra that installs the package.
     """
     try:
         importlib.import_module(package)
@@ -33,10 +33,10 @@ def require_package(package: str, title: str, what: str, extra: str) -> None:
 
 
 def first_line(error: object) -> str:
-    """The first line of an error's text, or the name of its class if it has no text; a text stands for itself."""
+    """The first line of an error's message, or of a string; the error's class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether `value` is a whole number from 1, Python's or numpy's; True is not."""
+    """Whether `value` is a Python or numpy integer from 1; True is not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1

@@ -1,4 +1,4 @@
-"""How matplotlib draws the words of figures."""
+"""Text in matplotlib figures."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def plain_words() -> Iterator[None]:
-    """Within its `with` block words are drawn as they stand: matplotlib takes what is between two $ for a formula."""
+    """Within its `with` block, text is drawn literally; matplotlib would draw text between two $ as a formula."""
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}):

@@ -1,4 +1,4 @@
-"""Files that are never half-written, on a local disk or wherever `tf.io.gfile` reaches."""
+"""Reads and writes files on a local disk or on remote storage; a file is never half-written."""
 
 import contextlib
 import errno
@@ -16,16 +16,16 @@ import tensorflow as tf
 from mixnet_tf.errors import InputError, MissingFileError
 
 StrPath = str | os.PathLike[str]
-# What TensorFlow raises where a checkpoint is damaged or gone.
+# The errors that TensorFlow raises if a checkpoint is damaged or missing.
 UNREADABLE = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 @contextlib.contextmanager
 def publishing(path: StrPath) -> Iterator[str]:
-    """A local path to write to; its contents become the file `path` when the block ends without an error.
+    """Gives a local path to write to; it becomes the file `path` if the block ends without an error.
 
-    On a local disk the new file is written beside the old one and renamed over it. Elsewhere (gs://) it is
-    written to the local disk and copied to its name, where an upload appears whole or not at all; its size is verified.
+    On a local disk, the new file is written beside the old one and renamed over it. On remote storage (gs://), it is
+    written to the local disk and uploaded, which happens as a whole or not at all; then its size is verified.
     """
     remote = is_remote(path)
     folder = None if remote else os.path.dirname(os.path.abspath(path))
@@ -50,7 +50,7 @@ def publishing(path: StrPath) -> Iterator[str]:
 def _publish_remotely(local, path):
     size = os.path.getsize(local)
     tf.io.gfile.copy(local, path, overwrite=True)
-    if tf.io.gfile.stat(path).length != size:  # ram://, for one, appends to what is there
+    if tf.io.gfile.stat(path).length != size:  # ram://, for example, appends to an existing file
         tf.io.gfile.remove(path)
         tf.io.gfile.copy(local, path, overwrite=True)
     if tf.io.gfile.stat(path).length != size:
@@ -58,18 +58,18 @@ def _publish_remotely(local, path):
 
 
 def exists(path: StrPath) -> bool:
-    """Whether there is a file or folder at `path`, on a local disk or wherever `tf.io.gfile` reaches."""
+    """Whether there is a file or folder at `path`, on a local disk or on remote storage."""
     return tf.io.gfile.exists(os.fspath(path))
 
 
 def is_remote(path: StrPath) -> bool:
-    """Whether `path` is on one of the file systems that only `tf.io.gfile` reaches."""
+    """Whether `path` is on remote storage, which only `tf.io.gfile` reaches."""
     return "://" in os.fspath(path)
 
 
 @contextlib.contextmanager
 def local_copy(path: StrPath) -> Iterator[str]:
-    """A local file with the contents of `path`: HDF5 and zip need to seek."""
+    """Gives a local copy of `path`, because HDF5 and zip need to seek."""
     if not is_remote(path):
         yield os.fspath(path)
         return
@@ -80,9 +80,9 @@ def local_copy(path: StrPath) -> Iterator[str]:
 
 
 def finite(value: Any) -> Any:
-    """A value of JSON's kinds with None in place of each number that is not finite, which JSON does not have.
+    """Replaces numbers that are not finite by None, because JSON does not have them.
 
-    Numpy's numbers become Python's.
+    Numpy numbers become Python numbers.
     """
     if isinstance(value, Mapping):
         return {name: finite(each) for name, each in value.items()}
@@ -94,13 +94,13 @@ def finite(value: Any) -> Any:
 
 
 def json_text(value: Any, indent: int | None = 1) -> str:
-    """A value as JSON, null in place of each number that is not finite; without line breaks where `indent` is None."""
+    """A value as JSON, with null for numbers that are not finite; `indent=None` writes it in one line."""
     return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 @contextlib.contextmanager
 def readable_checkpoint(prefix: str) -> Iterator[str]:
-    """A prefix from which TensorFlow reads the checkpoint `prefix`, whose own it would take for a pattern."""
+    """A prefix by which TensorFlow can read the checkpoint, even if its path contains pattern characters."""
     folder, name = os.path.split(prefix)
     if "[" not in folder or is_remote(prefix):
         yield prefix
@@ -112,7 +112,7 @@ def readable_checkpoint(prefix: str) -> Iterator[str]:
 
 
 def write_json(path: StrPath, value: Any) -> None:
-    """Writes a value as the JSON file `path`, as `json_text` gives it."""
+    """Writes a value to the JSON file `path`, in the form of `json_text`."""
     with publishing(path) as local, open(local, "w") as file:
         file.write(json_text(value) + "\n")
 
@@ -133,10 +133,10 @@ def read_json(path: StrPath) -> Any:
 
 
 def read_text(path: StrPath) -> str:
-    """The text of a file in UTF-8, without the mark of byte order that some editors put first.
+    """The text of a UTF-8 file, without the byte order mark that some editors write.
 
     Raises:
-        ValueError: If it is of another encoding.
+        ValueError: If it has another encoding.
     """
     with tf.io.gfile.GFile(path, "rb") as file:
         content = file.read()
@@ -147,7 +147,7 @@ def read_text(path: StrPath) -> str:
 
 
 def check_can_be_made(what: str, folder: StrPath) -> None:
-    """Raises a ValueError if a local folder can be neither made nor written to; `what` is the flag that names it."""
+    """Raises a ValueError if a local folder cannot be created or written to; `what` is its flag."""
     if is_remote(folder):
         return
     there = os.path.abspath(folder)
@@ -160,5 +160,5 @@ def check_can_be_made(what: str, folder: StrPath) -> None:
 
 
 def keras_cache() -> pathlib.Path:
-    """The folder where Keras keeps what it downloads for its models."""
+    """The folder in which Keras caches downloaded models."""
     return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"

@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012): its classes and its sizes."""
+"""ImageNet (ILSVRC 2012): its classes and its numbers of images."""
 
 import functools
 import importlib.util
@@ -7,7 +7,7 @@ import pathlib
 CLASSES = 1000
 # Shards and images of a split. Source: tools/datasets/imagenet_to_gcs.py; mnasnet_main.py.
 SPLITS = {"train": (1024, 1_281_167), "validation": (128, 50_000)}
-_LABELS = "datasets/imagenet2012/labels.txt"  # in tensorflow_datasets, which is not imported for it
+_LABELS = "datasets/imagenet2012/labels.txt"  # a file of tensorflow_datasets, read without importing it
 
 
 @functools.cache

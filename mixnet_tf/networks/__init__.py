@@ -1,7 +1,7 @@
-"""Block strings to Keras models, the paper's notation to its layers; imports no other room.
+"""Networks: from block strings to Keras layers and models. Imports no other package.
 
-In: block strings or `BlockArgs`, `GlobalParams`, a Keras tensor. Out: Keras tensors, and the parts of a built model by
-the reference's names.
+In: block strings or `BlockArgs`, `GlobalParams`, a Keras tensor.
+Out: Keras tensors, and the parts of a built model by the reference's names.
 """
 
 from mixnet_tf.networks.batch_norm import BatchNormalization

@@ -1,4 +1,4 @@
-"""Prints a network by its parts, or as a network file: python -m mixnet_tf.networks mixnet-s --image_size=224 --json
+"""Prints the parts of a network, or its network file: python -m mixnet_tf.networks mixnet-s --image_size=224 --json
 
 The argument is a network's name or the path of a network file.
 """
@@ -15,7 +15,7 @@ from mixnet_tf.networks.mixnet import stages_and_params
 from mixnet_tf.networks.network_files import network_content
 
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Height and width of an image, pixels.", lower_bound=1)
-_JSON = flags.DEFINE_bool("json", False, "Print the network file to start one of your own from.")
+_JSON = flags.DEFINE_bool("json", False, "Print the network file, as a start for your own.")
 _KERNELS = flags.DEFINE_string("kernels", None, "Kernel sizes for every depthwise convolution, such as 3.5.7.")
 
 

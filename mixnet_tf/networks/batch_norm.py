@@ -1,4 +1,4 @@
-"""Batch normalization as the reference trains it, on one device or many."""
+"""Batch normalization as the reference trains it, on one device or several."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ import tensorflow as tf
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalization, trained through TensorFlow's fused op.
 
-    Each replica normalizes with its own batch or, with `synchronized`, with those of all. The moving
-    variance follows the unbiased one, N / (N - 1), as the reference's does, and over replicas the
-    moving statistics take the mean of all.
+    Each replica normalizes with the moments of its own batch or, if `synchronized`, of the batches of all replicas.
+    As in the reference, the moving variance follows the unbiased variance (a factor of N / (N - 1)). The moving
+    statistics are averaged over replicas.
 
     Input and output: (batch, height, width, channels).
     """
@@ -43,7 +43,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def _normalized_over_replicas(inputs, gamma, beta, epsilon):
-    """(outputs, mean, unbiased variance): as the fused op, with the moments of the batches of all replicas."""
+    """(outputs, mean, unbiased variance), like the fused op, but with the moments over all replicas."""
     replicas = tf.distribute.get_replica_context()
 
     def mean_over_all(values):

@@ -1,4 +1,4 @@
-"""What a model takes as its input: pixels, or what `preprocess_input` makes of them."""
+"""Whether a model takes pixels, or images that `preprocess_input` normalized."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,21 +12,22 @@ from mixnet_tf.networks.operations import is_idle, steps
 
 PIXELS, NORMALIZED = INPUTS = ("pixels", "normalized")
 NOT_CHECKED = "scaling of the input not checked"
-# What is done about it, in words, by what `input_of` finds.
+# How images are normalized, in words, for each answer of `input_of`.
 SCALED = {PIXELS: "the model normalizes it itself", NORMALIZED: "normalized before the model", None: NOT_CHECKED}
 _STEM = "stem"
 
 
 def input_of(model: keras.Model) -> str | None:
-    """What a model takes, by its layers up to a MixNet's stem.
+    """Tells from a model's layers whether it takes pixels or normalized images.
 
     Args:
         model: A functional or sequential `keras.Model`; the MixNet may be a model inside it.
 
     Returns:
-        "pixels": RGB in [0, 255], where our `Preprocessing` comes before the stem. "normalized": what
-        `preprocess_input` gives, where the input goes straight into the stem; Keras' random layers in between do
-        nothing in inference. None where that cannot be told: other layers come first, or it is no MixNet.
+        "pixels" (RGB in [0, 255]) if our `Preprocessing` comes before the stem. "normalized" (the output of
+        `preprocess_input`) if the input goes straight into the stem; Keras' random layers in between are ignored,
+        because they do nothing in inference. None if this cannot be told, because other layers come first or the
+        model is not a MixNet.
     """
     is_straight = True
     for step in steps(model):
@@ -39,25 +40,25 @@ def input_of(model: keras.Model) -> str | None:
 
 
 class _SaidToTakePixels(keras.layers.Layer):
-    """Stands before a stem that is to be fed pixels, whatever it seems to take; computes nothing."""
+    """An identity layer that marks a model as taking pixels, whatever its other layers suggest."""
 
     def call(self, inputs):
         return inputs
 
 
 def taking_pixels(model: keras.Model, taken: str | None = None) -> keras.Model:
-    """A model as a function of RGB images in [0, 255], with `Preprocessing` in front where it takes normalized ones.
+    """Returns a model of RGB images in [0, 255]; adds `Preprocessing` in front if the model takes normalized images.
 
     Args:
         model: A `keras.Model` of one input.
-        taken: "pixels" or "normalized", what the model takes; None: what `input_of` finds, and pixels where that cannot
-            be told.
+        taken: What the model takes, "pixels" or "normalized"; None: the answer of `input_of`, or pixels if that is
+            None.
 
     Returns:
-        The model, or a copy of it behind the layer.
+        The model, or a copy of it after the new layer.
 
     Raises:
-        ValueError: For another `taken`, or "normalized" where the model normalizes its input by itself.
+        ValueError: For another `taken`, or if it is "normalized" and the model normalizes its input itself.
     """
     if taken not in (None, *INPUTS):
         raise InputError(f"input: expected one of {INPUTS}; received {taken!r}.")
@@ -72,7 +73,7 @@ def taking_pixels(model: keras.Model, taken: str | None = None) -> keras.Model:
 
 
 def prepare_pixels(model: keras.Model) -> Callable[[Any], Any]:
-    """A function of RGB images in [0, 255] to what a model takes: `Preprocessing`, or nothing where it takes pixels."""
+    """Returns a function from RGB images in [0, 255] to a model's input: `Preprocessing`, or the identity."""
     return Preprocessing(dtype="float32") if input_of(model) == NORMALIZED else lambda images: images
 
 
@@ -82,7 +83,7 @@ def normalizes(model: keras.Model) -> bool:
 
 
 def _behind(model, layer):
-    """A layer, and behind it a copy of the model, whose layers stay in the first row as they were."""
+    """A model of a layer followed by a copy of the model, whose layers stay at the top level."""
     image = keras.Input(model.input_shape[1:], name="image")
     if isinstance(model, keras.Sequential):
         copy = keras.models.clone_model(model)

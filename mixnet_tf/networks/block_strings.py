@@ -11,7 +11,7 @@ PARTITIONS = ("equal", "exponential")
 
 
 class GlobalParams(NamedTuple):
-    """What holds for a whole network.
+    """The parameters of a whole network.
 
     Filter counts are nominal: `round_filters` has not been applied yet.
     Source: mixnet/mixnet_model.py:GlobalParams.
@@ -21,18 +21,18 @@ class GlobalParams(NamedTuple):
     batch_norm_epsilon: float = 1e-3
     dropout_rate: float = 0.2
     num_classes: int = imagenet.CLASSES
-    depth_multiplier: float | None = None  # None: widths as written
+    depth_multiplier: float | None = None  # None: widths as in the block strings
     depth_divisor: int = 8
     min_depth: int | None = None  # None: the divisor
     stem_size: int = 16
-    feature_size: int = 1536  # the head's filters, never scaled; unused without a head
-    activation: str = "swish"  # what `sw` in a block string means
-    # The next ones are not the reference's: MixNets have their defaults.
+    feature_size: int = 1536  # filters of the head, never scaled; unused without a head
+    activation: str = "swish"  # the activation of blocks with `sw`
+    # The following fields are not in the reference; MixNets use their defaults.
     default_activation: str = "relu"  # of stem, head, and blocks without `sw`
-    project_activation: str | None = None  # behind each projection; None: none
-    head: bool = True  # whether a convolution to `feature_size` ends the backbone
+    project_activation: str | None = None  # after each projection; None: none
+    head: bool = True  # whether the backbone ends in a convolution to `feature_size`
     partition: str = "equal"  # one of PARTITIONS: how a MixConv splits its channels
-    dilated: bool = False  # whether every block is dilated, as `dilated` in a block string
+    dilated: bool = False  # whether every block has the option `dilated`
 
 
 class BlockArgs(NamedTuple):
@@ -68,7 +68,7 @@ class BlockArgs(NamedTuple):
 
     @property
     def se_filters(self) -> int | None:
-        """Channels inside squeeze-and-excitation, counted from the block's input; None without."""
+        """Channels inside squeeze-and-excitation, a fraction of the block's input channels; None: no such layer."""
         return None if self.se_ratio is None else max(1, int(self.input_filters * self.se_ratio))
 
 
@@ -89,8 +89,8 @@ class MixnetDecoder:
         >>> MixnetDecoder.encode([block])
         ['r2_k3.5_a1_p1.1_s11_e6_i80_o80_se0.25_sw']
 
-    Source: mixnet/mixnet_builder.py:MixnetDecoder. The reference ignores an option that it
-    does not know; this one raises.
+    Source: mixnet/mixnet_builder.py:MixnetDecoder. The reference ignores unknown options; this
+    one raises an error.
     """
 
     @staticmethod
@@ -183,7 +183,7 @@ def parse_kernels(text: str) -> tuple[int, ...]:
     """Kernel sizes written as in a block string, such as "3.5.7".
 
     Raises:
-        ValueError: For anything but odd numbers joined by ".".
+        ValueError: For anything but odd numbers separated by ".".
     """
     sizes = text.split(".")
     if not all(re.fullmatch(r"[0-9]*[13579]", size) for size in sizes):
@@ -217,9 +217,9 @@ def _encode_block_string(block):
 
 
 def round_filters(filters: int, global_params: GlobalParams) -> int:
-    """Filters times the depth multiplier, to a multiple of the divisor, never below 90%.
+    """Multiplies filters by the depth multiplier and rounds to a multiple of the divisor, never below 90%.
 
-    Source: mixnet/mixnet_model.py:round_filters, where 0 means None for the multiplier and the minimum.
+    Source: mixnet/mixnet_model.py:round_filters, where 0 stands for None as the multiplier and the minimum.
     """
     multiplier = global_params.depth_multiplier
     if multiplier is None or multiplier == 0:
@@ -232,10 +232,10 @@ def round_filters(filters: int, global_params: GlobalParams) -> int:
 
 
 def unroll(blocks_args: Sequence[BlockArgs], global_params: GlobalParams) -> list[BlockArgs]:
-    """Stages to single blocks (`num_repeat` 1) with rounded filters.
+    """Unrolls stages into single blocks (`num_repeat` 1) with rounded filters.
 
-    The first block of a stage takes its input filters and strides; each repeat has the stage's
-    output filters as its input, and stride 1. Source: mixnet/mixnet_model.py:MixnetModel._build.
+    The first block of a stage has the stage's input filters and strides; each repeat takes the stage's
+    output filters, and has stride 1. Source: mixnet/mixnet_model.py:MixnetModel._build.
     """
     blocks = []
     for stage in blocks_args:
@@ -250,13 +250,13 @@ def unroll(blocks_args: Sequence[BlockArgs], global_params: GlobalParams) -> lis
 
 
 def split_channels(channels: int, groups: int, partition: str = "equal") -> list[int]:
-    """Channels of each group.
+    """The number of channels of each group.
 
     Args:
-        channels: Of all groups.
-        groups: How many groups.
-        partition: "equal": equal numbers, the remainder to group 0. "exponential": half of the channels to group 0, a
-            quarter to group 1, ..., what is left to the last one.
+        channels: Channels of all groups together.
+        groups: Number of groups.
+        partition: "equal": equal numbers; group 0 also gets the remainder. "exponential": group 0 gets half of the
+            channels, group 1 a quarter, ..., and the last group the rest.
 
     Raises:
         ValueError: If a group would have no channel, or for an unknown partition.

@@ -1,4 +1,4 @@
-"""The parameters and multiply-adds of a network, counted from its block strings; no model is built."""
+"""Counts the parameters and multiply-adds of a network from its block strings, without building a model."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from mixnet_tf.networks.names import block_part
 
 
 class Count(NamedTuple):
-    """What a part of a network has, and costs for one image.
+    """The size of a part of a network, and its cost for one image.
 
     Attributes:
         part: "stem", "block_0", ..., "head".
-        resolution: Height and width of what the part gives, pixels.
-        kernels: Sizes of its depthwise kernels, or of its convolution.
-        channels: Of what it gives.
-        parameters: Trainable ones and batch normalization's statistics, as `model.count_params()` counts.
-        trainable: Those without the statistics.
-        multiply_adds: As `mixnet_tf.multiply_adds` counts them.
+        resolution: Height and width of the part's output, pixels.
+        kernels: Sizes of its depthwise kernels, or the size of its convolution.
+        channels: Channels of the part's output.
+        parameters: All parameters, the statistics of batch normalization included, like `model.count_params()`.
+        trainable: Trainable parameters.
+        multiply_adds: Multiply-adds, counted like `mixnet_tf.multiply_adds`.
     """
 
     part: str
@@ -33,10 +33,10 @@ class Count(NamedTuple):
 def count_parts(
     stages: Sequence[BlockArgs], params: GlobalParams, image_size: int | tuple[int, int] = 224
 ) -> list[Count]:
-    """Counts each part of a network with its classifier.
+    """Counts each part of a network, its classifier included.
 
     Args:
-        stages: List of `BlockArgs`, as `stages_and_params` gives them.
+        stages: List of `BlockArgs`, from `stages_and_params`.
         params: The `GlobalParams`.
         image_size: Pixels, or (height, width).
 
@@ -70,9 +70,9 @@ def count_parts(
 
 
 class _Conv(NamedTuple):
-    """A convolution with the batch normalization behind it."""
+    """A convolution and the batch normalization after it."""
 
-    products: int  # of one position: the weights of its kernels
+    products: int  # multiply-adds per position: the weights of the kernels
     size: tuple[int, int]  # positions, rows and columns
     channels: int  # of the batch normalization
 

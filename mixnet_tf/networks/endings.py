@@ -1,4 +1,4 @@
-"""How a model ends: in logits or probabilities, and of which classes."""
+"""The end of a model: whether it outputs logits or probabilities, and of which classes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from mixnet_tf.networks.operations import is_model, origin
 
 _TO_PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 _OLD = ((keras.layers.Dense, layer_name("head", "dense")), (keras.layers.Concatenate, "logits"))
-# Behind a classifier they leave the classes what they are.
+# Layers that may follow a classifier: they do not change the classes.
 _LEAVE_CLASSES = (keras.layers.Activation, keras.layers.Softmax, keras.layers.Identity)
 
 
@@ -29,33 +29,33 @@ class _WithoutActivation(keras.layers.Layer):
 
 
 def _outputs(model):
-    """The outputs of a functional or sequential model; none of any other, whose inside cannot be seen."""
+    """The outputs of a functional or sequential model; an empty list for a subclassed model."""
     return getattr(model, "outputs", None) or []
 
 
 def last_operation(model: keras.Model) -> Any:
-    """The operation that computes a model's first output, inside the models that it ends in."""
+    """The operation that computes a model's first output; it may be inside a nested model."""
     operation, _ = origin(model.outputs[0])
     return last_operation(operation) if is_model(operation) else operation
 
 
 def gives_probabilities(operation: Any) -> bool:
-    """Whether an operation is a softmax or a sigmoid, or a layer with one as its activation."""
-    is_operation = type(operation).__name__ in ("Softmax", "Sigmoid")  # a layer's, or of keras.ops
+    """Whether an operation is a softmax or sigmoid, or a layer with one of them as its activation."""
+    is_operation = type(operation).__name__ in ("Softmax", "Sigmoid")  # of a layer, or of keras.ops
     return is_operation or getattr(operation, "activation", None) in _TO_PROBABILITIES
 
 
 def logits_model(model: keras.Model) -> keras.Model:
-    """A model up to the input of the softmax or sigmoid that it ends in; unchanged where it ends in neither.
+    """Returns the model without its final softmax or sigmoid; the same model if it has neither.
 
-    By these numbers classes are ranked: probabilities may underflow to the same 0, or round to the same 1.
+    Classes are ranked by logits, because probabilities may underflow to the same 0 or round to the same 1.
 
     Args:
-        model: A Keras model of one output. A model inside it, a `keras.layers.Softmax`, or a dense layer with the
-            activation may be its end.
+        model: A Keras model with one output. It may end in a nested model, in `keras.layers.Softmax`, or in a dense
+            layer with the activation.
 
     Returns:
-        A `keras.Model` on the same variables, of the same inputs.
+        A `keras.Model` with the same variables and inputs.
     """
     if len(_outputs(model)) != 1:
         return model
@@ -73,7 +73,7 @@ def logits_model(model: keras.Model) -> keras.Model:
 
 
 def with_logits(model: keras.Model) -> Callable[..., tuple[Any, Any]]:
-    """A function, called as the model, of images to (what `logits_model` gives, what the model gives)."""
+    """Returns a function that is called like the model and returns (logits, the model's output)."""
     logits = logits_model(model)
     if logits is not model:
         both = _ending_in(model, [logits.outputs[0], model.outputs[0]])
@@ -88,11 +88,11 @@ def with_logits(model: keras.Model) -> Callable[..., tuple[Any, Any]]:
 
 def _ending_in(model, outputs):
     inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
-    return keras.Model(inputs, outputs, name=f"{model.name}_logits")  # another name: both may be in one model
+    return keras.Model(inputs, outputs, name=f"{model.name}_logits")  # another name, as both may be in one model
 
 
 def class_names(model: keras.Model) -> tuple[str, ...] | None:
-    """The names of a model's classes, in their order; None where the model has none, as with a head of its user's own.
+    """The names of a model's classes in order; None if it has none, for example if its head is not ours.
 
     Args:
         model: A classifier, or a detector.
@@ -102,25 +102,25 @@ def class_names(model: keras.Model) -> tuple[str, ...] | None:
 
 
 def name_classes(model: keras.Model, names: Sequence[str] | None) -> None:
-    """Names the classes of a model that ends in a classifier or detector of ours; any other stays without names.
+    """Names the classes of a model that ends in our classifier or detector; other models stay without names.
 
     Args:
         model: A classifier, or a detector.
         names: A name for each class; None: not known.
 
     Raises:
-        ValueError: For another number of names than the model has classes, or names that cannot be.
+        ValueError: If there are more or fewer names than classes, or if a name is empty or has a line break.
     """
     layer = _naming_layer(model)
     if layer is None:
         return
-    is_detectors = isinstance(layer, keras.layers.Concatenate)  # whose slot 0 is the background
+    is_detectors = isinstance(layer, keras.layers.Concatenate)  # class 0 is the background
     classes = layer.output.shape[-1] - is_detectors
     layer.class_names = None if names is None else checked_names(names, "class_names", classes)
 
 
 def _naming_layer(model):
-    """The layer that has the names of what the model answers: ours, also as versions up to 0.2.0 wrote it."""
+    """Our layer that stores the class names of the model's output, also as versions up to 0.2.0 wrote it."""
     for output in _outputs(model):
         layer, call = origin(output)
         while isinstance(layer, _LEAVE_CLASSES):

@@ -1,4 +1,4 @@
-"""The parts of a built MixNet: its stages of computation by the reference's names."""
+"""The parts and endpoints of a built MixNet, by the reference's names."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks import layers
 from mixnet_tf.networks.names import block_part, is_block, layer_name, part_of
 
-# Those that may stand behind a network.
+# Layers that may follow a network.
 _CONVOLUTIONS = (
     layers.GroupedConv2D,
     layers.MixConv,
@@ -21,10 +21,10 @@ _CONVOLUTIONS = (
 
 
 def parts(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
-    """The layers of a MixNet by the part they belong to, in the order of computation.
+    """The layers of each part of a MixNet, in the order of computation.
 
     Args:
-        model: What `build_model` returned, or a functional model that contains its layers.
+        model: A model of `build_model`, or a functional model that contains its layers.
 
     Returns:
         A dict from "stem", "block_0", "block_1", ..., "head" to a list of layers.
@@ -56,10 +56,15 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
         model: A MixNet.
 
     Returns:
-        A dict with "stem", "block_N", "block_N/expansion_output" (after MixConv and SE), "block_N/expand" (before
-        MixConv; the reference has none), "reduction_1" ... and their "/expansion_output" (the last block before each
-        stride-2 block, and the last one), "global_pool" (the reference's name for the last block, not pooled) and,
-        where the model has its top, "head" (logits).
+        A dict with these names:
+
+        - "stem", and "block_N" for each block;
+        - "block_N/expand", before the block's MixConv (the reference has no such endpoint), and
+          "block_N/expansion_output", after MixConv and squeeze-and-excitation;
+        - "reduction_1", "reduction_2", ... and their "/expansion_output": the last block before each block of
+          stride 2, and the last block;
+        - "global_pool", the reference's name for the last block, without pooling;
+        - "head", the logits, if the model has its top.
 
     Source: mixnet/mixnet_model.py:MixnetModel.call.
     """
@@ -89,12 +94,12 @@ def _mixconv(block):
 
 
 def features_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
-    """A model from the images to some endpoints of a MixNet, sharing its weights.
+    """Returns a model that outputs some endpoints of a MixNet and shares its weights.
 
     Args:
         model: A MixNet.
-        names: Names of `endpoints`; None for every "reduction_N": reduction_1 at half the
-            resolution of the images to reduction_5 at a 32nd, for detection and segmentation heads.
+        names: Names of `endpoints`; None: every "reduction_N", from half the resolution of the images (reduction_1)
+            to a 32nd (reduction_5), for detection and segmentation heads.
 
     Returns:
         A `keras.Model` whose output is a dict from each name to (batch, height, width, channels).
@@ -120,12 +125,11 @@ def features_model(model: keras.Model, names: Sequence[str] | None = None) -> ke
 
 
 def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
-    """Multiply-adds of one image through the convolutions and the dense layer.
+    """The multiply-adds of a model for one image.
 
-    Counted are the products of every convolution (depthwise, grouped and squeeze-and-excitation
-    included) and of the dense layer, and of those behind the network, such as a detector's; not biases,
-    batch normalization, activations, pooling and additions. The paper's 256M, 360M and 565M for S, M
-    and L count more than that.
+    Counts every convolution (depthwise, grouped and squeeze-and-excitation included) and the dense layer, also those
+    after the network, such as a detector's. Does not count biases, batch normalization, activations, pooling and
+    additions. The paper counts more: 256M, 360M and 565M for S, M and L.
 
     Args:
         model: A MixNet, or a functional model that contains one.
@@ -135,8 +139,8 @@ def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
         An int.
 
     Raises:
-        ValueError: If the model is not a MixNet, or for an `image_size` that is not a whole number from 1, or, where
-            other convolutions follow, not the model's own.
+        ValueError: If the model is not a MixNet, or if `image_size` is not a whole number from 1 or, for a model with
+            other convolutions after the network, not the model's own size.
 
     Example:
         >>> import mixnet_tf
@@ -153,14 +157,14 @@ def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
     total = 0
     for layer in [layer for group in by_part.values() for layer in group]:
         size = [-(-n // stride) for n, stride in zip(size, getattr(layer, "strides", (1, 1)), strict=True)]
-        products = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)  # kernels, not vectors
+        products = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)  # kernels, but not biases
         slides = not isinstance(layer, layers.SqueezeExcite | keras.layers.Dense)
         total += products * (math.prod(size) if slides else 1)
     return total + sum(_multiply_adds_of(layer, model, image_size) for layer in model.layers if part_of(layer) is None)
 
 
 def _multiply_adds_of(layer, model, image_size):
-    """Those of a layer that is not the network's, by the size of its output."""
+    """The multiply-adds of a layer after the network, from the size of its output."""
     if not isinstance(layer, _CONVOLUTIONS):
         return 0
     positions = layer.output.shape[1:-1]

@@ -1,4 +1,4 @@
-"""Functions with gradients of their own, for the speed of a training step and the bits of the reference's."""
+"""Functions with custom gradients, for the speed of a training step and for results bit-equal to the reference."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 @tf.custom_gradient
 def _swish(x):
-    """`x` times its sigmoid; for the gradient it keeps its slope where `tf.nn.silu` keeps `x`: one sigmoid less."""
+    """Swish. For the gradient it keeps its slope, where `tf.nn.silu` keeps `x`: this saves one sigmoid."""
     gate = tf.sigmoid(x)
     slope = gate * (1 + x * (1 - gate))
     return x * gate, lambda upstream: upstream * _slope_of_swish(x, slope)
@@ -17,7 +17,7 @@ def _swish(x):
 
 @tf.custom_gradient
 def _slope_of_swish(x, slope):
-    """`slope`, which can be differentiated once more."""
+    """Returns `slope`, and can be differentiated again."""
 
     def gradient(upstream):
         gate = tf.sigmoid(x)
@@ -30,7 +30,7 @@ def _slope_of_swish(x, slope):
 def bias_add(x: tf.Tensor, bias: tf.Tensor) -> Any:
     """`tf.nn.bias_add` with a reshape before its gradient.
 
-    oneDNN would merge the plain op's gradient with the convolution's, to other last bits.
+    oneDNN would merge the plain op's gradient with the convolution's, which changes the last bits.
     """
 
     def gradient(upstream):
@@ -40,9 +40,9 @@ def bias_add(x: tf.Tensor, bias: tf.Tensor) -> Any:
 
 
 def activate(inputs: tf.Tensor, activation: Callable, training: bool) -> tf.Tensor:
-    """A Keras activation of `inputs`; swish, in training, with the gradient above.
+    """Applies a Keras activation to `inputs`; in training, swish has the gradient above.
 
-    In inference no function has a gradient of its own, which a SavedModel would hold; `tf.nn.silu` has one, too.
+    In inference no function has a custom gradient, because a SavedModel would store it; `tf.nn.silu` has one, too.
     """
     if activation is keras.activations.silu:
         return _swish(inputs) if training else inputs * tf.sigmoid(inputs)

@@ -1,4 +1,4 @@
-"""The layers that MixNet adds to Keras, all of them NHWC."""
+"""The layers that MixNet adds to Keras. All are channels-last."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _PACKAGE = "mixnet_tf"
 
 
 def conv_kernel_initializer() -> keras.initializers.Initializer:
-    """He normal over fan-out, not truncated; a new object, so a new seed.
+    """He normal over fan-out, not truncated. Each call returns a new object, so a new seed.
 
     Source: mixnet/mixnet_model.py:conv_kernel_initializer.
     """
@@ -23,7 +23,7 @@ def conv_kernel_initializer() -> keras.initializers.Initializer:
 
 
 def _split(inputs, sizes):
-    """The channel groups of `inputs`. By count where equal: TFLite then emits SPLIT, not SPLIT_V."""
+    """Splits `inputs` into channel groups; equal groups by count, for which TFLite emits SPLIT, not SPLIT_V."""
     if len(sizes) == 1:
         return [inputs]
     return tf.split(inputs, len(sizes) if len(set(sizes)) == 1 else sizes, axis=-1)
@@ -53,7 +53,7 @@ def _filters(filters):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Preprocessing(keras.layers.Layer):
-    """RGB in [0, 255] to what the network was trained on.
+    """Normalizes RGB in [0, 255] as the network was trained.
 
     Input and output: (batch, height, width, 3). Computed in the layer's compute dtype, as the
     reference does under bfloat16. Source: imagenet_input.py, mnasnet_main.py:MEAN_RGB, STDDEV_RGB.
@@ -124,8 +124,8 @@ class MixConv(keras.layers.Layer):
     Args:
         kernel_size: Odd ints, pixels; one channel group per entry. An int is one group.
         strides: (rows, columns), pixels, equal; an int is both.
-        dilated: With stride 1, kernels of 3 at rate (k - 1) // 2 in place of the larger ones.
-        partition: How channels are split into groups, as `split_channels` takes it.
+        dilated: Whether, at stride 1, 3x3 kernels with dilation (k - 1) // 2 replace larger kernels.
+        partition: How channels are split into groups, "equal" or "exponential"; see `split_channels`.
 
     Input: (batch, height, width, channels).
     Output: (batch, ceil(height / rows), ceil(width / columns), channels).
@@ -198,9 +198,9 @@ class MixConv(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Activation(keras.layers.Activation):
-    """Keras' activation layer; in training its swish keeps the slope for the gradient, in place of the input.
+    """Keras' activation layer with a faster swish: in training it keeps the slope for the gradient, not the input.
 
-    Input and output: of any shape.
+    Input and output: any shape.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -209,7 +209,7 @@ class Activation(keras.layers.Activation):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class SqueezeExcite(keras.layers.Layer):
-    """Channels scaled by a gate computed from their spatial means.
+    """Squeeze-and-excitation: scales channels by a gate that is computed from their spatial means.
 
     Args:
         filters: Channels between the two convolutions.
@@ -218,7 +218,7 @@ class SqueezeExcite(keras.layers.Layer):
     Input and output: (batch, height, width, channels).
 
     Raises:
-        ValueError: For `filters` that are no whole number from 1.
+        ValueError: If `filters` is not a whole number from 1.
 
     Source: mixnet/mixnet_model.py:MixnetBlock._call_se.
     """
@@ -261,19 +261,19 @@ class SqueezeExcite(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Dropout(keras.layers.Dropout):
-    """Keras' dropout with a mask of its own on each replica, from a seed that is a weight of the layer."""
+    """Keras' dropout with a different mask on each replica; its seed is a weight of the layer."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0:
             return inputs
-        context = tf.distribute.get_replica_context()  # None directly under a strategy's scope
+        context = tf.distribute.get_replica_context()  # None directly inside a strategy's scope
         replica = 0 if context is None else context.replica_id_in_sync_group
         seed = tf.random.experimental.stateless_fold_in(self.seed_generator.next(), replica)
         return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
 
 
 class _NamesClasses:
-    """A Keras layer whose configuration has the names of the classes that it scores, where they are known."""
+    """A Keras layer whose configuration stores the names of the classes that it scores."""
 
     def __init__(self, *args: Any, class_names: Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -291,7 +291,7 @@ class Dense(_NamesClasses, keras.layers.Dense):
     Args:
         units: Number of classes.
         class_names: A name for each class; None: not known.
-        **kwargs: Those of `keras.layers.Dense`.
+        **kwargs: Arguments of `keras.layers.Dense`.
 
     Input: (batch, channels).
     Output: (batch, units).
@@ -300,9 +300,9 @@ class Dense(_NamesClasses, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class Concatenate(_NamesClasses, keras.layers.Concatenate):
-    """Keras' concatenation of the scores of a detector's maps, with the names of their classes.
+    """Concatenates the class scores of a detector's feature maps, and stores the names of the classes.
 
     Args:
         class_names: A name for each class, without the background; None: not known.
-        **kwargs: Those of `keras.layers.Concatenate`.
+        **kwargs: Arguments of `keras.layers.Concatenate`.
     """

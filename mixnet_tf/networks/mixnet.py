@@ -1,4 +1,4 @@
-"""Block arguments to the layers of a network, on a Keras tensor."""
+"""Builds the layers of a network from block arguments, on a Keras tensor."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def stages_and_params(
     override_params: Mapping[str, Any] | None = None,
     kernel_size: int | Sequence[int] | None = None,
 ) -> tuple[list[BlockArgs], GlobalParams]:
-    """The stages and parameters that `build_model` builds from the same arguments, which it checks.
+    """Checks arguments of `build_model`, and returns the stages and parameters that they describe.
 
     Returns:
         (list of `BlockArgs`, `GlobalParams`).
@@ -58,7 +58,7 @@ def stages_and_params(
 
 
 def _check_activation(field, name):
-    """Here and not with the other parameters, as only Keras knows its names."""
+    """Checks activations, apart from the other parameters because this needs Keras."""
     try:
         keras.activations.get(name)
     except ValueError as error:
@@ -68,7 +68,7 @@ def _check_activation(field, name):
 
 
 def _check_channels(stages, params):
-    """Each block has to take as many channels as the one before it gives, and each of its groups at least one."""
+    """Checks that each block takes the channels of the one before it, and that each group has a channel."""
     channels = round_filters(params.stem_size, params)
     for number, block in enumerate(unroll(stages, params)):
         if channels != block.input_filters:
@@ -81,7 +81,7 @@ def _check_channels(stages, params):
 
 
 def check_dtype_policy() -> None:
-    """Raises a ValueError under a Keras policy that the layers cannot be built by: their variables are float32."""
+    """Raises a ValueError if the variables of Keras' dtype policy are not float32."""
     policy = keras.config.dtype_policy()
     if policy.variable_dtype != "float32":
         instead = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}.get(policy.variable_dtype, "float32")
@@ -101,15 +101,15 @@ def backbone(
     """The network without its classifier, on a Keras tensor.
 
     Args:
-        images: (batch, height, width, 3): RGB in [0, 255] or, without preprocessing, normalized already.
+        images: (batch, height, width, 3): RGB in [0, 255], or normalized images without `include_preprocessing`.
         stages: List of `BlockArgs`.
         params: The `GlobalParams`.
         include_preprocessing: Whether the network normalizes the images itself.
-        block: What builds each block, with the arguments of `mixnet_block`; None: that.
+        block: The function that builds each block, with the arguments of `mixnet_block`; None: `mixnet_block`.
 
     Returns:
-        (batch, height / 32, width / 32, params.feature_size), for a network of five strides of 2; without `params.head`
-        as many channels as the last block gives.
+        (batch, height / 32, width / 32, params.feature_size) for a network with five strides of 2. Without
+        `params.head` the channels are those of the last block.
 
     Raises:
         ValueError: Under a dtype policy whose variables are not float32.
@@ -136,12 +136,12 @@ def classifier(
     activation: str | Callable | None = "softmax",
     class_names: Sequence[str] | None = None,
 ) -> Any:
-    """Pooling, dropout and the classifier behind `backbone`.
+    """Adds pooling, dropout and the classifier to the output of `backbone`.
 
     Args:
         features: (batch, height, width, channels).
-        params: The `GlobalParams`; its number of classes and rate of dropout are taken.
-        activation: Keras activation behind the classifier; None for logits. Always computed in float32.
+        params: The `GlobalParams`; `num_classes` and `dropout_rate` are used.
+        activation: Keras activation of the classifier, always computed in float32; None for logits.
         class_names: A name for each class; None: not known.
 
     Returns:
@@ -160,16 +160,16 @@ def classifier(
 
 
 def pooled(features: Any, pooling: str | None) -> Any:
-    """The output of a network without its top: `features` over space as one of `POOLINGS` pools them."""
+    """The output of a network without its top: `features`, pooled over space by one of `POOLINGS`."""
     return features if pooling is None else POOLINGS[pooling](name=layer_name("head", "pool"))(features)
 
 
 def mixnet_block(x: Any, block_args: BlockArgs, params: GlobalParams, part: str) -> Any:
-    """One inverted-residual block, mixed kernels in its middle, on the Keras tensor `x`.
+    """Adds one inverted-residual block with a MixConv to the Keras tensor `x`.
 
     Args:
-        x: (batch, height, width, channels), as many channels as `block_args.input_filters`.
-        block_args: A `BlockArgs` of `unroll`: one block, rounded filters.
+        x: (batch, height, width, `block_args.input_filters`).
+        block_args: One block with rounded filters, from `unroll`.
         params: The network's `GlobalParams`.
         part: The block's name, such as "block_0".
 

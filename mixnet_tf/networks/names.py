@@ -1,4 +1,4 @@
-"""The exact names of a MixNet's layers: where they are made, and where layers are found by them."""
+"""The exact names of a MixNet's layers: makes them, parses them, and finds layers by them."""
 
 import re
 
@@ -36,7 +36,7 @@ _NAME = re.compile(r"(stem|head|(block)_(?:0|[1-9][0-9]*))_(.+)")
 
 
 def block_part(number: int) -> str:
-    """The part that is the block of this number, from 0."""
+    """The part's name of a block, counted from 0."""
     return f"block_{number}"
 
 
@@ -58,7 +58,7 @@ def layer_name(part: str, role: str) -> str:
 
 
 def parse(name: str) -> tuple[str, str] | None:
-    """(part, role) of the name of a MixNet's layer; None for any other name."""
+    """(part, role) from the name of a MixNet's layer; None for any other name."""
     found = _NAME.fullmatch(name)
     if found is None or found[3] not in _CLASSES[found[2] or found[1]]:
         return None
@@ -66,7 +66,7 @@ def parse(name: str) -> tuple[str, str] | None:
 
 
 def part_of(layer: keras.layers.Layer) -> str | None:
-    """The part that a layer belongs to, by its name and class: "stem", "block_0", ..., "head"; None if to none."""
+    """The part of a layer by its name and class: "stem", "block_0", ..., "head"; None: not a MixNet's layer."""
     parsed = parse(layer.name)
     if parsed is None:
         return None

@@ -1,4 +1,4 @@
-"""Network files: a network of one's own as JSON, `{"blocks": [block strings], "params": {fields of GlobalParams}}`."""
+"""Network files: a network in JSON, `{"blocks": [block strings], "params": {fields of GlobalParams}}`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ _KEYS = ("blocks", "params")
 
 
 def is_network_file(model_name: object) -> bool:
-    """Whether a network's name is the path of a network file."""
+    """Whether a model name is the path of a network file."""
     return isinstance(model_name, str | os.PathLike) and os.fspath(model_name).endswith(".json")
 
 
 def network_name(model_name: StrPath | None) -> str:
-    """What the Keras model of a network is called: the network's name, or that of its file without .json."""
+    """The name of a network's Keras model: the network's name, or its file's name without .json."""
     if model_name is None:
         return "mixnet"
     name = os.fspath(model_name)
@@ -27,11 +27,11 @@ def network_name(model_name: StrPath | None) -> str:
 def read_network(path: StrPath) -> tuple[list[str], Mapping[str, Any]]:
     """The block strings and parameters in a network file.
 
-    A parameter that it lacks has its default; `stem_size` that of a network of one's own, the first block's input.
+    A parameter that the file lacks has its default; the default of `stem_size` is the first block's input filters.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON, or lacks or has other fields than `blocks` and `params`.
+        ValueError: If it is not JSON, or if its fields are not `blocks` and `params`.
     """
     network = read_json(path)
     if not isinstance(network, dict):
@@ -48,5 +48,5 @@ def read_network(path: StrPath) -> tuple[list[str], Mapping[str, Any]]:
 
 
 def network_content(stages: Sequence[BlockArgs], params: GlobalParams) -> dict[str, Any]:
-    """What a network file of these stages and parameters holds."""
+    """The content of the network file of these stages and parameters."""
     return {"blocks": MixnetDecoder.encode(list(stages)), "params": params._asdict()}

@@ -1,4 +1,4 @@
-"""A Keras model's operations in their order, those of the models inside it included."""
+"""The operations of a Keras model in order, including those of nested models."""
 
 import functools
 import inspect
@@ -14,19 +14,19 @@ from mixnet_tf.networks.names import is_mixnets
 
 
 def walk(model: keras.Model, inputs: list, apply: Callable[[Any, list], Any]) -> list:
-    """Computes a model with a given function for each operation, but for those that do nothing in inference.
+    """Computes a model by applying a function to each operation, except those that do nothing in inference.
 
     Args:
-        model: A functional or sequential `keras.Model`; there may be others inside it, at any depth.
+        model: A functional or sequential `keras.Model`; models may be nested in it to any depth.
         inputs: A list of values, one per input of the model.
-        apply: A function (operation, list of values) to a value; a model inside the model is never given to it, its
-            operations are.
+        apply: A function from (operation, list of values) to a value. It gets the operations of nested models, never a
+            nested model.
 
     Returns:
         The values of the model's outputs.
 
     Raises:
-        ValueError: For an operation that the model uses twice, or that has several outputs.
+        ValueError: If the model uses an operation twice, or if an operation has several outputs.
     """
     found = set()
     for step in steps(model):
@@ -57,10 +57,10 @@ def _step(step, inputs, apply):
 
 
 def _calls(model):
-    """Dict from each operation of a functional model to its call in it, which no public attribute gives.
+    """Dict from each operation of a functional model to its call in this model.
 
-    `operation.input` and `operation.output` are those of its first call anywhere and, for a model, those that it was
-    made with.
+    `operation.input` and `operation.output` do not help: they belong to the operation's first call anywhere or, for a
+    model, to its construction.
     """
     calls: dict[Any, Any] = {}
     known, waiting = {id(tensor) for tensor in model.inputs}, list(model.outputs)
@@ -77,8 +77,8 @@ def _calls(model):
 
 
 def origin(tensor: Any) -> tuple[Any, Any]:
-    """The operation that computes a Keras tensor, a model being one, and its call, which has `input_tensors`."""
-    step, place, _ = tensor._keras_history  # keras.utils.get_source_inputs goes by it; nothing public tells
+    """The operation (or nested model) that computes a Keras tensor, and its call, which has `input_tensors`."""
+    step, place, _ = tensor._keras_history  # keras.utils.get_source_inputs uses it; there is no public way
     return step, step._inbound_nodes[place]
 
 
@@ -87,7 +87,7 @@ def _used_twice(step, model):
 
 
 def steps(model: keras.Model) -> Iterator[Any]:
-    """The operations of a model and of the models inside it, each behind those that it depends on."""
+    """The operations of a model and its nested models; each comes after those that it depends on."""
     for step in model.layers if isinstance(model, keras.Sequential) else getattr(model, "operations", model.layers):
         if is_model(step):
             yield from steps(step)
@@ -96,12 +96,12 @@ def steps(model: keras.Model) -> Iterator[Any]:
 
 
 def foreign_steps(model: keras.Model) -> list[Any]:
-    """The operations that are not a MixNet's and do something in inference."""
+    """The operations that are not layers of a MixNet and do something in inference."""
     return [step for step in steps(model) if not is_mixnets(step) and not is_idle(step)]
 
 
 def models(model: keras.Model) -> Iterator[keras.Model]:
-    """A model and the models inside it, the outer ones first."""
+    """A model and its nested models, outer models first."""
     yield model
     for layer in model.layers:
         if is_model(layer):
@@ -109,8 +109,8 @@ def models(model: keras.Model) -> Iterator[keras.Model]:
 
 
 def call(step: Any, tensors: list) -> Any:
-    """An operation as Keras computes it in inference: `training` is False, whatever it was called with."""
-    first = step._inbound_nodes[0]  # its other arguments, which `tensors` stand between
+    """Calls an operation as Keras does in inference, with `training=False`, whatever it was called with."""
+    first = step._inbound_nodes[0]  # its other arguments; `tensors` are filled in
     args, kwargs = first.arguments.fill_in(
         {id(symbol): tensor for symbol, tensor in zip(first.input_tensors, tensors, strict=True)}
     )
@@ -120,7 +120,7 @@ def call(step: Any, tensors: list) -> Any:
 
 
 class _Inference(keras.layers.Layer):
-    """What stands around a call: the layers inside a layer are not in training either, where it does not tell them."""
+    """A context in which layers inside a layer are in inference, too, even if the layer does not tell them."""
 
     def __init__(self, compute):
         super().__init__(name="inference", dtype="float32", autocast=False)
@@ -131,7 +131,7 @@ class _Inference(keras.layers.Layer):
 
 
 def is_idle(step: Any) -> bool:
-    """Whether an operation gives its input unchanged in inference, as dropout and Keras' random augmentation do."""
+    """Whether an operation returns its input unchanged in inference, like dropout and random augmentation."""
     if isinstance(step, Dropout):
         return True
     if is_mixnets(step) or not isinstance(step, keras.layers.Layer) or step.weights:
@@ -145,11 +145,11 @@ def is_idle(step: Any) -> bool:
     def computed(tensor):
         unchanged.append(call(step, [tensor]) is tensor)
 
-    with tf.init_scope():  # also where a graph is being traced
+    with tf.init_scope():  # even while a graph is traced
         computed.get_concrete_function()
     return unchanged == [True]
 
 
 def is_model(step: Any) -> bool:
-    """Whether an operation is a functional or sequential model, whose operations `steps` gives in its place."""
+    """Whether an operation is a functional or sequential model, which `steps` replaces by its operations."""
     return isinstance(step, keras.Sequential) or hasattr(step, "operations")

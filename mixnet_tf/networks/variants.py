@@ -1,4 +1,4 @@
-"""Networks by name as block strings and parameters: MixNet-S, M and L, MobileNetV1 and V2."""
+"""The block strings and parameters of the named networks: MixNet-S, M and L, MobileNetV1 and V2."""
 
 import math
 import numbers
@@ -78,7 +78,7 @@ VARIANTS = {
     "mobilenet-v2": (_MOBILENET_V2, _PARAMS_V2),
 }
 
-# What an override may be: a test, and its description for the error message.
+# The values that an override may have: a test, and its description for the error message.
 _ALLOWED = {
     "batch_norm_momentum": (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
     "batch_norm_epsilon": (lambda v: _is_number(v) and v > 0, "a number above 0"),
@@ -105,12 +105,12 @@ def _is_number(value):
 def override_global_params(
     global_params: GlobalParams, override_params: Mapping[str, Any] | None, what: str = "override_params"
 ) -> GlobalParams:
-    """`global_params` with the fields of the dict `override_params` replaced; None: unchanged.
+    """Returns `global_params` with some fields replaced.
 
     Args:
-        global_params: Any.
-        override_params: Values by field.
-        what: What error messages call them.
+        global_params: A `GlobalParams`.
+        override_params: Values by field; None: none.
+        what: Name of `override_params` in error messages.
 
     Raises:
         ValueError: For an unknown field or a value out of its range.
