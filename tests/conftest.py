@@ -1,5 +1,6 @@
 """Two logical CPUs, so that every test process can also run as two replicas."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -102,6 +103,11 @@ def pytest_collection_modifyitems(items):
         if item.path.stem in order:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_collection_finish():
+    """Leaves what the imports have made out of later garbage collections; each conversion to TFLite makes one."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -278,6 +284,28 @@ def exported(trained, digits, tmp_path_factory):
     from exported_digits import export
 
     return export(trained, digits, tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    """A classifier of random weights, of ten classes and one block; a test may not change it."""
+    import tiny
+
+    from mixnet_tf import build_model
+
+    blocks, params = ["r1_k3.5_a1_p1_s22_e1_i8_o8"], {"stem_size": 8, "feature_size": 16}
+    model = build_model(None, params, blocks_args=blocks, classes=10, input_shape=(32, 32, 3), name="mixnet-t")
+    tiny.randomise(model)
+    return model
+
+
+@pytest.fixture
+def one_calibration(monkeypatch):
+    """Calibrates int8 once, without a tenth of the images, where a test does not ask how many are left out."""
+    from mixnet_tf.export import calibrate
+
+    monkeypatch.setattr(calibrate, "FRACTIONS", (0.9,))
+    monkeypatch.setattr(calibrate, "_NEAR", 1.0)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
+import tiny
 
-from mixnet_tf import build_model, networks
+from mixnet_tf import build_model
 from mixnet_tf.data import load_split
 from mixnet_tf.export import ExportOptions, export_model
 from mixnet_tf.export.images import split_images
@@ -29,11 +30,12 @@ def train(digits):
     keras.utils.set_random_seed(0)
     model = build_model(blocks_args=BLOCKS, classes=10, input_shape=(SIZE, SIZE, 3), name="mixnet-t")
     images, labels = digits[True].images, digits[True].labels
-    for layer in model.layers:
-        if isinstance(layer, networks.BatchNormalization):
-            maps = keras.Model(model.input, layer.input)(images[:128]).numpy()
-            layer.moving_mean.assign(maps.mean((0, 1, 2)))
-            layer.moving_variance.assign(maps.var((0, 1, 2)))
+
+    def assign(layer, maps):
+        layer.moving_mean.assign(maps.mean((0, 1, 2)))
+        layer.moving_variance.assign(maps.var((0, 1, 2)))
+
+    tiny.normalize(model, images[:128], assign)
     dense = model.get_layer("head_dense")
     features = keras.Model(model.input, dense.input).predict(images, batch_size=64, verbose=0)
     padded = np.concatenate([features, np.ones((len(features), 1))], -1)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import mixnet_tf
+from mixnet_tf import networks
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 VARIANTS = ("mixnet-s", "mixnet-m", "mixnet-l")
@@ -71,6 +72,17 @@ def randomise(model, seed=0):
     for weight in model.weights:
         low, high = (0.5, 1.5) if weight.name in ("gamma", "moving_variance") else (-0.5, 0.5)
         weight.assign(rng.uniform(low, high, weight.shape))
+
+
+def normalize(model, images, assign):
+    """Has `assign` set the weights of each batch normalization, given the layer and what reaches it for some images."""
+
+    def apply(step, inputs):
+        if isinstance(step, networks.BatchNormalization):
+            assign(step, inputs[0].numpy())
+        return networks.call(step, inputs)
+
+    networks.walk(model, [tf.constant(images)], apply)
 
 
 def values(model):

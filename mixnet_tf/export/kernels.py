@@ -93,10 +93,9 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
         if None not in combs and min(map(len, combs)) >= shortest and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
             taps = len(combs[0]) * len(combs[1])
             best = (next(cost for most, cost in COSTS_OF_TAPS[arithmetic].items() if taps <= most), (combs,))
-        halves = [((a, columns), (b, columns)) for a, b in halvings(rows)]
-        halves += [((rows, a), (rows, b)) for a, b in halvings(columns)]
-        for first, second in halves:
-            (cost_1, tiles_1), (cost_2, tiles_2) = cover(*first), cover(*second)
+        halves = [(cover(a, columns), cover(b, columns)) for a, b in halvings(rows)]
+        halves += [(cover(rows, a), cover(rows, b)) for a, b in halvings(columns)]
+        for (cost_1, tiles_1), (cost_2, tiles_2) in halves:
             if cost_1 + cost_2 < best[0] - 1e-9:
                 best = (cost_1 + cost_2, tiles_1 + tiles_2)
         return best
@@ -113,19 +112,21 @@ def _comb(magnitudes):
     return offsets if len(steps) <= 1 else None
 
 
+@functools.cache
 def _bipartitions(magnitudes):
     first, *rest = magnitudes
+    halves = []
     for mask in range(2 ** len(rest) - 1):
         a = (first, *(m for i, m in enumerate(rest) if mask >> i & 1))
-        yield a, tuple(m for m in magnitudes if m not in a)
+        halves.append((a, tuple(m for m in magnitudes if m not in a)))
+    return halves
 
 
+@functools.cache
 def _even_bipartitions(magnitudes):
     """Those of evenly spaced distances into two that are evenly spaced again: nearer and farther, every other one."""
-    for place in range(1, len(magnitudes)):
-        yield magnitudes[:place], magnitudes[place:]
-    if len(magnitudes) > 2:
-        yield magnitudes[::2], magnitudes[1::2]
+    halves = [(magnitudes[:place], magnitudes[place:]) for place in range(1, len(magnitudes))]
+    return [*halves, (magnitudes[::2], magnitudes[1::2])] if len(magnitudes) > 2 else halves
 
 
 def _step(comb):

@@ -79,9 +79,12 @@ class InferenceFunction(AsWritten):
                 f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs; expected one each, or a "
                 "dict of outputs."
             )
+        foreign = foreign_steps(model)
+        self.foreign = [step.name for step in foreign]
+        # Only these layers read their variables; the others are constants. Saving all triples the time of a conversion.
+        self._variables = [variable.value for step in foreign for variable in getattr(step, "variables", ())]
         self._get_units = lambda: units or {}  # not an attribute, as the model
         self._arithmetic, self._splits = arithmetic, large_kernels == "split"
-        self.foreign = [step.name for step in foreign_steps(model)]
 
     def __call__(self, images: tf.Tensor) -> Any:
         """(batch, height, width, 3) to what the model gives, a tensor or a dict of them; all float32."""

@@ -20,8 +20,8 @@ from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig
 
 
-def test_the_script_exports_a_keras_file(trained, data_dir, tmp_path, capfd):
-    trained.save(tmp_path / "model.keras")
+def test_the_script_exports_a_keras_file(untrained, data_dir, tmp_path, capfd):
+    untrained.save(tmp_path / "model.keras")
     flags = ["--dataset=digits", f"--data_dir={data_dir}", "--num_images=8", "--latency_runs=0"]
     where = (f"--weights={tmp_path / 'model.keras'}", f"--output_dir={tmp_path / 'out'}")
     code, out, err = run(capfd, "export_tflite.py", *where, *flags)
@@ -50,9 +50,9 @@ def test_bad_flags_are_one_line_and_no_zero(flags, message, capfd):
         (Settings("never"), "give --dataset=NAME or --images=FOLDER"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(trained, settings, message):
+def test_settings_that_contradict_each_other_are_refused(untrained, settings, message):
     with pytest.raises(ValueError, match=message):
-        gather(Opened(trained, "model.keras", None), settings, ExportOptions())
+        gather(Opened(untrained, "model.keras", None), settings, ExportOptions())
 
 
 def test_a_folder_without_readable_images_is_an_error_that_names_it(tmp_path):
@@ -63,13 +63,13 @@ def test_a_folder_without_readable_images_is_an_error_that_names_it(tmp_path):
         folder_images(str(tmp_path), SIZE, True, None).images.in_memory()
 
 
-def test_some_images_of_a_folder_verify_and_others_calibrate(trained, tmp_path, photographs):
+def test_some_images_of_a_folder_verify_and_others_calibrate(untrained, tmp_path, photographs):
     for name, path in photographs.items():
         (tmp_path / name).write_bytes(pathlib.Path(path).read_bytes())
     settings = Settings(str(tmp_path / "out"), images=str(tmp_path))
     # Photographs are nothing that the classifier knows; the gate is not what is asked here.
     options = ExportOptions(formats=("int8",), latency_runs=0, allow_accuracy_drop=True)
-    [found] = export_opened(Opened(trained, "model.keras", None), settings, options)["files"]
+    [found] = export_opened(Opened(untrained, "model.keras", None), settings, options)["files"]
     assert found["num_images"] == 1 and "top_1_accuracy" not in found and found["written"]
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     assert written["verified_on"] == written["calibrated_on"] == f"1 of 2 images of {tmp_path}"
@@ -77,7 +77,7 @@ def test_some_images_of_a_folder_verify_and_others_calibrate(trained, tmp_path, 
 
 
 def test_without_a_training_split_different_images_calibrate_and_verify(
-    trained, data_dir, tmp_path, monkeypatch, logged
+    untrained, data_dir, tmp_path, monkeypatch, logged
 ):
     def without_training_images(dataset, folder, train, **more):
         if train:
@@ -86,7 +86,7 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
 
     monkeypatch.setattr("mixnet_tf.export.inputs.load_split", without_training_images)
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=30, calibration_images=20)
-    given = gather(Opened(trained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
+    given = gather(Opened(untrained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
     verified, calibrated = given.images, given.calibration_images
     assert len(verified) == 30 and len(calibrated) == 20
     assert not {image.tobytes() for image in verified} & {image.tobytes() for image in calibrated}
@@ -98,7 +98,7 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
     }
 
 
-def test_a_training_split_that_cannot_be_read_is_an_error(trained, data_dir, tmp_path, monkeypatch):
+def test_a_training_split_that_cannot_be_read_is_an_error(untrained, data_dir, tmp_path, monkeypatch):
     def damaged(dataset, folder, train, **more):
         if train:
             raise ValueError("train-00000: record 3 cannot be read")
@@ -107,7 +107,7 @@ def test_a_training_split_that_cannot_be_read_is_an_error(trained, data_dir, tmp
     monkeypatch.setattr("mixnet_tf.export.inputs.load_split", damaged)
     settings = Settings(str(tmp_path), "digits", data_dir, num_images=8, calibration_images=8)
     with pytest.raises(ValueError, match="record 3 cannot be read"):
-        gather(Opened(trained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
+        gather(Opened(untrained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
 
 
 @pytest.mark.parametrize("dataset", ["folder", "tfrecord", "digits"])
@@ -130,10 +130,10 @@ def test_halves_spread_every_class_and_share_no_image():
 
 
 def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
-    trained, data_dir, tmp_path, monkeypatch, capfd
+    untrained, data_dir, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.setitem(report._LEAST_AGREEMENT, "fp16", 1.1)
-    trained.save(tmp_path / "model.keras")
+    untrained.save(tmp_path / "model.keras")
     flags = ["--dataset=digits", f"--data_dir={data_dir}", "--num_images=8", "--latency_runs=0", "--formats=fp16,fp32"]
     where = (f"--weights={tmp_path / 'model.keras'}", f"--output_dir={tmp_path / 'out'}")
     code, out, err = run(capfd, "export_tflite.py", *where, *flags)
@@ -150,12 +150,12 @@ def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
 
 @pytest.mark.parametrize("crop", [True, False])
 def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(
-    crop, trained, tmp_path, photographs, monkeypatch, capfd
+    crop, untrained, tmp_path, photographs, monkeypatch, capfd
 ):
     (tmp_path / "images").mkdir()
     for name, path in photographs.items():
         (tmp_path / "images" / name).write_bytes(pathlib.Path(path).read_bytes())
-    trained.save(tmp_path / "model.keras")
+    untrained.save(tmp_path / "model.keras")
     seen = {}
 
     def export_model(model, output_dir, images, labels, **kwargs):
@@ -179,10 +179,10 @@ def test_the_crop_is_a_flag_of_the_script(capfd):
     assert code == 0, err
 
 
-def test_a_verification_on_the_images_of_the_training_says_so(trained, data_dir, tmp_path):
+def test_a_verification_on_the_images_of_the_training_says_so(untrained, data_dir, tmp_path):
     run = RunConfig("tiny", 10, "digits", 360, RECIPES["digits"], train_split="test")
     given = gather(
-        Opened(trained, "run", run), Settings(str(tmp_path), data_dir=data_dir, num_images=3), ExportOptions()
+        Opened(untrained, "run", run), Settings(str(tmp_path), data_dir=data_dir, num_images=3), ExportOptions()
     )
     assert TRAINING_IMAGES in given.notes["notes"]
 

@@ -80,13 +80,13 @@ def metadata_of(content):
     )
 
 
-def test_the_metadata_says_what_the_scores_are_and_no_license_that_nobody_gave(exported, trained, digits, tmp_path):
+def test_the_metadata_says_what_the_scores_are_and_no_license_that_nobody_gave(exported, untrained, digits, tmp_path):
     of_probabilities = metadata_of((exported[0] / row(exported, "fp32")["file"]).read_bytes())
     assert of_probabilities.license is None and of_probabilities.description.startswith(b"mixnet-t, ")
     [scores] = of_probabilities.subgraphMetadata[0].outputTensorMetadata
     assert (list(scores.stats.min), list(scores.stats.max)) == ([0.0], [1.0])
     options = ExportOptions(output="logits", license="CC-BY-4.0", latency_runs=0)
-    [written] = export_model(trained, str(tmp_path), digits[False].images[:4], options=options)["files"]
+    [written] = export_model(untrained, str(tmp_path), digits[False].images[:4], options=options)["files"]
     of_logits = metadata_of((tmp_path / written["file"]).read_bytes())
     [scores] = of_logits.subgraphMetadata[0].outputTensorMetadata
     assert scores.name == b"logits" and scores.stats is None and of_logits.license == b"CC-BY-4.0"
@@ -103,9 +103,9 @@ def test_the_saved_model_serves_floats_and_encoded_images(exported, trained, dig
     np.testing.assert_allclose(by_bytes, expected, atol=1e-5)
 
 
-def test_a_file_of_any_batch_takes_any_batch(trained, tmp_path, digits):
+def test_a_file_of_any_batch_takes_any_batch(untrained, tmp_path, digits):
     options = ExportOptions(batch_size=0, output="logits", large_kernels="keep", latency_runs=0)
-    result = export_model(trained, str(tmp_path), digits[False].images[:8], options=options)
+    result = export_model(untrained, str(tmp_path), digits[False].images[:8], options=options)
     loaded = runtime.interpreter((tmp_path / result["files"][0]["file"]).read_bytes(), batch_size=5)
     assert list(loaded.get_output_details()[0]["shape"]) == [5, 10]
     assert list(loaded.get_signature_list()["serving_default"]["outputs"]) == ["logits"]

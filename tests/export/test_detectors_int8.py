@@ -33,7 +33,7 @@ def int8(detector, pictures, calibration_images, tmp_path_factory):
 def test_in_int8_each_map_keeps_a_scale_of_its_own(int8, detector, pictures):
     content, result = int8
     [row] = result["files"]
-    assert row["file"] == f"mixnet_s_ssdlite_{SIZE}_int8_raw.tflite" and row["written"]
+    assert row["file"] == f"small_ssdlite_{SIZE}_int8_raw.tflite" and row["written"]
     assert row["ops"]["DEQUANTIZE"] >= 12 and row["flex_ops"] == 0
     tensors = [detail for detail in runtime.interpreter(content).get_tensor_details() if detail["dtype"] == np.int8]
     for kind in ("boxes", "logits"):
@@ -68,7 +68,7 @@ def test_int8_with_the_postprocessing_finds_what_it_does_without(
 
 def test_channels_in_their_own_units_change_no_answer(detector, pictures):
     units = Activations(detector, pictures).units()
-    assert len(units) > 40
+    assert len(units) > 15
     answers = InferenceFunction(detector, "keep", units)(pictures[:1])
     expected = detector(pictures[:1])
     for name in ("boxes", "logits"):

@@ -49,7 +49,13 @@ def undisturbed(trained, digits, calibration_images, tmp_path_factory):
     return accuracy(found.convert("int8"), digits)
 
 
-@pytest.mark.parametrize("odd", [[RUNAWAY], [BLACK, WHITE]], ids=["a runaway image", "black and white"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param([RUNAWAY], id="a runaway image"),
+        pytest.param([BLACK, WHITE], id="black and white", marks=pytest.mark.soak),
+    ],
+)
 def test_odd_images_among_the_calibration_images_change_nothing(
     odd, trained, digits, calibration_images, undisturbed, tmp_path, logged
 ):
@@ -73,6 +79,7 @@ def test_ranges_that_include_a_runaway_image_ruin_int8(trained, digits, calibrat
     assert accuracy(found._int8({}, among(calibration_images, RUNAWAY)), digits) < undisturbed - 0.2
 
 
+@pytest.mark.soak
 def test_a_mixnet_inside_another_model_is_calibrated_on_typical_images_too(
     trained, digits, calibration_images, undisturbed, tmp_path
 ):
@@ -85,7 +92,7 @@ def test_a_mixnet_inside_another_model_is_calibrated_on_typical_images_too(
     assert found.calibration.left_out > 0
 
 
-def scripted(monkeypatch, trained, images, errors):
+def scripted(monkeypatch, model, images, errors):
     """`calibrate` where the candidates have these errors in turn, and the number of images and units each took."""
     asked = []
     monkeypatch.setattr(calibrate, "FRACTIONS", FRACTIONS)
@@ -95,41 +102,43 @@ def scripted(monkeypatch, trained, images, errors):
         asked.append((len(chosen), bool(units)))
         return b"%d %d" % asked[-1]
 
-    return calibrate.calibrate(trained, images, convert, lambda *_: next(errors)), asked
+    return calibrate.calibrate(model, images, convert, lambda *_: next(errors)), asked
 
 
-def test_the_nearest_share_wins_and_units_only_at_less_than_half_its_error(monkeypatch, trained, calibration_images):
-    best, asked = scripted(monkeypatch, trained, calibration_images, [0.3, 0.2, 0.25, 0.5, 0.11])
+def test_the_nearest_share_wins_and_units_only_at_less_than_half_its_error(monkeypatch, untrained, calibration_images):
+    best, asked = scripted(monkeypatch, untrained, calibration_images, [0.3, 0.2, 0.25, 0.5, 0.11])
     assert asked == [(95, False), (90, False), (80, False), (100, False), (90, True)]
     assert (best.left_out, best.kept, best.units, best.content) == (10, 0.9, {}, b"90 0")
-    best, _ = scripted(monkeypatch, trained, calibration_images, [0.3, 0.2, 0.25, 0.5, 0.09])
+    best, _ = scripted(monkeypatch, untrained, calibration_images, [0.3, 0.2, 0.25, 0.5, 0.09])
     assert (best.left_out, best.content) == (10, b"90 1") and best.units
-    best, _ = scripted(monkeypatch, trained, calibration_images, [0.3, 0.2, 0.25, 0.1, 0.09])
+    best, _ = scripted(monkeypatch, untrained, calibration_images, [0.3, 0.2, 0.25, 0.1, 0.09])
     assert (best.left_out, best.content) == (0, b"100 0")
 
 
-def test_neither_all_images_nor_units_are_tried_where_int8_is_near(monkeypatch, trained, calibration_images):
-    best, asked = scripted(monkeypatch, trained, calibration_images, [0.015, 0.01, 0.018])
+def test_neither_all_images_nor_units_are_tried_where_int8_is_near(monkeypatch, untrained, calibration_images):
+    best, asked = scripted(monkeypatch, untrained, calibration_images, [0.015, 0.01, 0.018])
     assert asked == [(95, False), (90, False), (80, False)] and best.content == b"90 0"
 
 
-def test_of_two_images_both_are_kept(monkeypatch, trained, calibration_images):
-    best, asked = scripted(monkeypatch, trained, calibration_images[:2], [0.5, 0.4])
+def test_of_two_images_both_are_kept(monkeypatch, untrained, calibration_images):
+    best, asked = scripted(monkeypatch, untrained, calibration_images[:2], [0.5, 0.4])
     assert asked == [(2, False), (2, True)] and best.left_out == 0
 
 
-def test_an_error_that_is_no_number_never_wins_and_equal_ones_keep_the_first(monkeypatch, trained, calibration_images):
+def test_an_error_that_is_no_number_never_wins_and_equal_ones_keep_the_first(
+    monkeypatch, untrained, calibration_images
+):
     nan = float("nan")
-    best, _ = scripted(monkeypatch, trained, calibration_images, [nan, 0.3, 0.3, nan, nan])
+    best, _ = scripted(monkeypatch, untrained, calibration_images, [nan, 0.3, 0.3, nan, nan])
     assert best.content == b"90 0"
-    best, _ = scripted(monkeypatch, trained, calibration_images, [nan, nan, nan, nan, 0.3])
+    best, _ = scripted(monkeypatch, untrained, calibration_images, [nan, nan, nan, nan, 0.3])
     assert best.content == b"95 1"
 
 
-def test_an_image_that_is_not_finite_is_the_first_to_be_left_out(monkeypatch, trained, calibration_images):
+def test_an_image_that_is_not_finite_is_the_first_to_be_left_out(monkeypatch, untrained, calibration_images):
     broken = calibration_images[:20].copy()
     broken[3, 0, 0, 0] = np.nan
-    best, _ = scripted(monkeypatch, trained, broken, [0.01, 0.02, 0.02])
+    best, _ = scripted(monkeypatch, untrained, broken, [0.01, 0.02, 0.02])
     np.testing.assert_array_equal(best.images, np.delete(broken, 3, axis=0))
 
 
@@ -141,11 +150,13 @@ def test_units_that_ruin_the_integers_are_not_taken(trained, calibration_images,
         return {bn: units}
 
     monkeypatch.setattr(Activations, "units", ruinous)
+    monkeypatch.setattr(calibrate, "_NEAR", 0.0)
     found = graphs(trained, calibration_images[:60], tmp_path)
     found.convert("int8")
     assert set(found._folders) == {"int8", "int8_in_units"} and not found.calibration.units
 
 
+@pytest.mark.soak
 def test_units_save_a_network_whose_channels_differ_a_thousandfold(trained, calibration_images, tmp_path):
     disparate = keras.models.clone_model(trained)
     disparate.set_weights(trained.get_weights())

@@ -33,13 +33,14 @@ def unlike_the_defaults(model, seed=0, decades=2.0):
     rng = np.random.default_rng(seed)
     size = model.input_shape[1] or 33
     images = tiny.images(4, size, size, 3, seed=seed)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            maps = keras.Model(model.input, layer.input)(images).numpy()
-            layer.moving_mean.assign(maps.mean((0, 1, 2)))
-            layer.moving_variance.assign(maps.var((0, 1, 2)) + 1e-3)
-            layer.gamma.assign(10 ** rng.uniform(-decades / 2, decades / 2, maps.shape[-1]))
-            layer.beta.assign(layer.gamma.numpy() * rng.normal(0, 0.5, maps.shape[-1]))
+
+    def assign(layer, maps):
+        layer.moving_mean.assign(maps.mean((0, 1, 2)))
+        layer.moving_variance.assign(maps.var((0, 1, 2)) + 1e-3)
+        layer.gamma.assign(10 ** rng.uniform(-decades / 2, decades / 2, maps.shape[-1]))
+        layer.beta.assign(layer.gamma.numpy() * rng.normal(0, 0.5, maps.shape[-1]))
+
+    tiny.normalize(model, images, assign)
     dense = model.get_layer("head_dense")
     logits = keras.Model(model.input, dense.output)(images).numpy()
     dense.kernel.assign(dense.kernel / logits.std())
@@ -52,6 +53,13 @@ def model():
     return unlike_the_defaults(build_model(blocks_args=BLOCKS, classes=7, name="mixnet-x"))
 
 
+@pytest.fixture(scope="module")
+def measured(model):
+    """(four images, their `Activations`)."""
+    images = tiny.images(4, 33, 33, 3)
+    return images, Activations(model, images)
+
+
 def run(function, images):
     return tf.function(function, autograph=False)(images).numpy()
 
@@ -62,24 +70,22 @@ def test_the_rewritten_network_is_keras_to_1e_5_of_probability(model, size):
     np.testing.assert_allclose(run(InferenceFunction(model, "keep"), images), model(images), rtol=0, atol=1e-5)
 
 
-def test_units_of_the_channels_change_no_probability(model):
-    images = tiny.images(4, 33, 33, 3)
-    units = Activations(model, images).units()
+def test_units_of_the_channels_change_no_probability(model, measured):
+    images, units = measured[0], measured[1].units()
     assert all(values.max() / values.min() > 5 for values in units.values())
     np.testing.assert_allclose(run(InferenceFunction(model, "keep", units), images), model(images), rtol=0, atol=1e-5)
 
 
-def test_in_their_units_all_channels_of_a_tensor_reach_one(model):
-    images = tiny.images(4, 33, 33, 3)
-    units = Activations(model, images).units()
+def test_in_their_units_all_channels_of_a_tensor_reach_one(model, measured):
+    images, units = measured[0], measured[1].units()
     maps = keras.Model(model.input, model.get_layer("block_2_mixconv_bn").output)(images).numpy()
     np.testing.assert_allclose(
         (np.abs(maps) / units[model.get_layer("block_2_mixconv_bn")]).max((0, 1, 2)), 1, rtol=1e-4
     )
 
 
-def test_blocks_that_are_added_up_share_their_units(model):
-    units = Activations(model, tiny.images(2, 33, 33, 3)).units()
+def test_blocks_that_are_added_up_share_their_units(model, measured):
+    units = measured[1].units()
     project = [units[model.get_layer(f"block_{number}_project_bn")] for number in range(4)]
     np.testing.assert_array_equal(project[3], project[2])
     assert not np.array_equal(project[1], project[0])
@@ -93,12 +99,12 @@ def test_units_are_those_of_the_chosen_images_alone(model):
         np.testing.assert_allclose(values, alone[layer], rtol=1e-5)
 
 
-def test_an_image_scores_the_mean_logarithm_of_its_largest_normalized_values(model):
-    images = tiny.images(3, 33, 33, 3)
+def test_an_image_scores_the_mean_logarithm_of_its_largest_normalized_values(model, measured):
+    images, activations = measured
     normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     maps = keras.Model(model.input, [layer.output for layer in normalizations])(images)
     largest = [np.abs(each).max((1, 2, 3)) for each in maps]
-    np.testing.assert_allclose(Activations(model, images).scores(), np.log(largest).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(activations.scores(), np.log(largest).mean(0), rtol=1e-5)
 
 
 def test_an_image_that_overflows_scores_infinity(model):
@@ -167,15 +173,35 @@ def test_outputs_are_padded_to_eights_in_float32_where_an_eighth_is_enough(outpu
         assert conv.outputs[0].shape[-1] == expected and tensor.shape[-1] == outputs
 
 
-@pytest.mark.parametrize("size", [7, 9, 11, 13, 15, 21, 31])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
-def test_tiles_cover_each_tap_once_and_each_is_small(size, stride, arithmetic):
-    covered = np.zeros((size, size), int)
-    for rows, columns in cheapest_tiles(size, stride, arithmetic):
-        assert len(rows) * len(columns) <= MAX_TAPS
-        covered[np.ix_(np.array(rows) + size // 2, np.array(columns) + size // 2)] += 1
-    np.testing.assert_array_equal(covered, 1)
+@pytest.fixture(
+    scope="module",
+    params=[(7, 9, 11, 13, 15, 21), pytest.param((17, 19, 23, 25, 27, 29, 31), marks=pytest.mark.soak)],
+    ids=["up to 21", "up to 31"],
+)
+def tiled(request):
+    """The tiles of kernels of some sizes and the number of halves tried for them, by (size, stride, arithmetic)."""
+    tries, found = [], {}
+
+    def counted(halvings):
+        return lambda magnitudes: (tries.append(1) or each for each in halvings(magnitudes))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_bipartitions", "_even_bipartitions"):
+            patch.setattr(kernels, name, counted(getattr(kernels, name)))
+        cheapest_tiles.cache_clear()
+        for case in itertools.product(request.param, (1, 2), ARITHMETICS):
+            tries.clear()
+            found[case] = (cheapest_tiles(*case), len(tries))
+    return found
+
+
+def test_tiles_cover_each_tap_once_and_each_is_small(tiled):
+    for (size, *_), (tiles, _) in tiled.items():
+        covered = np.zeros((size, size), int)
+        for rows, columns in tiles:
+            assert len(rows) * len(columns) <= MAX_TAPS
+            covered[np.ix_(np.array(rows) + size // 2, np.array(columns) + size // 2)] += 1
+        np.testing.assert_array_equal(covered, 1)
 
 
 # The lowest costs, relative to a kernel of 9 taps, of all covers that cut one tile in two, again and again.
@@ -204,28 +230,15 @@ def cost_of(tiles, arithmetic):
     return sum(next(cost for most, cost in costs.items() if len(a) * len(b) <= most) for a, b in tiles)
 
 
-@pytest.mark.parametrize(("size", "stride", "arithmetic"), LEAST)
-def test_no_cover_of_a_kernel_of_up_to_13_is_cheaper(size, stride, arithmetic):
-    tiles = cheapest_tiles(size, stride, arithmetic)
-    assert cost_of(tiles, arithmetic) == pytest.approx(LEAST[size, stride, arithmetic], abs=1e-9)
+def test_no_cover_of_a_kernel_of_up_to_13_is_cheaper():
+    costs = {case: cost_of(cheapest_tiles(*case), case[2]) for case in LEAST}
+    assert costs == pytest.approx(LEAST, abs=1e-9)
 
 
-@pytest.mark.parametrize("size", range(7, 32, 2))
-def test_a_kernel_of_any_size_up_to_31_is_tiled_in_few_tries(size, monkeypatch):
-    whole = size * size / 9  # the cost of tiles of 9 taps, could they cover it
-    tries = []
-
-    def counted(halvings):
-        return lambda magnitudes: (tries.append(1) or each for each in halvings(magnitudes))
-
-    for name in ("_bipartitions", "_even_bipartitions"):
-        monkeypatch.setattr(kernels, name, counted(getattr(kernels, name)))
-    for stride, arithmetic in itertools.product((1, 2), ARITHMETICS):
-        cheapest_tiles.cache_clear()
-        tries.clear()
-        tiles = cheapest_tiles(size, stride, arithmetic)
-        assert len(tries) < 600_000  # about a second of work; of every bipartition there would be minutes
-        assert cost_of(tiles, arithmetic) < 1.3 * whole
+def test_a_kernel_of_any_size_up_to_31_is_tiled_in_few_tries(tiled):
+    for (size, _, arithmetic), (tiles, tries) in tiled.items():
+        assert tries < 600_000  # about a second of work; of every bipartition there would be minutes
+        assert cost_of(tiles, arithmetic) < 1.3 * size * size / 9  # the cost of tiles of 9 taps, could they cover it
 
 
 @pytest.mark.parametrize("size", [7, 9, 11])
@@ -334,13 +347,23 @@ def test_only_the_layers_own_types_are_folded():
     np.testing.assert_allclose(run(InferenceFunction(own, "keep"), images), own(images), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name, blocks", [("mobilenet-v1", 5), ("mobilenet-v2", 3)])
+_MIXED, _DILATED = ((3, 5, 7, 9), {"partition": "exponential"}), ((3, 5, 7, 9), {"dilated": True})
+
+
 @pytest.mark.parametrize(
-    "kernels, overrides", [(3, {}), ((3, 5, 7, 9), {"partition": "exponential"}), ((3, 5, 7, 9), {"dilated": True})]
+    ("name", "blocks", "kernels", "overrides"),
+    [
+        ("mobilenet-v1", 5, 3, {}),
+        ("mobilenet-v2", 3, *_MIXED),
+        ("mobilenet-v2", 3, *_DILATED),
+        pytest.param("mobilenet-v1", 5, *_MIXED, marks=pytest.mark.soak),
+        pytest.param("mobilenet-v1", 5, *_DILATED, marks=pytest.mark.soak),
+        pytest.param("mobilenet-v2", 3, 3, {}, marks=pytest.mark.soak),
+    ],
 )
-def test_mobilenets_are_rewritten_to_one_partition_with_relu6_fused(name, blocks, overrides, kernels):
-    size = 48
-    stages, params = get_model_params(name, {**overrides, "feature_size": 64})
+def test_mobilenets_are_rewritten_to_one_partition_with_relu6_fused(name, blocks, kernels, overrides):
+    size = 32
+    stages, params = get_model_params(name, {**overrides, "depth_multiplier": 0.5, "feature_size": 64})
     # The first blocks alone: each layer of a random network amplifies rounding, which takes even a plain conversion of
     # the whole one 2e-5 from Keras.
     own = build_model(
