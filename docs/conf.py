@@ -1,5 +1,6 @@
 """The documentation as a site: README, guides, the notebook executed, and a page of the API for each package."""
 
+import inspect
 import pathlib
 import re
 import shutil
@@ -25,8 +26,9 @@ html_theme = "furo"
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # its outputs are those that a test compares
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints = "description"  # a signature shows names and defaults alone
+autodoc_typehints_description_target = "documented_params"
+autodoc_inherit_docstrings = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes of a NamedTuple are described once
 
@@ -60,8 +62,19 @@ def _is_field(app, kind, name, member, skip, options):
     return True if type(member).__name__ == "_tuplegetter" else skip
 
 
+def _of_init(app, kind, name, member, options, arguments, result):
+    """The arguments of a Keras class, where Sphinx finds those of the class that Keras derives it from."""
+    del app, name, options
+    if kind == "class" and arguments == "(*args, **kwargs)":
+        parameters = list(inspect.signature(member.__init__).parameters.values())[1:]
+        shown = [parameter.replace(annotation=parameter.empty) for parameter in parameters]
+        return str(inspect.Signature(shown)), result
+    return None
+
+
 def setup(app):
     """What Sphinx calls before it reads."""
     _copy()
     app.connect("autodoc-skip-member", _is_field)
+    app.connect("autodoc-process-signature", _of_init)
     app.connect("source-read", _in_a_guide)

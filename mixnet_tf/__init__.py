@@ -22,7 +22,8 @@ if _backend != "tensorflow":
     ) from _cause
 
 from mixnet_tf import optimizers as _optimizers  # noqa: F401  (Keras finds its classes in saved models)
-from mixnet_tf.models import MixNetL, MixNetM, MixNetS, MobileNetV1, MobileNetV2, build_model, preprocess_input
+from mixnet_tf.applications import MixNetL, MixNetM, MixNetS, MobileNetV1, MobileNetV2
+from mixnet_tf.models import build_model, list_models, preprocess_input
 from mixnet_tf.networks import (
     BlockArgs,
     GlobalParams,
@@ -89,6 +90,7 @@ __all__ = [
     "export_model",
     "features_model",
     "get_model_params",
+    "list_models",
     "load_official_checkpoint",
     "load_timm_weights",
     "load_weights",

@@ -1,4 +1,4 @@
-"""A network with its weights as a Keras model: where `networks` and `weights` meet."""
+"""Any network as a Keras model with weights: the names of the networks, `build_model`, and its preprocessing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import (
     POOLINGS,
+    VARIANTS,
     BlockArgs,
     Preprocessing,
     backbone,
@@ -22,16 +23,16 @@ from mixnet_tf.networks import (
 
 
 def preprocess_input(images: Any) -> tf.Tensor:
-    """RGB in [0, 255] to the input of a model built with `include_preprocessing=False`.
+    """Normalizes images for a model built with `include_preprocessing=False`.
 
     Args:
-        images: (..., height, width, 3), any numeric dtype.
+        images: RGB images in [0, 255] of the shape (..., height, width, 3) and any numeric dtype.
 
     Returns:
-        A float32 tensor of the same shape: minus the ImageNet mean, over its standard deviation.
+        A float32 tensor of the same shape: the images minus ImageNet's mean, divided by its standard deviation.
 
     Raises:
-        ValueError: For anything but images of three channels.
+        ValueError: If `images` are not images of three channels.
     """
     try:
         images = keras.ops.convert_to_tensor(images, "float32")
@@ -40,6 +41,17 @@ def preprocess_input(images: Any) -> tf.Tensor:
     if len(images.shape) < 3 or images.shape[-1] != 3:
         raise InputError(f"images: expected the shape (..., height, width, 3), received {tuple(images.shape)}.")
     return Preprocessing(dtype="float32")(images)
+
+
+def list_models() -> list[str]:
+    """The names of the networks that `build_model` knows.
+
+    Example:
+        >>> import mixnet_tf
+        >>> mixnet_tf.list_models()
+        ['mixnet-s', 'mixnet-m', 'mixnet-l', 'mobilenet-v1', 'mobilenet-v2']
+    """
+    return list(VARIANTS)
 
 
 def build_model(
@@ -59,39 +71,39 @@ def build_model(
     include_preprocessing: bool = True,
     name: str | None = None,
 ) -> keras.Model:
-    """A MixNet as a functional Keras model.
+    """Instantiates a network as a functional Keras model.
 
     Args:
-        model_name: "mixnet-s", "mixnet-m", "mixnet-l", "mobilenet-v1", "mobilenet-v2", or the path of a network file;
-            or else give `blocks_args`.
-        override_params: Dict of `GlobalParams` fields to replace, such as `dropout_rate`.
-        blocks_args: List of block strings, or of `BlockArgs`, of a network of your own. Its stem
-            has as many filters as its first block takes, unless `stem_size` is overridden.
-        kernel_size: Odd ints, pixels, one channel group per entry, in place of the kernels of every depthwise
-            convolution; None: the network's own.
-        include_top: Whether to end in dropout and a classifier over `classes`. If not, the model
-            ends after the head's convolution.
-        weights: None for random ones, or what `mixnet_tf.load_weights` takes: "imagenet" for
-            Google's published ones, a `.keras` or `.weights.h5` file, an official checkpoint, or a
-            `.safetensors` or `.npz` file of timm's tf_mixnet.
-        input_tensor: A Keras tensor to build on, in place of a new input.
-        input_shape: (height, width, 3), None where any size will do; None for (None, None, 3).
-        pooling: Without the top: None, "avg" or "max" over space.
-        classes: Number of classes; None for `num_classes` of the parameters, 1000, or one for each of `class_names`.
-        class_names: A name for each class, kept in the `.keras` file, by which datasets' classes are found among the
-            model's; None: not known, or those that come with `weights`. Of ImageNet the names are its WordNet ids.
-        classifier_activation: Keras activation after the classifier; None for logits. Always
-            computed in float32.
-        include_preprocessing: Whether the input is RGB in [0, 255], normalized by the model itself.
-            If not, the input is what `preprocess_input` returns.
-        name: Name of the Keras model; None for the model's.
+        model_name: Name of a network, one of `list_models()`, or path of a network file, which ends in .json. None if
+            `blocks_args` is given.
+        override_params: Dict of the `GlobalParams` fields to replace, such as `dropout_rate`.
+        blocks_args: List of block strings or `BlockArgs`, for a network of your own. Its stem has as many filters as
+            its first block takes, unless `override_params` has a `stem_size`.
+        kernel_size: Kernel size of every depthwise convolution in pixels: an odd int, or one for each channel group.
+            None for the kernel sizes of the network.
+        include_top: Whether the model ends in the classifier: pooling, dropout and a dense layer. If not, its output is
+            that of the last convolution.
+        weights: None for random weights, "imagenet" for Google's weights pretrained on ImageNet, or anything else that
+            `mixnet_tf.load_weights` takes, such as the path of a `.keras` file.
+        input_tensor: Keras tensor of images to build the model on, in place of a new `keras.Input`.
+        input_shape: Shape of the input images, (height, width, 3), where None stands for any size. None for
+            (None, None, 3).
+        pooling: Pooling of the output over space if `include_top` is False: None, "avg" or "max".
+        classes: Number of classes. None for the network's own, 1000, or as many as there are `class_names`.
+        class_names: Names of the classes. They are saved in the `.keras` file, and a dataset's classes are found among
+            them. ImageNet's are WordNet ids. None if they are unknown or come with `weights`.
+        classifier_activation: Activation of the classifier: a function or name of `keras.activations`, computed in
+            float32. None for logits.
+        include_preprocessing: Whether the model takes RGB images in [0, 255] and normalizes them. If not, it takes what
+            `preprocess_input` returns.
+        name: Name of the Keras model. None for the name of the network.
 
     Returns:
-        A `keras.Model` from (batch, height, width, 3) to (batch, classes), or without the top to
-        (batch, height / 32, width / 32, 1536), or pooled to (batch, 1536).
+        A `keras.Model`. Its output has the shape (batch, classes), without the top (batch, height / 32, width / 32,
+        1536), or (batch, 1536) if that is pooled.
 
     Raises:
-        ValueError: For an argument out of its range, or arguments that disagree.
+        ValueError: If an argument is out of its range, or two arguments disagree.
 
     Example:
         >>> import mixnet_tf
@@ -171,116 +183,3 @@ def _input(input_tensor, input_shape):
         raise InputError(f"input_shape: expected (height, width, 3) in pixels, None for any size; received {shape}.")
     shape = tuple(None if n is None else int(n) for n in shape)
     return keras.Input(shape, name="image") if input_tensor is None else input_tensor
-
-
-def MixNetS(
-    *,
-    override_params: dict[str, Any] | None = None,
-    include_top: bool = True,
-    weights: StrPath | None = None,
-    input_tensor: Any = None,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    pooling: str | None = None,
-    classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    classifier_activation: str | Callable | None = "softmax",
-    include_preprocessing: bool = True,
-    name: str | None = None,
-) -> keras.Model:
-    """MixNet-S as a Keras model; see `build_model` for the arguments.
-
-    Example:
-        >>> import mixnet_tf
-        >>> model = mixnet_tf.MixNetS(include_top=False, pooling="avg")
-        >>> model.output_shape
-        (None, 1536)
-    """
-    return build_model("mixnet-s", **locals())
-
-
-def MixNetM(
-    *,
-    override_params: dict[str, Any] | None = None,
-    include_top: bool = True,
-    weights: StrPath | None = None,
-    input_tensor: Any = None,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    pooling: str | None = None,
-    classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    classifier_activation: str | Callable | None = "softmax",
-    include_preprocessing: bool = True,
-    name: str | None = None,
-) -> keras.Model:
-    """MixNet-M as a Keras model; see `build_model` for the arguments, and `MixNetS` for an example."""
-    return build_model("mixnet-m", **locals())
-
-
-def MixNetL(
-    *,
-    override_params: dict[str, Any] | None = None,
-    include_top: bool = True,
-    weights: StrPath | None = None,
-    input_tensor: Any = None,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    pooling: str | None = None,
-    classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    classifier_activation: str | Callable | None = "softmax",
-    include_preprocessing: bool = True,
-    name: str | None = None,
-) -> keras.Model:
-    """MixNet-L as a Keras model; see `build_model` for the arguments, and `MixNetS` for an example."""
-    return build_model("mixnet-l", **locals())
-
-
-def MobileNetV1(
-    *,
-    kernel_size: int | Sequence[int] | None = None,
-    override_params: dict[str, Any] | None = None,
-    include_top: bool = True,
-    weights: StrPath | None = None,
-    input_tensor: Any = None,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    pooling: str | None = None,
-    classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    classifier_activation: str | Callable | None = "softmax",
-    include_preprocessing: bool = True,
-    name: str | None = None,
-) -> keras.Model:
-    """MobileNetV1 with any kernels as a Keras model; see `build_model` for the arguments.
-
-    Without overrides it computes what `keras.applications.MobileNet` computes, but for its input, which is normalized
-    as MixNet's.
-
-    Example:
-        >>> import mixnet_tf
-        >>> model = mixnet_tf.MobileNetV1(kernel_size=(3, 5, 7), input_shape=(96, 96, 3), classes=10)
-        >>> model.output_shape
-        (None, 10)
-    """
-    return build_model("mobilenet-v1", **locals())
-
-
-def MobileNetV2(
-    *,
-    kernel_size: int | Sequence[int] | None = None,
-    override_params: dict[str, Any] | None = None,
-    include_top: bool = True,
-    weights: StrPath | None = None,
-    input_tensor: Any = None,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    pooling: str | None = None,
-    classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    classifier_activation: str | Callable | None = "softmax",
-    include_preprocessing: bool = True,
-    name: str | None = None,
-) -> keras.Model:
-    """MobileNetV2 with any kernels as a Keras model; see `build_model` for the arguments.
-
-    Without overrides it computes what `keras.applications.MobileNetV2` computes, but for its input, which is normalized
-    as MixNet's, and the official code's dropout before the classifier.
-    """
-    return build_model("mobilenet-v2", **locals())

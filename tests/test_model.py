@@ -3,6 +3,7 @@ import inspect
 import json
 import math
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import tiny
 from scripts import process
 
 import mixnet_tf
-from mixnet_tf import build_model
+from mixnet_tf import applications, build_model
 from mixnet_tf.networks import VARIANTS, BatchNormalization, Dropout, SqueezeExcite
 from mixnet_tf.optimizers import LearningRate, RMSProp
 
@@ -295,7 +296,7 @@ def test_a_model_saved_with_the_recipes_optimizer_opens_after_the_import_alone(f
 def test_the_import_brings_networks_and_models_alone(fresh):
     assert fresh[0]["modules"] == [
         f"mixnet_tf.{name}"
-        for name in ("class_names", "errors", "files", "imagenet", "models", "networks", "optimizers")
+        for name in ("applications", "class_names", "errors", "files", "imagenet", "models", "networks", "optimizers")
     ]
     assert set(mixnet_tf.__all__) < set(fresh[0]["names"])  # an editor completes those of the others, too
     assert mixnet_tf.training.Trainer is importlib.import_module("mixnet_tf.training").Trainer
@@ -315,13 +316,19 @@ def test_the_config_is_plain_json_and_builds_the_same_model(fixture, request):
 
 
 @pytest.mark.parametrize("name", ["MixNetS", "MixNetM", "MixNetL", "MobileNetV1", "MobileNetV2"])
-def test_a_networks_function_shows_the_arguments_of_build_model(name):
-    shown, all_of_them = (dict(inspect.signature(f).parameters) for f in (getattr(mixnet_tf, name), build_model))
+def test_a_networks_function_shows_passes_and_documents_the_arguments_of_build_model(name, monkeypatch):
+    function, received = getattr(mixnet_tf, name), {}
+    shown, all_of_them = (dict(inspect.signature(f).parameters) for f in (function, build_model))
     for argument in ("model_name", "blocks_args", *([] if "Mobile" in name else ["kernel_size"])):
         del all_of_them[argument]
     assert {key: (value.default, value.annotation) for key, value in shown.items()} == {
         key: (value.default, value.annotation) for key, value in all_of_them.items()
     }
+    monkeypatch.setattr(applications, "build_model", lambda model_name, **given: received.update(given) or model_name)
+    given = {argument: object() for argument in shown}
+    assert function(**given) in mixnet_tf.list_models() and received == given
+    documented = re.findall(r"^ {8}(\w+): ", function.__doc__.partition("    Args:\n")[2], re.MULTILINE)
+    assert documented == list(shown) and "None for logits" in function.__doc__
 
 
 def test_every_public_function_is_annotated():
