@@ -38,14 +38,10 @@ def decode_image(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf
     Returns:
         uint8 (height, width, 3), RGB.
     """
-
-    def by_tensorflow():
-        return tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
-
     if not rules_of(data_version).applies_palettes:
-        return by_tensorflow()
+        return _decode_by_tensorflow(image_bytes)
     is_bmp = tf.strings.regex_full_match(tf.strings.substr(image_bytes, 0, 2), "BM")
-    return tf.cond(is_bmp, lambda: _decode_bmp(image_bytes, by_tensorflow), by_tensorflow)
+    return tf.cond(is_bmp, lambda: _decode_bmp(image_bytes), lambda: _decode_by_tensorflow(image_bytes))
 
 
 def image_shape(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.Tensor:
@@ -57,7 +53,12 @@ def image_shape(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.
     )
 
 
-def _decode_bmp(image_bytes, by_tensorflow):
+def _decode_by_tensorflow(image_bytes):
+    return tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+
+
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])  # traced once, not for each pipeline
+def _decode_bmp(image_bytes):
     """A BMP with its palette, which TensorFlow leaves out; what it would read wrongly without a word is refused."""
     with tf.name_scope("DecodeBmp"):  # by which `corruption` knows where an error comes from
         header = tf.cast(tf.io.decode_raw(image_bytes, tf.uint8, fixed_length=_HEADER), tf.int32)
@@ -68,7 +69,11 @@ def _decode_bmp(image_bytes, by_tensorflow):
         message = "a BMP that is compressed, or not of 1, 4, 8, 24 or 32 bits a pixel"
         known = tf.debugging.Assert((_number(header, 14) >= 40) & (indexed | direct), [message])
         with tf.control_dependencies([known]):
-            return tf.cond(indexed, lambda: _decode_indexed(image_bytes, header, bits), by_tensorflow)
+            return tf.cond(
+                indexed,
+                lambda: _decode_indexed(image_bytes, header, bits),
+                lambda: _decode_by_tensorflow(image_bytes),
+            )
 
 
 def _decode_indexed(image_bytes, header, bits):

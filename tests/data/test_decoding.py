@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.data import decode_image, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import decode_image, eval_batches, load_split, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.data.decoding import decodes_webp, image_shape
 
 Image = pytest.importorskip("PIL.Image")
@@ -96,26 +96,28 @@ def test_a_png_of_16_bits_is_scaled_to_8():
     np.testing.assert_allclose(decode_image(encoded)[..., 0].numpy().astype(int), pixels / 257, atol=1)
 
 
-@pytest.mark.parametrize(
-    "encoded",
-    [
-        _bmp(8, (b"\x0a\x01\0\0" * 7) + b"\0\1", compression=1),  # run-length encoded
-        _bmp(16, struct.pack("<H", 0x7C00) * 70, b"", 0),
-        _bmp(8, bytes(40)),  # cut short
-        _bmp(32, bytes(280), b"\xff\0\0\0\0\xff\0\0\0\0\xff\0", 0, compression=3),  # red where blue is elsewhere
-        b"BM",
-        b"BM" + bytes(100),
-    ],
-    ids=["compressed", "16 bits", "cut short", "other masks", "no header", "zeros"],
-)
-def test_a_bmp_that_cannot_be_decoded_is_refused_by_name(encoded, tmp_path):
-    from mixnet_tf.data import eval_batches, load_split
+_REFUSED = {
+    "compressed": _bmp(8, (b"\x0a\x01\0\0" * 7) + b"\0\1", compression=1),  # run-length encoded
+    "16 bits": _bmp(16, struct.pack("<H", 0x7C00) * 70, b"", 0),
+    "cut short": _bmp(8, bytes(40)),
+    # Red is where blue is elsewhere.
+    "other masks": _bmp(32, bytes(280), b"\xff\0\0\0\0\xff\0\0\0\0\xff\0", 0, compression=3),
+    "no header": b"BM",
+    "zeros": b"BM" + bytes(100),
+}
 
-    (tmp_path / "test" / "x").mkdir(parents=True)
-    (tmp_path / "test" / "x" / "a.bmp").write_bytes(encoded)
+
+def test_a_bmp_that_cannot_be_decoded_is_refused_by_name(tmp_path):
+    path = tmp_path / "test" / "x" / "a.bmp"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(_INDEXED["4 bits"]())
     split = load_split("folder", tmp_path, False)
-    with pytest.raises(
-        ValueError, match="The image .*a.bmp of split 'test' .* not a JPEG, PNG, GIF, WebP or uncompressed"
-    ):
-        with naming_corrupt_images(split):
-            list(eval_batches(split, 8, 1))
+    batches = eval_batches(split, 8, 1)
+    assert len(list(batches)) == 1
+    for kind, encoded in _REFUSED.items():
+        path.write_bytes(encoded)
+        with pytest.raises(
+            ValueError, match="The image .*a.bmp of split 'test' .* not a JPEG, PNG, GIF, WebP or uncompressed"
+        ):
+            with naming_corrupt_images(split):
+                pytest.fail(f"{kind}: {list(batches)}")
