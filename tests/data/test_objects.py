@@ -116,28 +116,35 @@ def test_up_to_a_pixel_past_the_image_is_clipped():
     [example] = _split(([[-0.05, -0.024, 1.049, 1.025]], [1], [0], [0])).read().as_numpy_iterator()
     np.testing.assert_array_equal(example["boxes"], [[0, 0, 1, 1]])
     # What lies outside altogether has no area then.
-    assert count_left_out(_split(([[0.2, 1.0, 0.4, 1.02]], [1], [0], [0]))).empty == 1
+    outside = _example(_image(), [[0.2, 1.0, 0.4, 1.02]], [1], [None, None], "file__0", 3)
+    assert LeftOut(*outside["left_out"].numpy()).empty == 1
 
 
-@pytest.mark.parametrize(
-    "box, label, shown",
-    [
-        ([0.1, _NAN, 0.5, 0.5], 0, "0.1000, nan, 0.5000, 0.5000 and the label 0"),
-        ([-0.06, 0.1, 0.5, 0.5], 0, "-0.0600, 0.1000, 0.5000, 0.5000 and"),
-        ([0.1, 0.1, 0.5, 1.03], 0, "1.0300"),
-        ([0.5, 0.1, 0.4, 0.5], 0, "0.5000, 0.1000, 0.4000"),
-        ([0.1, 0.1, 0.5, 0.5], 3, "the label 3"),
-        ([0.1, 0.1, 0.5, 0.5], -1, "the label -1"),
-    ],
+_WRONG = (
+    ([0.1, _NAN, 0.5, 0.5], 0, "0.1000, nan, 0.5000, 0.5000 and the label 0"),
+    ([-0.06, 0.1, 0.5, 0.5], 0, "-0.0600, 0.1000, 0.5000, 0.5000 and"),
+    ([0.1, 0.1, 0.5, 1.03], 0, "1.0300"),
+    ([0.5, 0.1, 0.4, 0.5], 0, "0.5000, 0.1000, 0.4000"),
+    ([0.1, 0.1, 0.5, 0.5], 3, "the label 3"),
+    ([0.1, 0.1, 0.5, 0.5], -1, "the label -1"),
 )
-def test_a_box_or_label_that_cannot_be_is_named_with_its_place(box, label, shown):
+
+
+def test_a_box_or_label_that_cannot_be_is_named_with_its_place():
     good = [0.1, 0.1, 0.5, 0.5]
-    split = _split(([good], [0], [0], [0]), ([good, box], [0, label], [0, 0], [0, 0]))
-    with pytest.raises(ValueError) as raised, naming_corrupt_images(split):
-        count_left_out(split)
-    message = str(raised.value)
-    assert message.startswith("Split 'train' of dataset 'made': Object 1 of file__1 has the box ")
-    assert shown in message and message.endswith("and a label from 0 to 2.")
+    for place, (box, label, shown) in enumerate(_WRONG):
+        split = _split(([good], [0], [0], [0]), ([good, box], [0, label], [0, 0], [0, 0]))
+
+        def read(split=split, box=box, label=label, through_a_pipeline=place == 0):
+            if through_a_pipeline:
+                return count_left_out(split)
+            return _example(_image(), [good, box], [0, label], [None, None], "file__1", 3)
+
+        with pytest.raises(ValueError) as raised, naming_corrupt_images(split):
+            read()
+        message = str(raised.value)
+        assert message.startswith("Split 'train' of dataset 'made': Object 1 of file__1 has the box ")
+        assert shown in message and message.endswith("and a label from 0 to 2.")
 
 
 def test_scenes_hold_digits_in_exact_boxes_where_no_other_is():
@@ -225,11 +232,10 @@ def _marked(boxes, size=96):
 def test_boxes_go_with_the_image_through_every_augmentation(crop, flip):
     boxes = np.float32([[0.1, 0.1, 0.35, 0.3], [0.55, 0.6, 0.9, 0.8]])
     example = {"image": _marked(boxes), "boxes": tf.constant(boxes), "labels": tf.constant([4, 7])}
+    augment = tf.function(lambda seed: augment_objects(example, 96, seed, crop, flip))
     seen, numbers = set(), []
-    for seed in range(40):
-        image, targets = (
-            tf.nest.map_structure(np.array, value) for value in augment_objects(example, 96, (seed, 5), crop, flip)
-        )
+    for seed in tf.stack([tf.range(40), tf.fill(40, 5)], 1):
+        image, targets = (tf.nest.map_structure(np.array, value) for value in augment(seed))
         kept = targets["labels"] >= 0
         numbers.append(kept.sum())
         seen.add(image.tobytes())
@@ -239,7 +245,7 @@ def test_boxes_go_with_the_image_through_every_augmentation(crop, flip):
         # Every box is white inside, but for the border that resizing blurs.
         inside = image[..., 0][mask]
         assert inside.size == 0 or (inside > 127).mean() > 0.85
-        again = augment_objects(example, 96, (seed, 5), crop, flip)
+        again = augment(seed)
         np.testing.assert_array_equal(again[0], image)
         np.testing.assert_array_equal(again[1]["boxes"], targets["boxes"])
     assert len(seen) == 2 ** (not crop and flip) if not crop else len(seen) > 20
@@ -264,7 +270,8 @@ def test_an_object_stays_where_its_center_is_in_the_crop():
 
 def test_one_window_of_seven_is_the_whole_image():
     shape, boxes = tf.constant([50, 80, 3]), tf.constant([[0.1, 0.1, 0.3, 0.3]])
-    windows = [tuple(random_object_window(shape, boxes, (seed, 1)).numpy()) for seed in range(300)]
+    window = tf.function(lambda seed: random_object_window(shape, boxes, seed))
+    windows = [tuple(window(seed).numpy()) for seed in tf.stack([tf.range(300), tf.ones(300, tf.int32)], 1)]
     assert 20 < windows.count((0, 0, 50, 80)) < 90
     assert random_object_window(shape, boxes[:0], (3, 1)).shape == (4,)
 
@@ -272,7 +279,7 @@ def test_one_window_of_seven_is_the_whole_image():
 def test_training_batches_follow_from_the_place_in_training(small_scenes):
     split, recipe = load_objects("digit_scenes", small_scenes, True), Recipe(image_size=32, seed=3)
     batches = train_object_batches(split, recipe, 20)
-    all_of_them = [next(iter(batches.skip(number))) for number in range(5)]
+    all_of_them = list(batches.take(5))
     images, targets = all_of_them[0]
     assert images.shape == (20, 32, 32, 3) and targets["boxes"].shape == (20, 100, 4)
     for first in (1, 4):  # the fifth is of the next epoch

@@ -182,9 +182,10 @@ def test_shift_zoom_and_rotation_stay_within_their_limits_and_reach_them():
     # Two blobs left and right of the center, told apart by their colors; their middles show what an image underwent.
     blobs = [255 * np.exp(-((y - 32) ** 2 + (x - at) ** 2) / 18) for at in (22, 42)]
     png = _png(np.stack([*blobs, np.zeros_like(blobs[0])], axis=-1))
+    prepare = tf.function(lambda seed: preprocess_for_train(png, size, seed, crop=False, flip=False, **limits))
     seen = []
-    for i in range(200):
-        image = preprocess_for_train(png, size, (9, i), crop=False, flip=False, **limits).numpy()
+    for seed in tf.stack([tf.fill(200, 9), tf.range(200)], 1):
+        image = prepare(seed).numpy()
         left, right = (np.array([(y * c).sum(), (x * c).sum()]) / c.sum() for c in (image[..., 0], image[..., 1]))
         middle, (rise, run) = (left + right) / 2 - 32, right - left
         seen.append([*middle / size, np.hypot(rise, run) / 20 - 1, np.rad2deg(np.arctan2(-rise, run))])
