@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -53,12 +54,17 @@ def split(truth):
 
 
 @pytest.fixture(scope="module")
-def detector(truth):
-    """A detector whose answers follow from the image: near each object, with some wrong and some missing."""
-    import keras
+def network(tmp_path_factory):
+    """A detector of random weights."""
+    path = tmp_path_factory.mktemp("network") / "small.json"
+    path.write_text(json.dumps(tiny.DETECTOR_NETWORK))
+    return mixnet_tf.SSDLite(str(path), 3, (64, 64, 3))
 
-    model = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=tiny.TINY["tiny-s"][1])
-    anchors, rng = anchors_of(model), np.random.default_rng(1)
+
+@pytest.fixture(scope="module")
+def detector(truth, network):
+    """A detector whose answers follow from the image: near each object, with some wrong and some missing."""
+    anchors, rng = anchors_of(network), np.random.default_rng(1)
     codes, logits = np.zeros((5, len(anchors), 4)), np.full((5, len(anchors), 4), -9.0)
     for number, (boxes, labels) in enumerate(truth):
         for place, (box, label) in enumerate(zip(boxes, labels, strict=True)):
@@ -73,9 +79,9 @@ def detector(truth):
         return tf.gather(tf.constant(codes, tf.float32), number), tf.gather(tf.constant(logits, tf.float32), number)
 
     class Answers(keras.Model):
-        layers = model.layers
-        input_shape = model.input_shape
-        get_layer = model.get_layer
+        layers = network.layers
+        input_shape = network.input_shape
+        get_layer = network.get_layer
 
         def call(self, images, training=False):
             boxes, scores = answers(images)
@@ -121,10 +127,10 @@ def _expected(detector, truth, split):
     return measured.stats
 
 
-def test_the_twelve_numbers_are_those_of_pycocotools(detector, truth, split):
+def test_the_twelve_numbers_are_those_of_pycocotools(detector, truth, split, plain):
     expected = _expected(detector, truth, split)
-    for batch_size in (2, 64):
-        measured = _evaluator(detector, split, batch_size)()
+    for measured in (_evaluator(detector, split, 2)(), _evaluator(detector, split)()):
+        assert measured == pytest.approx(plain)
         assert measured.pop("num_images") == 5 and tuple(measured) == COCO_METRICS
         np.testing.assert_allclose(list(measured.values()), expected, atol=1e-6)
     assert 0.2 < measured["AP"] < 0.95 and measured["AP50"] > measured["AP"]
@@ -164,22 +170,34 @@ def _cocos_annotations(truth):
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+@pytest.fixture(scope="module")
+def found(detector):
+    """What the detector finds, for every image: batches of one size have all five."""
+    answers = mixnet_tf.detect(detector, np.stack([np.full((64, 64, 3), 10 * n, np.float32) for n in range(5)]))
+    return lambda images: answers
+
+
+@pytest.fixture(scope="module")
+def plain(detector, split, found):
+    """The metrics by the split's own boxes."""
+    return _evaluator(detector, split, predict=found)()
+
+
 @pytest.fixture
-def measure_with(detector, truth, split, tmp_path):
+def measure_with(detector, truth, split, found, tmp_path):
     """A function that measures against COCO's own annotations, some of their keys changed, and gives the metrics."""
     path = tmp_path / "instances.json"
 
     def measure(split=split, **changes):
         path.write_text(json.dumps({**_cocos_annotations(truth), **changes}))
-        return _evaluator(detector, split, annotations=path)()
+        return _evaluator(detector, split, annotations=path, predict=found)()
 
     return measure
 
 
 def test_with_cocos_annotations_the_classes_are_found_by_name_and_crowds_are_theirs(
-    detector, truth, split, measure_with, tmp_path
+    detector, truth, split, plain, measure_with, tmp_path
 ):
-    plain = _evaluator(detector, split)()
     images, annotations, categories = _cocos_annotations(truth).values()
     assert measure_with() == pytest.approx(plain)
     crowds = [{**annotation, "iscrowd": int(annotation["id"] == 1)} for annotation in annotations]
@@ -195,20 +213,19 @@ def test_with_cocos_annotations_the_classes_are_found_by_name_and_crowds_are_the
 
 
 @pytest.mark.parametrize("number", [lambda place: place, lambda place: 7], ids=["from 0", "all equal"])
-def test_annotations_count_whatever_their_numbers_are(number, detector, truth, split, measure_with):
+def test_annotations_count_whatever_their_numbers_are(number, truth, plain, measure_with):
     annotations = _cocos_annotations(truth)["annotations"]
     renumbered = [{**annotation, "id": number(place)} for place, annotation in enumerate(annotations)]
-    assert measure_with(annotations=renumbered) == pytest.approx(_evaluator(detector, split)())
+    assert measure_with(annotations=renumbered) == pytest.approx(plain)
 
 
-def test_a_category_numbered_0_counts_as_any_other(detector, truth, split, measure_with):
+def test_a_category_numbered_0_counts_as_any_other(truth, plain, measure_with):
     annotations = [{**a, "category_id": 90 - a["category_id"]} for a in _cocos_annotations(truth)["annotations"]]
     categories = [{"id": number, "name": name} for number, name in enumerate(_NAMES)]
-    measured = measure_with(annotations=annotations, categories=categories)
-    assert measured == pytest.approx(_evaluator(detector, split)())
+    assert measure_with(annotations=annotations, categories=categories) == pytest.approx(plain)
 
 
-def test_categories_of_one_name_are_told_apart_by_their_numbers(detector, truth, split, measure_with):
+def test_categories_of_one_name_are_told_apart_by_their_numbers(truth, split, plain, measure_with):
     named = split._replace(label_names=("crane", "dog", "crane"))
     annotations = [{**a, "category_id": 100 - a["category_id"]} for a in _cocos_annotations(truth)["annotations"]]
     categories = [(12, "crane"), (3, "more"), (10, "crane"), (11, "dog")]  # 10, 11 and 12 are classes 0, 1 and 2
@@ -217,7 +234,7 @@ def test_categories_of_one_name_are_told_apart_by_their_numbers(detector, truth,
         listed = [{"id": number, "name": name} for number, name in categories]
         return measure_with(named, annotations=annotations, categories=listed)
 
-    assert measure(categories) == pytest.approx(_evaluator(detector, split)())
+    assert measure(categories) == pytest.approx(plain)
     for ambiguous in (
         [(10, "crane"), (12, "crane"), (13, "dog")],  # classes 0 and 2 could be either
         [(10, "crane"), (11, "dog")],
@@ -235,10 +252,9 @@ def test_another_number_of_classes_is_refused(detector, split):
         _evaluator(detector, split._replace(num_classes=4))
 
 
-def test_a_detector_that_finds_nothing_has_no_precision(split):
-    model = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=tiny.TINY["tiny-s"][1])
+def test_a_detector_that_finds_nothing_has_no_precision(network, split):
     for number in range(6):
-        layer = model.get_layer(f"logits_{number}_conv")
+        layer = network.get_layer(f"logits_{number}_conv")
         layer.kernel.assign(tf.zeros_like(layer.kernel))
         layer.bias.assign(tf.fill(layer.bias.shape, -100.0))
-    assert _evaluator(model, split)()["AP"] == 0
+    assert _evaluator(network, split)()["AP"] == 0

@@ -3,11 +3,12 @@
 import math
 import os
 
+import keras
 import pytest
 import tensorflow as tf
 from short_run import STEPS, copy_run
 
-from mixnet_tf.classifiers import load_keras_file, open_model
+from mixnet_tf.classifiers import open_model
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json
@@ -44,6 +45,11 @@ def test_watch_gives_up_in_time(unbroken, tmp_path, data_dir):
         watching.watch(str(tmp_path), load_split("digits", data_dir, False), seconds=0.01, timeout=0.05)
 
 
+@pytest.fixture(scope="module")
+def model():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+
 def _archive(model, accuracy, folder, **where):
     """Archives a model of an accuracy, and gives (the accuracy of the best one, what was said)."""
     said = watching.archive_best(model, {"step": 1, "top_1_accuracy": accuracy, **where}, str(folder))
@@ -51,16 +57,14 @@ def _archive(model, accuracy, folder, **where):
     return best["top_1_accuracy"], said
 
 
-def test_the_best_model_is_only_replaced_by_a_better_one(unbroken, tmp_path):
-    model = load_keras_file(str(unbroken / "final.keras"))
+def test_the_best_model_is_only_replaced_by_a_better_one(model, tmp_path):
     for accuracy, best in ((0.5, 0.5), (0.4, 0.5), (0.6, 0.6)):
         assert _archive(model, accuracy, tmp_path)[0] == best
     os.remove(tmp_path / "best.keras")
     assert _archive(model, 0.1, tmp_path)[0] == 0.1, "there is no best model: what best.json says of it is moot"
 
 
-def test_what_is_not_a_number_is_never_the_best_and_always_beaten(unbroken, tmp_path):
-    model = load_keras_file(str(unbroken / "final.keras"))
+def test_what_is_not_a_number_is_never_the_best_and_always_beaten(model, tmp_path):
     best, said = _archive(model, math.nan, tmp_path)
     assert best is None and not (tmp_path / "best.keras").exists() and "is not a number" in said
     _archive(model, 0.2, tmp_path)
@@ -72,8 +76,7 @@ def test_what_is_not_a_number_is_never_the_best_and_always_beaten(unbroken, tmp_
 
 
 @pytest.mark.parametrize("where", [{"split": "train"}, {"num_images": 12}, {"dataset": "folder"}])
-def test_the_best_model_belongs_to_the_images_that_it_was_measured_on(where, unbroken, tmp_path):
-    model = load_keras_file(str(unbroken / "final.keras"))
+def test_the_best_model_belongs_to_the_images_that_it_was_measured_on(where, model, tmp_path):
     there = {"dataset": "digits", "split": "test", "num_images": 360}
     _archive(model, 0.2, tmp_path, **there)
     before = (tmp_path / "best.keras").stat().st_mtime_ns
