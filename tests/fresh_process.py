@@ -23,7 +23,7 @@ names = dir(mixnet_tf)
 answers, optimizers = {}, {}
 for path in model_files:
     model = keras.models.load_model(path)
-    answers[path] = model(images).numpy().tolist()
+    answers[path] = keras.tree.map_structure(lambda value: value.numpy().tolist(), model(images))
     optimizers[path] = keras.saving.serialize_keras_object(model.optimizer) if model.compiled else None
 with open(out_file, "w") as file:
     json.dump({"modules": sorted(modules), "names": names, "answers": answers, "optimizers": optimizers}, file)

@@ -181,41 +181,40 @@ def test_mistakes_of_a_detector_are_missed_objects_and_wrong_boxes():
     assert count_mistakes({"boxes": _boxes(), "labels": np.array([], int)}, found((there, 0.5, 0))) == (0, 1)
 
 
-def test_a_detectors_page_has_curves_and_its_worst_images(small_scenes, tmp_path):
+def test_a_detectors_page_has_curves_and_its_worst_images_and_tells_classes_of_one_name_apart(
+    small_scenes, tmp_path, monkeypatch
+):
     pytest.importorskip("faster_coco_eval")
     split = load_objects("digit_scenes", small_scenes, False)
     path = tmp_path / "network.json"
     path.write_text(json.dumps(DETECTOR_NETWORK))
-    detector = mixnet_tf.SSDLite(str(path), 10, (64, 64, 3))
-    metrics, _ = write_detection_report(detector, split, tmp_path / "report", source="random weights")
+    detector, words = mixnet_tf.SSDLite(str(path), 10, (64, 64, 3)), _drawn(monkeypatch)
+    names = ["$_$", *["odd", "even"] * 4, "_"]
+    metrics, _ = write_detection_report(detector, split, tmp_path / "report", names, source="random weights")
     assert metrics["num_images"] == 5
     page = _Page(tmp_path / "report" / "report.html")
     _assert_needs_nothing_else(page)
     assert len(page.images) == 1 + 5 and "missed" in page.text and "none there" in page.text
     assert (tmp_path / "report" / "precision_recall.png").read_bytes().startswith(_PNG)
+    curves = [word for word in words[0] if word == "$_$" or word.startswith(("odd (", "even ("))]
+    assert len(curves) > 3 and all(name in page.text for name in curves)
 
 
-def test_the_command_writes_the_report_and_says_where(classifier, data_dir, tmp_path, capfd):
-    classifier.save(tmp_path / "linear.keras")
-    flags = (f"--weights={tmp_path}/linear.keras", f"--data_dir={data_dir}", "--nocrop")
-    where = f"--report_dir={tmp_path}/report"
-    code, out, err = run(capfd, "eval.py", *flags, where, f"--output_json={tmp_path}/a.json")
-    assert code == 0 and f"Wrote {tmp_path}/report/report.html." in out, err
-    code, out, _ = run(capfd, "eval.py", *flags, f"--output_json={tmp_path}/b.json")
-    assert json.loads((tmp_path / "a.json").read_text()) == json.loads((tmp_path / "b.json").read_text())
-    assert f"{tmp_path}/linear.keras" in _Page(tmp_path / "report" / "report.html").text
-    code, _, err = run(capfd, "eval.py", *flags, where, "--image=a.png")
-    assert code == 2 and "--report_dir is about a dataset; leave out --image" in err
-
-
-def test_a_report_on_a_split_called_train_says_so_on_the_screen_and_on_the_page(classifier, data_dir, tmp_path, capfd):
+def test_the_command_writes_the_report_and_says_where_and_that_a_split_called_train_was_trained_with(
+    classifier, data_dir, tmp_path, capfd
+):
     classifier.save(tmp_path / "linear.keras")
     flags = (f"--weights={tmp_path}/linear.keras", f"--data_dir={data_dir}", "--nocrop", "--split=train")
-    where = (f"--report_dir={tmp_path}/report", f"--output_json={tmp_path}/a.json")
-    code, out, err = run(capfd, "eval.py", *flags, *where)
-    assert code == 0 and f"Note: {TRAINING_IMAGES}." in out, err
-    assert TRAINING_IMAGES in _Page(tmp_path / "report" / "report.html").text
-    assert TRAINING_IMAGES in json.loads((tmp_path / "a.json").read_text())["notes"]
+    where = f"--report_dir={tmp_path}/report"
+    code, out, err = run(capfd, "eval.py", *flags, where, f"--output_json={tmp_path}/a.json")
+    assert code == 0 and f"Wrote {tmp_path}/report/report.html." in out and f"Note: {TRAINING_IMAGES}." in out, err
+    code, out, _ = run(capfd, "eval.py", *flags, f"--output_json={tmp_path}/b.json")
+    measured = json.loads((tmp_path / "a.json").read_text())
+    assert measured == json.loads((tmp_path / "b.json").read_text()) and TRAINING_IMAGES in measured["notes"]
+    page = _Page(tmp_path / "report" / "report.html")
+    assert f"{tmp_path}/linear.keras" in page.text and TRAINING_IMAGES in page.text
+    code, _, err = run(capfd, "eval.py", *flags, where, "--image=a.png")
+    assert code == 2 and "--report_dir is about a dataset; leave out --image" in err
 
 
 _ODD = ("$_$", "_hidden", "a$b", "crane", "crane")
@@ -240,17 +239,6 @@ def test_names_are_drawn_as_they_stand(monkeypatch):
     draw_precision_recall([(name, np.ones(101)) for name in _ODD])
     assert len(words) == 3 and all(set(_ODD) <= set(drawn) for drawn in words)
     assert words[2].count("crane") == 2, "each class has a curve, and its name in the legend"
-
-
-def test_classes_of_one_name_are_told_apart_by_their_numbers(small_scenes, tmp_path, monkeypatch):
-    pytest.importorskip("faster_coco_eval")
-    split = load_objects("digit_scenes", small_scenes, False)
-    (tmp_path / "network.json").write_text(json.dumps(DETECTOR_NETWORK))
-    detector, words = mixnet_tf.SSDLite(str(tmp_path / "network.json"), 10, (64, 64, 3)), _drawn(monkeypatch)
-    write_detection_report(detector, split, tmp_path / "report", ["$_$", *["odd", "even"] * 4, "_"])
-    curves = [word for word in words[0] if word == "$_$" or word.startswith(("odd (", "even ("))]
-    text = _Page(tmp_path / "report" / "report.html").text
-    assert len(curves) > 3 and all(name in text for name in curves)
 
 
 def test_confusions_of_ten_thousand_classes_take_little_memory():
