@@ -1,6 +1,7 @@
-"""Object detection: SSDLite on any of the networks, its anchors, its loss, and the boxes that it finds.
+"""Object detection: SSDLite on any of the networks, with its anchors, losses and detections.
 
-In: a network, images with boxes. Out: a Keras model of coded boxes and logits, and detections.
+In: a network, images with boxes.
+Out: a Keras model that outputs encoded boxes and logits, and detections.
 """
 
 from mixnet_tf.detection.anchors import anchor_boxes

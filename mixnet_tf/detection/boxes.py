@@ -1,21 +1,21 @@
-"""Boxes as fractions of an image (y0, x0, y1, x1): their overlap, and their code relative to anchors."""
+"""Boxes as fractions of an image (y0, x0, y1, x1): their overlap, and their encoding relative to anchors."""
 
 from typing import Any
 
 import tensorflow as tf
 
-CODE_SCALES = (10.0, 10.0, 5.0, 5.0)  # of the center's y and x, of the height and width
+CODE_SCALES = (10.0, 10.0, 5.0, 5.0)  # scales of the center's y and x, and of height and width
 
 
 def iou(boxes: Any, others: Any) -> tf.Tensor:
-    """Intersection over union of every box with every other.
+    """Intersection over union (IoU) of every box with every other.
 
     Args:
         boxes: float32 (..., n, 4).
         others: float32 (..., m, 4).
 
     Returns:
-        float32 (..., n, m); 0 where both boxes have no area.
+        float32 (..., n, m); 0 if both boxes have no area.
     """
     boxes, others = (
         tf.convert_to_tensor(boxes)[..., :, tf.newaxis, :],
@@ -29,15 +29,15 @@ def iou(boxes: Any, others: Any) -> tf.Tensor:
 
 
 def encode(boxes: Any, anchors: Any) -> tf.Tensor:
-    """Boxes relative to anchors: what a detector is trained to give.
+    """Encodes boxes relative to anchors, as a detector outputs them.
 
     Args:
-        boxes: float32 (..., 4), of positive height and width.
-        anchors: float32, of a shape that broadcasts with that of `boxes`.
+        boxes: float32 (..., 4), with positive height and width.
+        anchors: float32, with a shape that broadcasts with `boxes`.
 
     Returns:
-        float32 (..., 4): shifts of the center in heights and widths of the anchor, times 10, and logarithms of the
-        factors of height and width, times 5.
+        float32 (..., 4): the shift of the center, in heights and widths of the anchor, times 10; and the logarithms of
+        height and width over the anchor's, times 5.
 
     Source: tensorflow/models, object_detection/box_coders/faster_rcnn_box_coder.py:FasterRcnnBoxCoder.
     """
@@ -47,7 +47,7 @@ def encode(boxes: Any, anchors: Any) -> tf.Tensor:
 
 
 def decode(codes: Any, anchors: Any) -> tf.Tensor:
-    """The boxes of codes; undoes `encode`."""
+    """Decodes boxes; the inverse of `encode`."""
     shift, factor = tf.split(tf.convert_to_tensor(codes) / CODE_SCALES, 2, axis=-1)
     anchor_center, anchor_size = _center_and_size(anchors)
     center, half = shift * anchor_size + anchor_center, tf.exp(factor) * anchor_size / 2

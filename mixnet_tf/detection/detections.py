@@ -1,4 +1,4 @@
-"""A detector's outputs to the boxes that it finds."""
+"""Detections from a detector's outputs: decoding and non-maximum suppression."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from mixnet_tf.detection.ssdlite import anchors_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import prepare_pixels
 
-MOST_DETECTIONS = 100  # detections of a class, and of an image
-MOST_OVERLAP = 0.6  # intersection over union above which the less probable of two boxes of a class is dropped
+MOST_DETECTIONS = 100  # detections per class, and per image
+MOST_OVERLAP = 0.6  # IoU above which the less probable of two boxes of a class is suppressed
 LEAST_SCORE = 1e-8
 
 
@@ -20,9 +20,9 @@ def detect(model: keras.Model, images: Any, score_threshold: float = LEAST_SCORE
 
     Args:
         model: An `SSDLite`.
-        images: (batch, height, width, 3), RGB from 0 to 255, of the size that the model takes; they are
-            normalized for a model that does not do it itself.
-        score_threshold: Below it a detection is left out.
+        images: (batch, height, width, 3), RGB from 0 to 255, of the model's image size. They are normalized here if
+            the model does not normalize its input.
+        score_threshold: Detections with a lower score are left out.
 
     Returns:
         A dict of float32 "boxes" (batch, 100, 4): y0, x0, y1, x1 as fractions of the image; float32 "scores"
@@ -30,7 +30,7 @@ def detect(model: keras.Model, images: Any, score_threshold: float = LEAST_SCORE
         detections, the most probable first.
 
     Raises:
-        ValueError: If the model is no SSDLite of mixnet_tf, or images of another size.
+        ValueError: If the model is not an SSDLite of mixnet_tf, or if the images have another size.
 
     Example:
         >>> import mixnet_tf
@@ -50,21 +50,21 @@ def detect(model: keras.Model, images: Any, score_threshold: float = LEAST_SCORE
 
 
 def scores_of(logits: Any) -> tf.Tensor:
-    """The probability of each class, (..., classes), from a detector's logits: without the background."""
+    """The probability of each class, (..., classes), from a detector's logits; the background is left out."""
     return tf.sigmoid(logits)[..., 1:]
 
 
 def suppress(codes: Any, scores: Any, anchors: Any, score_threshold: float = LEAST_SCORE) -> dict[str, tf.Tensor]:
-    """A detector's outputs to detections: decoded, and of boxes of a class that overlap the most probable.
+    """Decodes a detector's outputs and suppresses overlapping boxes of the same class (non-maximum suppression).
 
     Args:
         codes: float32 (batch, anchors, 4).
-        scores: float32 (batch, anchors, classes): what `scores_of` gives.
+        scores: float32 (batch, anchors, classes), from `scores_of`.
         anchors: float32 (anchors, 4).
-        score_threshold: Below it a detection is left out.
+        score_threshold: Detections with a lower score are left out.
 
     Returns:
-        What `detect` returns.
+        A dict like that of `detect`.
     """
     boxes, scores, classes, count = tf.image.combined_non_max_suppression(
         decode(codes, anchors)[:, :, tf.newaxis],

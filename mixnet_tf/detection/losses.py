@@ -1,4 +1,4 @@
-"""What a detector is trained to lower."""
+"""The losses of a detector."""
 
 from typing import Any
 
@@ -7,32 +7,33 @@ import tensorflow as tf
 from mixnet_tf.recipe import DetectionRecipe
 from mixnet_tf.settings import check
 
-_ALPHA, _GAMMA = 0.75, 2.0  # weight of what is there against what is not; how little counts what is known well
-_NEGATIVES, _LEAST_NEGATIVES = 3, 3  # of each match, and of each image
+_ALPHA, _GAMMA = 0.75, 2.0  # alpha: weight of the positive anchors; gamma: focusing exponent
+_NEGATIVES, _LEAST_NEGATIVES = 3, 3  # hard negatives per match, and at least this many per image
 
 
 def detection_losses(
     logits: Any, codes: Any, slots: Any, targets: Any, classification_loss: str = "focal"
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The sums of a batch's losses, and how many matches to divide them by.
+    """The sums of the losses over a batch, and the number of matches to divide them by.
 
     Args:
         logits: float32 (batch, anchors, classes + 1): a detector's "logits".
         codes: float32 (batch, anchors, 4): its "boxes".
-        slots: int32 (batch, anchors): what `match` returned.
-        targets: float32 (batch, anchors, 4): the same.
-        classification_loss: "focal": sigmoid cross-entropy of all slots, of which those known well count little (alpha
-            0.75, gamma 2). "hard_negatives": sigmoid cross-entropy of the matched anchors, and of the worst others of
-            an image, three for each match and at least three.
+        slots: int32 (batch, anchors), from `match`.
+        targets: float32 (batch, anchors, 4), from `match`.
+        classification_loss: "focal": the focal loss of all anchors (alpha 0.75, gamma 2). "hard_negatives": sigmoid
+            cross-entropy of the matched anchors and, in each image, of the other anchors with the largest losses, three
+            for each match and at least three.
 
     Returns:
-        float32 scalars (classification loss, box loss, matches): the box loss is Huber's of the matched anchors' codes.
+        float32 scalars (classification loss, box loss, matches). The box loss is the Huber loss of the matched anchors'
+        encoded boxes.
 
     Raises:
         ValueError: For an unknown classification loss.
 
     Source: tensorflow/models, object_detection/core/losses.py:SigmoidFocalClassificationLoss,
-    WeightedSmoothL1LocalizationLoss, HardExampleMiner, here without its suppression of boxes that overlap.
+    WeightedSmoothL1LocalizationLoss, HardExampleMiner, here without its suppression of overlapping boxes.
     """
     check(DetectionRecipe(classification_loss=classification_loss))
     logits = tf.convert_to_tensor(logits)
@@ -54,9 +55,9 @@ def detection_losses(
 
 
 def _hard_negatives(losses, is_match):
-    """Of each image, the anchors without a match of the largest losses."""
+    """Selects, in each image, the unmatched anchors with the largest losses."""
     matches = tf.reduce_sum(tf.cast(is_match, tf.int32), 1, keepdims=True)
     wanted = tf.maximum(_NEGATIVES * matches, _LEAST_NEGATIVES)
     order = tf.argsort(tf.where(is_match, -1.0, losses), axis=1, direction="DESCENDING", stable=True)
-    places = tf.argsort(order, axis=1)  # of each anchor in that order
+    places = tf.argsort(order, axis=1)  # rank of each anchor in this order
     return (places < wanted) & ~is_match

@@ -1,4 +1,4 @@
-"""Which object each anchor has to find."""
+"""Matches anchors with objects: which object each anchor has to find."""
 
 from typing import Any
 
@@ -6,23 +6,23 @@ import tensorflow as tf
 
 from mixnet_tf.detection.boxes import encode, iou
 
-_LEAST_OVERLAP = 0.5  # intersection over union from which an anchor has to find an object
+_LEAST_OVERLAP = 0.5  # IoU from which an anchor is matched with an object
 
 
 def match(boxes: Any, labels: Any, anchors: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """The targets of every anchor of a batch.
+    """The training targets of every anchor in a batch.
 
-    An anchor has to find the object that it overlaps most, if by half or more. The anchor that overlaps an object most
-    has to find that one in any case; the first object, where it is so for several.
+    An anchor is matched with the object of largest IoU, if the IoU is at least 0.5. In addition, the best anchor of an
+    object is always matched with this object; if it is the best anchor of several, with the first of them.
 
     Args:
-        boxes: float32 (batch, objects, 4): y0, x0, y1, x1, fractions of the image; anything in the padding.
+        boxes: float32 (batch, objects, 4): y0, x0, y1, x1 as fractions of the image; the padding may hold anything.
         labels: int32 (batch, objects): classes from 0, and -1 for padding.
         anchors: float32 (anchors, 4).
 
     Returns:
-        (int32 (batch, anchors): the slot of the class, 1 for class 0, and 0 for background; float32
-        (batch, anchors, 4): the code of the object's box, 0 for background).
+        (slots, targets): int32 (batch, anchors), the class plus 1, and 0 for background; float32 (batch, anchors, 4),
+        the encoded box of the object, and 0 for background.
 
     Source: tensorflow/models, object_detection/matchers/argmax_matcher.py:ArgMaxMatcher, thresholds of 0.5 and
     force_match_for_each_row.

@@ -1,4 +1,4 @@
-"""SSDLite: a network of ours, four smaller maps behind it, and predictors of boxes and classes on each map."""
+"""SSDLite: a backbone, four more feature maps after it, and predictors of boxes and classes on each map."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,10 +25,10 @@ from mixnet_tf.weights import load_weights
 
 _EXTRA_MAPS = (512, 256, 256, 128)  # channels
 _MAPS = 2 + len(_EXTRA_MAPS)
-_STRIDE = 32  # of the second map, pixels
-_CODES = 4  # of a box
-_CLASS_BIAS = -4.6  # the logit of 1%: at first nearly nothing is an object. Source: arXiv:1708.02002, section 4.1
-_BOXES, _LOGITS = "boxes", "logits"  # outputs, and the first word of their layers' names
+_STRIDE = 32  # stride of the second feature map, pixels
+_CODES = 4  # coordinates of a box
+_CLASS_BIAS = -4.6  # the logit of 1%: at first almost no anchor is an object. Source: arXiv:1708.02002, section 4.1
+_BOXES, _LOGITS = "boxes", "logits"  # outputs, and the prefix of their layers' names
 
 
 def SSDLite(
@@ -45,30 +45,30 @@ def SSDLite(
 ) -> keras.Model:
     """An object detector as a functional Keras model.
 
-    The first map is what the first block of stride 32 computes its depthwise convolution from, the second the network's
-    last one; four more follow, each of half the size. On each map, boxes and classes have a predictor of their own: a
-    depthwise 3x3 convolution and a 1x1 convolution.
+    The first feature map is the input of the depthwise convolution of the first block with stride 32, the second is the
+    network's last one, and four more follow, each of half the size. On each map, boxes and classes have separate
+    predictors: a depthwise 3x3 convolution and a 1x1 convolution.
 
     Args:
-        backbone: A network's name or the path of a network file, as `build_model` takes it; or a model that
-            `build_model` returned, whose layers the detector shares.
+        backbone: A network's name, the path of a network file, or a model from `build_model`, whose layers the
+            detector then shares.
         classes: Number of classes, without the background.
         input_shape: (size, size, 3), pixels.
-        weights: None for random ones, or a `.keras` or `.weights.h5` file of such a detector.
-        backbone_weights: What `mixnet_tf.load_weights` takes, for the network alone; a classifier there is left out.
-        override_params: Dict of `GlobalParams` fields to replace; not for a model.
-        kernel_size: What `build_model` takes; not for a model.
-        class_names: A name for each class, kept in the `.keras` file; None: not known.
-        name: Name of the Keras model; None for the network's with `_ssdlite`.
+        weights: None for random weights, or a `.keras` or `.weights.h5` file of a detector like this.
+        backbone_weights: Weights of the backbone alone, as for `mixnet_tf.load_weights`; their classifier is not used.
+        override_params: Dict of `GlobalParams` fields to replace; not with a model as backbone.
+        kernel_size: Depthwise kernel sizes, as for `build_model`; not with a model as backbone.
+        class_names: A name for each class, stored in the `.keras` file; None: not known.
+        name: Name of the Keras model; None: the network's name with `_ssdlite`.
 
     Returns:
-        A `keras.Model` from images, RGB from 0 to 255, to a dict of float32 tensors: "boxes" (batch, anchors, 4), coded
-        relative to `anchors_of(model)`, and "logits" (batch, anchors, classes + 1), whose slot 0 is the background.
-        2,034 anchors at 320 pixels.
+        A `keras.Model` from images (RGB from 0 to 255) to a dict of float32 tensors: "boxes" (batch, anchors, 4),
+        encoded relative to `anchors_of(model)`, and "logits" (batch, anchors, classes + 1), in which class 0 is the
+        background. At 320 pixels there are 2,034 anchors.
 
     Raises:
-        ValueError: For an argument out of its range, or a network without a block of stride 32; what `load_weights`
-            raises.
+        ValueError: If an argument is out of range, if the network has no block of stride 32, or if the weights do not
+            fit.
 
     Example:
         >>> import mixnet_tf
@@ -114,14 +114,14 @@ def is_detector(model: object) -> bool:
 
 
 def _predictors(model):
-    """The last layer of each predictor of boxes, the finest map's first."""
+    """The last layer of each box predictor, from the finest feature map to the coarsest."""
     layers = {layer.name: layer for layer in model.layers} if isinstance(model, keras.Model) else {}
     names = (f"{_BOXES}_{number}_conv" for number in range(_MAPS))
     return [layers[name] for name in names if name in layers]
 
 
 def class_predictors(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers that give the logits of each map of a detector, the finest first.
+    """The layers that output the logits of each feature map of a detector, from the finest to the coarsest.
 
     Raises:
         ValueError: If the model is no SSDLite of mixnet_tf.
@@ -131,7 +131,7 @@ def class_predictors(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def map_shapes(model: keras.Model) -> list[tuple[int, int]]:
-    """(rows, columns) of each map of a detector, the first the finest.
+    """(rows, columns) of each feature map of a detector, from the finest to the coarsest.
 
     Raises:
         ValueError: If the model is no SSDLite of mixnet_tf.
@@ -142,7 +142,7 @@ def map_shapes(model: keras.Model) -> list[tuple[int, int]]:
 
 
 def classes_of(model: keras.Model) -> int:
-    """Number of classes of a detector, without the background.
+    """The number of classes of a detector, without the background.
 
     Raises:
         ValueError: If the model is no SSDLite of mixnet_tf.
@@ -158,7 +158,7 @@ def anchors_of(model: keras.Model) -> np.ndarray:
         model: An `SSDLite`.
 
     Returns:
-        float32 (anchors, 4): what `anchor_boxes` gives for the shapes of the detector's maps.
+        float32 (anchors, 4): y0, x0, y1, x1 as fractions of the image.
 
     Raises:
         ValueError: If the model is no SSDLite of mixnet_tf.
@@ -183,7 +183,7 @@ def _network(backbone, input_shape, override_params, kernel_size):
 
 
 def _maps(network):
-    """The first two maps: before the depthwise convolution that goes to stride 32, and the network's last one."""
+    """The first two feature maps: the input of the depthwise convolution with stride 32, and the last map."""
     by_part = parts(network)
     blocks = [part for part in by_part if is_block(part)]
     stride, strides = 2, [2]
@@ -203,14 +203,14 @@ def _maps(network):
 
 
 class _Normalization(NamedTuple):
-    """Of every batch normalization."""
+    """The settings of all batch normalizations of a network."""
 
     momentum: float
     epsilon: float
 
 
 def _normalization(network):
-    """The network's own."""
+    """The settings of the network's batch normalization."""
     layer = next(layer for layer in parts(network)["stem"] if isinstance(layer, BatchNormalization))
     return _Normalization(layer.momentum, layer.epsilon)
 
@@ -227,7 +227,7 @@ def _extra_maps(x, normalization):
 
 
 def _predictor(features, name, anchors, values, bias, normalization):
-    """`values` of each anchor of a map, (batch, anchors of the map, values)."""
+    """Adds a predictor of `values` numbers per anchor: (batch, anchors of the map, values)."""
     x = _depthwise(features, f"{name}_depthwise", normalization)
     rows, columns = x.shape[1:3]
     x = keras.layers.Conv2D(

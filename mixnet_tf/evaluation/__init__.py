@@ -1,4 +1,4 @@
-"""A model and a split to its accuracy or average precision; the checkpoints of a run to the best model."""
+"""Evaluation: the accuracy or average precision of a model on a split, and the best checkpoint of a run."""
 
 from mixnet_tf.evaluation.accuracy import build_evaluator, classify, matched
 from mixnet_tf.evaluation.average_precision import (

@@ -25,11 +25,11 @@ def build_evaluator(
     strategy: tf.distribute.Strategy | None = None,
     jit_compile: bool = False,
 ) -> Callable[..., dict[str, Any]]:
-    """A function that measures a model's accuracy over a split, compiled once.
+    """Builds a function that measures a model's accuracy on a split; it is compiled once.
 
     Args:
-        model: A Keras model from images of a fixed size to logits or probabilities; one that takes normalized images
-            is given them.
+        model: A Keras model from images of a fixed size to logits or probabilities. If it takes normalized images,
+            they are normalized for it.
         split: A `data.Split`.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         batch_size: Images per step over all replicas.
@@ -37,13 +37,13 @@ def build_evaluator(
         jit_compile: Whether XLA compiles the step of each replica.
 
     Returns:
-        A function that takes a `Progress`, or nothing, and gives a dict of "top_1_accuracy",
-        "top_5_accuracy" (floats from 0 to 1), "num_images" and, where the split has notes, "notes". Every image of the
-        split counts once, on any number of hosts.
+        A function that takes a `Progress`, or nothing, and returns a dict of "top_1_accuracy", "top_5_accuracy" (floats
+        from 0 to 1), "num_images" and, if the split has notes, "notes". Every image of the split counts once, on any
+        number of hosts.
 
     Raises:
-        ValueError: If the split has classes that the model does not know; from the function, if an image cannot
-            be decoded, with its file and place.
+        ValueError: If the split has classes that the model does not know. The function raises it, with file and
+            position, if an image cannot be decoded.
     """
     split = matched(model, split, model.output_shape[-1])
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
@@ -62,7 +62,7 @@ def build_evaluator(
     batches = _distributed_batches(strategy, split, model.input_shape[1], crop, batch_size)
 
     def evaluate(progress=silent):
-        top_1 = top_5 = count = 0.0  # Python's floats: float32 would lose images past 2^24
+        top_1 = top_5 = count = 0.0  # Python floats, because float32 loses images past 2^24
         with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
             for batch in batches:
                 hits = step(*batch).numpy().tolist()
@@ -75,7 +75,7 @@ def build_evaluator(
 
 
 def matched(model: keras.Model, split: Split, classes: int) -> Split:
-    """A split whose labels are a model's classes, found by their names, with notes on what could not be checked.
+    """Maps a split's labels to a model's classes by their names, and notes what could not be checked.
 
     Args:
         model: A classifier or a detector.
@@ -83,7 +83,7 @@ def matched(model: keras.Model, split: Split, classes: int) -> Split:
         classes: The model's number of classes.
 
     Raises:
-        ValueError: If the model cannot be measured on the split, as `Split.matched` says.
+        ValueError: If the model cannot be measured on the split; see `Split.matched`.
     """
     found = split.matched(class_names(model), classes)
     return found if input_of(model) is not None else found.noted(NOT_CHECKED)
@@ -116,8 +116,8 @@ def classify(
         model: A Keras model from one image size to probabilities.
         path: A JPEG, PNG, GIF, WebP or BMP file.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
-        top: How many classes.
-        data_version: Of the rules by which the image is decoded, see `data.load_split`.
+        top: Number of classes to return.
+        data_version: Version of the rules by which the image is decoded; see `data.load_split`.
 
     Returns:
         A list of (class, probability), the most probable first.

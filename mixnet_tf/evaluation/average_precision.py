@@ -1,4 +1,4 @@
-"""COCO's twelve numbers of a detector over every image of a split."""
+"""COCO's twelve metrics of a detector on a split."""
 
 import itertools
 from collections.abc import Callable
@@ -23,14 +23,14 @@ COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100
 
 
 class DetectionResult(NamedTuple):
-    """What a detector's evaluation measured.
+    """The result of a detector's evaluation.
 
     Attributes:
-        metrics: Dict of `COCO_METRICS` (floats from 0 to 1, -1 where there is nothing to find), "num_images"
-            and, where the split has notes, "notes".
-        precision: float (classes, 101), at an overlap of a half and recalls of 0, 0.01 ... 1, of objects of any size;
-            -1 for a class of which there is none.
-        average_precision: float (classes,), over overlaps of 0.5 to 0.95; -1 likewise.
+        metrics: Dict of `COCO_METRICS` (floats from 0 to 1; -1 if there are no objects to find), "num_images" and, if
+            the split has notes, "notes".
+        precision: float (classes, 101), at an IoU of 0.5 and recalls of 0, 0.01, ..., 1, for objects of any size; -1
+            for a class without objects.
+        average_precision: float (classes,), over IoUs of 0.5 to 0.95; -1 for a class without objects.
     """
 
     metrics: dict[str, Any]
@@ -45,12 +45,12 @@ def build_detection_evaluator(
     annotations: StrPath | None = None,
     predict: Callable[[np.ndarray], dict[str, Any]] | None = None,
 ) -> Callable[..., dict[str, Any]]:
-    """A function that measures a detector's average precision over a split, compiled once.
+    """Builds a function that measures a detector's average precision on a split; it is compiled once.
 
-    The arguments and errors are those of `build_detection_measurement`.
+    Takes the arguments of `build_detection_measurement`, and raises the same errors.
 
     Returns:
-        A function that takes a `Progress`, or nothing, and gives the `metrics` of a `DetectionResult`.
+        A function that takes a `Progress`, or nothing, and returns the `metrics` of a `DetectionResult`.
     """
     measure = build_detection_measurement(model, split, batch_size, annotations, predict)
     return lambda progress=silent: measure(progress).metrics
@@ -64,27 +64,27 @@ def build_detection_measurement(
     predict: Callable[[np.ndarray], dict[str, Any]] | None = None,
     look: Callable[[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]], None] | None = None,
 ) -> Callable[..., DetectionResult]:
-    """A function that measures a detector over a split, compiled once.
+    """Builds a function that measures a detector on a split; it is compiled once.
 
     Args:
         model: An `SSDLite`.
         split: A `data.load_objects` split.
         batch_size: Images per step.
-        annotations: COCO's own annotations of these images, a JSON file, to compare with in place of the split's boxes:
-            crowds and areas of segments are theirs, and the classes are found by their names. None: the split's.
-        predict: What finds the boxes in place of the model, such as its exported file: a function of images to what
-            `detect` gives. None: the model.
-        look: Called with each image, its example and what was found in it, as `object_eval_batches` and `detect` give
-            them, without the batch.
+        annotations: JSON file of COCO's own annotations of these images, used in place of the split's boxes. It has
+            crowds and the areas of segments. Its classes are found by name. None: the split's boxes.
+        predict: A function from images to detections, like `detect`, which replaces the model, for example by its
+            exported file. None: the model.
+        look: Called with each image, its example and its detections, in the form of `object_eval_batches` and `detect`
+            without the batch dimension.
 
     Returns:
-        A function that takes a `Progress`, or nothing, and gives a `DetectionResult`. Every image counts once; each
-        host of several evaluates all of them.
+        A function that takes a `Progress`, or nothing, and returns a `DetectionResult`. Every image counts once. If
+        there are several hosts, each evaluates all images.
 
     Raises:
-        MissingPackageError: Without faster-coco-eval.
-        ValueError: If the model has other classes than the split, or the annotations other classes or images; from the
-            function, if an image cannot be decoded or a box cannot be, with its file and place.
+        MissingPackageError: If faster-coco-eval is not installed.
+        ValueError: If the model's classes are not the split's, or the annotations have other classes or images. The
+            function raises it, with file and position, for an image that cannot be decoded or an impossible box.
     """
     try:
         from faster_coco_eval import COCO, COCOeval_faster
@@ -137,7 +137,7 @@ def build_detection_measurement(
 
 
 def _of_model(split, own, categories):
-    """The categories of a model's classes: those of the dataset's, and numbers of their own for those that it lacks."""
+    """The category numbers of a model's classes: the dataset's, and new numbers for classes that it lacks."""
     if split.label_names == own.label_names:
         return categories
     by_name = dict(zip(own.label_names, categories, strict=True))
@@ -146,7 +146,7 @@ def _of_model(split, own, categories):
 
 
 def _by_class(measured, categories):
-    """The precision of each class: of all areas, with a hundred detections an image."""
+    """The precision of each class, for all areas and 100 detections per image."""
     table = np.asarray(measured.eval["precision"])  # (overlaps, recalls, categories, areas, numbers of detections)
     of_category = dict(zip(measured.params.catIds, np.moveaxis(table[:, :, :, 0, -1], 2, 0), strict=True))
     nothing = np.full_like(next(iter(of_category.values())), -1)
@@ -155,7 +155,7 @@ def _by_class(measured, categories):
 
 
 def _image(example, number, has_id):
-    """An image as COCO lists it."""
+    """An image in COCO's format."""
     if has_id and "image_id" not in example:
         raise InputError("annotations: the dataset's images have no number, the feature image/id, to find theirs by.")
     height, width = example["shape"][:2].tolist()
@@ -163,7 +163,7 @@ def _image(example, number, has_id):
 
 
 def _annotations(example, image, categories, first):
-    """The objects of an image as COCO lists them."""
+    """The objects of an image in COCO's format."""
     listed: list[dict] = []
     for (x, y, width, height), label in zip(_in_pixels(example["boxes"], image), example["labels"], strict=True):
         if label >= 0:

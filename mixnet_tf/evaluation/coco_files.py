@@ -1,4 +1,4 @@
-"""COCO's own annotations of a split's images: a JSON file read for the evaluator, its categories found by name."""
+"""Reads COCO's own annotations of a split's images, and matches their categories by name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from mixnet_tf.files import StrPath, read_json
 
 
 def read_annotations(path: StrPath) -> dict[str, Any]:
-    """The content of a file of COCO's object annotations, the annotations numbered from 1.
+    """Reads a file of COCO's object annotations, and renumbers the annotations from 1.
 
-    The evaluator keeps the number of the annotation that a detection matches, and takes 0 for "none"; of several with
-    one number it knows the last alone.
+    The evaluator stores the number of the annotation that a detection matches, where 0 means "none". Of several
+    annotations with the same number it would know only the last.
 
     Raises:
-        InputError: If it is not such a file.
+        InputError: If the file has another format.
     """
     content = read_json(path)
     try:
@@ -31,18 +31,18 @@ def read_annotations(path: StrPath) -> dict[str, Any]:
 
 
 def categories_by_name(split: Split, categories: Sequence[dict[str, Any]], path: StrPath) -> list[int]:
-    """The number of the category of each class of a split.
+    """The category number of each class of a split.
 
-    Classes and categories are compared by name. A name that several have is told apart by the numbers, where the
-    categories in the order of their numbers have the names of the classes, one for one.
+    Classes and categories are matched by name. Categories that share a name are distinguished by their numbers, if the
+    categories in the order of their numbers have exactly the names of the classes.
 
     Args:
         split: A `data.load_objects` split.
-        categories: COCO's: dicts of "id" and "name".
-        path: The file that they come from, for the messages.
+        categories: COCO's categories: dicts of "id" and "name".
+        path: Their file, for error messages.
 
     Raises:
-        InputError: If a class has no category, or it is not clear which.
+        InputError: If a class has no category, or if its category is ambiguous.
     """
     shared = repeated([category["id"] for category in categories])
     if shared:

@@ -1,4 +1,4 @@
-"""What a detector finds in images, as a list and as a picture."""
+"""The detections in image files, as a list and as a picture."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,23 +14,23 @@ from mixnet_tf.evaluation.image_files import read_image_file
 from mixnet_tf.figures import plain_words
 from mixnet_tf.files import StrPath, publishing
 
-LEAST_SCORE = 0.3  # of what is worth a person's look
-_EXAMPLES, _COLUMNS = 12, 4  # images of a split that are drawn
-_FOUND, _TRUE = "#b91c1c", "#16a34a"  # colors of boxes
-_PIXELS = 400  # the least longer side of an image in a picture
+LEAST_SCORE = 0.3  # lowest score that is listed and drawn
+_EXAMPLES, _COLUMNS = 12, 4  # number of images of a split that are drawn
+_FOUND, _TRUE = "#b91c1c", "#16a34a"  # colors of found and of true boxes
+_PIXELS = 400  # minimum of the longer side of an image in a picture
 Found = tuple[tuple[float, ...], float, int]
 
 
 def detect_in_file(
     model: keras.Model, path: StrPath, score_threshold: float = LEAST_SCORE, data_version: int = DATA_VERSION
 ) -> list[Found]:
-    """The objects that a detector finds in an image file.
+    """Finds the objects in an image file.
 
     Args:
         model: An `SSDLite`.
         path: A JPEG, PNG, GIF, WebP or BMP file.
-        score_threshold: Below it an object is left out.
-        data_version: Of the rules by which the image is decoded, see `data.load_split`.
+        score_threshold: Objects with a lower score are left out.
+        data_version: Version of the rules by which the image is decoded; see `data.load_split`.
 
     Returns:
         A list of ((y0, x0, y1, x1) as fractions of the image, score, class), the most probable first.
@@ -47,11 +47,11 @@ def detect_in_file(
 
 
 def draw_boxes(path: StrPath, boxes: Sequence[tuple[Sequence[float], str]], output: StrPath) -> None:
-    """Writes an image with boxes as a PNG file.
+    """Draws boxes on an image, and writes it as a PNG file.
 
     Args:
         path: The image file.
-        boxes: (y0, x0, y1, x1) as fractions of the image, and the words of each.
+        boxes: For each box, (y0, x0, y1, x1) as fractions of the image, and its text.
         output: The file to write.
 
     Raises:
@@ -64,7 +64,7 @@ def draw_boxes(path: StrPath, boxes: Sequence[tuple[Sequence[float], str]], outp
 
 
 def draw_examples(model: keras.Model, split: Split, names: Sequence[Any], output: StrPath) -> None:
-    """Writes the first twelve images of a split as one PNG file: red is what a detector finds, green what is there.
+    """Draws the first twelve images of a split into one PNG file: detections in red, true boxes in green.
 
     Args:
         model: An `SSDLite`.
@@ -90,12 +90,12 @@ def draw_examples(model: keras.Model, split: Split, names: Sequence[Any], output
 def draw_found(
     image: np.ndarray, example: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], names: Any
 ) -> Any:
-    """A matplotlib figure of an image: red is what a detector finds, green what is there.
+    """A matplotlib figure of an image: detections in red, true boxes in green.
 
     Args:
         image: (height, width, 3), from 0 to 255.
-        example: "boxes" and "labels" as `object_eval_batches` gives them, without the batch.
-        found: What `detect` gives for it, without the batch.
+        example: "boxes" and "labels" in the form of `object_eval_batches`, without the batch dimension.
+        found: Its detections in the form of `detect`, without the batch dimension.
         names: Of the classes.
 
     Raises:
@@ -107,7 +107,7 @@ def draw_found(
 
 
 def _draw_both(axes, image, example, found, names):
-    """An image with what is there and what is found."""
+    """Draws an image with its true boxes and its detections."""
     _draw(axes, image, [(box, "") for box in example["boxes"][example["labels"] >= 0]], _TRUE)
     rows = zip(*(found[name] for name in ("boxes", "scores", "classes")), strict=True)
     described = [(box, f"{names[label]} {score:.0%}") for box, score, label in rows]
@@ -115,7 +115,7 @@ def _draw_both(axes, image, example, found, names):
 
 
 def _figure(shape, rows, columns):
-    """A matplotlib figure for images of a shape, the longer side at least `_PIXELS` long."""
+    """A matplotlib figure for images of one shape; their longer side has at least `_PIXELS` pixels."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -127,13 +127,13 @@ def _figure(shape, rows, columns):
 
 @plain_words()
 def _draw(axes, image, boxes, color=_FOUND):
-    """Boxes, with words above, over an image."""
+    """Draws boxes with their text on an image."""
     from matplotlib.patches import Rectangle
 
     height, width = image.shape[:2]
     axes.imshow(image.astype(np.uint8))
     axes.axis("off")
-    for (y0, x0, y1, x1), words in reversed(boxes):  # so that the first, the most probable, stay readable
+    for (y0, x0, y1, x1), words in reversed(boxes):  # in reverse order, so that the most probable stay readable
         corner, size = (x0 * width, y0 * height), ((x1 - x0) * width, (y1 - y0) * height)
         axes.add_patch(Rectangle(corner, *size, fill=False, color=color, linewidth=1))
         if words:

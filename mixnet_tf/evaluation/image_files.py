@@ -1,4 +1,4 @@
-"""An image file that a person names, or one line that says what is wrong with it."""
+"""Reads an image file that a user names; a bad file is an error of one line."""
 
 import os
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from mixnet_tf.files import StrPath
 
 
 def read_image_file(path: StrPath, decode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """What a decoder makes of an image file.
+    """Reads and decodes an image file.
 
     Args:
         path: The file.
-        decode: A function of its bytes, a scalar string tensor.
+        decode: A function from the file's bytes, a scalar string tensor, to the image.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -1,4 +1,4 @@
-"""Which classes a classifier ranks first: one rule for its evaluation, its report, single images and its export."""
+"""Ranks a classifier's classes by one rule for evaluation, reports, single images and export."""
 
 from typing import Any
 
@@ -8,30 +8,30 @@ TOP = 5
 
 
 def top_classes(scores: Any, count: int = TOP) -> tf.Tensor:
-    """The classes of the largest scores, the largest first; of equal ones that of the lowest number.
+    """The classes with the largest scores, largest first; among equal scores the lowest class number first.
 
-    So a constant answer is right as often as one class is the true one. The scores are to be those of
-    `networks.logits_model` where the model is at hand: probabilities may underflow to the same 0.
+    So a constant answer has the accuracy of a single class. Pass the logits of `networks.logits_model` if you have the
+    model, because probabilities may underflow to the same 0.
 
     Args:
         scores: (batch, classes).
-        count: How many; all classes, if there are fewer.
+        count: Number of classes to return; all classes, if there are fewer.
 
     Returns:
         int32 (batch, count).
     """
     scores = tf.cast(scores, tf.float32)
-    if count == 1:  # the same, without sorting
+    if count == 1:  # the same as top_k, without sorting
         return tf.argmax(scores, axis=-1, output_type=tf.int32)[:, tf.newaxis]
     return tf.math.top_k(scores, min(count, scores.shape[-1])).indices
 
 
 def is_among(labels: Any, top: Any) -> tf.Tensor:
-    """Whether each label is one of its image's classes, 1 or 0.
+    """1 for each label that is among its image's classes, else 0.
 
     Args:
         labels: int (batch,).
-        top: int32 (batch, count), of `top_classes`.
+        top: int32 (batch, count), from `top_classes`.
 
     Returns:
         float32 (batch,).

@@ -1,24 +1,24 @@
-"""The number by which one model is better than another, and a measurement in words."""
+"""The score that compares two models, and a measurement in words."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-_SCORES = {"top_1_accuracy": "top-1", "AP": "AP"}  # of each task, and what a person reads
+_SCORES = {"top_1_accuracy": "top-1", "AP": "AP"}  # the score of each task, and its name for a person
 
 
 def score(metrics: dict[str, Any]) -> tuple[str, float]:
-    """The name and value of what decides between two models: top-1 of classifiers, AP of detectors.
+    """The name and value of the score that compares two models: top-1 of classifiers, AP of detectors.
 
     Args:
-        metrics: What an evaluator measured, or a file has of it: None there is NaN.
+        metrics: Metrics from an evaluator or from a JSON file, in which null stands for NaN.
     """
     found = next(name for name in _SCORES if name in metrics)
     return _SCORES[found], math.nan if metrics[found] is None else metrics[found]
 
 
 def beats(metrics: dict[str, Any], best: dict[str, Any] | None) -> bool:
-    """Whether a measurement is better than the best one so far, None if there is none; what is not finite never is."""
+    """Whether a score is higher than the best so far (None: there is none); a score that is not finite never is."""
     value = score(metrics)[1]
     if not math.isfinite(value) or best is None:
         return math.isfinite(value)
@@ -27,12 +27,12 @@ def beats(metrics: dict[str, Any], best: dict[str, Any] | None) -> bool:
 
 
 def with_notes(metrics: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
-    """A measurement with what belongs beside its numbers, a list of sentences; without "notes" where there are none."""
+    """Metrics with a list of notes; without "notes" if the list is empty."""
     return {**metrics, "notes": list(notes)} if notes else metrics
 
 
 def in_words(metrics: dict[str, Any]) -> str:
-    """The measurement's main numbers, and its notes, as the log shows them."""
+    """The main numbers of a measurement and its notes, for the log."""
     if "AP" in metrics:
         numbers = f"AP {metrics['AP']:.2%}, AP50 {metrics['AP50']:.2%}"
     else:

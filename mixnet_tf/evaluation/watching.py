@@ -1,4 +1,4 @@
-"""Evaluates the checkpoints of a run as they come, and keeps the best model."""
+"""Evaluates the checkpoints of a run as they are written, and keeps the best model."""
 
 import os
 import time
@@ -38,8 +38,8 @@ def watch(
 ) -> dict[str, Any]:
     """Evaluates each new checkpoint of a run until its last step.
 
-    Leaves the best model as `model_dir`/best.keras, with its measurements in best.json. A best model that was measured
-    on another split is left alone, as the log says.
+    Saves the best model as `model_dir`/best.keras, with its metrics in best.json. If the best model was measured on
+    another split, it stays unchanged, and the log says so.
 
     Args:
         model_dir: The run's folder; training may just have begun.
@@ -47,15 +47,15 @@ def watch(
         batch_size: Images per step.
         seconds: Poll interval.
         timeout: Seconds without a new checkpoint after which to give up; None: never.
-        report: Called with the dict of each evaluation: "step" and what `build_evaluator` measures; None: nothing.
+        report: Called with the metrics of each evaluation and its "step"; None: not called.
         crop: Whether to take the center crop; None: as the run's recipe says.
-        build: Takes the arguments of `build_evaluator`, for another measurement.
+        build: A function like `build_evaluator`, for other metrics.
 
     Returns:
-        The dict of the last evaluation.
+        The metrics of the last evaluation.
 
     Raises:
-        TimeoutError: If no new checkpoint came in time.
+        TimeoutError: If no new checkpoint was written in time.
     """
     report = report or (lambda metrics: None)
     config = RunConfig.wait_for(model_dir, seconds, timeout)
@@ -75,7 +75,7 @@ def watch(
         seen, last_news = checkpoint, time.monotonic()
         try:
             restore_averages(model, checkpoint)
-        except InputError as error:  # training keeps the newest few: this one may be gone by now
+        except InputError as error:  # training keeps only the newest few, so this one may be deleted by now
             report({"skipped": checkpoint, "reason": str(error)})
             continue
         metrics = {"step": int(checkpoint.rsplit("-", 1)[1]), **evaluate()}

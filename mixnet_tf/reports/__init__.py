@@ -1,6 +1,7 @@
-"""How good a model is and where it fails, as a page to look at.
+"""Reports: an HTML page on how good a model is and where it fails.
 
-In: a classifier or a detector, and a split. Out: in a folder, report.html, which needs nothing else, and its figures.
+In: a classifier or a detector, and a split.
+Out: a folder with report.html, which contains everything it needs, and its figures.
 """
 
 from mixnet_tf.reports.classification import write_report

@@ -10,13 +10,13 @@ from mixnet_tf.figures import plain_words
 from mixnet_tf.reports.measures import Calibration, ClassAccuracy
 
 _BLUE, _RED, _GREY, _GRID = "#1d4ed8", "#b91c1c", "#6b7280", "#e5e7eb"
-MOST_NAMED = 60  # classes that have a bar each, and a row of the confusion matrix
-_WRITTEN = 20  # classes whose confusions are written as numbers
-_LONGEST = 28  # characters of a name
+MOST_NAMED = 60  # largest number of classes with a bar each, and a row of the confusion matrix
+_WRITTEN = 20  # largest number of classes whose confusions are written as numbers
+_LONGEST = 28  # characters of a name that are shown
 
 
 def png(figure: Any) -> bytes:
-    """A matplotlib figure as a PNG file's bytes."""
+    """A matplotlib figure as the bytes of a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     file = io.BytesIO()
@@ -25,7 +25,7 @@ def png(figure: Any) -> bytes:
 
 
 def image_png(image: np.ndarray) -> bytes:
-    """uint8 (height, width, 3) as a PNG file's bytes."""
+    """An image, uint8 (height, width, 3), as the bytes of a PNG file."""
     from matplotlib import image as images
 
     file = io.BytesIO()
@@ -47,7 +47,7 @@ def _short(name):
 
 @plain_words()
 def draw_class_accuracy(rows: Sequence[ClassAccuracy], names: Sequence[Any], mean: float) -> bytes:
-    """The accuracy of each class with its 95% interval, the worst at the top; many classes as one curve."""
+    """Draws the accuracy of each class with its 95% interval, the worst at the top; many classes as one curve."""
     many = len(rows) > MOST_NAMED
     figure, axes = _figure(7, 3.6 if many else 0.9 + 0.24 * len(rows))
     accuracy = np.array([row.accuracy for row in rows])
@@ -73,7 +73,7 @@ def draw_class_accuracy(rows: Sequence[ClassAccuracy], names: Sequence[Any], mea
 
 @plain_words()
 def draw_confusions(matrix: np.ndarray, names: Sequence[Any]) -> bytes:
-    """The confusion matrix of few classes, each row as fractions of a class' images."""
+    """Draws the confusion matrix of a few classes; a row has fractions of the images of a class."""
     classes = len(matrix)
     size = max(3.6, min(8.0, 1.8 + 0.36 * classes))
     figure, axes = _figure(size, size)
@@ -92,7 +92,7 @@ def draw_confusions(matrix: np.ndarray, names: Sequence[Any]) -> bytes:
 
 
 def draw_calibration(found: Calibration) -> bytes:
-    """The reliability diagram: accuracy against confidence, and how many images have it."""
+    """Draws the reliability diagram: accuracy against confidence, and the number of images by confidence."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 5.2), dpi=130, layout="constrained")
@@ -114,10 +114,10 @@ def draw_calibration(found: Calibration) -> bytes:
 
 @plain_words()
 def draw_precision_recall(curves: Sequence[tuple[str, np.ndarray]]) -> bytes:
-    """Precision against recall of each class at an overlap of a half.
+    """Draws the precision-recall curve of each class at an IoU of 0.5.
 
     Args:
-        curves: Of each class its name and precision (101,) at recalls of 0, 0.01 ... 1.
+        curves: For each class its name, and its precision (101,) at recalls of 0, 0.01, ..., 1.
     """
     figure, axes = _figure(7, 4.4)
     recall = np.linspace(0, 1, 101)

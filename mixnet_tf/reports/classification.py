@@ -29,9 +29,9 @@ from mixnet_tf.reports.measures import (
 from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 from mixnet_tf.reports.predictions import Predictions, predict
 
-_PAIRS = 15  # of classes that are confused most
-_WORST = 20  # classes that are listed
-_SMALL = 96  # pixels of an image, below which it is shown enlarged by whole pixels
+_PAIRS = 15  # number of confused pairs in the table
+_WORST = 20  # number of classes in the table
+_SMALL = 96  # image size in pixels below which images are enlarged by whole pixels
 
 
 def write_report(
@@ -44,24 +44,24 @@ def write_report(
     batch_size: int = 64,
     progress: Progress = silent,
 ) -> tuple[dict[str, Any], str]:
-    """Evaluates a classifier on every image of a split, and writes a page about it.
+    """Evaluates a classifier on every image of a split, and writes a report.
 
     Args:
         model: A Keras model from images of a fixed size to probabilities.
         split: A `data.Split`.
-        folder: For report.html, which opens without a network, and its figures as PNG.
-        names: Of the model's classes; None: those that it has, else the split's, else numbers.
-        source: Where the weights come from, in words.
+        folder: Where report.html, which opens without a network, and its figures as PNG are written.
+        names: Names of the model's classes; None: the model's own names, else the split's, else numbers.
+        source: Origin of the weights, in words.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         batch_size: Images per step.
         progress: Shows the phases.
 
     Returns:
-        (what `mixnet_tf.evaluation.build_evaluator` measures, the path of the page).
+        (metrics like those of `mixnet_tf.evaluation.build_evaluator`, the path of the page).
 
     Raises:
-        MissingPackageError: Without matplotlib and Jinja.
-        ValueError: If the model has other classes than the split, or an image cannot be decoded.
+        MissingPackageError: If matplotlib or Jinja is not installed.
+        ValueError: If the model's classes are not the split's, or if an image cannot be decoded.
 
     """
     require_packages()

@@ -19,11 +19,11 @@ from mixnet_tf.reports.charts import draw_precision_recall, png
 from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 
 _WORST_IMAGES, _WORST_CLASSES = 12, 20
-_OVERLAP = 0.5  # of a box that is found
+_OVERLAP = 0.5  # lowest score of a detection
 
 
 class Drawn(NamedTuple):
-    """An image with what is there, what was found, and the mistakes between the two."""
+    """An image with its true boxes, its detections, and the mistakes."""
 
     image: np.ndarray
     example: dict[str, np.ndarray]
@@ -42,24 +42,24 @@ def write_detection_report(
     annotations: StrPath | None = None,
     progress: Progress = silent,
 ) -> tuple[dict[str, Any], str]:
-    """Evaluates a detector on every image of a split, and writes a page about it.
+    """Evaluates a detector on every image of a split, and writes a report.
 
     Args:
         model: An `SSDLite`.
         split: A `data.load_objects` split.
-        folder: For report.html, which opens without a network, and its figures as PNG.
-        names: Of the model's classes; None: those that it has, else the split's, else numbers.
-        source: Where the weights come from, in words.
+        folder: Where report.html, which opens without a network, and its figures as PNG are written.
+        names: Names of the model's classes; None: the model's own names, else the split's, else numbers.
+        source: Origin of the weights, in words.
         batch_size: Images per step.
-        annotations: What `mixnet_tf.evaluation.build_detection_measurement` takes.
+        annotations: COCO's own annotations, as for `mixnet_tf.evaluation.build_detection_measurement`.
         progress: Shows the phases.
 
     Returns:
-        (what `mixnet_tf.evaluation.build_detection_evaluator` measures, the path of the page).
+        (metrics like those of `mixnet_tf.evaluation.build_detection_evaluator`, the path of the page).
 
     Raises:
-        MissingPackageError: Without matplotlib, Jinja and faster-coco-eval.
-        ValueError: What `build_detection_measurement` raises.
+        MissingPackageError: If matplotlib, Jinja or faster-coco-eval is not installed.
+        ValueError: As `build_detection_measurement`.
     """
     require_packages()
     split = matched(model, split, classes_of(model))
@@ -73,7 +73,7 @@ def write_detection_report(
 
 
 class _Worst:
-    """Keeps the images with the most mistakes; of equally many the first."""
+    """Keeps the images with the most mistakes; the first of those with equally many."""
 
     def __init__(self):
         self._heap: list[tuple[int, int, Drawn]] = []
@@ -94,14 +94,14 @@ class _Worst:
 
 
 def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> tuple[int, int]:
-    """(objects that are missed, detections that are wrong) in an image.
+    """Counts the missed objects and the wrong detections in an image.
 
-    A detection with a score of at least 0.3 is right if its box overlaps by a half with an object of its class that no
-    surer one took.
+    A detection with a score of at least 0.3 is right if its box has an IoU of at least 0.5 with an object of its class
+    that no detection with a higher score has matched.
 
     Args:
-        example: "boxes" (objects, 4) as (y0, x0, y1, x1) and "labels" (objects,), negative where there is none.
-        found: What `detect` gives, without the batch: boxes, scores and classes, the surest first.
+        example: "boxes" (objects, 4) as (y0, x0, y1, x1) and "labels" (objects,), negative in the padding.
+        found: Detections in the form of `detect`, without the batch dimension, the highest score first.
     """
     there = example["labels"] >= 0
     boxes, labels = example["boxes"][there], example["labels"][there]

@@ -1,4 +1,4 @@
-"""What predictions say about a classifier: intervals, accuracy by class, confusions, calibration."""
+"""Measures of a classifier's predictions: intervals, accuracy by class, confusions, calibration."""
 
 import math
 from typing import NamedTuple
@@ -7,15 +7,15 @@ import numpy as np
 
 from mixnet_tf.reports.predictions import Predictions
 
-_BINS = 15  # of equal width, as Guo et al. take them
+_BINS = 15  # number of bins of equal width, as in Guo et al.
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """The 95% interval of a fraction.
+    """The 95% confidence interval of a fraction (Wilson's score interval).
 
     Args:
-        hits: How often it was so.
-        count: Of how many, at least one.
+        hits: Number of successes.
+        count: Number of trials, at least one.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
     """
@@ -27,12 +27,12 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
 
 
 class ClassAccuracy(NamedTuple):
-    """Top-1 of the images of one class.
+    """The top-1 accuracy of the images of one class.
 
     Attributes:
         label: The class.
         accuracy: Fraction of its images.
-        images: How many it has.
+        images: Number of its images.
         low: Lower end of the 95% interval.
         high: Its upper end.
     """
@@ -55,13 +55,13 @@ def accuracy_by_class(predictions: Predictions) -> list[ClassAccuracy]:
 
 
 def confusion_matrix(predictions: Predictions, classes: int) -> np.ndarray:
-    """int64 (classes, classes): how many images of the class of a row were given the class of a column."""
+    """int64 (classes, classes): the images of each true class (row) by their predicted class (column)."""
     counts = np.bincount(predictions.labels.astype(np.int64) * classes + predictions.predicted, minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
 def most_confused(predictions: Predictions, count: int) -> list[tuple[int, int, int]]:
-    """(class, given class, images) of the most frequent mistakes, at most `count`, the most frequent first."""
+    """(true class, predicted class, images) of the `count` most frequent mistakes, the most frequent first."""
     wrong = predictions.labels != predictions.predicted
     pairs = np.stack([predictions.labels[wrong], predictions.predicted[wrong]])
     mistakes, images = np.unique(pairs, axis=1, return_counts=True)
@@ -73,13 +73,13 @@ def most_confused(predictions: Predictions, count: int) -> list[tuple[int, int, 
 
 
 class Calibration(NamedTuple):
-    """How often predictions of a confidence are right.
+    """The accuracy of predictions by their confidence.
 
     Attributes:
         edges: (16,) edges of the bins of confidence, from 0 to 1.
-        images: int (15,), of each.
-        confidence: (15,), their mean confidence; NaN where there is none.
-        accuracy: (15,), their top-1 accuracy.
+        images: int (15,), number of images in each bin.
+        confidence: (15,), mean confidence of each bin; NaN if it is empty.
+        accuracy: (15,), top-1 accuracy of each bin.
         error: The expected calibration error, a fraction.
     """
 
@@ -91,13 +91,13 @@ class Calibration(NamedTuple):
 
 
 def calibration(predictions: Predictions) -> Calibration:
-    """The reliability of a classifier's probabilities, in fifteen bins of equal width.
+    """The calibration of a classifier's probabilities, in fifteen bins of equal width.
 
     Source: Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, section 2.
     """
     probability = predictions.probability.astype(np.float64)
     hits = (predictions.predicted == predictions.labels).astype(np.float64)
-    bins = np.clip(np.ceil(probability * _BINS).astype(int) - 1, 0, _BINS - 1)  # each is open below, closed above
+    bins = np.clip(np.ceil(probability * _BINS).astype(int) - 1, 0, _BINS - 1)  # each is open below and closed above
     count = np.bincount(bins, minlength=_BINS)
     with np.errstate(invalid="ignore"):
         confidence = np.bincount(bins, probability, _BINS) / count

@@ -1,4 +1,4 @@
-"""A report as one HTML page, with its pictures inside, and its figures as files beside it."""
+"""A report as one HTML page with its images inside, and its figures as files beside it."""
 
 import base64
 import importlib.resources
@@ -15,11 +15,11 @@ from mixnet_tf.provenance import provenance
 
 REPORT = "report.html"
 _TEMPLATE = "report.html"
-_DPI = 130 / 96  # of the figures' pixels to those of a page
+_DPI = 130 / 96  # pixels of a figure per pixel of the page
 
 
 class Number(NamedTuple):
-    """A number at the top of the page: its name, value and what is to be known about it, in words."""
+    """A number at the top of the page: its name, its value, and an explanation."""
 
     name: str
     value: str
@@ -27,12 +27,12 @@ class Number(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A figure.
+    """A figure of the page.
 
     Attributes:
-        file: Name of its file in the folder.
-        png: Its bytes.
-        alt: What it shows, for those who do not see it.
+        file: Name of the PNG file in the folder.
+        png: Bytes of the PNG file.
+        alt: Description for readers who cannot see it.
     """
 
     file: str
@@ -41,19 +41,19 @@ class Figure(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Pixels of the page."""
+        """Width on the page, pixels."""
         return round(struct.unpack(">I", self.png[16:20])[0] / _DPI)
 
 
 class Table(NamedTuple):
-    """A table: the words over its columns, and its rows of words. All columns but the first hold numbers."""
+    """A table: its column titles, and its rows of strings. All columns except the first hold numbers."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 class Tile(NamedTuple):
-    """An image with lines of words below; the bytes of its PNG file, and what it shows."""
+    """An image with lines of text below: the bytes of its PNG file, and its description."""
 
     png: bytes
     lines: Sequence[str]
@@ -71,14 +71,14 @@ class Section(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a report shows.
+    """The content of a report.
 
     Attributes:
-        title: Of the page.
-        subtitle: A sentence below it.
-        numbers: Its main results.
-        facts: What was measured and how, in words by name; where it comes from is added.
-        sections: The rest.
+        title: Title of the page.
+        subtitle: A sentence below the title.
+        numbers: The main results.
+        facts: What was measured and how: texts by name. The provenance is added.
+        sections: The rest of the page.
         tile: Width of a tile, rem.
         smooth: Whether tiles are enlarged smoothly; small images show their pixels.
     """
@@ -93,17 +93,17 @@ class Page(NamedTuple):
 
 
 def require_packages() -> None:
-    """Raises a `MissingPackageError` without what a page is made with, which is to come before a long evaluation."""
+    """Raises a `MissingPackageError` if a package for the page is missing; call it before a long evaluation."""
     for package, title in (("matplotlib", "matplotlib"), ("jinja2", "Jinja")):
         require_package(package, title, "A report", "report")
 
 
 def write_page(page: Page, folder: StrPath) -> str:
-    """Writes a page and its figures, each aside and then renamed.
+    """Writes a page and its figures; each file is written beside its place and then renamed.
 
     Args:
         page: The `Page`.
-        folder: Where; it is made.
+        folder: Where it is written; the folder is created.
 
     Returns:
         The path of the page.

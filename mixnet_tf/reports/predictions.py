@@ -1,4 +1,4 @@
-"""A classifier's predictions over a split, in one pass, and the mistakes that it is most sure of."""
+"""A classifier's predictions on a split, in one pass, and its most confident mistakes."""
 
 import heapq
 import itertools
@@ -17,14 +17,14 @@ _MISTAKES = 25
 
 
 class Mistake(NamedTuple):
-    """An image whose most probable class is not its own.
+    """An image that is classified wrongly.
 
     Attributes:
-        probability: Of the predicted class.
-        image: uint8 (height, width, 3), as the model takes it.
-        label: The image's class.
-        predicted: The predicted one.
-        id: The file and place of the image.
+        probability: Probability of the predicted class.
+        image: uint8 (height, width, 3), as fed to the model.
+        label: The true class.
+        predicted: The predicted class.
+        id: File and position of the image.
     """
 
     probability: float
@@ -35,15 +35,15 @@ class Mistake(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What a classifier says about every image of a split.
+    """A classifier's predictions for every image of a split.
 
     Attributes:
         labels: int32 (images,).
-        predicted: int32 (images,), the most probable class of each.
-        probability: float32 (images,), of that class.
+        predicted: int32 (images,), the most probable class of each image.
+        probability: float32 (images,), the probability of this class.
         in_top_5: bool (images,).
-        mistakes: The most confident 25, the surest first.
-        notes: Those of the split.
+        mistakes: The 25 most confident mistakes, the most confident first.
+        notes: The notes of the split.
     """
 
     labels: np.ndarray
@@ -54,7 +54,7 @@ class Predictions(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, Any]:
-        """What `mixnet_tf.evaluation.build_evaluator` measures."""
+        """The metrics that `mixnet_tf.evaluation.build_evaluator` measures."""
         measured = {
             "top_1_accuracy": float(np.mean(self.predicted == self.labels)),
             "top_5_accuracy": float(np.mean(self.in_top_5)),
@@ -66,7 +66,7 @@ class Predictions(NamedTuple):
 def predict(
     model: keras.Model, split: Split, crop: bool = True, batch_size: int = 64, progress: Progress = silent
 ) -> Predictions:
-    """Passes every image of a split through a classifier once.
+    """Predicts every image of a split once.
 
     Args:
         model: A Keras model from images of a fixed size to probabilities.
@@ -76,7 +76,7 @@ def predict(
         progress: Shows the phase.
 
     Raises:
-        ValueError: If the model has other classes than the split, or an image cannot be decoded.
+        ValueError: If the model's classes are not the split's, or if an image cannot be decoded.
     """
     split = matched(model, split, model.output_shape[-1])
     answers, prepare = with_logits(model), prepare_pixels(model)
@@ -89,7 +89,7 @@ def predict(
         return top[:, 0], probability, is_among(labels, top) > 0
 
     columns: list[list[np.ndarray]] = [[], [], [], []]
-    surest: list[tuple[float, int, Mistake]] = []  # a heap, the least sure first
+    surest: list[tuple[float, int, Mistake]] = []  # a heap, the least confident first
     numbers, done = itertools.count(), 0
     with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
         for images, labels, ids in report_batches(split, model.input_shape[1], batch_size, crop):
