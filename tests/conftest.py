@@ -25,7 +25,7 @@ _TOGETHER = {
     **dict.fromkeys(("test_endpoints", "test_network_files", "test_official", "test_pretrained"), "test_model"),
     **dict.fromkeys(("test_hub", "test_verify_weights"), "test_model"),
     **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
-    "test_watching": "test_run",
+    **dict.fromkeys(("test_distribution", "test_watching"), "test_run"),
 }
 # Tests of many minutes that share nothing with the others of their file: any process may take the next.
 _ALONE = ("test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float",)
@@ -171,12 +171,23 @@ def data_dir(tmp_path_factory):
 def unbroken(tmp_path_factory, data_dir):
     """The folder of a run of the network "tiny" that nothing interrupted; who asks for it has `tiny_network`, too."""
     import tiny_run
+    from shared_trainers import share
     from short_run import train_tiny
 
     tiny_run.register()  # a fixture of the session comes before the module's
     folder = tmp_path_factory.mktemp("unbroken")
-    assert train_tiny(folder, data_dir) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        share(patch)
+        assert train_tiny(folder, data_dir) == 0
     return folder
+
+
+@pytest.fixture
+def shared_trainers(monkeypatch):
+    """Runs of one network and recipe share a compiled trainer, which each gets in the state of a new one."""
+    from shared_trainers import share
+
+    share(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,15 @@ import tensorflow as tf
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.training import Settings, train
 
-RECIPE = RECIPES["digits"]._replace(train_batch_size=256, image_size=16, train_epochs=4.0, model_overrides=None)
-STEPS = 22  # int(4 * 1437 / 256)
+RECIPE = RECIPES["digits"]._replace(
+    train_batch_size=32,
+    image_size=16,
+    base_learning_rate=0.08,
+    train_epochs=0.5,
+    warmup_epochs=0.1,
+    model_overrides=None,
+)
+STEPS = 22  # int(0.5 * 1437 / 32)
 
 
 def train_tiny(model_dir, data_dir, recipe=RECIPE, **settings):

@@ -19,15 +19,15 @@ from tiny import values
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import DATA_VERSION, load_split
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import watch
+from mixnet_tf.evaluation import archive_final, watch
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
-from mixnet_tf.training import Settings, checkpointing, locking, run, train
+from mixnet_tf.training import Settings, checkpointing, locking, recalibration, run, train
 from mixnet_tf.training.locking import only_run_in
 from mixnet_tf.training.metrics import MetricsLog, read_metrics
 from mixnet_tf.training.recalibration import recalibrate
 
-pytestmark = pytest.mark.usefixtures("tiny_network")
+pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
 
 
 def test_a_run_leaves_its_model_configuration_metrics_and_checkpoints(unbroken):
@@ -53,7 +53,11 @@ def test_the_final_model_is_the_averages_in_float32_with_softmax(unbroken):
     np.testing.assert_allclose(tf.reduce_sum(probabilities), 1, rtol=1e-6)
 
 
-def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_them(unbroken, tmp_path, data_dir):
+def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_them(
+    unbroken, tmp_path, data_dir, monkeypatch
+):
+    monkeypatch.setattr(recalibration, "_BATCH", 32)
+    monkeypatch.setattr(recalibration, "_MOST_BATCHES", 2)
     copy_run(unbroken, tmp_path)
     recipe = RECIPE._replace(recalibrate_batch_norm=True)
     assert train_tiny(tmp_path, data_dir, recipe, allow_config_change=True) == 0
@@ -66,21 +70,23 @@ def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_
     assert not np.allclose(before.get_layer(name).moving_mean, after.get_layer(name).moving_mean, rtol=1e-2)
 
 
-def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_dir):
+def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_dir, logged):
     before = values(load_keras_file(str(unbroken / "final.keras")))
     assert train_tiny(unbroken, data_dir) == 0
+    assert "warm-up" not in logged()  # the run is longer than that
     for value, again in zip(before, values(load_keras_file(str(unbroken / "final.keras"))), strict=True):
         np.testing.assert_array_equal(value, again)
 
 
-@pytest.mark.parametrize("signal_number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)])
 def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_run(
-    signal_number, code, unbroken, tmp_path, data_dir, monkeypatch
+    unbroken, tmp_path, data_dir, monkeypatch
 ):
-    tiny_run.interrupt_at(monkeypatch, 10, signal_number)  # in the middle of an epoch, and of two checkpoints
-    assert train_tiny(tmp_path, data_dir) == code
-    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("-10")
-    monkeypatch.undo()
+    # Each in the middle of an epoch, and of two checkpoints.
+    for step, signal_number, code in ((3, signal.SIGTERM, 75), (10, signal.SIGINT, 130), (17, signal.SIGHUP, 75)):
+        with monkeypatch.context() as patch:
+            tiny_run.interrupt_at(patch, step, signal_number)
+            assert train_tiny(tmp_path, data_dir) == code
+        assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith(f"-{step}")
     assert train_tiny(tmp_path, data_dir) == 0
     resumed, whole = (load_keras_file(str(folder / "final.keras")) for folder in (tmp_path, unbroken))
     for value, other in zip(values(resumed), values(whole), strict=True):
@@ -88,6 +94,13 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
     assert [row["step"] for row in read_metrics(tmp_path)][-1] == STEPS
 
 
+@pytest.fixture
+def without_end(monkeypatch):
+    """Runs end with their last step: nothing is evaluated, and no final model written."""
+    monkeypatch.setattr(run, "finish", lambda *_: None)
+
+
+@pytest.mark.usefixtures("without_end")
 def test_a_hangup_that_was_ignored_at_the_start_stays_ignored(tmp_path, data_dir, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
@@ -97,11 +110,13 @@ def test_a_hangup_that_was_ignored_at_the_start_stays_ignored(tmp_path, data_dir
         assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
 
 
+@pytest.mark.usefixtures("without_end")
 def test_a_run_in_a_thread_trains_without_handling_signals(tmp_path, data_dir):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        assert pool.submit(train_tiny, tmp_path, data_dir, RECIPE._replace(train_epochs=1.0)).result() == 0
+        assert pool.submit(train_tiny, tmp_path, data_dir, steps_per_loop=STEPS).result() == 0
 
 
+@pytest.mark.usefixtures("without_end")
 def test_a_second_run_in_the_same_folder_is_refused_with_who_trains_there(tmp_path, data_dir, monkeypatch):
     report, refused = MetricsLog.train, []
 
@@ -112,12 +127,11 @@ def test_a_second_run_in_the_same_folder_is_refused_with_who_trains_there(tmp_pa
         refused.append(str(error.value))
 
     monkeypatch.setattr(MetricsLog, "train", train_again)
-    recipe = RECIPE._replace(train_epochs=0.6)
-    assert train_tiny(tmp_path, data_dir, recipe) == 0
+    assert train_tiny(tmp_path, data_dir, steps_per_loop=STEPS, checkpoint_steps=STEPS) == 0
     [line] = refused
     assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}" in line and "\n" not in line
-    monkeypatch.undo()
-    assert train_tiny(tmp_path, data_dir, recipe) == 0
+    with only_run_in(tmp_path):  # which is free again
+        pass
 
 
 def test_evaluation_watching_and_export_do_not_mind_a_run_in_the_folder(unbroken, tmp_path, data_dir):
@@ -128,10 +142,11 @@ def test_evaluation_watching_and_export_do_not_mind_a_run_in_the_folder(unbroken
     assert last["step"] == STEPS
 
 
+@pytest.mark.usefixtures("without_end")
 def test_the_workers_of_one_run_are_not_two_runs(tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr(run, "is_chief", lambda strategy: False)
     with only_run_in(tmp_path):  # the chief's
-        assert train_tiny(tmp_path, data_dir, RECIPE._replace(train_epochs=0.6)) == 0
+        assert train_tiny(tmp_path, data_dir, steps_per_loop=STEPS, checkpoint_steps=STEPS) == 0
 
 
 def test_on_remote_storage_one_line_says_that_nobody_looked(logged):
@@ -167,25 +182,37 @@ def test_another_configuration_is_refused_and_shown(unbroken, data_dir):
         train_tiny(unbroken, data_dir, RECIPE._replace(weight_decay=0.5))
 
 
-def test_another_split_of_equal_size_is_refused(image_folder, tmp_path):
+@pytest.fixture
+def begun(monkeypatch):
+    """Begins a run with the arguments of `train`, and stops it before its first step."""
+
+    def begin(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "fit", lambda *_: signal.SIGTERM)
+            assert train(*arguments) == 75
+
+    return begin
+
+
+def test_another_split_of_equal_size_is_refused(image_folder, tmp_path, begun):
     for copy in ("train", "again"):
         shutil.copytree(f"{image_folder}/train", tmp_path / "data" / copy)
     shutil.copytree(f"{image_folder}/validation", tmp_path / "data" / "validation")
     recipe = RECIPE._replace(train_batch_size=2, train_epochs=0.5)
     settings = Settings(str(tmp_path / "run"), str(tmp_path / "data"))
-    assert train("tiny", "folder", recipe, settings) == 0
+    begun("tiny", "folder", recipe, settings)
     with pytest.raises(ValueError, match="train_split: 'train' there, 'again' now"):
         train("tiny", "folder", recipe, settings._replace(train_split="again"))
 
 
-def test_a_run_goes_by_the_names_of_its_classes(tmp_path):
+def test_a_run_goes_by_the_names_of_its_classes(tmp_path, begun):
     names = dict(zip(colors.COLORS, ("a", "b", "c"), strict=True))
     data = tmp_path / "data"
     for split in ("train", "validation"):
         colors.write_split(data, names, split, 4)
     recipe = RECIPE._replace(train_batch_size=4, train_steps=2)
     settings = Settings(str(tmp_path / "run"), str(data))
-    assert train("tiny", "folder", recipe, settings) == 0
+    begun("tiny", "folder", recipe, settings)
     for split in ("train", "validation"):
         os.rename(data / split / "c", data / split / "z")
     with pytest.raises(ValueError, match="does not know 1 of the 3 classes of dataset 'folder': 'z'. .* lacks 1: 'c'"):
@@ -263,31 +290,53 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tmp_
         assert all(np.isfinite(v).all() for v in values(_restored(tmp_path)))
 
 
+@pytest.fixture
+def with_best(unbroken, tmp_path):
+    """Gives the folder of a finished run a best model of zeros, of which best.json says what is given."""
+
+    def write(best):
+        copy_run(unbroken, tmp_path)
+        older = load_keras_file(str(unbroken / "final.keras"))
+        older.set_weights([value * 0 for value in older.get_weights()])
+        save_model(older, str(tmp_path / "best.keras"))
+        write_json(str(tmp_path / "best.json"), {"step": 7, **best})
+        return tmp_path
+
+    return write
+
+
+def _is_replaced(model_dir):
+    """Whether the best model is the run's final one, by its weights and by best.json, which agree."""
+    opened = open_model(model_dir=model_dir)
+    assert opened.source.endswith("best.keras")
+    replaced = any(value.any() for value in values(opened.model))
+    now = read_json(str(model_dir / "best.json"))
+    assert now["step"] == (STEPS if replaced else 7) and (not replaced or now["split"] == "test")
+    return replaced
+
+
+def test_a_run_ends_with_its_final_model_in_the_place_of_a_worse_best_one(with_best, data_dir, logged):
+    model_dir = with_best({"top_1_accuracy": 0.001})
+    assert train_tiny(model_dir, data_dir) == 0
+    assert f"best.keras is the model of step {STEPS} now: its top-1 was 0.10%" in logged()
+    assert _is_replaced(model_dir)
+
+
 @pytest.mark.parametrize(
     "best, replaced, says",
     [
-        ({"top_1_accuracy": 0.001}, True, f"is the model of step {STEPS} now: its top-1 was 0.10%"),
         ({"top_1_accuracy": 0.001, "num_images": 360}, True, f"is the model of step {STEPS} now"),  # as 0.1.0 wrote it
         ({"top_1_accuracy": 1.0}, False, "stays the best: its top-1 is 100.00%"),
         ({"top_1_accuracy": 0.001, "dataset": "digits", "split": "train"}, False, "stays: it was measured on another"),
         ({"top_1_accuracy": 0.001, "num_images": 12}, False, "stays: it was measured on another split"),
     ],
 )
-def test_the_final_model_takes_the_place_of_a_worse_best_one(
-    best, replaced, says, unbroken, tmp_path, data_dir, logged
-):
-    copy_run(unbroken, tmp_path)
-    older = load_keras_file(str(unbroken / "final.keras"))
-    older.set_weights([value * 0 for value in older.get_weights()])
-    save_model(older, str(tmp_path / "best.keras"))
-    write_json(str(tmp_path / "best.json"), {"step": 7, **best})
-    assert train_tiny(tmp_path, data_dir) == 0
-    assert f"best.keras {says}" in logged()
-    opened = open_model(model_dir=tmp_path)
-    assert opened.source.endswith("best.keras")
-    assert any(value.any() for value in values(opened.model)) == replaced
-    now = read_json(str(tmp_path / "best.json"))
-    assert now["step"] == (STEPS if replaced else 7) and (not replaced or now["split"] == "test")
+def test_the_final_model_takes_the_place_of_a_worse_best_one(best, replaced, says, with_best, unbroken, data_dir):
+    model_dir = with_best(best)
+    [measured] = [row for row in read_metrics(unbroken) if row["kind"] == "eval"]
+    final, split = load_keras_file(str(unbroken / "final.keras")), load_split("digits", data_dir, False)
+    assert f"best.keras {says}" in archive_final(final, measured, split, str(model_dir))
+    assert _is_replaced(model_dir) == replaced
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
@@ -318,21 +367,13 @@ def _restored(model_dir):
     return open_model(model_dir=model_dir).model
 
 
-def test_an_evaluation_on_the_training_images_says_so_where_the_number_stands(tmp_path, data_dir, logged):
-    recipe = RECIPE._replace(train_steps=1)
-    assert train_tiny(tmp_path, data_dir, recipe, eval_split="train") == 0
+def test_a_run_within_its_warm_up_or_evaluated_on_its_training_images_says_so(tmp_path, data_dir, logged):
+    recipe = RECIPE._replace(warmup_epochs=0.5)
+    assert train_tiny(tmp_path, data_dir, recipe, steps_per_loop=STEPS, eval_split="train") == 0
+    said = logged()
+    [warning] = [line for line in said.splitlines() if "warm-up" in line]
+    assert "22 steps are within the warm-up of 0.5 epochs" in warning and "--warmup_epochs" in warning
+    assert RunConfig.read(tmp_path).recipe.warmup_epochs == 0.5 and read_metrics(tmp_path)[-1]["step"] == STEPS
     [row] = [row for row in read_metrics(tmp_path) if row["kind"] == "eval"]
     assert row["notes"] == [TRAINING_IMAGES] and row["num_images"] == 1437
-    assert f"top-5 {row['top_5_accuracy']:.2%}; {TRAINING_IMAGES}" in logged()
-
-
-def test_a_run_that_ends_within_its_warm_up_is_warned_of_and_unchanged(tmp_path, data_dir, logged):
-    assert train_tiny(tmp_path, data_dir, RECIPE._replace(warmup_epochs=4.0), steps_per_loop=22) == 0
-    [warning] = [line for line in logged().splitlines() if "warm-up" in line]
-    assert "22 steps are within the warm-up of 4 epochs" in warning and "--warmup_epochs" in warning
-    assert RunConfig.read(tmp_path).recipe.warmup_epochs == 4.0 and read_metrics(tmp_path)[-1]["step"] == STEPS
-
-
-def test_a_run_that_leaves_its_warm_up_is_not_warned_of(unbroken, data_dir, logged):
-    assert train_tiny(unbroken, data_dir) == 0
-    assert "warm-up" not in logged()
+    assert f"top-5 {row['top_5_accuracy']:.2%}; {TRAINING_IMAGES}" in said
