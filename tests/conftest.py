@@ -190,6 +190,14 @@ def shared_trainers(monkeypatch):
     share(monkeypatch)
 
 
+@pytest.fixture
+def without_end(monkeypatch):
+    """Runs end with their last step: nothing is evaluated, and no final model written."""
+    from mixnet_tf.training import run
+
+    monkeypatch.setattr(run, "finish", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def imagenet_shards(tmp_path_factory, photographs):
     """A folder of ImageNet-named TFRecord shards: 2 x 6 train and 5 validation records, labels from 1."""

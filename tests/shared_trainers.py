@@ -14,7 +14,7 @@ def _models(trainer):
     return [trainer.model] if trainer.ema_model is trainer.model else [trainer.model, trainer.ema_model]
 
 
-def shared(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile, objective):
+def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compile=False, objective=None):
     """A `Trainer` of these arguments at its first step: one that an earlier call made, where it compiled the same."""
     step = recipe._replace(
         **{name: Recipe._field_defaults[name] for name in _OF_THE_DATA}, recalibrate_batch_norm=False

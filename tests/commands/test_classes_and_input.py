@@ -5,10 +5,12 @@ import json
 import colors
 import numpy as np
 import pytest
+import tiny_run
 from scripts import run
-from tiny import GOLDEN, build_tiny
+from tiny import GOLDEN
 
 from mixnet_tf.class_names import NOT_COMPARED
+from mixnet_tf.models import build_model
 from mixnet_tf.networks import NOT_CHECKED
 
 _NAMES = dict(zip(colors.COLORS, ("dog", "cow", "cat"), strict=True))  # by color, in no order
@@ -114,11 +116,12 @@ def test_the_export_is_verified_by_the_names_of_classes(names, saved, tmp_path, 
 def twins(tmp_path_factory):
     """A network with its normalization and one with the same weights without, as .keras files."""
     folder = tmp_path_factory.mktemp("twins")
-    kwargs = {"input_shape": (32, 32, 3), "classifier_activation": "softmax", "class_names": list("0123456789")}
-    pixels = build_tiny(**kwargs)
-    normalized = build_tiny(**kwargs, include_preprocessing=False)
+    network = {"blocks_args": tiny_run.BLOCKS, "override_params": {"stem_size": 8, "feature_size": 16}, "classes": 10}
+    kwargs = {**network, "input_shape": (16, 16, 3), "class_names": list("0123456789")}
+    pixels = build_model(**kwargs)
+    normalized = build_model(**kwargs, include_preprocessing=False)
     rng = np.random.default_rng(0)
-    pixels.get_layer("head_dense").kernel.assign(rng.normal(0, 3, (24, 10)))
+    pixels.get_layer("head_dense").kernel.assign(rng.normal(0, 3, (16, 10)))
     normalized.set_weights(pixels.get_weights())
     pixels.save(folder / "pixels.keras")
     normalized.save(folder / "normalized.keras")

@@ -94,12 +94,6 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
     assert [row["step"] for row in read_metrics(tmp_path)][-1] == STEPS
 
 
-@pytest.fixture
-def without_end(monkeypatch):
-    """Runs end with their last step: nothing is evaluated, and no final model written."""
-    monkeypatch.setattr(run, "finish", lambda *_: None)
-
-
 @pytest.mark.usefixtures("without_end")
 def test_a_hangup_that_was_ignored_at_the_start_stays_ignored(tmp_path, data_dir, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
@@ -367,7 +361,7 @@ def _restored(model_dir):
     return open_model(model_dir=model_dir).model
 
 
-def test_a_run_within_its_warm_up_or_evaluated_on_its_training_images_says_so(tmp_path, data_dir, logged):
+def test_a_run_that_ends_within_its_warm_up_is_warned_of_and_unchanged(tmp_path, data_dir, logged):
     recipe = RECIPE._replace(warmup_epochs=0.5)
     assert train_tiny(tmp_path, data_dir, recipe, steps_per_loop=STEPS, eval_split="train") == 0
     said = logged()

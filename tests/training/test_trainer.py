@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from shared_trainers import shared
 from tiny import GOLDEN, build_tiny, images, randomise
 
 import mixnet_tf
@@ -84,10 +85,10 @@ def test_the_l2_term_is_the_references_in_all_ten_steps(golden, ten_steps):
 
 
 def _small_model(classes=5, dropout=0.0):
-    """Two blocks, one of them with mixed kernels, squeeze-and-excitation and a residual."""
+    """One block, with mixed kernels, squeeze-and-excitation and a residual."""
     model = mixnet_tf.build_model(
-        blocks_args=["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3.5_a1.1_p1.1_s11_e3_i8_o8_se0.5_sw"],
-        override_params={"feature_size": 16, "dropout_rate": dropout, "batch_norm_momentum": 0.9},
+        blocks_args=["r1_k3.5_a1.1_p1.1_s11_e3_i8_o8_se0.5_sw"],
+        override_params={"stem_size": 8, "feature_size": 16, "dropout_rate": dropout, "batch_norm_momentum": 0.9},
         classes=classes,
         classifier_activation=None,
         input_shape=(16, 16, 3),
@@ -97,16 +98,22 @@ def _small_model(classes=5, dropout=0.0):
 
 
 def _small_trainer(strategy=None, jit_compile=False, dropout=0.0, **fields):
+    """A trainer at its first step, the same one whenever the arguments are the same."""
     recipe = Recipe(train_batch_size=8, base_learning_rate=0.3, warmup_epochs=0.0, learning_rate_schedule="constant")
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
         model = _small_model(dropout=dropout)
-        return Trainer(model, recipe._replace(**fields), 4.0, strategy, jit_compile=jit_compile)
+        return shared(model, recipe._replace(**fields), 4.0, strategy, jit_compile=jit_compile)
 
 
 def _run(trainer, steps=4):
     metrics = [trainer.train_step(images(8, 16, 16, 3, seed=i), _labels(8, 5, i)) for i in range(steps)]
     return [float(step["loss"]) for step in metrics]
+
+
+def _state(trainer):
+    """Copies of the raw and the averaged weights, by their paths."""
+    return [(w.path, w.numpy()) for model in (trainer.model, trainer.ema_model) for w in model.weights]
 
 
 def _dataset(steps):
@@ -116,9 +123,8 @@ def _dataset(steps):
 
 
 def _assert_same_state(one, other, rtol, atol):
-    for model, other_model in ((one.model, other.model), (one.ema_model, other.ema_model)):
-        for weight, other_weight in zip(model.weights, other_model.weights, strict=True):
-            np.testing.assert_allclose(weight, other_weight, rtol=rtol, atol=atol, err_msg=weight.path)
+    for (path, weight), (_, other_weight) in zip(one, other, strict=True):
+        np.testing.assert_allclose(weight, other_weight, rtol=rtol, atol=atol, err_msg=path)
 
 
 def test_the_average_follows_the_unbiased_moving_variance_of_the_same_step():
@@ -137,20 +143,34 @@ def test_the_average_follows_the_unbiased_moving_variance_of_the_same_step():
         np.testing.assert_allclose(ema, 2 / 11 * old + 9 / 11 * new, rtol=1e-4, atol=1e-6)
 
 
-def test_two_replicas_with_synchronized_statistics_are_one_device(two_replicas):
-    one, two = _small_trainer(sync_batch_norm=True), _small_trainer(two_replicas, sync_batch_norm=True)
-    np.testing.assert_allclose(_run(one), _run(two), rtol=1e-5)
-    _assert_same_state(one, two, rtol=1e-4, atol=1e-5)  # sums over 4 + 4 images round otherwise than over 8
+@pytest.fixture(scope="module")
+def fused():
+    """The losses of four steps on one device, and the state after them."""
+    trainer = _small_trainer()
+    return _run(trainer), _state(trainer)
 
 
-def test_synchronized_statistics_on_one_device_are_the_fused_ones():
-    one, fused = _small_trainer(sync_batch_norm=True), _small_trainer()
-    np.testing.assert_allclose(_run(one), _run(fused), rtol=1e-5)
-    _assert_same_state(one, fused, rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="module")
+def synchronized():
+    """The same where batch normalization takes its moments over all replicas."""
+    trainer = _small_trainer(sync_batch_norm=True)
+    return _run(trainer), _state(trainer)
+
+
+def test_two_replicas_with_synchronized_statistics_are_one_device(two_replicas, synchronized):
+    two = _small_trainer(two_replicas, sync_batch_norm=True)
+    np.testing.assert_allclose(synchronized[0], _run(two), rtol=1e-5)
+    # Sums over 4 + 4 images round otherwise than over 8.
+    _assert_same_state(synchronized[1], _state(two), rtol=1e-4, atol=1e-5)
+
+
+def test_synchronized_statistics_on_one_device_are_the_fused_ones(synchronized, fused):
+    np.testing.assert_allclose(synchronized[0], fused[0], rtol=1e-5)
+    _assert_same_state(synchronized[1], fused[1], rtol=1e-4, atol=1e-5)
 
 
 def test_without_synchronization_the_replicas_statistics_stay_equal_and_are_the_mean(two_replicas):
-    trainer = _small_trainer(two_replicas, weight_decay=0.0)
+    trainer = _small_trainer(two_replicas, weight_decay=0.1)  # as the next test
     stem = next(layer for layer in trainer.model.layers if layer.name == "stem_bn")
     before = stem.moving_mean.numpy()
     conv = keras.Model(trainer.model.input, trainer.model.get_layer("stem_conv").output)
@@ -190,22 +210,24 @@ def test_dropout_goes_on_from_its_saved_state():
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_whole_step_compiles_under_xla(precision):
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.soak), "bfloat16"])
+def test_the_whole_step_compiles_under_xla(precision, fused):
     policy = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision])
-        compiled, plain = _small_trainer(jit_compile=True, dropout=0.2), _small_trainer()
+        compiled = _small_trainer(jit_compile=True, dropout=0.2)
     finally:
         keras.config.set_dtype_policy(policy)
     assert {w.dtype for w in compiled.model.weights} == {"float32"}
-    loss, same = (t.train_step(images(8, 16, 16, 3), _labels(8, 5)) for t in (compiled, plain))
-    assert np.isfinite(float(loss["loss"])) and compiled.step == 1
-    # Dropout, absent from the plain one, moves the loss little; bfloat16 has 8 bits.
-    np.testing.assert_allclose(float(loss["loss"]), float(same["loss"]), rtol=0.3)
+    [loss] = _run(compiled, 1)
+    assert np.isfinite(loss) and compiled.step == 1
+    # Dropout, absent from the plain one in float32, moves the loss little; bfloat16 has 8 bits.
+    np.testing.assert_allclose(loss, fused[0][0], rtol=0.3)
 
 
-@pytest.mark.parametrize("precision, images_off", [("float32", 1), ("mixed_bfloat16", 36)])
+@pytest.mark.parametrize(
+    "precision, images_off", [pytest.param("float32", 1, marks=pytest.mark.soak), ("mixed_bfloat16", 36)]
+)
 def test_the_evaluation_compiles_under_xla(precision, images_off, data_dir):
     split = load_split("digits", data_dir, False)
     policy = keras.config.dtype_policy()
@@ -220,13 +242,12 @@ def test_the_evaluation_compiles_under_xla(precision, images_off, data_dir):
         np.testing.assert_allclose(compiled[name], plain[name], atol=images_off / 360)
 
 
-def test_a_dataset_loop_is_the_same_as_single_steps():
-    single, looped = _small_trainer(), _small_trainer()
-    losses = _run(single, 4)
+def test_a_dataset_loop_is_the_same_as_single_steps(fused):
+    looped = _small_trainer()
     metrics = looped.train_steps(iter(_dataset(4)), tf.constant(4))
-    np.testing.assert_allclose(float(metrics["loss"]), np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(float(metrics["loss"]), np.mean(fused[0]), rtol=1e-5)
     assert int(metrics["first_bad_step"]) == -1 and looped.step == 4
-    _assert_same_state(single, looped, rtol=1e-6, atol=1e-7)
+    _assert_same_state(fused[1], _state(looped), rtol=1e-6, atol=1e-7)
 
 
 def test_after_the_first_call_nothing_is_traced_again():
@@ -261,7 +282,7 @@ def test_the_average_starts_at_the_initial_weights_and_trails_the_raw_ones():
 
 def test_a_batch_that_does_not_divide_is_refused(two_replicas):
     with pytest.raises(ValueError, match="train_batch_size=7 does not divide over 2 replicas"):
-        Trainer(build_tiny(), Recipe(train_batch_size=7), 1.0, two_replicas)
+        Trainer(_small_model(), Recipe(train_batch_size=7), 1.0, two_replicas)
 
 
 def test_a_model_that_ends_in_softmax_is_refused():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_run
+from shared_trainers import shared
 from tiny import images, randomise, values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
@@ -17,8 +18,10 @@ from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Settings, Trainer, train
 from mixnet_tf.training.optim import build_optimizer
 
-pytestmark = pytest.mark.usefixtures("tiny_network")
-_RECIPE = RECIPES["finetune"]._replace(train_epochs=1.0, image_size=16, crop=False, flip=False, warmup_epochs=0.0)
+pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
+_RECIPE = RECIPES["finetune"]._replace(
+    train_batch_size=32, train_steps=4, image_size=16, crop=False, flip=False, warmup_epochs=0.0
+)
 _X, _Y = images(8, 16, 16, 3), np.arange(8, dtype="int32") % 5
 
 
@@ -33,7 +36,7 @@ def _trained(strategy=None, steps=2, **fields):
     with strategy.scope():
         model = _build(classifier_activation=None, override_params={"dropout_rate": 0.0})
         randomise(model)
-        trainer = Trainer(model, recipe._replace(**fields), 4.0, strategy)
+        trainer = shared(model, recipe._replace(**fields), 4.0, strategy)
     before = {layer.name: [w.numpy() for w in layer.weights] for layer in model.layers}
     for _ in range(steps):
         trainer.train_step(_X, _Y)
@@ -54,25 +57,30 @@ def _layers_with_weights(model):
     return {layer.name for layer in model.layers if layer.weights and layer.name != "head_dropout"}
 
 
-@pytest.mark.parametrize("freeze, optimizer", [("none", "sgd"), ("bn", "rmsprop"), ("backbone", "sgd")])
-def test_what_is_frozen_keeps_weights_and_statistics_and_all_the_rest_moves(freeze, optimizer):
-    before, after, trainer = _trained(freeze=freeze, optimizer=optimizer)
+_FROZEN_BACKBONE = {"freeze": "backbone", "optimizer": "sgd", "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"optimizer": "sgd"}, {"freeze": "bn"}, _FROZEN_BACKBONE], ids=["none", "bn", "backbone"]
+)
+def test_what_is_frozen_keeps_weights_and_statistics_and_all_the_rest_moves(fields):
+    before, after, trainer = _trained(**fields)
     everything = _layers_with_weights(trainer.model)
     norms = {name for name in everything if name.endswith("_bn")}
     assert len(norms) > 3
-    expected = {"none": everything, "bn": everything - norms, "backbone": {"head_dense"}}[freeze]
+    expected = {"none": everything, "bn": everything - norms, "backbone": {"head_dense"}}[trainer.recipe.freeze]
     assert _moved(before, after) == expected
 
 
 def test_a_frozen_backbone_answers_in_training_as_in_inference():
-    _, _, trainer = _trained(freeze="backbone", steps=0)
+    _, _, trainer = _trained(steps=0, **_FROZEN_BACKBONE)
     np.testing.assert_array_equal(trainer.model(_X, training=True), trainer.model(_X, training=False))
     _, _, free = _trained(steps=0)
     assert (free.model(_X, training=True).numpy() != free.model(_X, training=False).numpy()).any()
 
 
 def test_the_optimizer_holds_the_trainables_alone_and_the_average_covers_all():
-    _, _, trainer = _trained(freeze="backbone", optimizer="sgd")
+    _, _, trainer = _trained(**_FROZEN_BACKBONE)
     kernel, bias = trainer.model.get_layer("head_dense").weights
     assert {tuple(v.shape) for v in trainer.optimizer.variables} == {(), tuple(kernel.shape), tuple(bias.shape)}
     assert len(trainer.ema_model.weights) == len(trainer.model.weights)
@@ -83,7 +91,7 @@ def test_the_optimizer_holds_the_trainables_alone_and_the_average_covers_all():
 
 
 def test_the_l2_term_of_a_frozen_backbone_is_the_classifiers():
-    _, _, trainer = _trained(freeze="backbone", steps=0, weight_decay=0.1)
+    _, _, trainer = _trained(steps=0, **_FROZEN_BACKBONE)
     expected = 0.1 * sum(0.5 * np.sum(np.square(w)) for w in trainer.model.get_layer("head_dense").get_weights())
     metrics = trainer.train_step(_X, _Y)
     np.testing.assert_allclose(float(metrics["loss"]) - float(metrics["cross_entropy"]), expected, rtol=1e-4)
@@ -149,6 +157,7 @@ def _finetune(model_dir, data_dir, weights, **fields):
     return train("tiny", "digits", _RECIPE._replace(**fields), settings, weights)
 
 
+@pytest.mark.usefixtures("without_end")
 def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "3.keras")
     assert _finetune(tmp_path, data_dir, path, freeze="backbone") == 0
@@ -160,9 +169,12 @@ def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pre
     assert tuned.output_shape == (None, 10)
 
 
+_AS_LOADED = {"freeze": "bn", "base_learning_rate": 0.0, "weight_decay": 0.0}
+
+
 def test_weights_of_the_same_classes_are_loaded_with_their_head(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "10.keras")
-    assert _finetune(tmp_path, data_dir, path, freeze="bn", base_learning_rate=0.0, weight_decay=0.0) == 0
+    assert _finetune(tmp_path, data_dir, path, **_AS_LOADED) == 0
     assert f"Loaded all weights of {path}, the classifier of 10 classes included; class names not compared." in logged()
     tuned = open_model(model_dir=tmp_path).model
     for ours, theirs in zip(values(tuned), values(load_keras_file(path)), strict=True):
@@ -176,10 +188,11 @@ def _named(folder, names):
     return str(folder / "named.keras"), model
 
 
+@pytest.mark.usefixtures("without_end")
 def test_a_classifier_of_the_same_names_in_another_order_is_put_into_the_datasets(data_dir, tmp_path, logged):
     names = list("9876543210")
     path, source = _named(tmp_path, names)
-    assert _finetune(tmp_path / "run", data_dir, path, freeze="bn", base_learning_rate=0.0, weight_decay=0.0) == 0
+    assert _finetune(tmp_path / "run", data_dir, path, **_AS_LOADED) == 0
     assert "its classes were put into the order of the dataset's." in logged()
     tuned = open_model(model_dir=tmp_path / "run").model
     x = images(3, 16, 16, 3)
@@ -187,6 +200,7 @@ def test_a_classifier_of_the_same_names_in_another_order_is_put_into_the_dataset
     assert class_names(tuned) == tuple("0123456789")
 
 
+@pytest.mark.usefixtures("without_end")
 def test_a_classifier_of_as_many_other_classes_is_left_out_and_a_line_says_so(data_dir, tmp_path, logged):
     path, source = _named(tmp_path, list("abcdefghij"))
     assert _finetune(tmp_path / "run", data_dir, path, freeze="backbone") == 0
@@ -197,6 +211,7 @@ def test_a_classifier_of_as_many_other_classes_is_left_out_and_a_line_says_so(da
     assert not np.array_equal(values(tuned)[-2], values(source)[-2])
 
 
+@pytest.mark.usefixtures("without_end")
 def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_unbroken_one(
     pretrained, data_dir, tmp_path, monkeypatch, logged
 ):
@@ -219,12 +234,13 @@ def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_u
     assert resumed.get_layer("block_1_expand_activation").activation is keras.activations.mish
 
 
+@pytest.mark.usefixtures("without_end")
 def test_one_optimizers_slots_are_not_read_as_anothers(pretrained, data_dir, tmp_path):
     path = str(pretrained / "10.keras")
-    assert _finetune(tmp_path, data_dir, path) == 0
+    assert _finetune(tmp_path, data_dir, path, **_AS_LOADED) == 0
     settings = Settings(str(tmp_path), data_dir, allow_config_change=True)
     with pytest.raises(ValueError, match="None of the checkpoints"):
-        train("tiny", "digits", _RECIPE._replace(optimizer="sgd"), settings, path)
+        train("tiny", "digits", _RECIPE._replace(optimizer="sgd", **_AS_LOADED), settings, path)
 
 
 def test_freezing_random_weights_is_refused(data_dir, tmp_path):
