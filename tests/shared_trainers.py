@@ -1,17 +1,20 @@
-"""Compiled trainers that tests share: to trace and compile a step is most of what a short run costs."""
+"""What runs of one process share in tests: to trace and compile is most of what a short run costs.
 
+A trainer comes in the state of a new one. Pipelines and evaluators have no state.
+"""
+
+import keras
+import tensorflow as tf
 from tensorflow.python.framework import config  # whether determinism is on is told by no public function
 
+from mixnet_tf.data import Split
 from mixnet_tf.recipe import Recipe
-from mixnet_tf.training import Trainer, preparation
+from mixnet_tf.training import Trainer, preparation, tasks
 
 # Fields of a recipe that decide the batches, and nothing about a step.
 _OF_THE_DATA = ("name", "train_epochs", "train_steps", "crop", "flip", "shift", "zoom", "rotation", "seed")
-_TRAINERS = {}  # of this process: a trainer and the state of its optimizer at the start, by what was compiled
-
-
-def _models(trainer):
-    return [trainer.model] if trainer.ema_model is trainer.model else [trainer.model, trainer.ema_model]
+_TRAINERS = {}  # a trainer and the state of its optimizer at the start, by what was compiled
+_REMEMBERED = {}  # the arguments of a call and what it gave
 
 
 def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compile=False, objective=None):
@@ -19,15 +22,7 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
     step = recipe._replace(
         **{name: Recipe._field_defaults[name] for name in _OF_THE_DATA}, recalibrate_batch_norm=False
     )
-    key = (
-        model.to_json(),
-        repr(step),
-        steps_per_epoch,
-        total_steps,
-        id(strategy),
-        jit_compile,
-        config.is_op_determinism_enabled(),
-    )
+    key = (model.to_json(), repr(step), steps_per_epoch, total_steps, _same(strategy), jit_compile, _is_deterministic())
     if key not in _TRAINERS:
         trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile, objective)
         _TRAINERS[key] = trainer, [variable.numpy() for variable in trainer.optimizer.variables]
@@ -35,7 +30,7 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
     trainer, slots = _TRAINERS[key]
     trainer.recipe = recipe
     values = [variable.numpy() for variable in model.variables]
-    for own in _models(trainer):
+    for own in (trainer.model, trainer.ema_model):
         for variable, value in zip(own.variables, values, strict=True):
             variable.assign(value)
     for variable, value in zip(trainer.optimizer.variables, slots, strict=True):
@@ -44,5 +39,28 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
 
 
 def share(patch):
-    """Has every run of this process take its trainer from `shared`, until the patch is undone."""
+    """Lets the runs of this process share trainers, pipelines and evaluators until the patch is undone."""
     patch.setattr(preparation, "Trainer", shared)
+    for name in ("train_batches", "build_evaluator"):
+        patch.setattr(tasks, name, _remembering(getattr(tasks, name)))
+
+
+def _remembering(function):
+    def call(*arguments):
+        key = (function.__name__, *map(_same, arguments), _is_deterministic())
+        if key not in _REMEMBERED:
+            _REMEMBERED[key] = arguments, function(*arguments)  # the arguments, so that no other gets their identity
+        return _REMEMBERED[key][1]
+
+    return call
+
+
+def _same(argument):
+    """Equal for arguments of equal meaning."""
+    if isinstance(argument, Split) and argument.dataset == "digits":
+        return repr(argument._replace(read=None))
+    return id(argument) if isinstance(argument, keras.Model | tf.distribute.Strategy | Split) else repr(argument)
+
+
+def _is_deterministic():
+    return config.is_op_determinism_enabled()
