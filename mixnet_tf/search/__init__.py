@@ -1,6 +1,7 @@
-"""Networks found, as block strings: what a search chooses from, one graph for all of it, and the search.
+"""Search: a space of networks, a supernet that computes all of them, and a search in the space.
 
-In: block strings with alternatives, a dataset, a `Recipe`. Out: in the search's folder, a front of network files.
+In: block strings with alternatives, a dataset, a `Recipe`.
+Out: a front of network files in the search's folder.
 """
 
 from mixnet_tf.search.alternatives import Alternatives

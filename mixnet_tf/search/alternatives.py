@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import BlockArgs, MixnetDecoder
 
-# The options of a block string that may have alternatives, and the fields that they fill.
+# The options of a block string that may have alternatives, and their fields of `BlockArgs`.
 FIELDS = {
     "r": "num_repeat",
     "k": "dw_ksize",
@@ -19,10 +19,10 @@ FIELDS = {
 
 
 class Alternatives(NamedTuple):
-    """What one option of one stage may be.
+    """The alternatives of one option of one stage.
 
     Attributes:
-        stage: Number of the block string, from 0.
+        stage: Number of the stage, from 0.
         field: The field of `BlockArgs`.
         values: Its values, at least two.
     """
@@ -33,7 +33,7 @@ class Alternatives(NamedTuple):
 
 
 def decode(text: str) -> tuple[BlockArgs, dict[str, tuple[Any, ...]]]:
-    """The first of a block string's networks, as `BlockArgs`, and a dict from a field to its values."""
+    """Decodes a block string with alternatives: its first network as `BlockArgs`, and the values by field."""
     if not isinstance(text, str):
         raise InputError(f"A block string is a str such as 'r1|2_k3|3.5_a1_p1_s11_e3_i16_o16', received {text!r}.")
     options = [re.fullmatch(r"([a-z]+)(.*)", op, re.DOTALL) for op in text.split("_")]
@@ -60,14 +60,14 @@ def decode(text: str) -> tuple[BlockArgs, dict[str, tuple[Any, ...]]]:
 
 
 def encode(stage: BlockArgs, alternatives: Sequence[Alternatives]) -> str:
-    """The block string of a stage with its alternatives, which `decode` reads."""
+    """Encodes a stage with its alternatives as a block string, which `decode` reads."""
     [text] = MixnetDecoder.encode([stage])
     options = text.split("_")
     for each in alternatives:
         key = next(key for key, field in FIELDS.items() if field == each.field)
         joined = key + "|".join(_option(stage, key, each.field, value) for value in each.values)
         own = next((place for place, option in enumerate(options) if _key(option) == key), len(options))
-        options[own : own + 1] = [joined]  # at the end where the stage has none
+        options[own : own + 1] = [joined]  # at the end if the stage has none
     return "_".join(options)
 
 
@@ -76,6 +76,6 @@ def _key(option):
 
 
 def _option(stage, key, field, value):
-    """An alternative as a block string writes it, without its key."""
+    """An alternative as written in a block string, without its key."""
     [text] = MixnetDecoder.encode([stage._replace(**{field: value})])
     return next((option[len(key) :] for option in text.split("_") if _key(option) == key), "0")  # se0: none

@@ -12,7 +12,7 @@ from mixnet_tf.search.masks import BlockOptions, Masks, Tables
 
 
 class SearchableBlock(keras.layers.Layer):
-    """A block of a supernet: all of its weights, of which a choice takes a part.
+    """A block of a supernet: the weights of its largest form, of which a choice uses a part.
 
     Args:
         options: `BlockOptions`.
@@ -86,7 +86,7 @@ class SearchableBlock(keras.layers.Layer):
         return tf.where(masks.is_in(), x, start) if "num_repeat" in self.options.places and self.options.repeat else x
 
     def _masked_kernels(self, masks):
-        """The kernels (expand, or None; depthwise, by run; project) with zeros where a choice takes nothing."""
+        """The kernels (expand, or None; depthwise, by run; project), masked with zeros outside the choice."""
         expand = None
         if self._expand_bn is not None:
             expand = tf.convert_to_tensor(self._expand_kernel) * masks.expand_mask()
@@ -97,13 +97,13 @@ class SearchableBlock(keras.layers.Layer):
         return expand, depthwise, tf.convert_to_tensor(self._project_kernel) * masks.project_mask()
 
     def l2(self, choice: tf.Tensor) -> tf.Tensor:
-        """Half the sum of squares of the weights that a choice takes, but for batch normalization's.
+        """Half the sum of squares of the weights that a choice uses, without those of batch normalization.
 
         Args:
             choice: int32 (alternatives,).
 
         Returns:
-            float32 scalar; 0 where the network does not have the block.
+            float32 scalar; 0 if the network does not have the block.
         """
         masks = Masks(self.options, self._tables, choice, "float32")
         expand, depthwise, project = self._masked_kernels(masks)
@@ -126,7 +126,7 @@ class SearchableBlock(keras.layers.Layer):
         return [layer for layer in found if layer is not None]
 
     def _gate(self, x, masks, training):
-        """What squeeze-and-excitation multiplies channels by; 1 without it."""
+        """The factors of squeeze-and-excitation for each channel; 1 without it."""
         means = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
         reduce_kernel = tf.convert_to_tensor(self._reduce_kernel) * masks.kept()[:, tf.newaxis]
         hidden = tf.nn.bias_add(tf.nn.conv2d(means, reduce_kernel, 1, "SAME"), tf.convert_to_tensor(self._reduce_bias))
@@ -140,10 +140,10 @@ class SearchableBlock(keras.layers.Layer):
         return self.options.repeat < self._value(choice, "num_repeat")
 
     def extracted(self, choice: Sequence[int]) -> dict[str, list[np.ndarray]]:
-        """The block's weights in the network of a choice.
+        """Extracts the block's weights in the network of a choice.
 
         Returns:
-            Dict from the last words of a layer's name, such as "mixconv", to its weights in Keras' order.
+            Dict from a layer's role, such as "mixconv", to its weights in Keras' order.
         """
         place = {field: choice[at] for field, at in self.options.places.items()}
         e = place.get("expand_ratio", 0)
@@ -171,7 +171,7 @@ class SearchableBlock(keras.layers.Layer):
         return found
 
     def _depthwise(self, kernel_sizes, kept):
-        """The kernels of each group: of each channel's the center."""
+        """The kernels of each group: the centers of its channels' kernels."""
         by_channel: dict[int, tuple[int, np.ndarray]] = {}
         for (first, _, taps), kernel in zip(self._tables.runs, self._depthwise_kernels, strict=True):
             by_channel |= {first + at: (taps, values) for at, values in enumerate(np.moveaxis(np.array(kernel), 2, 0))}

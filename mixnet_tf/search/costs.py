@@ -1,4 +1,4 @@
-"""What a network costs: its multiply-adds, or the time that its blocks take in LiteRT."""
+"""The cost of a network: its multiply-adds, or the time of its blocks in LiteRT."""
 
 from collections.abc import Callable, Sequence
 
@@ -32,14 +32,14 @@ def in_words(cost: float, kind: str) -> str:
 
 
 def multiply_adds_of(space: SearchSpace, image_size: int) -> Callable[[Sequence[int]], float]:
-    """A function from a choice to its multiply-adds for one image, `image_size` pixels a side."""
+    """Returns a function from a choice to its multiply-adds for one image of `image_size` pixels."""
     return lambda choice: float(
         sum(row.multiply_adds for row in count_parts(space.stages_of(choice), space.global_params, image_size))
     )
 
 
 def smallest_and_largest(space: SearchSpace) -> list[tuple[int, ...]]:
-    """The choices of the fewest and of the most multiply-adds, to which each alternative adds on its own."""
+    """The choices with the fewest and the most multiply-adds; each alternative contributes independently."""
     size_of = multiply_adds_of(space, 224)
     first = (0,) * len(space.alternatives)
 
@@ -56,20 +56,20 @@ def smallest_and_largest(space: SearchSpace) -> list[tuple[int, ...]]:
 
 
 class LatencyTable:
-    """The time of a network as the sum over its blocks, each of which is measured once, as it is exported.
+    """The latency of a network, as the sum over its blocks; each block is exported and measured once.
 
-    The table is a JSON object of milliseconds by "block string @ pixels of its input", "stem @ ..." and "head @ ...":
-    measured on this machine as needed, or one that is complete, from a phone.
+    The table is a JSON object of milliseconds by "block string @ pixels of its input", "stem @ ..." and "head @ ...".
+    It is measured on this machine as needed, or it is given complete, for example from a phone.
 
     Args:
         space: The space.
-        image_size: Pixels of an image.
-        path: Of the table on this machine, which is read and added to.
-        given: The path of a complete table, to take in its place; None: measured here.
+        image_size: Height and width of an image, pixels.
+        path: The table of this machine, which is read and extended.
+        given: Path of a complete table to use instead; None: measure here.
 
     Raises:
         FileNotFoundError: If there is no given table.
-        ValueError: If it is not a JSON object of numbers; at the call, if it lacks a block.
+        ValueError: If the table is not a JSON object of numbers; when called, if it lacks a block.
     """
 
     def __init__(self, space: SearchSpace, image_size: int, path: StrPath, given: StrPath | None = None) -> None:
@@ -83,7 +83,7 @@ class LatencyTable:
                 self._times = {}
 
     def __call__(self, choice: Sequence[int]) -> float:
-        """Milliseconds of the network of a choice."""
+        """The latency of the network of a choice, milliseconds."""
         return sum(self._time(key, choice) for key in self._keys(choice))
 
     def _keys(self, choice):
@@ -91,7 +91,7 @@ class LatencyTable:
         stages, params = self._space.stages_of(choice), self._space.global_params
         rows = count_parts(
             stages, params, self._image_size
-        )  # stem, blocks, head: each is given what the one before gives
+        )  # stem, blocks, head: each takes the output of the one before
         blocks = [MixnetDecoder.encode([block])[0] for block in unroll(stages, params)]
         taken = [self._image_size, *(row.resolution[0] for row in rows)]
         return [f"{part} @ {size}" for part, size in zip((_STEM, *blocks, _HEAD), taken, strict=False)]
@@ -101,14 +101,14 @@ class LatencyTable:
             if self._given is not None:
                 raise InputError(f"{self._given} has no time of {key!r}; measure it, or let this machine do it.")
             model = self._part(key, choice)
-            # Others who search in this folder may have added to it.
+            # Other processes of the search may have added to it.
             there = _read(self._path) if tf.io.gfile.exists(self._path) else {}
             self._times |= litert_latencies({key: model}) | there
             write_json(self._path, dict(sorted(self._times.items())))
         return self._times[key]
 
     def _part(self, key, choice):
-        """The part of a key as a Keras model."""
+        """The part of a network that a key names, as a Keras model."""
         text, _, size = key.rpartition(" @ ")
         params = self._space.global_params
         if text == _STEM:

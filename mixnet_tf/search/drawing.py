@@ -1,4 +1,4 @@
-"""The picture of a search: its front among all that was tried, and the kernels of each of its networks."""
+"""Plots a search: its front among all networks that were tried, and the kernels of the front."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,16 +11,16 @@ _FRONT, _TRIED, _RANDOM, _PATTERN = "#b91c1c", "#9ca3af", "#1d4ed8", "#047857"
 
 
 def require_matplotlib() -> None:
-    """Raises a `MissingPackageError` without matplotlib, which is to come before a long search."""
+    """Raises a `MissingPackageError` if matplotlib is missing; call it before a long search."""
     require_package("matplotlib", "matplotlib", "The picture of a search", "search")
 
 
 def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
-    """Draws what front.json holds as a PNG file.
+    """Plots the content of front.json as a PNG file.
 
     Args:
-        report: What `write_front` gives, with at least one network.
-        path: The file.
+        report: The report of `write_front`, with at least one network.
+        path: The PNG file.
 
     Raises:
         MissingPackageError: Without matplotlib.

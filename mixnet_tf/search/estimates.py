@@ -1,4 +1,4 @@
-"""How good a network of a space is: trained in full, for a few steps, or with weights that all networks share."""
+"""Estimates of networks: after a whole training, after a few steps, or with the weights of a supernet."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -36,17 +36,17 @@ _STEPS_PER_LOOP = 10
 
 
 def build_trainer(space: SearchSpace, classes: int, recipe: Recipe, num_images: int, total_steps: int) -> Trainer:
-    """A trainer of a space's supernet, whose L2 term covers what a step's network has.
+    """Builds the trainer of a space's supernet; its L2 term covers the weights of the step's network.
 
     Args:
         space: The space.
         classes: Number of classes.
-        recipe: A `Recipe`; no average of the weights is kept.
-        num_images: Of the training split.
-        total_steps: Of the training.
+        recipe: A `Recipe`; its EMA is not used.
+        num_images: Images of the training split.
+        total_steps: Steps of the training.
 
     Returns:
-        A `Trainer` that takes ((images, choice), {"label", "choice"}), a choice being int32 (1, alternatives).
+        A `Trainer` that takes ((images, choice), {"label", "choice"}); a choice is int32 (1, alternatives).
     """
     random.seed(recipe.seed)
     with dtype_policy(recipe.precision):
@@ -73,13 +73,13 @@ def _objective(recipe, model):
 
 
 class ShortTraining:
-    """Estimates a network by training it for a few steps: each from the same weights, on the same images.
+    """Estimates a network by training it for a few steps, always from the same weights on the same images.
 
     Args:
         space: The space.
         data: `Data`.
         recipe: A `Recipe`; its schedule is shortened to the steps.
-        steps: Of each network.
+        steps: Steps per network.
     """
 
     def __init__(self, space: SearchSpace, data: Data, recipe: Recipe, steps: int) -> None:
@@ -101,14 +101,14 @@ class ShortTraining:
         """Trains and measures a network.
 
         Args:
-            choice: Of the space.
-            interruption: Asked between steps.
+            choice: A choice of the space.
+            interruption: Checked between steps.
 
         Returns:
-            What `Measurement` does; an infinite cross-entropy if the loss is not finite.
+            The dict of `Measurement`; with an infinite cross-entropy if the loss is not finite.
 
         Raises:
-            Interrupted: If a signal has come.
+            Interrupted: If a signal was received.
         """
         for variable, value in self._first:
             variable.assign(value)
@@ -125,15 +125,15 @@ class ShortTraining:
 
 
 class SharedWeights:
-    """Estimates networks by a supernet trained once, each step with a network drawn uniformly.
+    """Estimates networks with the weights of a supernet, trained once with a uniformly drawn network per step.
 
     Args:
         space: The space.
         data: `Data`.
         recipe: The `Recipe` of the supernet's training.
-        folder: Of the supernet's run: its checkpoints and metrics.
+        folder: Folder of the supernet's run, for its checkpoints and metrics.
 
-    Source: arXiv:1904.00420 (uniform sampling, statistics measured for each network).
+    Source: arXiv:1904.00420 (uniform sampling; batch statistics are measured for each network).
     """
 
     def __init__(self, space: SearchSpace, data: Data, recipe: Recipe, folder: str) -> None:
@@ -155,7 +155,7 @@ class SharedWeights:
         self._measure = Measurement(trainer.model, data, recipe)
 
     def train(self, progress: Progress = silent) -> None:
-        """Trains the supernet to its end, from where it was left.
+        """Trains the supernet to its last step, from its newest checkpoint.
 
         Raises:
             Interrupted: If a signal stopped it; it is saved.
@@ -170,17 +170,17 @@ class SharedWeights:
                 raise Interrupted(number)
 
     def restore(self) -> None:
-        """Takes the weights of the newest checkpoint, where there is one."""
+        """Restores the newest checkpoint, if there is one."""
         self._run.checkpointer.restore()
 
     def __call__(self, choice: Sequence[int], interruption: Interruption) -> dict[str, float]:
-        """Measures a network with the supernet's weights, as `ShortTraining` does with its own."""
+        """Measures a network with the supernet's weights; returns a dict like that of `ShortTraining`."""
         stop_if_asked(interruption)
         return self._measure(choice)
 
 
 class WholeTraining:
-    """Measures networks after the whole recipe, each a run of its own with its average, as `train.py` would train it.
+    """Measures the EMA weights of networks after the whole recipe, each in a run like those of `train.py`.
 
     Args:
         space: The space.
@@ -195,12 +195,12 @@ class WholeTraining:
         """Trains and measures a network.
 
         Args:
-            choice: Of the space.
-            folder: Of the run; one that was interrupted goes on from its checkpoint.
+            choice: A choice of the space.
+            folder: Folder of the run; an interrupted run resumes from its checkpoint.
             progress: Shows the training.
 
         Returns:
-            What `Measurement` does; an infinite cross-entropy if the loss is not finite.
+            The dict of `Measurement`; with an infinite cross-entropy if the loss is not finite.
 
         Raises:
             Interrupted: If a signal stopped it; it is saved.
@@ -238,15 +238,16 @@ class WholeTraining:
 
 
 def drawn_batches(space: SearchSpace) -> Callable[..., tf.data.Dataset]:
-    """A function as `data.train_batches`, that draws a network uniformly for each step.
+    """Returns a function like `data.train_batches` that also draws a network uniformly for each step.
 
-    The step's number and the recipe's seed decide it, outside the compiled step: XLA draws other numbers.
+    The draw depends on the step's number and the recipe's seed, and is made outside the compiled step, because XLA
+    draws other numbers.
 
     Args:
         space: The space.
 
     Returns:
-        A function that gives batches of ((images, choice), {"label", "choice"}).
+        A function that returns batches of ((images, choice), {"label", "choice"}).
     """
     sizes = tf.constant([len(each.values) for each in space.alternatives])
 

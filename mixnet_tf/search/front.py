@@ -1,4 +1,4 @@
-"""The networks of a search that no other one beats in both error and cost: files, and a report."""
+"""The front of a search: the networks that no other beats in both error and cost; its files and report."""
 
 import contextlib
 import math
@@ -23,9 +23,9 @@ class Trial(NamedTuple):
     """A network that was measured.
 
     Attributes:
-        choice: Of the space.
-        cost: As the search counts it.
-        measured: What was measured: "cross_entropy" and others.
+        choice: The network's choice.
+        cost: The network's cost.
+        measured: Measurements: "cross_entropy" and others.
     """
 
     choice: tuple[int, ...]
@@ -34,7 +34,7 @@ class Trial(NamedTuple):
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials, of a finite loss, that none is better than in cross-entropy and cost, the cheapest first."""
+    """The trials with finite loss that none beats in both cross-entropy and cost, the cheapest first."""
     found: list[Trial] = []
     finite = [trial for trial in trials if math.isfinite(trial.measured["cross_entropy"])]
     for trial in sorted(finite, key=lambda trial: (trial.cost, trial.measured["cross_entropy"])):
@@ -48,7 +48,7 @@ def hypervolume(trials: Sequence[Trial], reference: tuple[float, float]) -> floa
 
     Args:
         trials: Measured networks.
-        reference: (cross-entropy, cost) of the corner that nothing counts beyond.
+        reference: (cross-entropy, cost) of the corner that bounds the area.
     """
     area, ceiling = 0.0, reference[0]
     for trial in front_of(trials):
@@ -71,18 +71,21 @@ def write_front(
 
     Args:
         space: The space.
-        studies: The measured networks of "search" and of other studies, such as the "random" baseline.
+        studies: Measured networks by study: "search", and others such as the "random" baseline.
         search_dir: The search's folder.
         image_size: Pixels.
-        cost: One of `COSTS`, what the trials' costs are.
-        ranking: What `write_ranking` gave; None: the ranking was not checked.
+        cost: The kind of the trials' costs, one of `COSTS`.
+        ranking: The result of `write_ranking`; None: the ranking was not checked.
 
     Returns:
-        What front.json holds: "cost"; "ranking"; "front", "tried" and, of each other study, its name, lists of networks
-        with choice, block strings, multiply-adds and measurements, a cross-entropy of None where the loss was not
-        finite; with a baseline "hypervolume" of both over the same number of networks. With the latency as the cost
-        also "latency_ms", the sum over a network's blocks, and on the front "whole_latency_ms", of the whole network on
-        this machine.
+        The content of front.json:
+
+        - "cost" and "ranking";
+        - "front", "tried" and the name of each other study: lists of networks with choice, block strings,
+          multiply-adds and measurements. A cross-entropy is None if the loss was not finite. If the cost is the
+          latency, "latency_ms" is the sum over a network's blocks, and "whole_latency_ms", on the front, the time of
+          the whole network on this machine;
+        - "hypervolume", with a baseline: that of both studies over the same number of networks.
     """
     count = multiply_adds_of(space, image_size)
 
@@ -122,7 +125,7 @@ def _write_networks(space, front, search_dir, names):
         write_json(os.path.join(search_dir, name), space.network_content(trial.choice))
     folder = os.path.join(search_dir, _FILES)
     for name in tf.io.gfile.listdir(folder) if front else ():
-        if f"{_FILES}/{name}" not in names and name.endswith(".json"):  # of an earlier, longer front
+        if f"{_FILES}/{name}" not in names and name.endswith(".json"):  # files of an earlier, longer front
             with contextlib.suppress(tf.errors.NotFoundError):  # another process of the search may be faster
                 tf.io.gfile.remove(os.path.join(folder, name))
 
@@ -140,7 +143,7 @@ def _whole_latencies(space, front, image_size):
 
 
 def _compared(studies):
-    """The hypervolumes of both studies' first networks, as many of each; as a fraction of what their corner spans."""
+    """The hypervolumes of the first networks of both studies, equally many, as fractions of the whole area."""
     count = min(map(len, studies.values()))
     both = [trial for trials in studies.values() for trial in trials[:count]]
     found = [trial.measured["cross_entropy"] for trial in both]

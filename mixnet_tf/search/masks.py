@@ -1,4 +1,4 @@
-"""What a choice means for each channel of a block: tables of its alternatives, and masks of one of them."""
+"""The meaning of a choice for each channel of a block: tables of all alternatives, and the masks of one."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from mixnet_tf.networks import BlockArgs, GlobalParams, split_channels
 
 
 class BlockOptions(NamedTuple):
-    """What one block of a supernet may be.
+    """The alternatives of one block of a supernet.
 
     Attributes:
-        block: The largest: a `BlockArgs` of `unroll`.
-        repeat: Which repeat of its stage it is, from 0.
-        values: Dict from a field of `BlockArgs` to its values, one where there are no alternatives.
-        places: Dict from a field with alternatives to its place in a choice.
+        block: The largest block, from `unroll`.
+        repeat: Number of the block in its stage, from 0.
+        values: Dict from a field of `BlockArgs` to its values; a single value if there are no alternatives.
+        places: Dict from a field with alternatives to its index in a choice.
     """
 
     block: BlockArgs
@@ -25,7 +25,7 @@ class BlockOptions(NamedTuple):
 
 
 class Tables:
-    """What each place of a choice means for each channel of a block, as numpy arrays.
+    """The meaning of each index of a choice for each channel of a block, as numpy arrays.
 
     Args:
         options: The block's `BlockOptions`.
@@ -34,13 +34,13 @@ class Tables:
     Attributes:
         kept: bool (expansions, channels).
         kernel_sizes: int32 (expansions, kernels, channels); 0 where a channel is not kept.
-        expanded_groups: int32 (expansions, groups of a, channels); -1 where it is not kept.
+        expanded_groups: int32 (expansions, groups of a, channels); -1 where a channel is not kept.
         input_groups: int32 (groups of a, input filters).
-        project_groups: int32 (expansions, groups of p, channels); -1 where it is not kept.
+        project_groups: int32 (expansions, groups of p, channels); -1 where a channel is not kept.
         output_groups: int32 (groups of p, output filters).
-        hidden: int32 (ratios,): squeeze-and-excitation's channels; 0 without it.
-        repeats: int32 (repeats,).
-        runs: (first channel, end, largest kernel size) of neighbors that have the same largest one.
+        hidden: int32 (ratios,), channels of squeeze-and-excitation; 0 without it.
+        repeats: int32 (repeats,), alternatives of the number of repeats.
+        runs: (first channel, end, largest kernel size) of neighboring channels with the same largest kernel size.
     """
 
     def __init__(self, options: BlockOptions, params: GlobalParams) -> None:
@@ -70,7 +70,7 @@ class Tables:
         self.runs = [(int(a), int(b), int(largest[a])) for a, b in zip(edges, edges[1:], strict=False)]
 
     def _spread(self, of_kept, otherwise):
-        """Values of the kept channels, by expansion and alternative, put in the places of those channels."""
+        """Puts values of the kept channels, by expansion and alternative, at the positions of these channels."""
         spread = np.full((len(of_kept), len(of_kept[0]), self.kept.shape[1]), otherwise, np.int32)
         for expansion, by_alternative in enumerate(of_kept):
             for alternative, values in enumerate(by_alternative):
@@ -89,7 +89,7 @@ class Masks:
         options: The block's `BlockOptions`.
         tables: Its `Tables`.
         choice: int32 (alternatives,).
-        dtype: Of the masks.
+        dtype: Dtype of the masks.
     """
 
     def __init__(self, options: BlockOptions, tables: Tables, choice: tf.Tensor, dtype: str) -> None:
@@ -103,7 +103,7 @@ class Masks:
         return tf.gather_nd(tf.constant(table), [self._place(field) for field in fields])
 
     def kept(self) -> tf.Tensor:
-        """(channels,): 1 for those that are kept."""
+        """(channels,): 1 for each channel that is kept."""
         return tf.cast(self._row(self._tables.kept, "expand_ratio"), self._dtype)
 
     def expand_mask(self) -> tf.Tensor:
@@ -120,7 +120,7 @@ class Masks:
         return tf.cast(tf.constant(needed[..., np.newaxis, np.newaxis], tf.int32) <= sizes, self._dtype)
 
     def hidden_mask(self) -> tf.Tensor:
-        """(squeeze-and-excitation's channels,)."""
+        """(channels of squeeze-and-excitation,)."""
         most = int(self._tables.hidden.max())
         return tf.cast(tf.range(most) < self._row(self._tables.hidden, "se_ratio"), self._dtype)
 
@@ -135,5 +135,5 @@ class Masks:
         return tf.cast(rows[:, tf.newaxis] == columns, self._dtype)
 
     def is_in(self) -> tf.Tensor:
-        """Whether the block is there."""
+        """Whether the network has the block."""
         return self._options.repeat < self._row(self._tables.repeats, "num_repeat")

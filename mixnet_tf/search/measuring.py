@@ -1,4 +1,4 @@
-"""Networks measured on images that are held out: with the statistics of batch normalization that each has."""
+"""Measures networks on held-out images, each with its own statistics of batch normalization."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,16 +14,16 @@ from mixnet_tf.recipe import Recipe
 from mixnet_tf.search.blocks import SearchableBlock
 from mixnet_tf.training import Interruption, measure_statistics
 
-_MEASURED_IMAGES = 512  # that batch normalization's statistics are measured on, at most
-_CACHED_IMAGES = 8192  # of training and held out, that are kept encoded in memory; about 1 GB of ImageNet
+_MEASURED_IMAGES = 512  # most images that the statistics of batch normalization are measured on
+_CACHED_IMAGES = 8192  # most images, training and held out, that are cached in memory, encoded; about 1 GB for ImageNet
 _BATCH = 128
 
 
 class Interrupted(Exception):
-    """A signal asked to stop while a network was measured.
+    """A signal was received while a network was measured.
 
     Attributes:
-        signal: Its number.
+        signal: Number of the signal.
     """
 
     def __init__(self, signal: int) -> None:
@@ -32,17 +32,17 @@ class Interrupted(Exception):
 
 
 def stop_if_asked(interruption: Interruption) -> None:
-    """Raises `Interrupted` where a signal has come."""
+    """Raises `Interrupted` if a signal was received."""
     if interruption.requested is not None:
         raise Interrupted(interruption.requested)
 
 
 class Data(NamedTuple):
-    """What networks are compared on.
+    """The data on which networks are compared.
 
     Attributes:
         train: The `data.Split` to train on.
-        held_out: The one to measure on.
+        held_out: The `data.Split` to measure on.
     """
 
     train: Split
@@ -50,7 +50,7 @@ class Data(NamedTuple):
 
     @property
     def use_cache(self) -> bool:
-        """Whether the images are few enough to be kept in memory, encoded."""
+        """Whether the images are few enough to be cached in memory, encoded."""
         return self.train.num_examples + self.held_out.num_examples <= _CACHED_IMAGES
 
 
@@ -58,7 +58,7 @@ class Scores:
     """Measures logits on the held-out images, with one trace.
 
     Args:
-        logits: A function of images, and of what else it is called with, to logits.
+        logits: A function from images, and further arguments, to logits.
         data: `Data`.
         recipe: The `Recipe`; its image size and `crop` are taken.
     """
@@ -88,10 +88,10 @@ class Scores:
 
 
 class Measurement:
-    """Measures networks of a supernet on held-out images, with one trace for all.
+    """Measures networks of a supernet on held-out images, with one trace for all networks.
 
     Args:
-        model: What `build_supernet` returned.
+        model: A supernet from `build_supernet`.
         data: `Data`.
         recipe: The `Recipe`; its image size and `crop` are taken.
     """
@@ -112,7 +112,7 @@ class Measurement:
         self._forward = forward
 
     def __call__(self, choice: Sequence[int]) -> dict[str, float]:
-        """Sets the statistics of batch normalization to those of a network, and gives its `Scores`."""
+        """Sets the statistics of batch normalization to those of a network, and returns its `Scores`."""
         taken = tf.constant([choice], tf.int32)
         with naming_corrupt_images(self._train):
             measure_statistics(self._normalizations, lambda images: self._forward(images, taken), self._batches)

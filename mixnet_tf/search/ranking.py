@@ -1,4 +1,4 @@
-"""How well an estimate ranks networks: Kendall's tau between it and whole trainings."""
+"""Checks how well an estimate ranks networks: Kendall's tau between the estimate and whole trainings."""
 
 import math
 import os
@@ -16,16 +16,16 @@ from mixnet_tf.search.front import Trial
 from mixnet_tf.search.space import SearchSpace
 
 RANKING = "ranking.json"
-FEWEST = 5  # networks, below which there is no interval
+FEWEST = 5  # fewest networks for an interval
 
 
 class RankCorrelation(NamedTuple):
     """Kendall's rank correlation of two measurements of the same networks.
 
     Attributes:
-        tau: From -1, reversed, to 1, the same order; NaN where one of the two ranks nothing.
+        tau: From -1 (reversed order) to 1 (the same order); NaN if one of the two is constant.
         low: Lower end of the 95% interval.
-        high: Its upper end.
+        high: Upper end of the interval.
     """
 
     tau: float
@@ -37,11 +37,11 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> RankCorrelat
     """Kendall's tau-b, which allows for ties, with the 95% interval of Bonett and Wright.
 
     Args:
-        first: A number for each of five or more networks.
-        second: Another one for each.
+        first: A number for each network, at least five.
+        second: Another number for each network.
 
     Raises:
-        ValueError: For fewer networks, or numbers that are not as many.
+        ValueError: If there are fewer networks, or if the lengths differ.
 
     Source: Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations",
     Psychometrika 65 (2000): the standard error of atanh(tau) is sqrt(0.437 / (n - 4)).
@@ -73,18 +73,18 @@ def write_ranking(
     search_dir: str,
     image_size: int,
 ) -> dict[str, Any]:
-    """Writes ranking.json, and says what it shows.
+    """Writes ranking.json, and returns its summary.
 
     Args:
         space: The space.
-        estimated: Networks as the search estimates them, drawn without regard to that.
-        whole: What each has after training by the whole recipe.
+        estimated: Networks that were drawn at random, with their estimates.
+        whole: The measurements of each network after the whole recipe.
         search_dir: The search's folder.
         image_size: Pixels.
 
     Returns:
-        Dict of "networks", how many, and "estimate" and "multiply_adds", a `RankCorrelation` of each with the whole
-        trainings' cross-entropy as a dict; more multiply-adds count as better.
+        Dict of "networks" (their number), "estimate" and "multiply_adds": the `RankCorrelation` of each with the
+        cross-entropy after the whole recipe, as a dict. More multiply-adds count as better.
     """
     count = multiply_adds_of(space, image_size)
     truth = [measured["cross_entropy"] for measured in whole]

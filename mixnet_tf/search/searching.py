@@ -1,4 +1,4 @@
-"""A search from its beginning, or from where it was, to its front."""
+"""Runs or resumes a search, up to its front."""
 
 import functools
 import os
@@ -34,8 +34,9 @@ from mixnet_tf.training import INTERRUPTED, RESTART_ME, Interruption
 
 ESTIMATES = ("train", "supernet")
 CONFIG, PICTURE = "search.json", "front.png"
-_STUDY, _SUPERNET, _RUNS = "study.db", "supernet", "ranking"  # in the folder
-_SEARCH, _RANDOM, _PATTERN = "search", "random", "mixnet-s"  # studies; the last is of the network most like it
+_STUDY, _SUPERNET, _RUNS = "study.db", "supernet", "ranking"  # in the search's folder
+# Studies; the last one measures the network most like MixNet-S.
+_SEARCH, _RANDOM, _PATTERN = "search", "random", "mixnet-s"
 
 
 class SearchSettings(NamedTuple):
@@ -81,11 +82,11 @@ class SearchSettings(NamedTuple):
 def search(
     space: SearchSpace, dataset: str, recipe: Recipe, settings: SearchSettings, progress: Progress = silent
 ) -> int:
-    """Searches a space for networks that are better and cheaper than others, or resumes a search.
+    """Searches a space for networks that are accurate and cheap, or resumes a search.
 
-    Leaves in `settings.search_dir`: search.json, the configuration; study.db, Optuna's study; front.json, all that was
-    measured; front.png, its picture; front/, the network files of the front, the cheapest first; where they were
-    needed, latencies.json, the time of each block, supernet/, the supernet's run, ranking.json, how well the estimate
+    Writes to `settings.search_dir`: search.json, the configuration; study.db, Optuna's study; front.json, all
+    measurements; front.png, their plot; front/, the network files of the front, the cheapest first. If they are needed,
+    also latencies.json, the time of each block; supernet/, the supernet's run; ranking.json, how well the estimate
     ranks, and ranking/, the runs for it. Several processes that share the folder and the storage divide the work.
 
     Args:
@@ -96,11 +97,11 @@ def search(
         progress: Shows the phases of the work.
 
     Returns:
-        The exit code: 0; or, where a signal stopped the search, 130 for SIGINT, else 75.
+        The exit code: 0, or if a signal stopped the search 130 for SIGINT and 75 for others.
 
     Raises:
-        ValueError: For bad arguments, or another search in the folder, before anything is measured.
-        MissingPackageError: Without Optuna or matplotlib.
+        ValueError: If an argument is bad, or if the folder holds another search; before anything is measured.
+        MissingPackageError: If Optuna or matplotlib is not installed.
     """
     validate(recipe)
     _check(recipe, settings)
@@ -153,13 +154,13 @@ def search(
 
 
 def _counts(settings):
-    """How many networks each study needs."""
+    """The number of networks that each study needs."""
     drawn = max(settings.evaluations if settings.random_baseline else 0, settings.check_ranking)
     return {_SEARCH: settings.evaluations, **({_RANDOM: drawn} if drawn else {})}
 
 
 class _Work(NamedTuple):
-    """What the long parts of a search have in common."""
+    """What all long parts of a search need."""
 
     space: SearchSpace
     data: Data
@@ -169,17 +170,17 @@ class _Work(NamedTuple):
     progress: Progress
 
     def prepare_estimate(self):
-        """The estimate, whose supernet is trained where it is one."""
+        """Builds the estimate; trains the supernet if it uses one."""
         if self.settings.estimate == "train":
             return ShortTraining(self.space, self.data, self.recipe, self.settings.estimate_steps)
         folder = os.path.join(self.settings.search_dir, _SUPERNET)
         shared = SharedWeights(self.space, self.data, self.recipe, folder)
         self._do_once(_SUPERNET, ["train"], lambda job: shared.train(self.progress))
-        shared.restore()  # where another process trained it
+        shared.restore()  # if another process trained it
         return shared
 
     def measure_networks(self, name, trials, count, estimate):
-        """Measures networks until there are enough, or no new ones."""
+        """Measures networks until there are enough, or no new ones are proposed."""
         done = trials.measured()
         title = "Searching" if name == _SEARCH else "Random networks"
         with self.progress(title, count, "networks", min(len(done), count)) as phase:
@@ -196,7 +197,7 @@ class _Work(NamedTuple):
                 )
 
     def measure_like(self, model_name, estimate, cost):
-        """Measures the network of the space that is most like another one."""
+        """Measures the network of the space that is most like a given network."""
         choice = self.space.like(model_name)
         with self.progress(f"Measuring {model_name}'s pattern"):
             [measured] = self._do_once(
@@ -205,7 +206,7 @@ class _Work(NamedTuple):
         return Trial(choice, cost(choice), measured)
 
     def check_ranking(self, drawn):
-        """Trains networks by the whole recipe, and compares the estimate with that."""
+        """Trains networks by the whole recipe, and compares their ranking with the estimate's."""
         folder = os.path.join(self.settings.search_dir, _RUNS)
         train = WholeTraining(self.space, self.data, self.recipe)
         choices = {"-".join(map(str, trial.choice)): trial.choice for trial in drawn}
@@ -257,8 +258,8 @@ def _check(recipe, settings):
 
 
 def _open_studies(space, recipe, settings, cost):
-    """Dict from the name of each study that is needed to its `Trials`."""
-    from mixnet_tf.search.trials import Trials  # needs Optuna, which spaces and supernets do without
+    """Opens the studies that are needed: a dict from a study's name to its `Trials`."""
+    from mixnet_tf.search.trials import Trials  # needs Optuna, unlike spaces and supernets
 
     tf.io.gfile.makedirs(settings.search_dir)
     storage, seed = _storage(settings), recipe.seed
@@ -279,7 +280,7 @@ def _storage(settings):
 
 
 def _config(space, split, digest, recipe, settings):
-    """What decides the search's results: equal in all its processes."""
+    """The settings that decide the results, which are equal in all processes of a search."""
     names = ("held_out", "population", "cost", "latency_table", "max_cost", "estimate", "estimate_steps")
     return {
         "space": {"blocks": space.encode(), "params": space.global_params._asdict()},
@@ -294,7 +295,7 @@ def _config(space, split, digest, recipe, settings):
 
 
 def _read_config(search_dir):
-    """The configuration of the search in a folder; None where there is none."""
+    """The configuration of the search in a folder; None if there is none."""
     path = os.path.join(search_dir, CONFIG)
     try:
         there = read_json(path)
@@ -306,7 +307,7 @@ def _read_config(search_dir):
 
 
 def _check_config(there, config, search_dir):
-    """Refuses a folder that holds another search."""
+    """Raises a ValueError if the folder holds another search."""
     path = os.path.join(search_dir, CONFIG)
     lines = [*_differences("", {"data_version": 0, **there}, config)]  # 0.2.0 recorded none
     if lines:

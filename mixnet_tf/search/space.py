@@ -1,4 +1,4 @@
-"""The networks that a search chooses from: block strings with alternatives."""
+"""Spaces of networks: block strings with alternatives."""
 
 import itertools
 import math
@@ -26,18 +26,18 @@ _GROUPS, _EXPANSIONS, _RATIOS = ((1,), (1, 1)), (3, 6), (None, 0.25, 0.5)
 
 
 class SearchSpace:
-    """All networks that block strings with alternatives stand for.
+    """The networks that block strings with alternatives describe.
 
-    A network of it is a choice: for each of `alternatives`, the place of a value.
+    A choice selects a network: it has an index into the values of each of `alternatives`.
 
     Args:
-        stages: The first network: `BlockArgs` of each stage.
-        alternatives: `Alternatives` by stage and, within one, in any order.
+        stages: `BlockArgs` of each stage, with the first value of each alternative.
+        alternatives: List of `Alternatives`, ordered by stage.
         global_params: The parameters of all its networks.
 
     Raises:
-        ValueError: For alternatives that are repeated or cannot be told apart, or for a stage that cannot be built with
-            some of them.
+        ValueError: If alternatives are repeated or cannot be distinguished, or if a stage cannot be built with some of
+            them.
 
     Example:
         >>> from mixnet_tf.search import SearchSpace
@@ -60,16 +60,16 @@ class SearchSpace:
 
     @classmethod
     def decode(cls, strings: Sequence[str], override_params: Mapping[str, Any] | None = None) -> "SearchSpace":
-        """The space of block strings.
+        """Decodes block strings with alternatives.
 
         Args:
             strings: Block strings whose options r, k, a, p, e and se may have alternatives behind `|`, as in
                 "k3|3.5|3.5.7"; `se0` means none.
-            override_params: Fields of `GlobalParams` to replace, for all networks; without `stem_size` the stem has the
+            override_params: Fields of `GlobalParams` to replace in all networks; without `stem_size` the stem has the
                 first block's input filters.
 
         Raises:
-            ValueError: For a malformed block string, or alternatives of another option; the message names both.
+            ValueError: If a block string is malformed, or if another option has alternatives.
         """
         if not isinstance(strings, list | tuple) or not strings:
             raise InputError(f"Expected a list with at least one block string, received {strings!r}.")
@@ -82,10 +82,10 @@ class SearchSpace:
 
     @classmethod
     def around(cls, model_name: StrPath, override_params: Mapping[str, Any] | None = None) -> "SearchSpace":
-        """The space of a network's stages with other kernels, groups, ratios and repeats; the network itself is in it.
+        """The space around a network: its stages with other kernels, groups, ratios and repeats, and its own.
 
         Depthwise kernels from 3 alone to 3 to 11; one or two groups of 1x1 convolutions; expansion 3 or 6;
-        squeeze-and-excitation none, 0.25 or 0.5; one block less where a stage repeats. Filters, strides and activations
+        squeeze-and-excitation none, 0.25 or 0.5; one block less if a stage repeats. Filters, strides and activations
         stay. The paper says that it searched kernels and expansion; the others vary in the networks that it found.
 
         Args:
@@ -93,7 +93,7 @@ class SearchSpace:
             override_params: Fields of `GlobalParams` to replace.
 
         Raises:
-            ValueError: What `build_model` raises for these.
+            ValueError: If `build_model` would raise it.
 
         Source: arXiv:1907.09595, section 4.1.
         """
@@ -112,15 +112,15 @@ class SearchSpace:
 
     @classmethod
     def read(cls, name: StrPath, override_params: Mapping[str, Any] | None = None) -> "SearchSpace":
-        """The space of a space file, or the one `around` a network.
+        """Reads a space file, or returns the space `around` a network.
 
         Args:
-            name: The path of a network file some of whose block strings have alternatives, or what `around` takes.
-            override_params: Fields of `GlobalParams` to replace, for all networks.
+            name: Path of a network file in which some block strings have alternatives; or a network, as for `around`.
+            override_params: Fields of `GlobalParams` to replace in all networks.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: What `decode` and `around` raise.
+            ValueError: As `decode` and `around`.
         """
         if is_network_file(name):
             strings, params = read_network(name)
@@ -145,15 +145,15 @@ class SearchSpace:
         return math.prod(len(each.values) for each in self.alternatives)
 
     def values(self, stage: int) -> dict[str, tuple[Any, ...]]:
-        """The values of each field of a stage that can have alternatives; one where it has none."""
+        """The values of each field of a stage that may have alternatives; a single value if it has none."""
         own = {each.field: each.values for each in self.alternatives if each.stage == stage}
         return {field: own.get(field, (getattr(self.stages[stage], field),)) for field in FIELDS.values()}
 
     def stages_of(self, choice: Sequence[int]) -> list[BlockArgs]:
-        """The stages of a choice.
+        """The stages of the network that a choice selects.
 
         Raises:
-            ValueError: If it is of another length, or a place is out of range.
+            ValueError: If its length is wrong, or an index is out of range.
         """
         allowed = [len(each.values) for each in self.alternatives]
         valid = len(choice) == len(allowed) and all(
@@ -167,21 +167,21 @@ class SearchSpace:
         return stages
 
     def network(self, choice: Sequence[int]) -> list[str]:
-        """The block strings of a choice."""
+        """The block strings of the network that a choice selects."""
         return MixnetDecoder.encode(self.stages_of(choice))
 
     def network_content(self, choice: Sequence[int]) -> dict[str, Any]:
-        """What the network file of a choice holds."""
+        """The content of the network file of a choice."""
         return network_content(self.stages_of(choice), self.global_params)
 
     def choice(self, network: Sequence[str]) -> tuple[int, ...]:
-        """The choice that gives a network.
+        """The choice that selects a network.
 
         Args:
-            network: Its block strings.
+            network: Block strings of the network.
 
         Raises:
-            ValueError: If it is not in the space, with the stage and what differs.
+            ValueError: If the network is not in the space; the message names the stage and the difference.
         """
         stages = MixnetDecoder.decode(network)
         if len(stages) != len(self.stages):
@@ -201,16 +201,16 @@ class SearchSpace:
         return tuple(places)
 
     def like(self, model_name: StrPath) -> tuple[int, ...]:
-        """The choice that is most like another network.
+        """The choice that is most like a given network.
 
-        Each stage takes what the other's stage at the same relative depth has: of each option the nearest alternative,
-        that is kernel sizes with the fewest differences and then the nearest mean, and otherwise the nearest number.
+        Each stage takes the nearest alternatives to the given network's stage at the same relative depth: the kernel
+        sizes with the fewest differences, and among these with the nearest mean; for other options the nearest number.
 
         Args:
             model_name: What `build_model` takes.
 
         Raises:
-            ValueError: What `build_model` raises for it.
+            ValueError: If `build_model` would raise it.
         """
         others, _ = get_model_params(model_name)
         last, choice = max(len(self.stages) - 1, 1), []
@@ -222,7 +222,7 @@ class SearchSpace:
         return tuple(choice)
 
     def _check(self, number):
-        """Refuses a stage that cannot be built with some alternative."""
+        """Raises a ValueError if a stage cannot be built with some alternative."""
         own = {each.field: each.values for each in self.alternatives if each.stage == number}
         first = self.stages[number]
         [text] = MixnetDecoder.encode([first])
@@ -246,7 +246,7 @@ class SearchSpace:
 
 
 def _distance(field, value, wanted):
-    """How far an alternative is from another network's value of the same field."""
+    """The distance between an alternative and another network's value of the same field."""
     if field == "dw_ksize":
         return len(set(value) ^ set(wanted)), abs(sum(value) / len(value) - sum(wanted) / len(wanted))
     if field in ("expand_ksize", "project_ksize"):
@@ -255,7 +255,7 @@ def _distance(field, value, wanted):
 
 
 def _check_groups(block, partition):
-    """Refuses a block some of whose channel groups would be empty."""
+    """Raises a ValueError if a channel group of a block would be empty."""
     split_channels(block.expanded_filters, len(block.dw_ksize), partition)
     for kernels, ends in (
         (block.expand_ksize, (block.input_filters, block.expanded_filters)),

@@ -1,4 +1,4 @@
-"""Optuna's studies, in a database that the processes of a search share."""
+"""Optuna studies in a database that the processes of a search share."""
 
 import contextlib
 import re
@@ -12,26 +12,26 @@ from mixnet_tf.passwords import masked
 
 try:
     import optuna
-    import sqlalchemy  # which Optuna brings
+    import sqlalchemy  # Optuna depends on it
 except ImportError as error:
     raise MissingPackageError("A search needs Optuna: pip install 'mixnet_tf[search]'.") from error
 
-_TRIES, _PAUSE = 3, 1.0  # to open a storage, and seconds between them
+_TRIES, _PAUSE = 3, 1.0  # attempts to open a storage, and seconds between them
 _AT_IN_PASSWORD = re.compile("://[^/@]*@[^/?]*@")
 _PASSWORD = re.compile("://[^/@]*?:(.*)@", re.DOTALL)
-_HEARTBEAT, _GRACE = 10, 60  # seconds: between a trial's signs of life, and until one without them is tried again
+_HEARTBEAT, _GRACE = 10, 60  # seconds between a trial's heartbeats, and seconds without one until it is tried again
 
 
 def open_study(
     name: str, storage: str | None, directions: Sequence[str], sampler: optuna.samplers.BaseSampler | None = None
 ) -> optuna.Study:
-    """Opens a study, or makes it; what a killed process has left undone in it is tried again a minute later.
+    """Opens or creates a study; the trial of a killed process is tried again a minute later.
 
     Args:
-        name: Of the study in its storage.
-        storage: An address of SQLAlchemy, such as "sqlite:///search.db"; None: this process' memory.
+        name: Name of the study in its storage.
+        storage: SQLAlchemy address, such as "sqlite:///search.db"; None: in this process' memory.
         directions: "minimize" for each objective.
-        sampler: Of Optuna; None: its own.
+        sampler: Optuna sampler; None: Optuna's default.
 
     Raises:
         ValueError: If the storage cannot be opened.
@@ -48,7 +48,7 @@ def open_study(
 
 
 def sqlite_address(path: str) -> str:
-    """The address of a study in a file.
+    """The SQLAlchemy address of a study in a file.
 
     Raises:
         ValueError: If SQLAlchemy has no address for the path.
@@ -63,7 +63,7 @@ def sqlite_address(path: str) -> str:
 
 @contextlib.contextmanager
 def no_experimental_warnings() -> Iterator[None]:
-    """Within its `with` block Optuna does not say that heartbeats and queues are experimental."""
+    """Within its `with` block Optuna does not warn that heartbeats and queues are experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
@@ -83,15 +83,15 @@ def _open(storage):
                 grace_period=_GRACE,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
             )
-        except Exception as error:  # SQLAlchemy's, the database driver's, or Optuna's own
+        except Exception as error:  # errors of SQLAlchemy, the database driver, or Optuna
             if not left:
                 reason = _without_password(first_line(error), storage)
                 raise InputError(f"storage: {masked(storage, is_address=True)!r} cannot be opened: {reason}") from error
-            time.sleep(_PAUSE)  # of two processes that make its tables at once, one fails
+            time.sleep(_PAUSE)  # if two processes create its tables at once, one of them fails
 
 
 def _without_password(reason, storage):
-    """An error's text, in which a driver may have put the password alone."""
+    """An error's message without the password, which a driver may have put in it."""
     if found := _PASSWORD.search(storage):
         for password in filter(None, (found[1], urllib.parse.unquote(found[1]))):
             reason = reason.replace(password, "***")

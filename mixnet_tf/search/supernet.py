@@ -1,4 +1,4 @@
-"""One graph for every network of a space, and each of them as a model of its own."""
+"""A supernet computes every network of a space in one graph; each network can be extracted as a model."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from mixnet_tf.search.space import SearchSpace
 
 
 def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
-    """A model that computes any network of a space, with weights that the networks share.
+    """Builds a model that computes any network of a space, with weights that the networks share.
 
-    The center of a large depthwise kernel is the smaller one. A smaller expansion keeps as many channels of the larger
-    one, evenly spread. Groups of 1x1 convolutions and squeeze-and-excitation's channels are masks, and repeats that a
-    network lacks are passed by. Shapes do not depend on the choice, so one trace serves all networks.
+    The center of a large depthwise kernel is the smaller kernel. A smaller expansion uses channels of the larger one,
+    spread evenly. Groups of 1x1 convolutions and channels of squeeze-and-excitation are masks, and repeats that a
+    network lacks are skipped. Shapes do not depend on the choice, so one trace serves all networks.
 
     Args:
         space: The space.
@@ -25,12 +25,12 @@ def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int
         input_shape: (height, width, 3), pixels.
 
     Returns:
-        A `keras.Model` of [images, choice], (batch, height, width, 3), RGB from 0 to 255, and int32 (1, alternatives),
-        to logits (batch, classes). The moving statistics of its batch normalization fit no single network: what
-        `extract` gives has to measure its own. It is saved by its weights.
+        A `keras.Model` from [images, choice] to logits (batch, classes). Images are (batch, height, width, 3), RGB from
+        0 to 255; a choice is int32 (1, alternatives). The moving statistics of its batch normalization fit no single
+        network, so a model from `extract` has to measure its own. Save it by its weights.
 
     Raises:
-        ValueError: For a space with dilated kernels, or 1x1 convolutions whose kernels are larger.
+        ValueError: If the space has dilated kernels, or expanding or projecting kernels larger than 1x1.
     """
     if not is_count(classes):
         raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
@@ -49,15 +49,15 @@ def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int
 
 
 def extract(model: keras.Model, space: SearchSpace, choice: Sequence[int]) -> keras.Model:
-    """A network of a supernet as a model of its own, with the weights that it has there.
+    """Extracts a network of a supernet as a model of its own, with its weights.
 
     Args:
-        model: What `build_supernet` returned for the space.
+        model: The supernet of the space, from `build_supernet`.
         space: The space.
-        choice: Of the space.
+        choice: A choice of the space.
 
     Returns:
-        What `mixnet_tf.build_model` gives for the choice's block strings, ending in logits.
+        A model like that of `mixnet_tf.build_model` for the choice's block strings, which outputs logits.
     """
     extracted = build_model(
         blocks_args=space.stages_of(choice),
@@ -78,7 +78,7 @@ def extract(model: keras.Model, space: SearchSpace, choice: Sequence[int]) -> ke
 
 
 def _largest(space, number):
-    """A stage of every network of the space in one: as many repeats and channels as any has."""
+    """The largest stage of the space: with as many repeats and channels as any network has."""
     stage, values = space.stages[number], space.values(number)
     if stage.dilated or space.global_params.dilated:
         raise InputError("A supernet has no dilated kernels: a smaller one is not a part of a larger one.")

@@ -1,4 +1,4 @@
-"""What to measure next: Optuna's NSGA-II over the choices of a space, in a storage that workers share."""
+"""Chooses the next network to measure: Optuna's NSGA-II over a space, in a storage that workers share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,23 +7,23 @@ from mixnet_tf.search.front import Trial
 from mixnet_tf.search.space import SearchSpace
 from mixnet_tf.search.storage import no_experimental_warnings, open_study, optuna
 
-_MEASURED = "measured"  # the attribute of a trial that was measured, its measurements
-_MOST_REPEATS = 200  # proposals in a row that were measured before, after which there is nothing new to expect
+_MEASURED = "measured"  # the attribute of a finished trial that holds its measurements
+_MOST_REPEATS = 200  # proposals in a row that were measured before, after which the search ends
 
 
 class Trials:
-    """The networks that a search has tried, and those that it tries next.
+    """The networks that a search has tried, and proposals for the next ones.
 
-    No network is measured twice: what was measured before is looked up. The trial of a worker that was killed is given
-    to another one, a minute later. Networks above the largest cost are passed by unmeasured.
+    No network is measured twice: a network that was measured before is looked up. If a worker is killed, its trial is
+    given to another worker a minute later. Networks above the largest cost are skipped.
 
     Args:
         space: The space.
-        name: Of the study in its storage.
-        storage: What `open_study` takes.
-        cost: A function of a choice.
-        population: Of NSGA-II; None: networks are drawn at random.
-        seed: Of what is drawn. Each trial has its own from it, so that a resumed search does not repeat its draws.
+        name: Name of the study in its storage.
+        storage: Address, as for `open_study`.
+        cost: A function from a choice to its cost.
+        population: Population of NSGA-II; None: networks are drawn at random.
+        seed: Seed of the draws. Each trial derives its own from it, so that a resumed search does not repeat draws.
         max_cost: The largest cost of a network to measure; None: any.
         first: Choices to try before others.
     """
@@ -45,7 +45,7 @@ class Trials:
             self._study.enqueue_trial(self._params(choice), skip_if_exists=True)
 
     def measured(self) -> list[Trial]:
-        """The networks measured so far, in their order, each once."""
+        """The networks measured so far, in order, each once."""
         found = {}
         for trial in self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
             choice = self._choice(trial.params)
@@ -57,11 +57,11 @@ class Trials:
         """Measures one more network.
 
         Args:
-            measure: A function of a choice to a dict that has "cross_entropy". If it raises, the network is tried
-                again next, by whoever comes first.
+            measure: A function from a choice to a dict that has "cross_entropy". If it raises an error, the network
+                is tried again next, by whichever process comes first.
 
         Returns:
-            Whether there was one that had not been measured.
+            Whether there was a network to measure.
         """
         found = []
 
@@ -109,13 +109,13 @@ class Trials:
         return dict(zip(self._names(), choice, strict=True))
 
     def _choice(self, params):
-        """The choice of a trial's parameters; None where not all are drawn yet."""
+        """The choice of a trial's parameters; None if not all are drawn yet."""
         names = self._names()
         return tuple(params[name] for name in names) if all(name in params for name in names) else None
 
 
 class _SeededByTrial(optuna.samplers.BaseSampler):
-    """NSGA-II, or random draws, with the seed of each trial's number: a sampler made anew would repeat its draws."""
+    """NSGA-II or random draws, seeded by each trial's number; a new sampler would repeat its draws."""
 
     def __init__(self, population: int | None, seed: int) -> None:
         self._population, self._seed = population, seed
