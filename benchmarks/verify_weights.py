@@ -17,7 +17,8 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.weights import assign
-from mixnet_tf.weights.pretrained import converted_file, google_weights, timm_weights
+from mixnet_tf.weights.converted import converted_file, google_weights
+from mixnet_tf.weights.pretrained import timm_weights
 
 PHOTOGRAPH = "https://upload.wikimedia.org/wikipedia/commons/f/fe/Giant_Panda_in_Beijing_Zoo_1.JPG"
 PHOTOGRAPH_SIZE = 116_068  # bytes

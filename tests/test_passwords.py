@@ -9,7 +9,7 @@ from weights_server import serving
 
 from mixnet_tf.provenance import provenance
 from mixnet_tf.reports.page import Page, write_page
-from mixnet_tf.weights import hub, load_weights, pretrained
+from mixnet_tf.weights import google, hub, load_weights, pretrained
 
 ADDRESSES = (
     "postgresql://bob:s3cret@db.example.com:5432/search",
@@ -71,12 +71,12 @@ def test_a_password_with_an_at_sign_is_refused_with_how_to_write_it():
     assert "s3c" not in str(error.value)
 
 
-@pytest.mark.parametrize("variable", [hub.ENDPOINT, pretrained.MIRROR])
+@pytest.mark.parametrize("variable", [hub.ENDPOINT, google.MIRROR])
 def test_a_mirror_that_asks_for_a_password_is_named_without_it(variable, weights_cache, tmp_path, monkeypatch, logged):
     with serving(tmp_path) as (url, _):
         monkeypatch.setenv(variable, url.replace("://", "://bob:s3cret@"))
         with pytest.raises((ConnectionError, FileNotFoundError)) as error:
-            pretrained.published_weights("mixnet-s") if variable == pretrained.MIRROR else hub.hub_file("hf://a/b")
+            pretrained.published_weights("mixnet-s") if variable == google.MIRROR else hub.hub_file("hf://a/b")
     assert "bob:***@127.0.0.1" in str(error.value)
     assert "s3cret" not in str(error.value) + logged()
 

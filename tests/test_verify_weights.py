@@ -10,7 +10,7 @@ import tiny
 from absl import flags
 from weights_server import know, places, serving, write_as_timm
 
-from mixnet_tf.weights import Arrays, pretrained, read_weights
+from mixnet_tf.weights import Arrays, converted, google, hub, pretrained, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,13 @@ def test_verification_downloads_converts_and_compares(
     (folder / "panda.jpg").write_bytes(JPEG)
     know(monkeypatch, released_archive)
     monkeypatch.setattr(script, "VARIANTS", ["mixnet-s"])
-    monkeypatch.setattr(script, "PHOTOGRAPH", f"{os.environ[pretrained.MIRROR]}/panda.jpg")
+    monkeypatch.setattr(script, "PHOTOGRAPH", f"{os.environ[google.MIRROR]}/panda.jpg")
     monkeypatch.setattr(script, "PHOTOGRAPH_SIZE", len(JPEG))
     weights_cache.mkdir(parents=True)
-    pretrained.converted_file("mixnet-s").write_bytes(b"an older conversion, which would hide what the archive holds")
+    converted.converted_file("mixnet-s").write_bytes(b"an older conversion, which would hide what the archive holds")
     monkeypatch.setattr(script, "build_model", lambda *_, **__: tiny.randomise(released) or released)
     flags.FLAGS.mark_as_parsed()
-    timms = pretrained.hub_folder(pretrained.TIMM["mixnet-s"])  # as if it had been downloaded
+    timms = hub.hub_folder(pretrained.TIMM["mixnet-s"])  # as if it had been downloaded
     timms.mkdir(parents=True)
     write_as_timm(released_archive, timms / "model.safetensors")
     with pytest.raises(ValueError, match="further than"):  # the values are ours, so the answer is another one

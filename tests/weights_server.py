@@ -13,7 +13,7 @@ import threading
 import numpy as np
 import tiny
 
-from mixnet_tf.weights import pretrained
+from mixnet_tf.weights import google
 from mixnet_tf.weights.archives import extract
 from mixnet_tf.weights.official import read_official_checkpoint
 from mixnet_tf.weights.timm import read_timm_file
@@ -79,9 +79,7 @@ class LoginPage(http.server.BaseHTTPRequestHandler):
 def know(monkeypatch, archive, model_name="mixnet-s"):
     """Makes the contents of a file what is known of the published archive."""
     content = archive.read_bytes()
-    monkeypatch.setitem(
-        pretrained.ARCHIVES, model_name, pretrained.Archive(len(content), hashlib.sha256(content).hexdigest())
-    )
+    monkeypatch.setitem(google.ARCHIVES, model_name, google.Archive(len(content), hashlib.sha256(content).hexdigest()))
 
 
 def make_archive(path, files=(), members=()):

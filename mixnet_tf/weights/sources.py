@@ -14,7 +14,8 @@ from mixnet_tf.weights.hub import PREFIX, hub_file, is_hub_name
 from mixnet_tf.weights.keras_files import read_keras_file
 from mixnet_tf.weights.matching import Arrays, assign, with_imagenet_names
 from mixnet_tf.weights.official import read_official_checkpoint
-from mixnet_tf.weights.pretrained import imagenet_weights, published_weights, variant_of
+from mixnet_tf.weights.pretrained import imagenet_weights, published_weights
+from mixnet_tf.weights.released import variant_of
 from mixnet_tf.weights.timm import read_timm_file
 
 IMAGENET = "imagenet"

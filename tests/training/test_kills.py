@@ -23,7 +23,7 @@ from weights_server import write_archive
 from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.detection import is_detector
 from mixnet_tf.training.metrics import read_metrics
-from mixnet_tf.weights import pretrained
+from mixnet_tf.weights import google, pretrained
 
 _RUN = (
     "--model_name=tiny",
@@ -208,8 +208,8 @@ def test_two_workers_start_from_published_weights_that_only_one_has_converted(tm
     homes = [tmp_path / "home-0", tmp_path / "home-1"]
     for home in homes:
         monkeypatch.setenv("KERAS_HOME", str(home))
-        pretrained.cache_folder().mkdir(parents=True)
-        (pretrained.cache_folder() / archive.name).symlink_to(archive)
+        google.cache_folder().mkdir(parents=True)
+        (google.cache_folder() / archive.name).symlink_to(archive)
     pretrained.published_weights("mixnet-m")  # in the second home
 
     def start(tf_config):

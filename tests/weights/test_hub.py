@@ -17,7 +17,7 @@ from weights_server import LoginPage, know, places, serving, silent_server, writ
 
 import mixnet_tf
 from mixnet_tf import downloads
-from mixnet_tf.weights import hub, pretrained
+from mixnet_tf.weights import google, hub, pretrained
 from mixnet_tf.weights.sources import load_weights, read_weights
 
 pytestmark = pytest.mark.usefixtures("weights_cache")
@@ -227,7 +227,7 @@ def test_the_hub_is_asked_where_googles_mirror_is(away, hubs, timm_file, tmp_pat
     monkeypatch.setattr(downloads, "TIMEOUT", (0.5, 0.5))
     hubs[0](_TIMM_S, {"model.safetensors": timm_file})
     with silent_server() if away == "silent" else serving(tmp_path, LoginPage) as (url, asked):
-        monkeypatch.setenv(pretrained.MIRROR, url)
+        monkeypatch.setenv(google.MIRROR, url)
         start = time.monotonic()
         read = pretrained.published_weights("mixnet-s")
         assert time.monotonic() - start < 3  # a silent server gives up after four seconds
@@ -265,7 +265,7 @@ def test_where_both_are_away_one_error_names_both_and_where_to_place_the_files(m
     with pytest.raises(ConnectionError) as error:
         pretrained.published_weights("mixnet-s")
     for words in (
-        f"{os.environ[pretrained.MIRROR]}/mixnet-s.tar.gz could not be downloaded",
+        f"{os.environ[google.MIRROR]}/mixnet-s.tar.gz could not be downloaded",
         f"place it as {weights_cache / 'mixnet-s.tar.gz'}",
         f"The second source: http://127.0.0.1:9/api/models/{_TIMM_S}/revision/main could not be downloaded",
         f"place it in {weights_cache / 'hub' / 'timm--tf_mixnet_s.in1k' / 'main'}",

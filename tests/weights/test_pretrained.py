@@ -21,8 +21,8 @@ from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.networks import class_names
 from mixnet_tf.networks.block_strings import unroll
 from mixnet_tf.networks.variants import get_model_params
-from mixnet_tf.weights import assign, pretrained
-from mixnet_tf.weights.pretrained import Archive
+from mixnet_tf.weights import assign, google, pretrained, released
+from mixnet_tf.weights.google import Archive
 from mixnet_tf.weights.sources import load_weights, read_weights
 
 pytestmark = pytest.mark.usefixtures("weights_cache")
@@ -35,7 +35,7 @@ URLS = {
 
 
 def test_every_variant_has_a_published_archive():
-    assert set(pretrained.ARCHIVES) == set(URLS) == set(tiny.VARIANTS)
+    assert set(google.ARCHIVES) == set(URLS) == set(tiny.VARIANTS)
 
 
 @pytest.mark.parametrize("model_name", URLS)
@@ -48,7 +48,7 @@ def test_the_archives_are_googles(model_name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(requests, "get", get)
     with pytest.raises(ConnectionError):
-        pretrained.download_archive(model_name, tmp_path)
+        google.download_archive(model_name, tmp_path)
     assert asked == [URLS[model_name]]
 
 
@@ -56,14 +56,14 @@ def test_what_is_not_known_of_an_archive_is_said_to_be_unchecked(tmp_path, monke
     path = tmp_path / "a.tar.gz"
     path.write_bytes(b"four")
     for known, unchecked in ((Archive(4), ["sha256"]), (Archive(), ["size", "sha256"])):
-        monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", known)
-        pretrained.check(path, "mixnet-s")
+        monkeypatch.setitem(google.ARCHIVES, "mixnet-s", known)
+        google.check_archive(path, "mixnet-s")
         said = re.findall("its (.*) is not published, so it was not checked", logged())
         assert said == unchecked
 
 
 def test_what_is_known_of_the_archives_is_pinned():
-    assert pretrained.ARCHIVES == {
+    assert google.ARCHIVES == {
         "mixnet-s": (30_633_801, None),
         "mixnet-m": (None, None),
         "mixnet-l": (54_302_843, "feb487ed76e46c4a19604172b4227a84db6bfd9449b022e310606525b2bb221f"),
@@ -99,7 +99,7 @@ def test_an_archive_without_a_published_checksum_is_compared_with_the_first_one(
     content = released_archive.read_bytes()
     served = mirrored[0] / "mixnet-s.tar.gz"
     served.write_bytes(content)
-    monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content)))
+    monkeypatch.setitem(google.ARCHIVES, "mixnet-s", Archive(len(content)))
     pretrained.published_weights("mixnet-s")
     record, digest = weights_cache / "mixnet-s.tar.gz.sha256", hashlib.sha256(content).hexdigest()
     assert record.read_text() == f"{digest}  mixnet-s.tar.gz\n"
@@ -130,7 +130,7 @@ def test_two_at_once_both_read_whole_weights(weights_cache, released_archive, tm
             super().do_GET()
 
     with serving(tmp_path, AnswersBoth) as (url, asked), concurrent.futures.ThreadPoolExecutor(2) as pool:
-        monkeypatch.setenv(pretrained.MIRROR, url)
+        monkeypatch.setenv(google.MIRROR, url)
         for read in pool.map(pretrained.published_weights, ["mixnet-s"] * 2):
             assign(tiny.released("mixnet-s"), read)
             assert places(tiny.released("mixnet-s")) == list(range(len(tiny.listing("mixnet-s")["variables"])))
@@ -147,8 +147,8 @@ def test_two_processes_at_once_both_read_whole_weights(mirrored, weights_cache, 
     program = f"""
 import sys
 from mixnet_tf import MixNetS
-from mixnet_tf.weights import assign, pretrained
-pretrained.ARCHIVES["mixnet-s"] = pretrained.Archive({len(content)}, {hashlib.sha256(content).hexdigest()!r})
+from mixnet_tf.weights import google
+google.ARCHIVES["mixnet-s"] = google.Archive({len(content)}, {hashlib.sha256(content).hexdigest()!r})
 model = MixNetS(weights="imagenet")
 print([int(w.numpy().flat[0]) - 2 for layer in model.layers for w in layer.weights])
 """
@@ -185,7 +185,7 @@ def test_a_truncated_archive_is_refused_and_not_kept(mirrored, weights_cache, re
     folder, _ = mirrored
     content = released_archive.read_bytes()
     (folder / "mixnet-s.tar.gz").write_bytes(content[: len(content) // 2])
-    monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content) if sized else None))
+    monkeypatch.setitem(google.ARCHIVES, "mixnet-s", Archive(len(content) if sized else None))
     message = "expected .* bytes, received" if sized else "cannot be unpacked"
     with pytest.raises(ValueError, match=message):
         pretrained.published_weights("mixnet-s")
@@ -202,7 +202,7 @@ def test_a_download_that_breaks_off_is_refused_and_not_kept(tmp_path, weights_ca
             self.wfile.write(content[:1000])
 
     with serving(tmp_path, BreaksOff) as (url, _):
-        monkeypatch.setenv(pretrained.MIRROR, url)
+        monkeypatch.setenv(google.MIRROR, url)
         with pytest.raises(ConnectionError, match=re.escape(str(weights_cache / "mixnet-s.tar.gz"))):
             pretrained.published_weights("mixnet-s")
     assert_nothing_stays(weights_cache)
@@ -212,7 +212,7 @@ def test_a_wrong_checksum_is_refused_with_both(mirrored, weights_cache, small_ar
     folder, _ = mirrored
     content = small_archive.read_bytes()
     (folder / "mixnet-s.tar.gz").write_bytes(content)
-    monkeypatch.setitem(pretrained.ARCHIVES, "mixnet-s", Archive(len(content), "0" * 64))
+    monkeypatch.setitem(google.ARCHIVES, "mixnet-s", Archive(len(content), "0" * 64))
     digest = hashlib.sha256(content).hexdigest()
     with pytest.raises(ValueError, match=f"not the published archive of mixnet-s: expected {'0' * 64}.*{digest}"):
         pretrained.published_weights("mixnet-s")
@@ -230,12 +230,12 @@ def test_a_checkpoint_of_something_else_is_refused_and_not_kept(mirrored, weight
 def test_without_a_server_the_error_says_where_to_place_the_file(weights_cache, monkeypatch):
     with serving(".") as (url, _):
         pass  # now nobody listens there
-    monkeypatch.setenv(pretrained.MIRROR, url + "/")
+    monkeypatch.setenv(google.MIRROR, url + "/")
     with pytest.raises(ConnectionError) as error:
         pretrained.published_weights("mixnet-s")
     assert f"{url}/mixnet-s.tar.gz could not be downloaded" in str(error.value)
     assert f"place it as {weights_cache / 'mixnet-s.tar.gz'}" in str(error.value)
-    assert pretrained.MIRROR in str(error.value)
+    assert google.MIRROR in str(error.value)
     assert_nothing_stays(weights_cache)
 
 
@@ -248,7 +248,7 @@ def test_a_mirror_without_the_file_is_the_same_error(mirrored, weights_cache):
 def test_a_file_placed_by_hand_is_checked_and_read_without_a_server(weights_cache, released_archive, monkeypatch):
     with serving(".") as (url, _):
         pass
-    monkeypatch.setenv(pretrained.MIRROR, url)
+    monkeypatch.setenv(google.MIRROR, url)
     weights_cache.mkdir(parents=True)
     placed = weights_cache / "mixnet-s.tar.gz"
     placed.write_bytes(b"something else")
@@ -343,4 +343,4 @@ def test_imagenet_weights_of_another_architecture_are_refused_before_any_downloa
 
 @pytest.mark.parametrize("model_name", tiny.VARIANTS)
 def test_a_released_network_is_known_by_its_kernels_and_widths(model_name):
-    assert pretrained.variant_of(pretrained.mixconvs_of(tiny.released(model_name))) == model_name
+    assert released.variant_of(released.mixconvs_of(tiny.released(model_name))) == model_name
