@@ -1,4 +1,4 @@
-"""The callback by which long work reports its progress."""
+"""The callback to which long work reports its progress."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from typing import Protocol
 
 
 class Phase(Protocol):
-    """How far a phase of work is."""
+    """The progress of one phase of work."""
 
     def update(self, done: int, words: str = "") -> None:
-        """Notes that `done` of the phase's units are done, and `words` to show beside the count."""
+        """Reports that `done` units are done; `words` are shown beside the count."""
 
     def advance(self) -> None:
-        """Notes that one more unit is done."""
+        """Reports that one more unit is done."""
 
     def describe(self, words: str) -> None:
-        """Notes what is done just now, beside the count."""
+        """Reports the current work, in words beside the count."""
 
 
 class Progress(Protocol):
@@ -27,11 +27,11 @@ class Progress(Protocol):
         """Begins a phase.
 
         Args:
-            name: What is done, such as "Training".
-            total: Units of work; None where they are not counted.
-            unit: What is counted, such as "steps".
-            first: Units done before.
-            draws_itself: Whether the work has bars of its own on a terminal.
+            name: Name of the phase, such as "Training".
+            total: Units of work; None if they are not counted.
+            unit: Name of the units, such as "steps".
+            first: Units that were done before.
+            draws_itself: Whether the work draws its own progress bars on a terminal.
         """
 
 
@@ -50,5 +50,5 @@ class _Unseen:
 def silent(
     name: str, total: int | None = None, unit: str = "", first: int = 0, draws_itself: bool = False
 ) -> Iterator[Phase]:
-    """The `Progress` that shows nothing."""
+    """A `Progress` that shows nothing."""
     yield _Unseen()

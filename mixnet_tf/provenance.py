@@ -1,4 +1,4 @@
-"""Where figures come from: the command, versions and machine to write beside them."""
+"""The provenance of figures: the command, versions and machine that gave them."""
 
 import datetime
 import os
@@ -16,7 +16,7 @@ from mixnet_tf.passwords import masked
 
 
 def provenance() -> dict[str, Any]:
-    """The date, this process' command without passwords, the versions of what computes, and the machine, for JSON."""
+    """The date, the command without passwords, the versions of the libraries, and the machine, for JSON."""
     return {
         "date": datetime.date.today().isoformat(),
         "command": _command(),

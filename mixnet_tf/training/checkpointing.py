@@ -1,4 +1,4 @@
-"""The whole state of a training run in checkpoints, of which the last good one always stays."""
+"""Saves the whole state of a training run in checkpoints; the last good one always stays."""
 
 import os
 
@@ -15,7 +15,7 @@ _KEEP = 3
 
 
 class Checkpointer:
-    """Saves and restores a `Trainer`: raw weights, averages, optimizer with its step, dropout seeds.
+    """Saves and restores a `Trainer`: raw weights, EMA, optimizer with its step, dropout seeds.
 
     Args:
         trainer: A `Trainer`.
@@ -27,20 +27,20 @@ class Checkpointer:
         self._checkpoint = tf.train.Checkpoint(
             raw=[variable.value for variable in trainer.model.variables],
             averages=[variable.value for variable in trainer.ema_model.weights],
-            # By name: one optimizer's slots are never read as another's.
+            # Named, so that the slots of one optimizer are never read as another's.
             optimizer={trainer.recipe.optimizer: [variable.value for variable in trainer.optimizer.variables]},
         )
         self._folder = self._own_folder = os.path.join(model_dir, CHECKPOINTS)
-        if not is_chief(trainer.strategy):  # every worker has to save; the chief's is the one that counts
+        if not is_chief(trainer.strategy):  # every worker has to save, but only the chief's checkpoint is used
             self._own_folder = os.path.join(model_dir, f".worker-{trainer.strategy.cluster_resolver.task_id}")
-        self.saved_step: int | None = None  # of the newest checkpoint written or restored here
+        self.saved_step: int | None = None  # step of the newest checkpoint saved or restored here
 
     def save(self) -> None:
-        """Writes a checkpoint of the present step.
+        """Saves a checkpoint of the current step.
 
         Raises:
-            FloatingPointError: If a weight is not finite; nothing is written then.
-            OSError: If the disk is full; the checkpoints from before stay.
+            FloatingPointError: If a weight is not finite; then nothing is written.
+            OSError: If the disk is full; the earlier checkpoints stay.
         """
         if not self._trainer.is_finite():
             raise FloatingPointError(f"A weight is not finite at step {self._trainer.step}; no checkpoint was written.")
@@ -52,15 +52,15 @@ class Checkpointer:
         self._keep_newest()
 
     def _keep_newest(self):
-        """Lists the newest checkpoints in the file "checkpoint", and removes the others that it listed.
+        """Lists the newest checkpoints in the file "checkpoint", and removes older ones that it listed.
 
-        As tf.train.CheckpointManager does, which takes a folder with brackets in its name for a pattern.
+        tf.train.CheckpointManager does this, too, but takes brackets in the folder's name for a pattern.
         """
         name = f"ckpt-{self._trainer.step}"
         names = [os.path.basename(path) for path in _listed(self._own_folder)]
         names = [*(each for each in names if each != name), name]
         kept = names[-_KEEP:]
-        # Names alone: the folder may be moved.
+        # Names without the folder, because it may be moved.
         state = tf.compat.v1.train.generate_checkpoint_state_proto(os.sep, name, kept)
         with publishing(os.path.join(self._own_folder, "checkpoint")) as local, open(local, "w") as file:
             file.write(str(state))
@@ -69,7 +69,7 @@ class Checkpointer:
                 tf.io.gfile.remove(os.path.join(self._own_folder, file_name))
 
     def _full_disk(self, error):
-        """The error to raise where no checkpoint could be written, once what there is of it is removed."""
+        """Removes an incomplete checkpoint, and returns the error to raise."""
         kept = newest_checkpoint(self._own_folder)
         unfinished = f"ckpt-{self._trainer.step}"
         for name in tf.io.gfile.listdir(self._own_folder):
@@ -86,15 +86,15 @@ class Checkpointer:
         )
 
     def finish(self) -> None:
-        """Removes what a worker had to save beside the chief; the run is over."""
+        """Removes the files that a worker other than the chief had to save, at the end of a run."""
         if self._own_folder != self._folder and tf.io.gfile.exists(self._own_folder):
             tf.io.gfile.rmtree(self._own_folder)
 
     def restore(self) -> str | None:
-        """Restores the newest checkpoint that can be read; says which ones cannot.
+        """Restores the newest checkpoint that can be read, and logs which ones cannot.
 
         Returns:
-            Its path, or None if there is none.
+            The path of the checkpoint, or None if there is none.
 
         Raises:
             ValueError: If there are checkpoints but none can be read.

@@ -10,27 +10,29 @@ from mixnet_tf.errors import InputError, first_line
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 _TF_CONFIG = "TF_CONFIG"
-_TRAIN, _EVALUATOR = ("chief", "worker"), "evaluator"  # types of tasks
+_TRAIN, _EVALUATOR = ("chief", "worker"), "evaluator"  # types of tasks in TF_CONFIG
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """The strategy that a flag names, the same one each time: collectives of a second one would take its keys.
+    """Returns the strategy of a name.
+
+    Equal calls return the same object, because the collectives of a second one would use the same keys.
 
     Args:
-        name: "one_device"; "mirrored": every GPU of this machine, or every logical CPU without one;
-            "multi_worker": every worker of TF_CONFIG; "tpu"; or "auto": "tpu" where `tpu` is given,
-            "multi_worker" where TF_CONFIG names more than one worker, "mirrored" where this machine
-            has more than one GPU, else "one_device".
+        name: "one_device"; "mirrored": all GPUs of this machine, or all logical CPUs if it has none;
+            "multi_worker": all workers of TF_CONFIG; "tpu"; or "auto": "tpu" if `tpu` is given,
+            "multi_worker" if TF_CONFIG names more than one worker, "mirrored" if this machine has
+            more than one GPU, else "one_device".
         tpu: Name or address of a TPU; "local" for this machine's.
 
     Raises:
-        ValueError: For an unknown name, or one whose devices are not there.
+        ValueError: If the name is unknown, or if its devices do not exist.
     """
     if name not in STRATEGIES:
         raise InputError(f"strategy: expected one of {STRATEGIES}, received {name!r}.")
     if tpu is not None and name not in ("auto", "tpu"):
         raise InputError(f"tpu={tpu!r} goes with strategy auto or tpu, not {name!r}.")
-    # Physical devices: to list the logical ones would start the runtime, and workers must be joined before.
+    # Physical devices, because listing the logical ones starts the runtime, and workers have to be joined before that.
     gpus = len(tf.config.list_physical_devices("GPU"))
     if name == "auto":
         name = "tpu" if tpu else "multi_worker" if _workers() > 1 else "mirrored" if gpus > 1 else "one_device"
@@ -47,7 +49,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes the run's files."""
+    """Whether this process writes the run's files."""
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return True
@@ -86,7 +88,7 @@ def _workers():
 
 
 def _check_task():
-    """Refuses a process that TF_CONFIG does not make one of its workers, before TensorFlow's runtime is started."""
+    """Raises a ValueError if TF_CONFIG does not make this process a worker; before TensorFlow's runtime starts."""
     config = _tf_config()
     cluster, task = config.get("cluster", {}), config.get("task")
     kind, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else (None, None)

@@ -1,4 +1,4 @@
-"""A second copy of a model whose weights and statistics follow the first as a moving average."""
+"""The exponential moving average (EMA) of a model's weights and statistics, in a copy of the model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def moving_average_decay(limit: float, num_updates: Any) -> tf.Tensor:
-    """The decay after `num_updates` updates: at first smaller, so that the start is forgotten soon.
+    """The decay after `num_updates` updates; it is smaller at first, so that the initial weights are soon forgotten.
 
     Source: tf.compat.v1.train.ExponentialMovingAverage, `num_updates`.
     """
@@ -16,10 +16,10 @@ def moving_average_decay(limit: float, num_updates: Any) -> tf.Tensor:
 
 
 def update_moving_average(averages: Sequence[Any], values: Sequence[Any], decay: tf.Tensor) -> None:
-    """Moves each of `averages` towards that of `values` by the fraction 1 - decay; whole numbers are copied."""
+    """Moves each of `averages` towards its value by the fraction 1 - decay; integers are copied."""
     fraction = 1 - decay
     for average, value in zip(averages, values, strict=True):
         if tf.as_dtype(average.dtype).is_floating:
             average.assign_sub(fraction * (average - tf.cast(value, average.dtype)))
         else:
-            average.assign(value)  # a counter of Keras' Normalization, for one, has no average
+            average.assign(value)  # for example a counter of Keras' Normalization

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, and the exit codes that a supervisor acts on."""
+"""Signals that stop a run, and the exit codes for a supervisor."""
 
 import contextlib
 import os
@@ -7,22 +7,22 @@ import threading
 
 from absl import logging
 
-RESTART_ME = 75  # EX_TEMPFAIL of sysexits.h: saved, start the same command again
-INTERRUPTED = 128 + signal.SIGINT  # as shells have it: saved, but a person wants it to stop
+RESTART_ME = 75  # EX_TEMPFAIL of sysexits.h: saved, run the same command again
+INTERRUPTED = 128 + signal.SIGINT  # as in shells: saved, but stopped by a person
 
 
-# SIGHUP says that the terminal is gone; Windows has none.
+# SIGHUP means that the terminal was closed; Windows does not have it.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interruption:
-    """Within its `with` block SIGTERM, SIGINT and SIGHUP set `requested`; a second one leaves at once.
+    """Within its `with` block, SIGTERM, SIGINT and SIGHUP set `requested`; a second signal exits at once.
 
-    A SIGHUP that is ignored already, as nohup has it, stays ignored. Python lets the main thread alone handle signals:
-    in another one nothing is requested.
+    If SIGHUP is ignored already, as by nohup, it stays ignored. Python handles signals in the main thread only; in
+    other threads nothing is requested.
 
     Attributes:
-        requested: The number of the signal that came, or None.
+        requested: The number of the signal that was received, or None.
     """
 
     def __init__(self) -> None:
@@ -45,6 +45,6 @@ class Interruption:
         if self.requested is not None:
             os._exit(128 + number)
         self.requested = number
-        # Python cannot print where the signal came amid a print, nor to a terminal that is gone.
+        # Python cannot print if the signal interrupted a print, or if the terminal was closed.
         with contextlib.suppress(RuntimeError, OSError):
             logging.warning(f"{signal.Signals(number).name}: saving; a second signal leaves at once.")

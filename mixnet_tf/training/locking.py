@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that the system releases when its process ends, however that ends."""
+"""A lock that allows one run at a time in a folder; the system releases it however the process ends."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from mixnet_tf.files import StrPath, is_remote
 
 try:
     import fcntl
-except ImportError:  # Windows has none
+except ImportError:  # Windows does not have it
     fcntl: Any = None  # type: ignore[no-redef]
 
 LOCK = ".lock"
@@ -21,15 +21,15 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def only_run_in(model_dir: StrPath) -> Iterator[None]:
-    """Within its `with` block another process, or thread, that enters it for the same folder is refused.
+    """Within its `with` block, another process or thread that enters one for the same folder is refused.
 
-    Where the file system has no locks, as on remote storage, a line of the log says that nothing was checked.
+    If the file system has no locks, as on remote storage, a log line says that nothing was checked.
 
     Args:
-        model_dir: The run's folder; it is made.
+        model_dir: The run's folder; it is created.
 
     Raises:
-        ValueError: If another run is in the folder.
+        ValueError: If another run uses the folder.
     """
     if fcntl is None or is_remote(model_dir):
         _say_not_checked(model_dir)

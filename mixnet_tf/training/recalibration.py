@@ -1,4 +1,4 @@
-"""Batch normalization's statistics measured again after training."""
+"""Measures the statistics of batch normalization again after training."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -10,26 +10,26 @@ from mixnet_tf.data import Split, measuring_batches
 from mixnet_tf.networks import BatchNormalization
 from mixnet_tf.recipe import Recipe
 
-_BATCH = 128  # images of a replica, as many as the reference trains with: few give moments of their own
-_MOST_BATCHES = 10  # of each replica
+_BATCH = 128  # images per replica, as many as in the reference; fewer give other moments
+_MOST_BATCHES = 10  # batches per replica
 
 
 def recalibrate(
     model: keras.Model, split: Split, recipe: Recipe, strategy: tf.distribute.Strategy | None = None
 ) -> None:
-    """Sets the moving statistics of a model to the moments of training images as the evaluation prepares them.
+    """Sets a model's moving statistics to the moments of training images, prepared as for evaluation.
 
-    Moments that a network was trained with, of few and of augmented images, differ from those of the images to come; a
-    moving average of them, too. Each batch normalization takes the mean over up to ten batches, passed through the
-    network in training mode. Frozen ones stay.
+    The moments in training come from small batches of augmented images, and differ from those of new images; so does
+    their moving average. Here each batch normalization takes the mean of its moments over up to ten batches, which pass
+    through the network in training mode. Frozen layers keep their statistics.
 
     Args:
         model: A Keras model from images of a fixed size.
-        split: The `data.Split` that it was trained on.
-        recipe: The `Recipe` that it was trained by.
-        strategy: A `tf.distribute.Strategy`; None for the current one. Each replica has images of its own.
+        split: The `data.Split` that the model was trained on.
+        recipe: The `Recipe` of its training.
+        strategy: A `tf.distribute.Strategy`; None for the current one. Each replica uses different images.
 
-    Source: arXiv:2105.07576, section 3 (precise statistics); the reference has nothing like it.
+    Source: arXiv:2105.07576, section 3 (precise statistics); not in the reference.
     """
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     normalizations = [layer for layer in model.layers if isinstance(layer, BatchNormalization) and layer.trainable]
@@ -42,20 +42,20 @@ def recalibrate(
 
 
 def measure_statistics(normalizations: Sequence[BatchNormalization], forward: Callable, batches: Iterable) -> None:
-    """Sets moving statistics to the mean of the moments of batches.
+    """Sets moving statistics to the mean of the moments of some batches.
 
     Args:
-        normalizations: The layers.
-        forward: A function of a batch that runs them in training mode; a `tf.function` must not be traced elsewhere, as
-            the layers' momentum is 0 here.
-        batches: At least one.
+        normalizations: The batch normalization layers.
+        forward: A function of a batch that runs them in training mode. If it is a `tf.function`, it must not be used
+            elsewhere, because it is traced with a momentum of 0.
+        batches: At least one batch.
     """
     statistics = [v for layer in normalizations for v in (layer.moving_mean, layer.moving_variance)]
     momenta = [layer.momentum for layer in normalizations]
     sums, count = [0.0] * len(statistics), 0
     try:
         for layer in normalizations:
-            layer.momentum = 0.0  # so that the statistics are those of the last batch alone
+            layer.momentum = 0.0  # so that the moving statistics are those of the last batch
         for batch in batches:
             forward(batch)
             sums = [total + np.float64(variable) for total, variable in zip(sums, statistics, strict=True)]
@@ -70,7 +70,9 @@ def measure_statistics(normalizations: Sequence[BatchNormalization], forward: Ca
 def _batches(strategy, split, recipe):
     def of_host(context):
         hosts = context.num_input_pipelines
-        own = split.num_examples // hosts // (strategy.num_replicas_in_sync // hosts)  # images of a replica, at least
+        own = (
+            split.num_examples // hosts // (strategy.num_replicas_in_sync // hosts)
+        )  # images per replica, rounded down
         batch_size = max(1, min(_BATCH, own))
         count = max(1, min(_MOST_BATCHES, own // batch_size)) * (strategy.num_replicas_in_sync // hosts)
         return measuring_batches(

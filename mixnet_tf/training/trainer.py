@@ -17,27 +17,27 @@ _SUM = tf.distribute.ReduceOp.SUM
 
 
 class Trainer:
-    """Trains a model by a recipe, and keeps the moving average of its weights and statistics.
+    """Trains a model by a recipe, and keeps the EMA of its weights and statistics.
 
     Args:
-        model: A Keras model from images to logits or, for another objective, to what that takes; built inside
+        model: A Keras model from images to logits, or to the outputs that another objective takes; built inside
             `strategy.scope()`.
         recipe: A `Recipe`.
         steps_per_epoch: A float, as in the reference.
         strategy: A `tf.distribute.Strategy`; None for the current one.
         total_steps: Steps of the whole run; only the cosine schedule needs it.
-        jit_compile: Whether XLA compiles the step of each replica. A TPU always does; on a CPU the
-            depthwise convolutions are then ten times slower.
-        objective: What a step lowers; None for the `classification` of the recipe.
+        jit_compile: Whether XLA compiles the step of each replica. On a TPU it always does; on a CPU it makes
+            depthwise convolutions ten times slower.
+        objective: The loss to minimize; None for the recipe's `classification`.
 
     Attributes:
-        model: The raw weights.
-        ema_model: The averaged ones; the same object as `model` where the recipe keeps no average.
-        optimizer: Its `iterations` is the step.
+        model: The model with raw weights.
+        ema_model: The model with EMA weights; the same object as `model` if the recipe has no EMA.
+        optimizer: The optimizer; its `iterations` is the step.
 
     Raises:
-        ValueError: If the model ends in an activation, the batch does not divide over the replicas, or
-            there is nothing left to train.
+        ValueError: If the model ends in an activation, if the batch size is not a multiple of the number of
+            replicas, or if there is nothing to train.
 
     Source: mnasnet_main.py:mnasnet_model_fn.
     """
@@ -87,26 +87,26 @@ class Trainer:
         return int(self.optimizer.iterations.numpy())
 
     def is_finite(self) -> bool:
-        """Whether every weight, average and slot is a finite number."""
+        """Whether all weights, averages and optimizer slots are finite."""
         variables = [*self.model.weights, *self.ema_model.weights, *self.optimizer.variables]
         return bool(_all_finite([v.value for v in variables if v.dtype == "float32"]))
 
     def any_host(self, flag: bool) -> bool:
-        """Whether the bool `flag` is true on some host; every host has to ask at the same step."""
+        """Whether the bool `flag` is true on any host; every host has to call this at the same step."""
         value = tf.constant(float(flag))
         per_replica = self.strategy.run(lambda: tf.identity(value))
         return bool(self.strategy.reduce(_SUM, per_replica, axis=None) > 0)
 
     def train_step(self, images: Any, targets: Any) -> dict[str, tf.Tensor]:
-        """One step on a global batch.
+        """Trains one step on a global batch.
 
         Args:
-            images: What the model takes, (train_batch_size, height, width, 3).
-            targets: What the objective takes: labels, int (train_batch_size,), from 0; or a dict of tensors.
+            images: Input of the model, (train_batch_size, height, width, 3).
+            targets: Targets of the objective: labels, int (train_batch_size,), from 0; or a dict of tensors.
 
         Returns:
-            A dict of float32 scalars over all replicas: "loss" (with L2), what the objective measures (of
-            classification, "cross_entropy" and "top_1_accuracy"), and the "learning_rate" of this step.
+            A dict of float32 scalars over all replicas: "loss" (with L2), the metrics of the objective (for
+            classification "cross_entropy" and "top_1_accuracy"), and the "learning_rate" of this step.
         """
         images, targets = tf.convert_to_tensor(images), tf.nest.map_structure(_as_target, targets)
         own = len(images) // self.strategy.num_replicas_in_sync
@@ -125,22 +125,21 @@ class Trainer:
 
     @tf.function
     def train_steps(self, batches: Any, steps: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Steps on the next batches of an iterator.
+        """Trains several steps on the next batches of an iterator.
 
         Args:
             batches: An iterator of the strategy's distributed dataset of (images, targets).
             steps: Scalar int32 tensor.
 
         Returns:
-            The dict of `train_step` averaged over the steps, except "learning_rate", the last step's;
-            and "first_bad_step": how many steps had been taken before the first whose loss was not
-            finite, or -1.
+            The dict of `train_step`, averaged over the steps, except that "learning_rate" is the last step's;
+            and "first_bad_step": the number of steps before the first whose loss was not finite, or -1.
         """
         totals = {name: tf.constant(0.0) for name in ("loss", *self.objective.names)}
         rate = tf.constant(0.0)
         first_bad_step = tf.constant(-1, self.optimizer.iterations.dtype)
         for _ in tf.range(steps):
-            step = tf.identity(self.optimizer.iterations.value)  # read now: the step increments it
+            step = tf.identity(self.optimizer.iterations.value)  # read before the step increments it
             metrics = self._run(*next(batches))
             bad = tf.logical_not(tf.math.is_finite(metrics["loss"]))
             first_bad_step = tf.where(bad & (first_bad_step < 0), step, first_bad_step)
@@ -156,11 +155,11 @@ class Trainer:
         return {**summed, "learning_rate": rate}
 
     def _step_of_replica(self, images, targets):
-        """The order is the reference's: loss, statistics, RMSProp, step, average."""
+        """A step of one replica, in the reference's order: loss, statistics, RMSProp, step, EMA."""
         replicas = self.strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             share, measured = self.objective.share(self.model(images, training=True), targets)
-            # Gradients and metrics are summed over replicas; L2 is to count once.
+            # Gradients and metrics are summed over replicas, but L2 has to count once.
             loss = share + self.recipe.weight_decay * l2_loss(self._decayed) / replicas
         gradients = tape.gradient(loss, self.model.trainable_variables)
         self.optimizer.apply(gradients, self.model.trainable_variables)
@@ -171,7 +170,7 @@ class Trainer:
 
 
 def _freeze(model, part):
-    """Fixes what `Recipe.freeze` names; what is already fixed stays so."""
+    """Freezes the layers that `Recipe.freeze` names; frozen layers stay frozen."""
     classifier = find_classifier(model)
     behind = [] if classifier is None else [classifier]
     if is_detector(model):
