@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.data.decoding import FORMATS, decode_image
 from mixnet_tf.data.objects import OBJECT_ERROR
-from mixnet_tf.data.split import Split
-from mixnet_tf.data.splits import LABEL_ERROR
+from mixnet_tf.data.split import LABEL_ERROR, Split
 from mixnet_tf.data.tfrecords import count_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.progress import Progress, silent

@@ -6,11 +6,10 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mixnet_tf.data import scenes  # noqa: F401 (registers the builder with tfds)
 from mixnet_tf.data.decoding import image_shape
 from mixnet_tf.data.rules import DATA_VERSION, rules_of
-from mixnet_tf.data.split import Split, first_of
-from mixnet_tf.data.splits import EVAL_SPLITS, prepared_builder, split_of_builder
+from mixnet_tf.data.split import Split, first_of, wanted_splits
+from mixnet_tf.data.tfds_splits import prepared_builder, split_of_builder
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
@@ -34,7 +33,14 @@ class LeftOut(NamedTuple):
 
 
 def load_objects(
-    dataset: str, data_dir: StrPath, train: bool, split: str | None = None, *, data_version: int = DATA_VERSION
+    dataset: str,
+    data_dir: StrPath,
+    train: bool,
+    split: str | None = None,
+    num_images: int | None = None,
+    allow_missing_shards: bool = False,
+    *,
+    data_version: int = DATA_VERSION,
 ) -> Split:
     """Finds a split of a dataset with boxes, and prepares the dataset first where tfds has to.
 
@@ -44,6 +50,8 @@ def load_objects(
         data_dir: Where the data is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
+        num_images: Only None: `load_split` takes it for "tfrecord", which has no boxes.
+        allow_missing_shards: Only False, likewise.
         data_version: Of the rules by which the data is read, as for `load_split`.
 
     Returns:
@@ -57,10 +65,11 @@ def load_objects(
         InputError: For an unknown dataset, or one without boxes.
         ConnectionError: If tfds cannot download the dataset.
     """
+    if num_images is not None or allow_missing_shards:
+        raise InputError("num_images and allow_missing_shards go with --dataset=tfrecord, which has no boxes.")
     rules_of(data_version)
     builder = prepared_builder(dataset, data_dir)
-    wanted = (split,) if split else (("train",) if train else EVAL_SPLITS)
-    name = first_of(wanted, list(builder.info.splits), dataset, data_dir)
+    name = first_of(wanted_splits(train, split), list(builder.info.splits), dataset, data_dir)
     image_key, objects_key, box_key, label_key = _keys(dataset, builder.info.features)
     label = builder.info.features[objects_key].feature[label_key]
 
@@ -78,7 +87,7 @@ def load_objects(
         )
         return {**found, "image_id": read["image/id"]} if "image/id" in read else found
 
-    return split_of_builder(dataset, builder, name, image_key, label, example)._replace(data_version=data_version)
+    return split_of_builder(dataset, builder, name, image_key, label, example, data_version)
 
 
 def count_left_out(split: Split) -> LeftOut:

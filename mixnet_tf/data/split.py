@@ -1,5 +1,6 @@
 """One split of a dataset: what every kind of dataset gives, whatever it is read from."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,10 @@ from mixnet_tf.class_names import lacking, match
 from mixnet_tf.data.rules import DATA_VERSION
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
+
+PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
+# What an example whose label is no class fails with, inside an error of TensorFlow.
+LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
 
 
 class MissingSplitError(InputError):
@@ -87,6 +92,13 @@ class Split(NamedTuple):
         return self._replace(notes=(*self.notes, *lacking(notes, self.notes)))
 
 
+def wanted_splits(train: bool, split: str | None) -> tuple[str, ...]:
+    """The names of splits to look for, in this order: the one asked for, else the usual ones."""
+    if split:
+        return (split,)
+    return ("train",) if train else ("validation", "test", "val", "eval")
+
+
 def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data_dir: StrPath) -> str:
     """The first of the wanted splits that a dataset has.
 
@@ -99,3 +111,29 @@ def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data
             f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; it has {list(available)}."
         )
     return name
+
+
+def labeled_example(
+    image: tf.Tensor, label: tf.Tensor, example_id: tf.Tensor, num_classes: int, first_label: int = 0
+) -> dict[str, tf.Tensor]:
+    """An example of a `Split`; reading it fails with `LABEL_ERROR` if its label is no class.
+
+    Args:
+        image: Scalar string: the encoded image.
+        label: Scalar int64, as the dataset has it.
+        example_id: Scalar string: the file and place of the example.
+        num_classes: Number of classes.
+        first_label: The label of class 0.
+    """
+    received = tf.strings.as_string(label)
+    last_label = first_label + num_classes - 1
+    message = [
+        "The label ",
+        received,
+        " of ",
+        example_id,
+        f" is not a whole number from {first_label} to {last_label}.",
+    ]
+    is_class = (label >= first_label) & (label <= last_label)
+    with tf.control_dependencies([tf.debugging.Assert(is_class, [tf.strings.join(message)])]):
+        return {"image": image, "label": label - first_label, "id": example_id}

@@ -1,4 +1,4 @@
-"""TFRecord files: their records by number, and which of them are missing or damaged."""
+"""ImageNet's TFRecord shards: a split of them, their records by number, which are missing or damaged."""
 
 import contextlib
 import os
@@ -7,9 +7,83 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from mixnet_tf import imagenet
+from mixnet_tf.data.split import PARALLEL_FILES, MissingSplitError, Split, labeled_example
 from mixnet_tf.errors import InputError
+from mixnet_tf.files import StrPath
 
 _SHARD = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)")
+
+
+def tfrecord_split(
+    data_dir: StrPath, name: str, num_images: int | None, allow_missing_shards: bool, data_version: int
+) -> Split:
+    """A split of ImageNet's raw shards, the files `name-*` of a folder.
+
+    Args:
+        data_dir: The folder.
+        name: The split's name.
+        num_images: Its examples; None for ImageNet's own where the shards are numbered as ImageNet's, else they are
+            counted.
+        allow_missing_shards: Whether files named `*-of-N` may be fewer than N.
+        data_version: Of the `Rules`.
+
+    Raises:
+        MissingSplitError: If there are no such files.
+        InputError: If shards are missing, or records that are to be counted cannot be read.
+    """
+    listed = tf.io.gfile.listdir(data_dir) if tf.io.gfile.isdir(data_dir) else ()
+    files = sorted(os.path.join(data_dir, file) for file in listed if file.startswith(f"{name}-"))
+    if not files:
+        raise MissingSplitError(f"data_dir: no files {name}-* in {data_dir}; expected raw ImageNet TFRecord shards.")
+    missing = missing_shards(files)
+    if missing and not allow_missing_shards:
+        shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+        raise InputError(
+            f"data_dir: {data_dir} lacks {len(missing)} shards of split {name!r}: {shown}. Fetch them, or leave "
+            "them out with --allow_missing_shards."
+        )
+    shards, images = imagenet.SPLITS.get(name, (None, None))
+    is_imagenet = files[0].endswith(f"-of-{shards:05d}") if shards else False
+    if num_images is None and is_imagenet and len(files) == shards:
+        num_images = images
+    count = count_records(files) if num_images is None else num_images
+    if count < 1:
+        raise InputError(f"{data_dir}/{name}-* hold no records.")
+
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        whole_files = shuffle_seed is not None and len(files) >= num_shards
+        own = tf.data.Dataset.from_tensor_slices(files[shard::num_shards] if whole_files else files)
+        if shuffle_seed is not None:
+            own = own.shuffle(len(files), seed=shuffle_seed, reshuffle_each_iteration=False)
+        records = own.interleave(numbered_records, cycle_length=PARALLEL_FILES, num_parallel_calls=tf.data.AUTOTUNE)
+        if not whole_files:
+            records = records.shard(num_shards, shard)
+        return records.map(_parse_imagenet)
+
+    names = imagenet.wordnet_ids() if is_imagenet else None
+    return Split(
+        "tfrecord",
+        name,
+        count,
+        names,
+        imagenet.CLASSES,
+        read,
+        files=tuple(files),
+        missing_shards=missing,
+        data_version=data_version,
+    )
+
+
+def _parse_imagenet(record, record_id):
+    features = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    parsed = tf.io.parse_single_example(record, features)
+    return labeled_example(
+        parsed["image/encoded"], parsed["image/class/label"], record_id, imagenet.CLASSES, first_label=1
+    )
 
 
 def missing_shards(files: Iterable[str]) -> tuple[str, ...]:

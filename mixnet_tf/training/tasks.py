@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import keras
 
-from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split, train_batches, train_object_batches
+from mixnet_tf.data import Split, load_objects, load_split, train_batches, train_object_batches
 from mixnet_tf.detection import anchors_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator, build_evaluator
-from mixnet_tf.files import StrPath
 from mixnet_tf.recipe import DETECTION, DetectionRecipe, Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training.objectives import Objective, classification, detection
@@ -38,7 +37,7 @@ def task_of(name: str) -> Task:
     if name == DETECTION:
         return Task(
             _check_detection,
-            _load_objects,
+            load_objects,
             train_object_batches,
             lambda model, config: detection(config.detection or DetectionRecipe(), anchors_of(model)),
             _build_detection_evaluator,
@@ -56,21 +55,6 @@ def _check_detection(recipe):
     for field in ("shift", "zoom", "rotation", "recalibrate_batch_norm"):
         if getattr(recipe, field):
             raise InputError(f"{field}: {getattr(recipe, field)!r} is for classification; leave it out for detection.")
-
-
-def _load_objects(
-    dataset: str,
-    data_dir: StrPath,
-    train: bool,
-    split: str | None = None,
-    num_images: int | None = None,
-    allow_missing_shards: bool = False,
-    *,
-    data_version: int = DATA_VERSION,
-) -> Split:
-    if num_images is not None or allow_missing_shards:
-        raise InputError("num_images and allow_missing_shards go with --dataset=tfrecord, which has no boxes.")
-    return load_objects(dataset, data_dir, train, split, data_version=data_version)
 
 
 def _build_detection_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_compile=False):

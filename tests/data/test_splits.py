@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mixnet_tf.data import splits
+from mixnet_tf.data import tfds_splits
 from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.digits import ScatteredDigits
 from mixnet_tf.data.pipeline import eval_batches, train_batches
@@ -136,8 +136,8 @@ def test_labels_become_a_models_classes_by_name_however_often_that_is_asked(imag
 
 def test_classes_that_tfds_only_counts_have_no_names():
     label = tfds.features.ClassLabel(num_classes=3)
-    assert splits._names(label, "x") is None
-    assert splits._names(tfds.features.ClassLabel(names=["0", "1"]), "x") == ("0", "1")
+    assert tfds_splits._names(label, "x") is None
+    assert tfds_splits._names(tfds.features.ClassLabel(names=["0", "1"]), "x") == ("0", "1")
 
 
 def test_shards_that_are_missing_are_named_unless_they_may_be(imagenet_shards, tmp_path):

@@ -1,0 +1,172 @@
+"""Splits of the datasets of tensorflow_datasets, which are downloaded and prepared first where that is needed."""
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mixnet_tf.class_names import checked_names
+from mixnet_tf.data import digits, scenes  # noqa: F401 (registers the builders with tfds)
+from mixnet_tf.data.split import PARALLEL_FILES, Split, first_of, labeled_example
+from mixnet_tf.errors import InputError, first_line
+from mixnet_tf.files import StrPath
+
+_RETRIES = 4  # of tfds for each file; with its pauses some 6 seconds
+
+
+def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], data_version: int) -> Split:
+    """The first of the wanted splits of a dataset that has images with class labels.
+
+    Args:
+        dataset: A name that tensorflow_datasets knows.
+        data_dir: Where the data is prepared.
+        wanted: Names of splits.
+        data_version: Of the `Rules`.
+
+    Raises:
+        MissingSplitError: If the dataset has none of them.
+        InputError: For an unknown dataset, or one without images or labels.
+        ConnectionError: If it cannot be downloaded.
+    """
+    builder = prepared_builder(dataset, data_dir)
+    name = first_of(wanted, list(builder.info.splits), dataset, data_dir)
+    image_key, label_key = _image_and_label(dataset, builder.info)
+    label = builder.info.features[label_key]
+
+    def example(read):
+        return labeled_example(read[image_key], read[label_key], read["tfds_id"], label.num_classes)
+
+    return split_of_builder(dataset, builder, name, image_key, label, example, data_version)
+
+
+def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilder:
+    """The builder of a dataset of tfds, downloaded and prepared.
+
+    Raises:
+        InputError: For an unknown dataset, or one whose files must be fetched by hand.
+        ConnectionError: If it cannot be downloaded.
+    """
+    try:
+        builder = tfds.builder(dataset, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise InputError(
+            f"Unknown dataset {dataset!r}: expected 'digits', 'scattered_digits', 'tfrecord', 'folder' or a name of "
+            f"tensorflow_datasets ({first_line(error)})."
+        ) from error
+    try:
+        # tfds announces it on standard output; its bars are on standard error.
+        with contextlib.redirect_stdout(io.StringIO()), _few_retries():
+            builder.download_and_prepare()
+    except AssertionError as error:  # tfds says so where files must be fetched by hand
+        raise InputError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
+    except (tfds.download.DownloadError, requests.RequestException) as error:
+        by_hand = os.path.join(os.fspath(data_dir), "downloads", "manual")
+        raise ConnectionError(
+            f"Dataset {dataset!r} cannot be downloaded to {data_dir}: {error}. Prepare it where there is a network and "
+            f"copy the folder there, or place the files that tensorflow_datasets asks for in {by_hand}."
+        ) from error
+    except FileExistsError:  # another worker has prepared it in the meantime
+        builder = tfds.builder(dataset, data_dir=data_dir)
+    return builder
+
+
+@contextlib.contextmanager
+def _few_retries():
+    """Within its `with` block tfds asks a server that does not answer for seconds, not for minutes, and in silence."""
+    module: Any = importlib.import_module("tensorflow_datasets.core.download.downloader")
+    log = logging.getLogger("urllib3")
+    retries, level = getattr(module, "MAX_RETRIES", None), log.level
+    module.MAX_RETRIES = _RETRIES
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        module.MAX_RETRIES = retries
+        log.setLevel(level)
+
+
+def split_of_builder(
+    dataset: str,
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    image_key: str,
+    label: tfds.features.ClassLabel,
+    example: Callable,
+    data_version: int,
+) -> Split:
+    """A split of a prepared builder, its images left encoded.
+
+    Args:
+        dataset: Its name.
+        builder: The builder.
+        name: The split's name.
+        image_key: Which feature is the image.
+        label: What the classes are.
+        example: A function of an example as tfds gives it, with "tfds_id", to one of the split.
+        data_version: Of the `Rules`.
+
+    Raises:
+        InputError: If the split is empty.
+    """
+    info = builder.info.splits[name]
+    if info.num_examples == 0:
+        raise InputError(f"Split {name!r} of dataset {dataset!r} has no images.")
+    if getattr(builder.info.file_format, "value", None) == "array_record":
+        raise InputError(
+            f"Dataset {dataset!r} in {builder.data_path} is prepared as array_record, which tensorflow_datasets does "
+            "not read with tf.data; name another data_dir, where it is prepared as TFRecords."
+        )
+
+    def read(shuffle_seed=None, shard=0, num_shards=1):
+        config = tfds.ReadConfig(
+            try_autocache=False,
+            shuffle_seed=shuffle_seed,
+            add_tfds_id=True,
+            interleave_cycle_length=PARALLEL_FILES,
+            skip_prefetch=True,
+        )
+        examples = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
+            split=tfds.even_splits(name, num_shards)[shard],
+            decoders={image_key: tfds.decode.SkipDecoding()},
+            shuffle_files=shuffle_seed is not None,
+            read_config=config,
+        )
+        return examples.map(example)
+
+    return Split(
+        dataset,
+        name,
+        info.num_examples,
+        _names(label, dataset),
+        label.num_classes,
+        read,
+        files=tuple(map(os.fspath, info.filepaths)),
+        data_version=data_version,
+    )
+
+
+def _names(label, dataset):
+    """The names of a tfds label; None where it counts its classes alone, which tfds then calls "0", "1" and so on."""
+    # Not public, but nothing public tells the two apart.
+    return checked_names(label.names, f"Dataset {dataset!r}") if getattr(label, "_int2str", True) else None
+
+
+def _image_and_label(dataset, info):
+    keys = [
+        [key for key, feature in info.features.items() if isinstance(feature, kind)]
+        for kind in (tfds.features.Image, tfds.features.ClassLabel)
+    ]
+    supervised = info.supervised_keys or ()
+    chosen = [next((key for key in found if key in supervised), found[0] if found else None) for found in keys]
+    if None in chosen:
+        raise InputError(
+            f"Dataset {dataset!r} has no image with a class label; its features are {list(info.features)}."
+        )
+    return chosen
