@@ -111,6 +111,12 @@ def readable_checkpoint(prefix: str) -> Iterator[str]:
         yield os.path.join(link, name)
 
 
+def write_bytes(path: StrPath, content: bytes) -> None:
+    """Writes the file `path`."""
+    with publishing(path) as local, open(local, "wb") as file:
+        file.write(content)
+
+
 def write_json(path: StrPath, value: Any) -> None:
     """Writes a value to the JSON file `path`, in the form of `json_text`."""
     with publishing(path) as local, open(local, "w") as file:

@@ -11,7 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from figures import SERIES
 
-from mixnet_tf.files import publishing
+from mixnet_tf.figures import png
+from mixnet_tf.files import write_bytes
 
 _HERE = pathlib.Path(__file__).parent
 # Curve: color, and what stands at its dots before the kernel size or the number of groups.
@@ -48,8 +49,7 @@ def draw(report, path):
             axes = figure.add_subplot(grid[row, place * width : (place + 1) * width], title=title)
             _draw_panel(axes, curves, number)
     figure.supxlabel(_caption(report), fontsize=8, color=_GREY)
-    with publishing(path) as local:
-        figure.savefig(local)
+    write_bytes(path, png(figure))
     plt.close(figure)
 
 

@@ -15,7 +15,7 @@ from absl import flags
 
 from mixnet_tf.classifiers import open_model
 from mixnet_tf.commands import command_line
-from mixnet_tf.data import names_in_words
+from mixnet_tf.data import label_names
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import write_json
 from mixnet_tf.networks import class_names
@@ -65,7 +65,8 @@ def prepare(model_dir, export_dir):
     _MODEL.mkdir()
     for file in files:
         shutil.copy(file, _MODEL)
-    names = names_in_words(class_names(opened.model)) or range(opened.config.num_label_classes)
+    classes = opened.config.num_label_classes
+    names = label_names(classes, None, class_names(opened.model)) or range(classes)
     (_MODEL / "labels.txt").write_text("".join(f"{name}\n" for name in names))
     write_json(_MODEL / "model.json", {"crop": opened.config.recipe.crop, "files": [file.name for file in files]})
 

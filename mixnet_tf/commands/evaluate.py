@@ -8,7 +8,7 @@ from absl import flags
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.commands import command_line, settings_flags
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import load_objects, load_split, names_in_words, read_labels
+from mixnet_tf.data import label_names, load_objects, load_split
 from mixnet_tf.detection import classes_of, is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import (
@@ -100,7 +100,7 @@ def main(screen: Screen) -> int:
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
-        names = _label_names(opened.model, opened.model.output_shape[-1])
+        names = label_names(opened.model.output_shape[-1], values.labels, class_names(opened.model))
         measured, path = write_report(
             opened.model, split, values.report_dir, names, opened.source, crop, values.eval_batch_size, screen.phase
         )
@@ -122,7 +122,8 @@ def _evaluate_detector(opened, screen):
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
     found = load_objects(dataset, values.data_dir, False, values.split, data_version=opened.data_version)
     split = noting_training_images(found, opened.config)
-    names = _label_names(opened.model, classes_of(opened.model)) or split.label_names or range(split.num_classes)
+    known = label_names(classes_of(opened.model), values.labels, class_names(opened.model), split.label_names)
+    names = known or range(split.num_classes)
     if values.draw is not None:  # first, as it may have to be refused
         draw_examples(opened.model, split, names, values.draw)
         screen.say(f"Wrote {values.draw}: what is found in red, what is there in green.")
@@ -200,14 +201,7 @@ def _shown_names(model, classes, screen):
     """The names of a model's classes as its answers to an image show them, once it is said what was not checked."""
     if input_of(model) is None:
         screen.say(f"Note: {NOT_CHECKED}.")
-    return shown_names(_label_names(model, classes) or range(classes))
-
-
-def _label_names(model, classes):
-    """The names of a model's classes in words; None where they are not known."""
-    if flags.FLAGS.labels is not None:
-        return read_labels(flags.FLAGS.labels, classes)
-    return names_in_words(class_names(model))
+    return shown_names(label_names(classes, flags.FLAGS.labels, class_names(model)) or range(classes))
 
 
 def _watch(screen):

@@ -6,7 +6,7 @@ from absl import flags
 
 from mixnet_tf.commands import command_line, settings_flags
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import load_objects, names_in_words, object_eval_batches, read_labels
+from mixnet_tf.data import label_names, load_objects, object_eval_batches
 from mixnet_tf.detection import (
     CODE_SCALES,
     LEAST_SCORE,
@@ -134,7 +134,9 @@ def _export_detector(opened, settings, screen):
         lambda codes, scores: suppress(codes, scores, anchors),
         measure,
         calibration_images=calibration_images,
-        label_names=_detector_labels(opened, split),
+        label_names=label_names(
+            classes_of(opened.model), flags.FLAGS.labels, class_names(opened.model), split.label_names
+        ),
         options=options,
         notes={"source": opened.source, "dataset": dataset, "split": split.name, "notes": list(split.notes)},
         progress=screen.phase,
@@ -143,12 +145,6 @@ def _export_detector(opened, settings, screen):
 
 def _first_images(split, size, number):
     return next(iter(object_eval_batches(split, size, number)))[0].numpy()
-
-
-def _detector_labels(opened, split):
-    if flags.FLAGS.labels is not None:
-        return read_labels(flags.FLAGS.labels, classes_of(opened.model))
-    return names_in_words(class_names(opened.model)) or split.label_names
 
 
 def main(screen: Screen) -> int:

@@ -4,7 +4,7 @@ In: a dataset's name and folder, or encoded images. Out: `Split`s, `tf.data` bat
 prepares them, and the names of classes.
 """
 
-from mixnet_tf.data.class_names import decode_predictions, imagenet_labels, names_in_words, read_labels
+from mixnet_tf.data.class_names import decode_predictions, label_names
 from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.decoding import FORMATS, decode_image
 from mixnet_tf.data.folders import list_images
@@ -37,19 +37,17 @@ __all__ = [
     "decode_predictions",
     "eval_batches",
     "hold_out",
-    "imagenet_labels",
+    "label_names",
     "list_images",
     "load_objects",
     "load_split",
     "measuring_batches",
-    "names_in_words",
     "naming_corrupt_images",
     "object_eval_batches",
     "prepare_objects",
     "preprocess_for_eval",
     "preprocess_for_train",
     "random_window",
-    "read_labels",
     "report_batches",
     "rules_of",
     "train_batches",

@@ -71,21 +71,30 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
         ) from error
 
 
-def imagenet_labels() -> tuple[str, ...]:
-    """The names of ImageNet's 1000 classes, in their order, as `decode_predictions` gives them.
+def label_names(classes: int, path: StrPath | None, *known: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names of a model's classes as people call them: ImageNet's in place of its WordNet ids, others unchanged.
+
+    Args:
+        classes: The model's number of classes.
+        path: A file that has the names, see `read_labels`; None: the first of the known names.
+        *known: Names of the classes; None where they are not known.
+
+    Returns:
+        The names; None if there is no file and none are known.
 
     Raises:
-        ConnectionError: If Keras' index is not cached and cannot be had.
+        FileNotFoundError, ValueError: What `read_labels` raises.
     """
-    return tuple(name for [(_, name, _)] in decode_predictions(np.eye(CLASSES), top=1))
+    if path is not None:
+        return read_labels(path, classes)
+    return next((_in_words(names) for names in known if names), None)
 
 
-def names_in_words(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names of classes as people call them: ImageNet's in place of its WordNet ids, any others unchanged."""
-    if names is None or tuple(names) != wordnet_ids():
-        return None if names is None else tuple(names)
+def _in_words(names):
+    if tuple(names) != wordnet_ids():
+        return tuple(names)
     try:
-        return imagenet_labels()
+        return tuple(name for [(_, name, _)] in decode_predictions(np.eye(CLASSES), top=1))
     except ConnectionError:
         logging.info("ImageNet's class names could not be downloaded; its classes are shown by their WordNet ids.")
         return tuple(names)

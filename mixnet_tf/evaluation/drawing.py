@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from mixnet_tf.data import DATA_VERSION, Split, decode_image, object_eval_batches
 from mixnet_tf.detection import detect
-from mixnet_tf.errors import MissingPackageError
+from mixnet_tf.errors import require_package
 from mixnet_tf.evaluation.image_files import read_image_file
-from mixnet_tf.figures import plain_words
-from mixnet_tf.files import StrPath, publishing
+from mixnet_tf.figures import new_figure, plain_text, png
+from mixnet_tf.files import StrPath, write_bytes
 
 LEAST_SCORE = 0.3  # lowest score that is listed and drawn
 _EXAMPLES, _COLUMNS = 12, 4  # number of images of a split that are drawn
@@ -60,7 +60,7 @@ def draw_boxes(path: StrPath, boxes: Sequence[tuple[Sequence[float], str]], outp
     image = _decoded(path).numpy()
     figure = _figure(image.shape, 1, 1)
     _draw(figure.add_axes((0, 0, 1, 1)), image, boxes)
-    _write(figure, output)
+    write_bytes(output, png(figure))
 
 
 def draw_examples(model: keras.Model, split: Split, names: Sequence[Any], output: StrPath) -> None:
@@ -84,7 +84,7 @@ def draw_examples(model: keras.Model, split: Split, names: Sequence[Any], output
         example = {name: examples[name][place].numpy() for name in ("boxes", "labels")}
         _draw_both(axes, image, example, {name: value[place] for name, value in detections.items()}, names)
     figure.subplots_adjust(0, 0, 1, 1, 0.02, 0.02)
-    _write(figure, output)
+    write_bytes(output, png(figure))
 
 
 def draw_found(
@@ -116,16 +116,13 @@ def _draw_both(axes, image, example, found, names):
 
 def _figure(shape, rows, columns):
     """A matplotlib figure for images of one shape; their longer side has at least `_PIXELS` pixels."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError("To draw boxes needs matplotlib: pip install 'mixnet_tf[detection]'.") from error
+    require_package("matplotlib", "matplotlib", "To draw boxes", "detection")
     height, width = shape[:2]
     size = (columns * width / 100, rows * height / 100)
-    return Figure(figsize=size, dpi=max(100, 100 * _PIXELS / max(width, height)))
+    return new_figure(figsize=size, dpi=max(100, 100 * _PIXELS / max(width, height)))
 
 
-@plain_words()
+@plain_text()
 def _draw(axes, image, boxes, color=_FOUND):
     """Draws boxes with their text on an image."""
     from matplotlib.patches import Rectangle
@@ -138,13 +135,6 @@ def _draw(axes, image, boxes, color=_FOUND):
         axes.add_patch(Rectangle(corner, *size, fill=False, color=color, linewidth=1))
         if words:
             axes.text(*corner, words, color="white", fontsize=6, va="bottom", bbox={"color": color, "pad": 0.5})
-
-
-def _write(figure, output):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with publishing(output) as local:
-        FigureCanvasAgg(figure).print_png(local)
 
 
 def _decoded(path, data_version=DATA_VERSION):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import MissingSplitError, load_split, names_in_words, read_labels
+from mixnet_tf.data import MissingSplitError, label_names, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import matched
 from mixnet_tf.export import publish
@@ -93,7 +93,7 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
     recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
     crop = recipe.crop if settings.crop is None else settings.crop
-    labels = None if settings.labels is None else read_labels(settings.labels, classes)
+    labels = label_names(classes, settings.labels)  # before the images are read, as the file may be wrong
 
     with progress("Reading images"):
         if dataset is None:
@@ -101,8 +101,7 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
         else:
             load = functools.partial(_of_split, opened, dataset, settings.data_dir, size, crop)
             shown, calibration = _of_dataset(dataset, settings, load, options.calibrates)
-    if labels is None:
-        labels = names_in_words(shown.label_names or class_names(model))
+    labels = labels or label_names(classes, None, shown.label_names, class_names(model))
     if labels is None:
         logging.info("The class names are not known; the files have none. --labels=FILE gives them.")
     logging.info(f"Verifying on {shown.source}." + (f" Calibrating on {calibration.source}." if calibration else ""))

@@ -1,12 +1,11 @@
 """The figures of a report, as PNG."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mixnet_tf.figures import plain_words
+from mixnet_tf.figures import new_figure, plain_text, png
 from mixnet_tf.reports.measures import Calibration, ClassAccuracy
 
 _BLUE, _RED, _GREY, _GRID = "#1d4ed8", "#b91c1c", "#6b7280", "#e5e7eb"
@@ -15,28 +14,8 @@ _WRITTEN = 20  # largest number of classes whose confusions are written as numbe
 _LONGEST = 28  # characters of a name that are shown
 
 
-def png(figure: Any) -> bytes:
-    """A matplotlib figure as the bytes of a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file)
-    return file.getvalue()
-
-
-def image_png(image: np.ndarray) -> bytes:
-    """An image, uint8 (height, width, 3), as the bytes of a PNG file."""
-    from matplotlib import image as images
-
-    file = io.BytesIO()
-    images.imsave(file, image, format="png")
-    return file.getvalue()
-
-
 def _figure(width, height):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    figure = new_figure(figsize=(width, height), dpi=130, layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -45,7 +24,7 @@ def _short(name):
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-@plain_words()
+@plain_text()
 def draw_class_accuracy(rows: Sequence[ClassAccuracy], names: Sequence[Any], mean: float) -> bytes:
     """Draws the accuracy of each class with its 95% interval, the worst at the top; many classes as one curve."""
     many = len(rows) > MOST_NAMED
@@ -71,7 +50,7 @@ def draw_class_accuracy(rows: Sequence[ClassAccuracy], names: Sequence[Any], mea
     return png(figure)
 
 
-@plain_words()
+@plain_text()
 def draw_confusions(matrix: np.ndarray, names: Sequence[Any]) -> bytes:
     """Draws the confusion matrix of a few classes; a row has fractions of the images of a class."""
     classes = len(matrix)
@@ -93,9 +72,7 @@ def draw_confusions(matrix: np.ndarray, names: Sequence[Any]) -> bytes:
 
 def draw_calibration(found: Calibration) -> bytes:
     """Draws the reliability diagram: accuracy against confidence, and the number of images by confidence."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 5.2), dpi=130, layout="constrained")
+    figure = new_figure(figsize=(4.6, 5.2), dpi=130, layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
     width = np.diff(found.edges)
     filled = found.images > 0
@@ -112,7 +89,7 @@ def draw_calibration(found: Calibration) -> bytes:
     return png(figure)
 
 
-@plain_words()
+@plain_text()
 def draw_precision_recall(curves: Sequence[tuple[str, np.ndarray]]) -> bytes:
     """Draws the precision-recall curve of each class at an IoU of 0.5.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
@@ -17,7 +18,6 @@ from mixnet_tf.reports.charts import (
     draw_calibration,
     draw_class_accuracy,
     draw_confusions,
-    image_png,
 )
 from mixnet_tf.reports.measures import (
     accuracy_by_class,
@@ -151,7 +151,7 @@ def _calibration(found):
 def _mistakes(predictions, names):
     tiles = [
         Tile(
-            image_png(each.image),
+            tf.io.encode_png(each.image).numpy(),
             [f"{names[each.predicted]}, {each.probability:.1%}", f"is {names[each.label]}", each.id],
             f"An image of {names[each.label]}, taken for {names[each.predicted]}",
         )

@@ -10,12 +10,13 @@ import numpy as np
 
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
-from mixnet_tf.detection import classes_of
+from mixnet_tf.detection import classes_of, iou
 from mixnet_tf.evaluation import LEAST_SCORE, build_detection_measurement, draw_found, matched
+from mixnet_tf.figures import png
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.progress import Progress, silent
-from mixnet_tf.reports.charts import draw_precision_recall, png
+from mixnet_tf.reports.charts import draw_precision_recall
 from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 
 _WORST_IMAGES, _WORST_CLASSES = 12, 20
@@ -107,21 +108,14 @@ def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray])
     boxes, labels = example["boxes"][there], example["labels"][there]
     free, wrong = np.full(len(labels), True), 0
     shown = found["scores"] >= LEAST_SCORE
-    for box, label in zip(found["boxes"][shown], found["classes"][shown], strict=True):
-        overlaps = np.where(free & (labels == label), _overlaps(box, boxes), 0)
-        if len(overlaps) and overlaps.max() >= _OVERLAP:
-            free[overlaps.argmax()] = False
+    overlaps = iou(found["boxes"][shown], boxes).numpy()
+    for row, label in zip(overlaps, found["classes"][shown], strict=True):
+        candidates = np.where(free & (labels == label), row, 0)
+        if candidates.max(initial=0) >= _OVERLAP:
+            free[candidates.argmax()] = False
         else:
             wrong += 1
     return int(free.sum()), wrong
-
-
-def _overlaps(box, boxes):
-    """Intersection over union of one box with others."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    inside = np.prod(np.maximum(high - low, 0), -1)
-    areas = [np.prod(each[..., 2:] - each[..., :2], -1) for each in (box, boxes)]
-    return inside / np.maximum(areas[0] + areas[1] - inside, 1e-12)
 
 
 def _page(result, worst, names, model, split, source):

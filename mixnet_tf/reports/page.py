@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mixnet_tf.errors import require_package
-from mixnet_tf.files import StrPath, publishing
+from mixnet_tf.files import StrPath, write_bytes
 from mixnet_tf.provenance import provenance
 
 REPORT = "report.html"
@@ -126,12 +126,7 @@ def write_page(page: Page, folder: StrPath) -> str:
     tf.io.gfile.makedirs(folder)
     for section in page.sections:
         for figure in section.figures:
-            _write(os.path.join(folder, figure.file), figure.png)
+            write_bytes(os.path.join(folder, figure.file), figure.png)
     path = os.path.join(folder, REPORT)
-    _write(path, text.encode())
+    write_bytes(path, text.encode())
     return path
-
-
-def _write(path, content):
-    with publishing(path) as local, open(local, "wb") as file:
-        file.write(content)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mixnet_tf.errors import require_package
-from mixnet_tf.files import StrPath, publishing
+from mixnet_tf.figures import new_figure, png
+from mixnet_tf.files import StrPath, write_bytes
 from mixnet_tf.networks import MixnetDecoder
 
 _FRONT, _TRIED, _RANDOM, _PATTERN = "#b91c1c", "#9ca3af", "#1d4ed8", "#047857"
@@ -26,12 +27,9 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
         MissingPackageError: Without matplotlib.
     """
     require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     front = report["front"]
     height = 3.6 + 0.28 * (len(front) + 1)
-    figure = Figure(figsize=(7, height), dpi=150, layout="constrained")
+    figure = new_figure(figsize=(7, height), dpi=150, layout="constrained")
     points, table = figure.subplots(2, 1, gridspec_kw={"height_ratios": (3.6, height - 3.6)})
     for rows, color, name, marker in (
         (report.get("random", ()), _RANDOM, "drawn at random", "x"),
@@ -57,8 +55,7 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
     drawn = table.table(cells, loc="upper center", cellLoc="left", edges="open")
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(7)
-    with publishing(path) as local:
-        FigureCanvasAgg(figure).print_png(local)
+    write_bytes(path, png(figure))
 
 
 def _cost(row):

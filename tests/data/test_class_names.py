@@ -8,7 +8,7 @@ from weights_server import silent_server
 
 import mixnet_tf
 from mixnet_tf import downloads
-from mixnet_tf.data import names_in_words, read_labels
+from mixnet_tf.data.class_names import label_names, read_labels
 from mixnet_tf.imagenet import wordnet_ids
 
 INDEX = {str(i): [f"n{i:08d}", f"class_{i}"] for i in range(1000)}
@@ -65,9 +65,9 @@ def test_without_the_index_the_error_says_where_to_place_it(weights_cache, monke
 
 
 def test_imagenets_classes_are_called_by_their_names_and_any_others_by_their_own(index):
-    assert names_in_words(wordnet_ids())[:2] == ("class_0", "class_1")
-    assert names_in_words(["n01440764", "cat"]) == ("n01440764", "cat")
-    assert names_in_words(None) is None
+    assert label_names(1000, None, wordnet_ids())[:2] == ("class_0", "class_1")
+    assert label_names(2, None, None, ["n01440764", "cat"], ["dog", "owl"]) == ("n01440764", "cat")
+    assert label_names(2, None, None) is None
 
 
 def test_without_the_index_imagenets_classes_are_called_by_their_wordnet_ids(monkeypatch, logged):
@@ -77,7 +77,7 @@ def test_without_the_index_imagenets_classes_are_called_by_their_wordnet_ids(mon
     decode = keras.applications.imagenet_utils.decode_predictions
     monkeypatch.setitem(decode.__globals__, "CLASS_INDEX", None)
     monkeypatch.setattr(decode.__globals__["file_utils"], "get_file", offline)
-    assert names_in_words(wordnet_ids()) == wordnet_ids()
+    assert label_names(1000, None, wordnet_ids()) == wordnet_ids()
     assert "shown by their WordNet ids" in logged()
 
 

@@ -16,8 +16,9 @@ from tiny import DETECTOR_NETWORK
 import mixnet_tf
 from mixnet_tf.data import Split, load_objects, load_split, preprocess_for_eval
 from mixnet_tf.evaluation import build_evaluator
+from mixnet_tf.figures import png
 from mixnet_tf.reports import write_detection_report, write_report
-from mixnet_tf.reports.charts import draw_class_accuracy, draw_confusions, draw_precision_recall, png
+from mixnet_tf.reports.charts import draw_class_accuracy, draw_confusions, draw_precision_recall
 from mixnet_tf.reports.classification import _confusions
 from mixnet_tf.reports.detection import count_mistakes
 from mixnet_tf.reports.measures import (
