@@ -1,9 +1,9 @@
-"""Weights read from anywhere, matched to the variables of a MixNet: all of them or none.
+"""Matches weights from any source with the variables of a MixNet, and assigns all of them or none.
 
-The key of a variable is (part, kind, rank, name): the part of `endpoints.parts`; "conv", "depthwise", "se",
-"bn" or "dense"; the rank of its layer, or channel group, among the part's own of this kind in the order of
-computation; and the official name of the variable. A layer that is not MixNet's is a part of its own, of
-the kind "layer".
+The key of a variable is (part, kind, rank, name): its part in `endpoints.parts`; "conv", "depthwise", "se", "bn"
+or "dense"; the rank of its layer or channel group among those of this kind in the part, in the order of computation;
+and the official name of the variable. A layer that does not belong to MixNet is a part of its own, with the kind
+"layer".
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,42 +17,42 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.imagenet import CLASSES, wordnet_ids
 from mixnet_tf.networks import GroupedConv2D, MixConv, SqueezeExcite, class_names, name_classes, parts
 
-LAYER = "layer"  # the kind of a variable of a layer that is not MixNet's
+LAYER = "layer"  # kind of the variables of a layer that does not belong to MixNet
 
 
 class Arrays(NamedTuple):
-    """Weights as numpy arrays: they can be read before a strategy's scope, where they are only assigned."""
+    """Weights as numpy arrays, so that they can be read before a strategy's scope and assigned inside it."""
 
-    source: str  # what error messages call it
-    arrays: dict  # by key, in our layout
-    names: dict  # by key, what the source calls each
-    has_layers: bool = False  # whether the layers that are not MixNet's come from the source as well
-    class_names: tuple[str, ...] | None = None  # of the classifier or the detector; None: not known
+    source: str  # name of the source in error messages
+    arrays: dict  # arrays by key, in our layout
+    names: dict  # names in the source, by key
+    has_layers: bool = False  # whether the source also has the layers that do not belong to MixNet
+    class_names: tuple[str, ...] | None = None  # class names of the classifier or detector; None: not known
 
     @property
     def classes(self) -> int | None:
-        """Number of classes of the classifier; None where there is none."""
+        """Number of classes of the classifier; None if there is no classifier."""
         bias = self.arrays.get(("head", "dense", 0, "bias"))
         return None if bias is None else len(bias)
 
     def of_layer(self, name: str) -> list[Any]:
-        """Those of a layer that is not MixNet's, in the order of its weights; none where it is not there."""
+        """The arrays of a layer outside the MixNet, in the order of its weights; empty if there is no such layer."""
         return [value for key, value in self.arrays.items() if key[:2] == (name, LAYER)]
 
     def network(self) -> "Arrays":
-        """Those of the network itself, without the layers that are not MixNet's."""
+        """The arrays of the MixNet alone, without those of other layers."""
         arrays = {key: value for key, value in self.arrays.items() if key[1] != LAYER}
         return self._replace(arrays=arrays, has_layers=False, class_names=None)
 
     def in_order_of(self, names: tuple[str, ...] | None, predictors: Sequence[str] = ()) -> "Arrays | None":
-        """Those with their classes in the order of a model's; None where they are of other classes.
+        """Returns the arrays with their classes in the order of a model's; None if the classes differ.
 
         Args:
-            names: Of the model's classes; None: not known, and the order stays.
+            names: Names of the model's classes; None: not known, then the order stays.
             predictors: Names of a detector's layers that score the background and the classes at each anchor.
 
         Raises:
-            ValueError: If the classes are to be put into another order, and several share a name.
+            ValueError: If the order has to change and several classes share a name.
         """
         own = self.class_names
         if own is None or names is None or own == names:
@@ -67,7 +67,7 @@ class Arrays(NamedTuple):
             )
         places = {name: number for number, name in enumerate(own)}
         order = np.array([places[name] for name in names])
-        slots = np.concatenate([[0], 1 + order])  # the background first
+        slots = np.concatenate([[0], 1 + order])  # the background is first
         arrays = {}
         for key, value in self.arrays.items():
             if key[1] == "dense":
@@ -79,19 +79,19 @@ class Arrays(NamedTuple):
 
 
 def with_imagenet_names(read: Arrays) -> Arrays:
-    """Weights that were published for ImageNet, with the WordNet ids of its classes where they classify them."""
+    """Adds ImageNet's WordNet ids as class names to weights that have a classifier of its 1,000 classes."""
     return read._replace(class_names=wordnet_ids()) if read.classes == CLASSES else read
 
 
 def rank(parsed: dict[str, tuple], source: str) -> dict[tuple, str]:
-    """Names by key, where the place among the counters gives the rank.
+    """Names by key; the rank in a key is the position among the sorted counters.
 
     Args:
-        parsed: A dict from a name to (part, kind, counter, variable); counters of a kind compare.
-        source: What error messages call the file.
+        parsed: A dict from a name to (part, kind, counter, variable); counters of one kind can be compared.
+        source: Name of the file in error messages.
 
     Raises:
-        ValueError: If two names mean the same variable.
+        ValueError: If two names have the same key.
     """
     counters: dict[tuple, set] = {}
     for part, kind, counter, _ in parsed.values():
@@ -106,19 +106,19 @@ def rank(parsed: dict[str, tuple], source: str) -> dict[tuple, str]:
 
 
 def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layers: Iterable[str] = ()) -> None:
-    """Gives a model the values of arrays; nothing is assigned unless every one fits.
+    """Assigns arrays to a model; nothing is assigned unless all of them fit.
 
-    A model without class names takes those of the arrays; one with the same names in another order keeps its order.
+    A model without class names takes those of the arrays. A model with the same names in another order keeps its order.
 
     Args:
-        model: A MixNet. Without its top it takes no dense layer.
+        model: A MixNet. If it has no top, the dense layer of `read` is ignored.
         read: `Arrays`.
         skip_head: Whether to leave the model's classifier unchanged.
-        skip_layers: Names of layers that are not MixNet's, to leave unchanged as well.
+        skip_layers: Names of other layers to leave unchanged as well.
 
     Raises:
-        ValueError: For variables that are missing, left over or of another shape, naming them; or for a classifier of
-            other classes.
+        ValueError: If variables are missing, unused or of another shape (the message names them), or if the classifier
+            is of other classes.
     """
     names_classes = not skip_head and not skip_layers
     if names_classes:
@@ -152,7 +152,7 @@ def _with_classes_of(model, read):
     """The arrays with their classes in the model's order."""
     own, names = read.class_names or (), class_names(model)
     ordered = read.in_order_of(names)
-    if ordered is None or (ordered is not read and read.classes is None):  # a detector's predictors are not told here
+    if ordered is None or (ordered is not read and read.classes is None):  # a detector's predictors are not known here
         raise InputError(
             f"{read.source} is of the classes {listed(own)}, but model {model.name!r} of {listed(names or ())}, in "
             "this order; skip_head=True leaves the classifier unchanged."
@@ -161,7 +161,7 @@ def _with_classes_of(model, read):
 
 
 def variables(model: keras.Model) -> dict[tuple, Any]:
-    """A MixNet's variables by key."""
+    """The variables of a MixNet by key."""
     found = {}
     for part, part_layers in parts(model).items():
         ranks: dict[str, int] = {}
@@ -197,7 +197,7 @@ def _variables_of_other_layers(model):
 
 
 def listing(lines: Iterable[str], most: int = 20) -> str:
-    """The first lines in order, indented, and how many more there are."""
+    """The first lines, sorted and indented, and the number of further ones."""
     lines = sorted(lines)
     more = [f"... and {len(lines) - most} more"] if len(lines) > most else []
     return "\n".join(f"  {line}" for line in lines[:most] + more)

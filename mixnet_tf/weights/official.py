@@ -1,4 +1,4 @@
-"""Official TensorFlow 1 checkpoints to the variables of our models."""
+"""Reads checkpoints of the official TensorFlow 1 code."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 _EMA = "/ExponentialMovingAverage"
 _SLOT = re.compile(r"/RMSProp(_1)?$")
 _SCOPE = re.compile(r"stem|head|blocks_([0-9]+)")
-# What is below a scope: the kind of layer, its counter, and the variable.
+# A name below a scope: the kind of layer, its counter, and the variable.
 _TAILS = (
     ("se", re.compile(r"se/conv2d(?:_([0-9]+))?/(kernel|bias)")),
     ("conv", re.compile(r"conv2d(?:_([0-9]+))?/(kernel)")),
@@ -27,18 +27,18 @@ _TAILS = (
 def load_official_checkpoint(model: keras.Model, path: StrPath, use_ema: bool = True, skip_head: bool = False) -> None:
     """Reads a checkpoint of the official MixNet into a model.
 
-    Nothing is assigned unless every variable fits. A model without its top takes no dense layer.
+    Nothing is assigned unless every variable fits. If the model has no top, the checkpoint's dense layer is ignored.
 
     Args:
         model: A MixNet of the same architecture.
         path: A checkpoint's prefix, such as "mixnet-s/model.ckpt", or a folder with a `checkpoint` file.
-        use_ema: Whether to read the moving averages, the reference's choice for eval, or the raw weights.
+        use_ema: Whether to read the moving averages (EMA), as the reference does for evaluation, or the raw weights.
         skip_head: Whether to leave the model's classifier unchanged, for other classes.
 
     Raises:
         FileNotFoundError: If there is no checkpoint at `path`.
-        ValueError: For a variable that is missing, left over or of another shape, naming it, or if
-            averages are asked for and some variable has none.
+        ValueError: If a variable is missing, unused or of another shape (the message names it), or if `use_ema` is
+            set and a variable has no average.
 
     Source: mixnet/mixnet_builder.py, mnasnet_main.py:_scaffold_fn; `golden/names` in our tests.
     """
@@ -46,7 +46,7 @@ def load_official_checkpoint(model: keras.Model, path: StrPath, use_ema: bool = 
 
 
 def read_official_checkpoint(path: StrPath, use_ema: bool = True) -> Arrays:
-    """The `matching.Arrays` of a checkpoint of the official MixNet.
+    """Reads a checkpoint of the official MixNet as `matching.Arrays`.
 
     Args:
         path: A checkpoint's prefix, or a folder with a `checkpoint` file.
@@ -54,12 +54,12 @@ def read_official_checkpoint(path: StrPath, use_ema: bool = True) -> Arrays:
 
     Raises:
         FileNotFoundError: If there is no checkpoint at `path`.
-        ValueError: If it is not readable, not MixNet's, or lacks averages that are asked for.
+        ValueError: If it cannot be read, is not a MixNet's, or lacks averages that `use_ema` needs.
     """
     prefix = checkpoint_prefix(path)
     with readable_checkpoint(prefix) as local:
         with _readable(prefix):
-            # Not tf.train.load_checkpoint, which takes a prefix for a folder on some file systems.
+            # Not tf.train.load_checkpoint, which mistakes a prefix for a folder on some file systems.
             reader = tf.compat.v1.train.NewCheckpointReader(local)
             shapes = reader.get_variable_to_shape_map()
         names = _model_variables(shapes, use_ema, prefix)
@@ -68,7 +68,7 @@ def read_official_checkpoint(path: StrPath, use_ema: bool = True) -> Arrays:
 
 
 def checkpoint_prefix(path: StrPath) -> str:
-    """The checkpoint that `path`, a prefix or a folder with a `checkpoint` file, means.
+    """The prefix of the checkpoint at `path`, which is a prefix or a folder with a `checkpoint` file.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -78,7 +78,7 @@ def checkpoint_prefix(path: StrPath) -> str:
         state = tf.train.get_checkpoint_state(path)
         if state is None:
             raise MissingFileError(f"{path} has no readable `checkpoint` file; give the checkpoint's prefix instead.")
-        # A published folder may name the place where it was written.
+        # A published folder may name the path where it was written.
         inside = os.path.join(path, os.path.basename(state.model_checkpoint_path))
         prefix = inside if tf.io.gfile.exists(inside + ".index") else state.model_checkpoint_path
     else:

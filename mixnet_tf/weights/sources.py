@@ -27,33 +27,33 @@ def load_weights(model: keras.Model, weights: StrPath, skip_head: bool = False) 
 
     Args:
         model: A MixNet.
-        weights: "imagenet" for Google's published ones, downloaded at first; a `.keras` or `.weights.h5` file
-            of the same architecture; an official checkpoint (a folder or prefix; its moving averages are
-            read); a `.safetensors` or `.npz` file of timm's tf_mixnet; or "hf://ORG/NAME", optionally with
+        weights: "imagenet" for the weights that Google published, which are downloaded once; a `.keras` or
+            `.weights.h5` file of the same architecture; an official checkpoint (a folder or prefix; its EMA weights
+            are read); a `.safetensors` or `.npz` file of timm's tf_mixnet; or "hf://ORG/NAME", optionally with
             "@REVISION", for such a file in a repository of the Hugging Face hub.
         skip_head: Whether to leave the model's classifier unchanged, for other classes.
 
     Raises:
-        ConnectionError: If it has to be downloaded and cannot be; it says where to place the file by hand.
+        ConnectionError: If a download fails; the message says where to place the file by hand.
         FileNotFoundError: If there is nothing at `weights`.
-        ValueError: If it is of another kind or does not fit the model.
+        ValueError: If it is of another kind, or does not fit the model.
     """
     read = imagenet_weights(model, skip_head) if weights == IMAGENET else read_weights(weights)
     assign(model, read, skip_head)
 
 
 def read_weights(weights: StrPath, blocks: Sequence[BlockArgs] = ()) -> Arrays:
-    """Weights as numpy arrays, for `matching.assign`; no TensorFlow variable is made.
+    """Reads weights as numpy arrays, for `matching.assign`; no TensorFlow variable is created.
 
     Args:
-        weights: What `load_weights` takes.
-        blocks: The network's `BlockArgs`, as `unroll` gives them; "imagenet" is chosen by them.
+        weights: As for `load_weights`.
+        blocks: The network's `BlockArgs`, from `unroll`; they decide which weights "imagenet" means.
 
     Returns:
         `matching.Arrays`.
 
     Raises:
-        ConnectionError, FileNotFoundError, ValueError: As `load_weights`, but for whether they fit.
+        ConnectionError, FileNotFoundError, ValueError: As `load_weights`, without the check that they fit.
     """
     if not isinstance(weights, str | os.PathLike):
         raise InputError(f"weights: expected 'imagenet', or the path of a file or a checkpoint; received {weights!r}.")

@@ -1,4 +1,4 @@
-"""timm's ports of the official weights, tf_mixnet_s, m and l, to the variables of our models."""
+"""Reads timm's ports of the official weights: tf_mixnet_s, m and l."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
 _BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _CONV = {"weight": "kernel", "bias": "bias"}
-# Names outside the blocks: (part, kind, counter) and what the variables are called.
+# Names outside the blocks: (part, kind, counter), and the names of the variables.
 _OUTSIDE = {
     "conv_stem": (("stem", "conv", 0), {"weight": "kernel"}),
     "bn1": (("stem", "bn", 0), _BN),
@@ -24,7 +24,7 @@ _OUTSIDE = {
     "classifier": (("head", "dense", 0), _CONV),
 }
 _BLOCK = re.compile(r"blocks\.([0-9]+)\.([0-9]+)\.(.+)\.([a-z_]+)")
-# Names inside a block: the kind, the counter as a function of what the pattern found, the variables.
+# Names inside a block: the kind, the counter as a function of the pattern's match, the names of the variables.
 _INSIDE = (
     (re.compile(r"conv_pw(?:\.([0-9]+))?"), "conv", lambda group: (0, int(group or 0)), {"weight": "kernel"}),
     (re.compile(r"conv_pwl(?:\.([0-9]+))?"), "conv", lambda group: (1, int(group or 0)), {"weight": "kernel"}),
@@ -39,24 +39,24 @@ _AXES = {"kernel": (2, 3, 1, 0), "depthwise_kernel": (2, 3, 0, 1)}
 def load_timm_weights(model: keras.Model, path: StrPath, skip_head: bool = False) -> None:
     """Reads a file of timm's `tf_mixnet_s`, `tf_mixnet_m` or `tf_mixnet_l` into a model.
 
-    They are Google's weights in PyTorch's layout. timm's other mixnets (`mixnet_s`, `mixnet_xl`, ...) were trained
-    by timm with symmetric padding and a batch normalization epsilon of 1e-5; the shapes of some are the same,
-    so only a name can tell: the `architecture` of the file's metadata or of a `config.json` beside it, else
-    the last such name in the path. A file that names none is taken for a tf_mixnet.
+    These are Google's weights in PyTorch's layout. timm's other mixnets (`mixnet_s`, `mixnet_xl`, ...) were trained by
+    timm with symmetric padding and a batch normalization epsilon of 1e-5. Some have the same shapes, so only a name
+    tells them apart: the `architecture` in the file's metadata or in a `config.json` beside it, else the last such name
+    in the path. A file without any such name is read as a tf_mixnet.
 
     Nothing is assigned unless everything fits. PyTorch is not needed.
 
     Args:
-        model: A MixNet of the same architecture. Without its top it takes no classifier.
-        path: A `.safetensors` file (needs the package `safetensors`, extra `timm`), or a `.npz` file
-            of timm's `state_dict` by its names.
+        model: A MixNet of the same architecture. If it has no top, the file's classifier is ignored.
+        path: A `.safetensors` file (needs the package `safetensors`, extra `timm`), or a `.npz` file with the arrays of
+            timm's `state_dict` by name.
         skip_head: Whether to leave the model's classifier unchanged, for other classes.
 
     Raises:
         FileNotFoundError: If there is no file at `path`.
-        ImportError: For a `.safetensors` file without the package `safetensors`.
-        ValueError: For another kind of file, one of timm's other mixnets, or a variable that is
-            missing, left over or of another shape, naming it.
+        ImportError: If `path` is a `.safetensors` file and the package `safetensors` is not installed.
+        ValueError: If it is another kind of file or one of timm's other mixnets, or if a variable is missing, unused
+            or of another shape (the message names it).
 
     Source: timm 1.0.31, models/efficientnet.py:tf_mixnet_s, models/_efficientnet_blocks.py.
     """
@@ -64,7 +64,7 @@ def load_timm_weights(model: keras.Model, path: StrPath, skip_head: bool = False
 
 
 def read_timm_file(path: StrPath) -> Arrays:
-    """The `matching.Arrays` of a file that `load_timm_weights` takes.
+    """Reads a file of timm's tf_mixnet as `matching.Arrays`; see `load_timm_weights`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: As `load_timm_weights`.
@@ -104,7 +104,7 @@ def _read_npz(path):
 
 
 def require_safetensors(path: StrPath) -> None:
-    """Raises a `MissingPackageError` without safetensors, an optional dependency, which `path` needs."""
+    """Raises a `MissingPackageError` if safetensors, which `path` needs, is not installed."""
     require_package("safetensors", "safetensors", f"Reading {path}", "timm")
 
 
@@ -140,7 +140,7 @@ def _check_architecture(path, metadata):
 
 
 def _parse(name):
-    """(part, kind, counter, variable), a block's part as its (stage, place) in timm; None if unknown."""
+    """(part, kind, counter, variable) of a name; a block's part is its (stage, place) in timm. None if unknown."""
     owner, _, variable = name.rpartition(".")
     if owner in _OUTSIDE:
         key, names = _OUTSIDE[owner]
