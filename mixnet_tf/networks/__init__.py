@@ -7,7 +7,6 @@ Out: Keras tensors, and the parts of a built model by the reference's names.
 from mixnet_tf.networks.batch_norm import BatchNormalization
 from mixnet_tf.networks.beginnings import (
     INPUTS,
-    NORMALIZED,
     NOT_CHECKED,
     PIXELS,
     SCALED,
@@ -25,7 +24,7 @@ from mixnet_tf.networks.block_strings import (
     split_channels,
     unroll,
 )
-from mixnet_tf.networks.counting import Count, count_parts
+from mixnet_tf.networks.counting import Count, count_parts, multiply_adds
 from mixnet_tf.networks.endings import (
     class_names,
     gives_probabilities,
@@ -34,7 +33,7 @@ from mixnet_tf.networks.endings import (
     name_classes,
     with_logits,
 )
-from mixnet_tf.networks.endpoints import endpoints, features_model, multiply_adds, parts
+from mixnet_tf.networks.endpoints import endpoints, features_model, parts
 from mixnet_tf.networks.layers import (
     Activation,
     Concatenate,
@@ -57,7 +56,7 @@ from mixnet_tf.networks.mixnet import (
 )
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
-from mixnet_tf.networks.operations import call, foreign_steps, is_model, models, steps, walk
+from mixnet_tf.networks.operations import call, foreign_steps, models, steps, walk
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 
 __all__ = [
@@ -73,7 +72,6 @@ __all__ = [
     "INPUTS",
     "MixConv",
     "MixnetDecoder",
-    "NORMALIZED",
     "NOT_CHECKED",
     "PIXELS",
     "SCALED",
@@ -98,7 +96,6 @@ __all__ = [
     "input_of",
     "is_block",
     "is_mixnets",
-    "is_model",
     "is_network_file",
     "last_operation",
     "logits_model",

@@ -1,11 +1,25 @@
-"""Counts the parameters and multiply-adds of a network from its block strings, without building a model."""
+"""Counts the parameters and multiply-adds of a network, from its block strings or from a built model."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mixnet_tf.errors import is_count
+import keras
+
+from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.networks import layers
 from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, round_filters, split_channels, unroll
-from mixnet_tf.networks.names import block_part
+from mixnet_tf.networks.endpoints import parts
+from mixnet_tf.networks.names import block_part, part_of
+
+# Layers that may follow a network.
+_CONVOLUTIONS = (
+    layers.GroupedConv2D,
+    layers.MixConv,
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
 
 
 class Count(NamedTuple):
@@ -117,3 +131,59 @@ def _grouped(channels_in, channels_out, kernels):
 
 def _strided(size, stride):
     return (-(-size[0] // stride), -(-size[1] // stride))
+
+
+def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
+    """The multiply-adds of a model for one image.
+
+    Counts every convolution (depthwise, grouped and squeeze-and-excitation included) and the dense layer, also those
+    after the network, such as a detector's. Does not count biases, batch normalization, activations, pooling and
+    additions. The paper counts more: 256M, 360M and 565M for S, M and L.
+
+    Args:
+        model: A MixNet, or a functional model that contains one.
+        image_size: Height and width in pixels; None for the model's own, or 224 if it takes any.
+
+    Returns:
+        An int.
+
+    Raises:
+        ValueError: If the model is not a MixNet, or if `image_size` is not a whole number from 1 or, for a model with
+            other convolutions after the network, not the model's own size.
+
+    Example:
+        >>> import mixnet_tf
+        >>> mixnet_tf.multiply_adds(mixnet_tf.MixNetS()) / 1e6
+        239.17336
+    """
+    by_part = parts(model)
+    height, width = model.input_shape[1:3]
+    if image_size is not None:
+        if not is_count(image_size):
+            raise InputError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
+        height = width = int(image_size)
+    size = [height or 224, width or 224]
+    total = 0
+    for layer in [layer for group in by_part.values() for layer in group]:
+        size = [-(-n // stride) for n, stride in zip(size, getattr(layer, "strides", (1, 1)), strict=True)]
+        slides = not isinstance(layer, layers.SqueezeExcite | keras.layers.Dense)
+        total += _products(layer) * (math.prod(size) if slides else 1)
+    return total + sum(_multiply_adds_of(layer, model, image_size) for layer in model.layers if part_of(layer) is None)
+
+
+def _multiply_adds_of(layer, model, image_size):
+    """The multiply-adds of a layer after the network, from the size of its output."""
+    if not isinstance(layer, _CONVOLUTIONS):
+        return 0
+    positions = layer.output.shape[1:-1]
+    if None in positions or image_size not in (None, model.input_shape[1]):
+        raise InputError(
+            f"image_size: expected {model.input_shape[1]}, the model's own, as layer {layer.name!r} is not the "
+            f"network's; received {image_size}."
+        )
+    return _products(layer) * math.prod(positions)
+
+
+def _products(layer):
+    """The multiply-adds of a layer at one position: the sizes of its kernels, without its biases."""
+    return sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)

@@ -1,23 +1,13 @@
 """The parts and endpoints of a built MixNet, by the reference's names."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.errors import InputError
 from mixnet_tf.networks import layers
 from mixnet_tf.networks.names import block_part, is_block, layer_name, part_of
-
-# Layers that may follow a network.
-_CONVOLUTIONS = (
-    layers.GroupedConv2D,
-    layers.MixConv,
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.Dense,
-)
 
 
 def parts(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
@@ -122,55 +112,3 @@ def features_model(model: keras.Model, names: Sequence[str] | None = None) -> ke
     if unknown:
         raise InputError(f"Model {model.name!r} has no endpoints {unknown}; it has {list(available)}.")
     return keras.Model(model.input, {name: available[name] for name in names}, name=f"{model.name}_features")
-
-
-def multiply_adds(model: keras.Model, image_size: int | None = None) -> int:
-    """The multiply-adds of a model for one image.
-
-    Counts every convolution (depthwise, grouped and squeeze-and-excitation included) and the dense layer, also those
-    after the network, such as a detector's. Does not count biases, batch normalization, activations, pooling and
-    additions. The paper counts more: 256M, 360M and 565M for S, M and L.
-
-    Args:
-        model: A MixNet, or a functional model that contains one.
-        image_size: Height and width in pixels; None for the model's own, or 224 if it takes any.
-
-    Returns:
-        An int.
-
-    Raises:
-        ValueError: If the model is not a MixNet, or if `image_size` is not a whole number from 1 or, for a model with
-            other convolutions after the network, not the model's own size.
-
-    Example:
-        >>> import mixnet_tf
-        >>> mixnet_tf.multiply_adds(mixnet_tf.MixNetS()) / 1e6
-        239.17336
-    """
-    by_part = parts(model)
-    height, width = model.input_shape[1:3]
-    if image_size is not None:
-        if not is_count(image_size):
-            raise InputError(f"image_size: expected a whole number of pixels from 1, received {image_size!r}.")
-        height = width = int(image_size)
-    size = [height or 224, width or 224]
-    total = 0
-    for layer in [layer for group in by_part.values() for layer in group]:
-        size = [-(-n // stride) for n, stride in zip(size, getattr(layer, "strides", (1, 1)), strict=True)]
-        products = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)  # kernels, but not biases
-        slides = not isinstance(layer, layers.SqueezeExcite | keras.layers.Dense)
-        total += products * (math.prod(size) if slides else 1)
-    return total + sum(_multiply_adds_of(layer, model, image_size) for layer in model.layers if part_of(layer) is None)
-
-
-def _multiply_adds_of(layer, model, image_size):
-    """The multiply-adds of a layer after the network, from the size of its output."""
-    if not isinstance(layer, _CONVOLUTIONS):
-        return 0
-    positions = layer.output.shape[1:-1]
-    if None in positions or image_size not in (None, model.input_shape[1]):
-        raise InputError(
-            f"image_size: expected {model.input_shape[1]}, the model's own, as layer {layer.name!r} is not the "
-            f"network's; received {image_size}."
-        )
-    return sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1) * math.prod(positions)

@@ -20,7 +20,7 @@ from mixnet_tf.weights.archives import MAX_UNPACKED
 from mixnet_tf.weights.matching import LAYER, Arrays, rank
 
 _INSIDE, _CONFIG = "model.weights.h5", "config.json"  # in a .keras file, which is a zip
-_LARGEST_CONFIG = 64 << 20  # bytes
+_MAX_CONFIG = 64 << 20  # bytes
 # Where Keras writes a variable: the layer's group, the way to a layer inside it, and the number of the variable.
 _VARIABLE = re.compile(r"(layers/[^/]+)((?:/[^/]+)*)/vars/([0-9]+)")
 _BN = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -78,7 +78,7 @@ def _class_names(path):
     if not path.endswith(".keras"):
         return None
     with zipfile.ZipFile(path) as archive:
-        if archive.getinfo(_CONFIG).file_size > _LARGEST_CONFIG:
+        if archive.getinfo(_CONFIG).file_size > _MAX_CONFIG:
             raise InputError("its configuration is larger than any MixNet's")
         layers = json.loads(archive.read(_CONFIG)).get("config", {}).get("layers", ())
     found = [names for layer in layers if (names := layer.get("config", {}).get("class_names")) is not None]
