@@ -5,43 +5,40 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
+from short_search import LARGE, RECIPE, SMALL
 from tiny import randomise
 
-from mixnet_tf.data import hold_out, load_split
-from mixnet_tf.evaluation import build_evaluator
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.data import eval_batches
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.search import SearchSpace, extract
-from mixnet_tf.search.estimates import ShortTraining, WholeTraining, build_trainer, drawn_batches
-from mixnet_tf.search.measuring import Data, Interrupted, Measurement
-from mixnet_tf.search.supernet import build_supernet
+from mixnet_tf.search.estimates import WholeTraining, build_trainer, drawn_batches
+from mixnet_tf.search.measuring import Interrupted
 from mixnet_tf.training import Interruption, decayed_variables, l2_loss, read_metrics
 from mixnet_tf.training.recalibration import recalibrate
 
-_SIZE, _BATCH = 16, 32
-_RECIPE = RECIPES["digits"]._replace(image_size=_SIZE, train_batch_size=_BATCH)
-_SMALL, _LARGE = (0, 0, 1, 0, 0), (1, 1, 2, 1, 1)
+_SIZE, _BATCH = RECIPE.image_size, 32
+_RECIPE = RECIPE._replace(train_batch_size=_BATCH)
 
 
 @pytest.fixture(scope="module")
-def space():
-    return SearchSpace.decode(
-        ["r1_k3|3.5_a1_p1_s22_e1_i8_o8", "r1|2_k3|5|3.5.7_a1_p1_s11_e3|6_i8_o8_se0|0.5_sw"],
-        {"feature_size": 16, "num_classes": 10, "dropout_rate": 0.0, "batch_norm_momentum": 0.9},
-    )
+def space(digits_space):
+    return digits_space
 
 
 @pytest.fixture(scope="module")
-def data(data_dir):
-    return Data(*hold_out(load_split("digits", data_dir, True), 0.2))
+def held_out(data):
+    """The images, and their labels, that networks are measured on."""
+    batches = eval_batches(data.held_out, _SIZE, data.held_out.num_examples, _RECIPE.crop)
+    [(pictures, labels, _)] = batches
+    return pictures, labels.numpy()
 
 
-@pytest.fixture(scope="module")
-def short(space, data):
-    return ShortTraining(space, data, _RECIPE, steps=4)
+def _accuracy(model, held_out):
+    pictures, labels = held_out
+    return np.mean(model(pictures).numpy().argmax(-1) == labels)
 
 
-def _batch(space, seed=0, copies=1):
+def _batch(seed=0, copies=1):
     random = np.random.RandomState(seed)
     pictures = np.tile(random.randint(0, 256, (_BATCH, _SIZE, _SIZE, 3)).astype(np.float32), (copies, 1, 1, 1))
     return tf.constant(pictures), tf.constant(np.tile(random.randint(0, 10, _BATCH), copies), tf.int32)
@@ -50,8 +47,9 @@ def _batch(space, seed=0, copies=1):
 def test_l2_covers_the_weights_of_the_steps_network_alone(space):
     recipe = _RECIPE._replace(weight_decay=0.1)
     trainer = build_trainer(space, 10, recipe, 100, 4)
-    images, labels = _batch(space)
-    for choice in (_SMALL, _LARGE):
+    without = build_trainer(space, 10, _RECIPE._replace(weight_decay=0.0), 100, 4).objective
+    images, labels = _batch()
+    for choice in (SMALL, LARGE):
         taken = tf.constant([choice], tf.int32)
         alone = extract(trainer.model, space, choice)
         expected = float(l2_loss(decayed_variables(alone)))
@@ -59,7 +57,6 @@ def test_l2_covers_the_weights_of_the_steps_network_alone(space):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             with_l2, _ = trainer.objective.share(outputs, {"label": labels, "choice": taken})
-        without = build_trainer(space, 10, _RECIPE._replace(weight_decay=0.0), 100, 4).objective
         plain, _ = without.share(outputs, {"label": labels, "choice": taken})
         assert float(with_l2 - plain) == pytest.approx(0.1 * expected, rel=1e-4)
         with tf.GradientTape() as tape:
@@ -71,19 +68,20 @@ def test_l2_covers_the_weights_of_the_steps_network_alone(space):
                 pulled = np.abs(np.array(gradient)) > 0
                 np.testing.assert_allclose(np.array(gradient), 0.1 * np.array(weight) * pulled, rtol=1e-4, atol=1e-7)
     block = trainer.model.get_layer("block_2")  # the repeat that the small network lacks
-    assert float(block.l2(tf.constant(_SMALL))) == 0 < float(block.l2(tf.constant(_LARGE)))
+    assert float(block.l2(tf.constant(SMALL))) == 0 < float(block.l2(tf.constant(LARGE)))
 
 
-def test_a_network_is_measured_as_it_would_be_alone(space, data):
-    model = build_supernet(space, 10, (_SIZE, _SIZE, 3))
+def test_a_network_is_measured_as_it_would_be_alone(space, data, short, held_out):
+    model, measure, found = short._trainer.model, short._measure, {}
     randomise(model)
-    measure, found = Measurement(model, data, _RECIPE), {}
-    for choice in (_SMALL, _LARGE, _SMALL):
+    for choice in (SMALL, LARGE, SMALL):
         measured = measure(choice)
-        assert found.setdefault(choice, measured) == measured
+        if choice in found:
+            assert found[choice] == measured
+            continue
+        found[choice] = measured
         alone = extract(model, space, choice)
-        accuracy = build_evaluator(alone, data.held_out, _RECIPE.crop)()["top_1_accuracy"]
-        assert measured["top_1_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+        assert measured["top_1_accuracy"] == pytest.approx(_accuracy(alone, held_out), abs=1e-6)
         statistics = [v for v in alone.variables if "moving" in v.name]
         ours = [np.array(v) for v in statistics]
         recalibrate(alone, data.train, _RECIPE)
@@ -93,8 +91,8 @@ def test_a_network_is_measured_as_it_would_be_alone(space, data):
 
 def test_each_estimate_starts_anew_and_one_trace_serves_all(short):
     never = Interruption()
-    first, other = short(_SMALL, never), short(_LARGE, never)
-    assert short(_SMALL, never) == pytest.approx(first, rel=1e-4)
+    first, other = short(SMALL, never), short(LARGE, never)
+    assert short(SMALL, never) == pytest.approx(first, rel=1e-4)
     assert first["cross_entropy"] != other["cross_entropy"]
     assert short._trainer.train_steps.experimental_get_tracing_count() == 1
     assert short._measure._scores.sums.experimental_get_tracing_count() == 1
@@ -104,22 +102,22 @@ def test_an_estimate_stops_between_steps(short):
     interruption = Interruption()
     interruption.requested = signal.SIGTERM
     with pytest.raises(Interrupted) as stopped:
-        short(_SMALL, interruption)
+        short(SMALL, interruption)
     assert stopped.value.signal == signal.SIGTERM
 
 
-def test_a_whole_training_is_a_run_that_train_would_make_and_is_not_repeated(space, data, tmp_path):
+def test_a_whole_training_is_a_run_that_train_would_make_and_is_not_repeated(data, held_out, tmp_path):
+    space = SearchSpace.decode(["r1_k3|3.5_a1_p1_s22_e1_i8_o8"], {"feature_size": 16, "num_classes": 10})
     recipe = _RECIPE._replace(train_steps=3, recalibrate_batch_norm=False)
     train = WholeTraining(space, data, recipe)
-    measured = train(_LARGE, str(tmp_path))
+    measured = train((1,), str(tmp_path))
     alone = RunConfig.read(tmp_path).build_model(classifier_activation=None)
     averages = tf.train.load_checkpoint(str(tmp_path / "checkpoints"))
     alone.set_weights(
         [averages.get_tensor(f"averages/{at}/.ATTRIBUTES/VARIABLE_VALUE") for at in range(len(alone.weights))]
     )
-    accuracy = build_evaluator(alone, data.held_out, recipe.crop)()["top_1_accuracy"]
-    assert measured["top_1_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    assert train(_LARGE, str(tmp_path)) == pytest.approx(measured, rel=1e-5)
+    assert measured["top_1_accuracy"] == pytest.approx(_accuracy(alone, held_out), abs=1e-6)
+    assert train((1,), str(tmp_path)) == pytest.approx(measured, rel=1e-5)
     assert [row["step"] for row in read_metrics(tmp_path)] == [3]
 
 
@@ -137,9 +135,9 @@ def test_the_step_decides_which_network_is_drawn(space, data):
     assert of_replicas == [drawn[0], drawn[0], drawn[1], drawn[1]]
 
 
-def test_two_replicas_with_the_same_images_are_one_device(space, two_replicas):
-    taken = tf.constant([_LARGE] * 2, tf.int32)  # train_step gives each replica its row
-    ends = []
+def test_two_replicas_with_the_same_images_are_one_device(two_replicas):
+    space = SearchSpace.decode(["r1_k3|3.5_a1_p1_s22_e1_i8_o8"], {"feature_size": 16, "dropout_rate": 0.0})
+    taken, ends = tf.constant([[1]], tf.int32), []
     for strategy, copies in ((None, 1), (two_replicas, 2)):
         recipe = _RECIPE._replace(train_batch_size=_BATCH * copies, weight_decay=0.01)
         recipe = recipe._replace(base_learning_rate=recipe.base_learning_rate / copies, warmup_epochs=0.0)
@@ -148,11 +146,11 @@ def test_two_replicas_with_the_same_images_are_one_device(space, two_replicas):
         else:
             with strategy.scope():
                 trainer = build_trainer(space, 10, recipe, 100, 4)
-        images, labels = _batch(space, copies=copies)
+        images, labels = _batch(copies=copies)
 
         def batches(context, images=images, labels=labels, copies=copies):
             one = tf.data.Dataset.from_tensors((images, labels)).repeat().unbatch().batch(_BATCH)
-            return one.map(lambda x, y: ((x, taken[:1]), {"label": y, "choice": taken[:1]}))
+            return one.map(lambda x, y: ((x, taken), {"label": y, "choice": taken}))
 
         iterator = iter(trainer.strategy.distribute_datasets_from_function(batches))
         metrics = trainer.train_steps(iterator, tf.constant(2))

@@ -11,25 +11,35 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scripts import ROOT, run
+from short_search import LARGE, RECIPE, SPACE, STEPS
 
 import mixnet_tf
 from mixnet_tf.data import DATA_VERSION
 from mixnet_tf.networks import count_parts
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.search import SearchSpace, costs, front, measuring
+from mixnet_tf.search import SearchSpace, costs, front, measuring, searching
 from mixnet_tf.training import read_metrics
 
-_SPACE = {
-    "blocks": ["r1_k3|3.5_a1_p1_s22_e1_i8_o8", "r1|2_k3|5|3.5.7_a1_p1_s11_e3|6_i8_o8_se0|0.5_sw"],
-    "params": {"feature_size": 16},
-}
-_SHORT = ("--dataset=digits", "--image_size=16", "--train_batch_size=64", "--estimate_steps=3", "--population=3")
+_SHORT = ("--dataset=digits", "--image_size=16", "--train_batch_size=64", f"--estimate_steps={STEPS}", "--population=3")
 
 
 @pytest.fixture
 def space(tmp_path):
-    (tmp_path / "space.json").write_text(json.dumps(_SPACE))
+    (tmp_path / "space.json").write_text(json.dumps(SPACE))
     return tmp_path / "space.json"
+
+
+@pytest.fixture
+def trained_once(short, digits_space, data, monkeypatch):
+    """Searches by short trainings share one, which starts each network anew."""
+
+    def same(space, own_data, recipe, steps):
+        assert space.encode() == digits_space.encode() and space.global_params == digits_space.global_params
+        assert [own.num_examples for own in own_data] == [split.num_examples for split in data]
+        assert (recipe, steps) == (RECIPE, STEPS)
+        return short
+
+    monkeypatch.setattr(searching, "ShortTraining", same)
 
 
 def _flags(space, data_dir, *flags):
@@ -40,7 +50,9 @@ def _report(space):
     return json.loads((space.parent / "search" / "front.json").read_text())
 
 
-def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, data_dir, monkeypatch, capfd):
+def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(
+    space, data_dir, trained_once, monkeypatch, capfd
+):
     pytest.importorskip("matplotlib")
     measure, calls = measuring.Measurement.__call__, []
 
@@ -51,23 +63,23 @@ def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(space, d
         return measure(self, choice)
 
     monkeypatch.setattr(measuring.Measurement, "__call__", interrupting)
-    flags = _flags(space, data_dir, "--evaluations=4", "--random_baseline")
+    flags = _flags(space, data_dir, "--evaluations=3", "--random_baseline")
     code, _, err = run(capfd, "-m mixnet_tf.search", *flags)
     assert code == 75, err
-    assert [tuple(row["choice"]) for row in _report(space)["tried"]] == calls == [(0, 0, 0, 0, 0), (1, 1, 2, 1, 1)]
+    assert [tuple(row["choice"]) for row in _report(space)["tried"]] == calls == [(0, 0, 0, 0, 0), LARGE]
     code, out, err = run(capfd, "-m mixnet_tf.search", *flags)
     assert code == 0, err
-    assert "Searching: 4/4 networks, front " in out and "mixnet_tf" not in err and "Next: python train.py" in out
+    assert "Searching: 3/3 networks, front " in out and "mixnet_tf" not in err and "Next: python train.py" in out
 
     report = _report(space)
     tried = [tuple(row["choice"]) for row in report["tried"]]
-    assert len(tried) == len(set(tried)) == 4 and len(report["random"]) == 4
+    assert len(tried) == len(set(tried)) == 3 and len(report["random"]) == 3
     assert calls[-1] == (0, 1, 2, 1, 1) and report["mixnet-s"][0]["blocks"] == [
         "r1_k3_a1_p1_s22_e1_i8_o8",
         "r2_k3.5.7_a1_p1_s11_e6_i8_o8_se0.5_sw",
     ]
-    assert report["ranking"] == "not checked" and len(calls) == 9
-    assert report["hypervolume"]["networks"] == 4 and 0 < report["hypervolume"]["search"] < 1
+    assert report["ranking"] == "not checked" and len(calls) == 7
+    assert report["hypervolume"]["networks"] == 3 and 0 < report["hypervolume"]["search"] < 1
     assert (space.parent / "search" / "front.png").read_bytes().startswith(b"\x89PNG")
     front = sorted((space.parent / "search" / "front").iterdir())
     assert [f"front/{path.name}" for path in front] == [row["file"] for row in report["front"]]
@@ -125,13 +137,17 @@ def test_a_worker_that_holds_out_other_images_is_refused_and_a_search_of_0_2_0_k
     assert again["data_version"] == 0 and again["held_out_digest"] is None
 
 
-def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, capfd):
+def test_a_supernet_is_trained_once_and_measures_all(space, data_dir, monkeypatch, capfd):
+    made, shared_weights = [], searching.SharedWeights
+    monkeypatch.setattr(searching, "SharedWeights", lambda *args: made.append(shared_weights(*args)) or made[0])
+    space.write_text(json.dumps({**SPACE, "blocks": ["r1_k3|5|7|3.5_a1_p1_s22_e1_i8_o8"]}))
     flags = _flags(space, data_dir, "--estimate=supernet", "--train_steps=4")
     code, out, err = run(capfd, "-m mixnet_tf.search", *flags, "--evaluations=2")
     assert code == 0, err
     assert "Training: 4/4 steps" in out
     rows = (space.parent / "search" / "supernet" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(rows[-1])["step"] == 4
+    monkeypatch.setattr(searching, "SharedWeights", lambda *_: made[0])  # a second one would be traced again
     code, out, err = run(capfd, "-m mixnet_tf.search", *flags, "--evaluations=3")
     assert code == 0, err
     assert "Training" not in out and len(_report(space)["tried"]) == 3

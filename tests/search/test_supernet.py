@@ -51,12 +51,12 @@ def test_every_network_is_the_extracted_one_and_one_trace_serves_all(space, mode
         return model([pictures, choice])
 
     seen = set()
-    for choice in _choices(space, 6):
+    for choice in _choices(space, 4):
         found = logits(*_inputs(choice)).numpy()
         expected = extract(model, space, choice)(_inputs(choice)[0]).numpy()
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
         seen.add(found.tobytes())
-    assert len(traces) == 1 and len(seen) == 6
+    assert len(traces) == 1 and len(seen) == 4
 
 
 @pytest.mark.parametrize("size", [5, 6, 7, 12])
@@ -86,7 +86,7 @@ def _gradients(model, inputs):
 
 
 def test_gradients_are_the_extracted_networks_and_nothing_elsewhere(space, model):
-    for choice in _choices(space, 4)[2:]:
+    for choice in _choices(space, 3)[1:]:
         alone = extract(model, space, choice)
         loss, ours = _gradients(model, _inputs(choice))
         expected_loss, theirs = _gradients(alone, _inputs(choice)[0])
@@ -103,7 +103,8 @@ def test_gradients_are_the_extracted_networks_and_nothing_elsewhere(space, model
         assert totals[0] == pytest.approx(totals[1], rel=1e-4)
 
 
-def test_five_steps_end_as_those_of_the_network_alone(space):
+def test_five_steps_end_as_those_of_the_network_alone():
+    space = SearchSpace.decode(_STRINGS[1:2], {"feature_size": 24, "dropout_rate": 0.0})
     model = build_supernet(space, _CLASSES, (_SIZE, _SIZE, 3))
     choice = _choices(space, 3)[2]
     alone = extract(model, space, choice)
@@ -120,7 +121,10 @@ def test_five_steps_end_as_those_of_the_network_alone(space):
         np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-5)
 
 
-def test_xla_computes_the_same(space, model):
+def test_xla_computes_the_same():
+    space = SearchSpace.decode(_STRINGS[1:2], {"feature_size": 24})  # has every kind of alternative but repeats
+    model = build_supernet(space, _CLASSES, (_SIZE, _SIZE, 3))
+    randomise(model)
     choice = _choices(space, 3)[2]
     compiled = tf.function(model, jit_compile=True)(_inputs(choice))
     expected = model(_inputs(choice))
