@@ -17,7 +17,7 @@ from arm64 import emulation
 
 from mixnet_tf import SSDLite, build_model
 from mixnet_tf.commands import command_line
-from mixnet_tf.detection import CODE_SCALES, LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP, anchors_of
+from mixnet_tf.detection import CODE_SCALES, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD, anchors_of
 from mixnet_tf.export import POSTPROCESSES, Decoding, DetectorOptions, quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written
@@ -83,7 +83,7 @@ def _detector(name, scratch):
     network, kernel_size = _parsed(name)
     model = SSDLite(network, _CLASSES.value, (size, size, 3), kernel_size=kernel_size)
     images = _images(size)
-    decoding = Decoding(anchors_of(model), CODE_SCALES, _CLASSES.value, MOST_DETECTIONS, MOST_OVERLAP, LEAST_SCORE)
+    decoding = Decoding(anchors_of(model), CODE_SCALES, _CLASSES.value, MAX_DETECTIONS, IOU_THRESHOLD, SCORE_THRESHOLD)
     contents = {}
     for form in POSTPROCESSES:
         options = DetectorOptions(postprocess=form)

@@ -9,9 +9,9 @@ from mixnet_tf.commands.screen import Screen
 from mixnet_tf.data import label_names, load_objects, object_eval_batches
 from mixnet_tf.detection import (
     CODE_SCALES,
-    LEAST_SCORE,
-    MOST_DETECTIONS,
-    MOST_OVERLAP,
+    IOU_THRESHOLD,
+    MAX_DETECTIONS,
+    SCORE_THRESHOLD,
     anchors_of,
     classes_of,
     is_detector,
@@ -121,7 +121,7 @@ def _export_detector(opened, settings, screen):
         train_split = config.train_split if config else None
         learned = load_objects(dataset, settings.data_dir, True, train_split, data_version=opened.data_version)
         calibration_images = _first_images(learned, size, min(settings.calibration_images, learned.num_examples))
-    decoding = Decoding(anchors, CODE_SCALES, classes_of(model), MOST_DETECTIONS, MOST_OVERLAP, LEAST_SCORE)
+    decoding = Decoding(anchors, CODE_SCALES, classes_of(model), MAX_DETECTIONS, IOU_THRESHOLD, SCORE_THRESHOLD)
 
     def measure(predict):
         return build_detection_evaluator(model, split, predict=predict)(screen.phase)

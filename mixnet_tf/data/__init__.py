@@ -10,7 +10,6 @@ from mixnet_tf.data.decoding import FORMATS, decode_image
 from mixnet_tf.data.folders import list_images
 from mixnet_tf.data.held_out import hold_out
 from mixnet_tf.data.object_batches import (
-    MOST_OBJECTS,
     augment_objects,
     object_eval_batches,
     prepare_objects,
@@ -27,7 +26,6 @@ __all__ = [
     "DATA_VERSION",
     "FORMATS",
     "LeftOut",
-    "MOST_OBJECTS",
     "MissingSplitError",
     "Split",
     "augment_objects",

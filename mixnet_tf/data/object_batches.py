@@ -11,10 +11,10 @@ from mixnet_tf.data.rules import DATA_VERSION
 from mixnet_tf.data.split import Split
 from mixnet_tf.recipe import Recipe
 
-MOST_OBJECTS = 100  # of an image; more are left out, the last ones
+MAX_OBJECTS = 100  # of an image; more are left out, the last ones
 # SSD's random crop. Source: arXiv:1512.02325, section 2.2; tensorflow/models,
 # object_detection/core/preprocessor.py:ssd_random_crop, which has the areas and ratios.
-_LEAST_COVERED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of some object; drawn for each image
+_MIN_COVERED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of some object; drawn for each image
 _AREA_RANGE, _ASPECT_RATIO_RANGE = (0.1, 1.0), (0.5, 2.0)
 _WHOLE = 1 / 7  # probability of no crop
 
@@ -92,8 +92,8 @@ def random_object_window(shape: tf.Tensor, boxes: tf.Tensor, seed: Any) -> tf.Te
         )
         return tf.concat([begin[:2], size[:2]], 0)
 
-    place = tf.cast(choice * len(_LEAST_COVERED), tf.int32)
-    drawn = tf.switch_case(place, [lambda covered=covered: window(covered) for covered in _LEAST_COVERED])
+    place = tf.cast(choice * len(_MIN_COVERED), tf.int32)
+    drawn = tf.switch_case(place, [lambda covered=covered: window(covered) for covered in _MIN_COVERED])
     return tf.where(whole < _WHOLE, whole_window(shape), drawn)
 
 
@@ -107,11 +107,11 @@ def _inside(boxes, labels, window):
 
 
 def _padded(boxes, labels):
-    boxes, labels = boxes[:MOST_OBJECTS], labels[:MOST_OBJECTS]
-    missing = MOST_OBJECTS - tf.size(labels)
+    boxes, labels = boxes[:MAX_OBJECTS], labels[:MAX_OBJECTS]
+    missing = MAX_OBJECTS - tf.size(labels)
     return {
-        "boxes": tf.ensure_shape(tf.pad(boxes, [[0, missing], [0, 0]]), (MOST_OBJECTS, 4)),
-        "labels": tf.ensure_shape(tf.pad(labels, [[0, missing]], constant_values=-1), (MOST_OBJECTS,)),
+        "boxes": tf.ensure_shape(tf.pad(boxes, [[0, missing], [0, 0]]), (MAX_OBJECTS, 4)),
+        "labels": tf.ensure_shape(tf.pad(labels, [[0, missing]], constant_values=-1), (MAX_OBJECTS,)),
     }
 
 

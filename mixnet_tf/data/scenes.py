@@ -23,7 +23,7 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     _PIXELS = 160  # a side of a scene
-    _MOST_DIGITS = 8
+    _MAX_DIGITS = 8
     _SIDES = (32, 80)  # of the squares that digits are drawn in, pixels
     _CROPS = (80, 160)  # sides of what is cut out of a photograph, pixels
     _GROUND = 0.5  # of the range of colors, which a photograph keeps
@@ -74,11 +74,11 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
             colors = self._LIGHT if is_dark else self._DARK
             boxes: list[tuple[int, ...]] = []
             objects: list[dict] = []
-            for index in random.choice(indices, random.randint(1, self._MOST_DIGITS + 1), replace=False):
+            for index in random.choice(indices, random.randint(1, self._MAX_DIGITS + 1), replace=False):
                 side = random.randint(self._SIDES[0], self._SIDES[1] + 1)
                 box = self._draw(random, scene, resized(ink[index], side), colors, boxes)
                 if box is not None:
-                    objects.append(self._object(box, number * self._MOST_DIGITS + len(objects), int(labels[index])))
+                    objects.append(self._object(box, number * self._MAX_DIGITS + len(objects), int(labels[index])))
                     boxes.append(box)
             image = np.round(scene).astype(np.uint8)
             yield number, {"image": image, "image/id": number, "objects": objects}

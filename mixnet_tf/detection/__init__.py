@@ -7,24 +7,25 @@ Out: a Keras model that outputs encoded boxes and logits, and detections.
 from mixnet_tf.detection.anchors import anchor_boxes
 from mixnet_tf.detection.boxes import CODE_SCALES, decode, encode, iou
 from mixnet_tf.detection.detections import (
-    LEAST_SCORE,
-    MOST_DETECTIONS,
-    MOST_OVERLAP,
+    IOU_THRESHOLD,
+    MAX_DETECTIONS,
+    SCORE_THRESHOLD,
     detect,
     scores_of,
     suppress,
 )
 from mixnet_tf.detection.losses import detection_losses
-from mixnet_tf.detection.matching import match
 from mixnet_tf.detection.ssdlite import SSDLite, anchors_of, class_predictors, classes_of, is_detector
+from mixnet_tf.detection.targets import anchor_targets
 
 __all__ = [
     "CODE_SCALES",
-    "LEAST_SCORE",
-    "MOST_DETECTIONS",
-    "MOST_OVERLAP",
+    "IOU_THRESHOLD",
+    "MAX_DETECTIONS",
+    "SCORE_THRESHOLD",
     "SSDLite",
     "anchor_boxes",
+    "anchor_targets",
     "anchors_of",
     "class_predictors",
     "classes_of",
@@ -34,7 +35,6 @@ __all__ = [
     "encode",
     "iou",
     "is_detector",
-    "match",
     "scores_of",
     "suppress",
 ]

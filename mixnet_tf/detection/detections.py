@@ -10,12 +10,12 @@ from mixnet_tf.detection.ssdlite import anchors_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import prepare_pixels
 
-MOST_DETECTIONS = 100  # detections per class, and per image
-MOST_OVERLAP = 0.6  # IoU above which the less probable of two boxes of a class is suppressed
-LEAST_SCORE = 1e-8
+MAX_DETECTIONS = 100  # detections per class, and per image
+IOU_THRESHOLD = 0.6  # IoU above which the less probable of two boxes of a class is suppressed
+SCORE_THRESHOLD = 1e-8
 
 
-def detect(model: keras.Model, images: Any, score_threshold: float = LEAST_SCORE) -> dict[str, tf.Tensor]:
+def detect(model: keras.Model, images: Any, score_threshold: float = SCORE_THRESHOLD) -> dict[str, tf.Tensor]:
     """Finds the objects in images.
 
     Args:
@@ -54,7 +54,7 @@ def scores_of(logits: Any) -> tf.Tensor:
     return tf.sigmoid(logits)[..., 1:]
 
 
-def suppress(codes: Any, scores: Any, anchors: Any, score_threshold: float = LEAST_SCORE) -> dict[str, tf.Tensor]:
+def suppress(codes: Any, scores: Any, anchors: Any, score_threshold: float = SCORE_THRESHOLD) -> dict[str, tf.Tensor]:
     """Decodes a detector's outputs and suppresses overlapping boxes of the same class (non-maximum suppression).
 
     Args:
@@ -69,9 +69,9 @@ def suppress(codes: Any, scores: Any, anchors: Any, score_threshold: float = LEA
     boxes, scores, classes, count = tf.image.combined_non_max_suppression(
         decode(codes, anchors)[:, :, tf.newaxis],
         scores,
-        max_output_size_per_class=MOST_DETECTIONS,
-        max_total_size=MOST_DETECTIONS,
-        iou_threshold=MOST_OVERLAP,
+        max_output_size_per_class=MAX_DETECTIONS,
+        max_total_size=MAX_DETECTIONS,
+        iou_threshold=IOU_THRESHOLD,
         score_threshold=score_threshold,
     )
     return {"boxes": boxes, "scores": scores, "classes": tf.cast(classes, tf.int32), "count": count}

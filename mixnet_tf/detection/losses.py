@@ -8,7 +8,7 @@ from mixnet_tf.recipe import DetectionRecipe
 from mixnet_tf.settings import check
 
 _ALPHA, _GAMMA = 0.75, 2.0  # alpha: weight of the positive anchors; gamma: focusing exponent
-_NEGATIVES, _LEAST_NEGATIVES = 3, 3  # hard negatives per match, and at least this many per image
+_NEGATIVES, _MIN_NEGATIVES = 3, 3  # hard negatives per match, and at least this many per image
 
 
 def detection_losses(
@@ -19,8 +19,8 @@ def detection_losses(
     Args:
         logits: float32 (batch, anchors, classes + 1): a detector's "logits".
         codes: float32 (batch, anchors, 4): its "boxes".
-        slots: int32 (batch, anchors), from `match`.
-        targets: float32 (batch, anchors, 4), from `match`.
+        slots: int32 (batch, anchors), from `anchor_targets`.
+        targets: float32 (batch, anchors, 4), from `anchor_targets`.
         classification_loss: "focal": the focal loss of all anchors (alpha 0.75, gamma 2). "hard_negatives": sigmoid
             cross-entropy of the matched anchors and, in each image, of the other anchors with the largest losses, three
             for each match and at least three.
@@ -57,7 +57,7 @@ def detection_losses(
 def _hard_negatives(losses, is_match):
     """Selects, in each image, the unmatched anchors with the largest losses."""
     matches = tf.reduce_sum(tf.cast(is_match, tf.int32), 1, keepdims=True)
-    wanted = tf.maximum(_NEGATIVES * matches, _LEAST_NEGATIVES)
+    wanted = tf.maximum(_NEGATIVES * matches, _MIN_NEGATIVES)
     order = tf.argsort(tf.where(is_match, -1.0, losses), axis=1, direction="DESCENDING", stable=True)
     places = tf.argsort(order, axis=1)  # rank of each anchor in this order
     return (places < wanted) & ~is_match

@@ -7,17 +7,17 @@ from mixnet_tf.evaluation.average_precision import (
     build_detection_evaluator,
     build_detection_measurement,
 )
-from mixnet_tf.evaluation.drawing import LEAST_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
+from mixnet_tf.evaluation.box_pictures import SHOWN_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
 from mixnet_tf.evaluation.ranking import TOP, is_among, top_classes
 from mixnet_tf.evaluation.scores import in_words, with_notes
-from mixnet_tf.evaluation.watching import archive_final, watch
+from mixnet_tf.evaluation.watching import update_best_with_final, watch
 
 __all__ = [
     "COCO_METRICS",
     "DetectionResult",
-    "LEAST_SCORE",
+    "SHOWN_SCORE",
     "TOP",
-    "archive_final",
+    "update_best_with_final",
     "build_detection_evaluator",
     "build_detection_measurement",
     "build_evaluator",

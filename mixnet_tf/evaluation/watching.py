@@ -80,7 +80,7 @@ def watch(
             continue
         metrics = {"step": int(checkpoint.rsplit("-", 1)[1]), **evaluate()}
         report(metrics)
-        news = archive_best(model, {**metrics, **_where(split)}, model_dir)
+        news = update_best(model, {**metrics, **_where(split)}, model_dir)
         if news != said:
             logging.info(news)
             said = news
@@ -88,7 +88,7 @@ def watch(
             return metrics
 
 
-def archive_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath) -> str:
+def update_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath) -> str:
     """Keeps the model as `model_dir`/best.keras if it has the highest score so far, else leaves what is there.
 
     Args:
@@ -118,7 +118,7 @@ def archive_best(model: keras.Model, metrics: dict[str, Any], model_dir: StrPath
     return f"{best_path} stays the best: its {name} is {score(best)[1]:.2%}."
 
 
-def archive_final(model: keras.Model, metrics: dict[str, Any], split: Split, model_dir: StrPath) -> str | None:
+def update_best_with_final(model: keras.Model, metrics: dict[str, Any], split: Split, model_dir: StrPath) -> str | None:
     """Puts a run's final model in the place of its best one where that is worse, measured on the same split.
 
     Args:
@@ -132,7 +132,7 @@ def archive_final(model: keras.Model, metrics: dict[str, Any], split: Split, mod
     """
     if not all(exists(os.path.join(model_dir, name)) for name in (BEST_METRICS, BEST)):
         return None
-    return archive_best(model, {**metrics, **_where(split)}, model_dir)
+    return update_best(model, {**metrics, **_where(split)}, model_dir)
 
 
 def _where(split):

@@ -9,7 +9,7 @@ from mixnet_tf.figures import new_figure, plain_text, png
 from mixnet_tf.reports.measures import Calibration, ClassAccuracy
 
 _BLUE, _RED, _GREY, _GRID = "#1d4ed8", "#b91c1c", "#6b7280", "#e5e7eb"
-MOST_NAMED = 60  # largest number of classes with a bar each, and a row of the confusion matrix
+MAX_NAMED = 60  # largest number of classes with a bar each, and a row of the confusion matrix
 _WRITTEN = 20  # largest number of classes whose confusions are written as numbers
 _LONGEST = 28  # characters of a name that are shown
 
@@ -27,7 +27,7 @@ def _short(name):
 @plain_text()
 def draw_class_accuracy(rows: Sequence[ClassAccuracy], names: Sequence[Any], mean: float) -> bytes:
     """Draws the accuracy of each class with its 95% interval, the worst at the top; many classes as one curve."""
-    many = len(rows) > MOST_NAMED
+    many = len(rows) > MAX_NAMED
     figure, axes = _figure(7, 3.6 if many else 0.9 + 0.24 * len(rows))
     accuracy = np.array([row.accuracy for row in rows])
     if many:

@@ -14,7 +14,7 @@ from mixnet_tf.files import StrPath
 from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
-    MOST_NAMED,
+    MAX_NAMED,
     draw_calibration,
     draw_class_accuracy,
     draw_confusions,
@@ -122,7 +122,7 @@ def _classes(predictions, names, top_1):
 
 def _confusions(predictions, names):
     figures = []
-    if len(names) <= MOST_NAMED:
+    if len(names) <= MAX_NAMED:
         drawn = draw_confusions(confusion_matrix(predictions, len(names)), names)
         figures = [Figure("confusions.png", drawn, "Confusion matrix, a row for each true class")]
     pairs = [

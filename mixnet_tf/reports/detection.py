@@ -11,7 +11,7 @@ import numpy as np
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
 from mixnet_tf.detection import classes_of, iou
-from mixnet_tf.evaluation import LEAST_SCORE, build_detection_measurement, draw_found, matched
+from mixnet_tf.evaluation import SHOWN_SCORE, build_detection_measurement, draw_found, matched
 from mixnet_tf.figures import png
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import SCALED, input_of
@@ -107,7 +107,7 @@ def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray])
     there = example["labels"] >= 0
     boxes, labels = example["boxes"][there], example["labels"][there]
     free, wrong = np.full(len(labels), True), 0
-    shown = found["scores"] >= LEAST_SCORE
+    shown = found["scores"] >= SHOWN_SCORE
     overlaps = iou(found["boxes"][shown], boxes).numpy()
     for row, label in zip(overlaps, found["classes"][shown], strict=True):
         candidates = np.where(free & (labels == label), row, 0)
@@ -173,7 +173,7 @@ def _images(worst, names):
     if not tiles:
         return Section("Worst images", ["There is no image with a mistake."])
     text = (
-        f"The {len(tiles)} with the most mistakes: red is what is found with a score of at least {LEAST_SCORE}, green "
+        f"The {len(tiles)} with the most mistakes: red is what is found with a score of at least {SHOWN_SCORE}, green "
         "what is there. An object counts as missed where no box of its class overlaps it by a half."
     )
     return Section("Worst images", [text], tiles=tiles)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.detection import detection_losses, match
+from mixnet_tf.detection import anchor_targets, detection_losses
 from mixnet_tf.evaluation import is_among, top_classes
 from mixnet_tf.recipe import DetectionRecipe, Recipe
 from mixnet_tf.training.optim import smoothed_cross_entropy
@@ -47,12 +47,12 @@ def detection(detection_recipe: DetectionRecipe, anchors: np.ndarray) -> Objecti
         anchors: The detector's, as `anchors_of` gives them.
 
     Returns:
-        An `Objective` whose targets are a dict of "boxes" (batch, objects, 4) and "labels" (batch, objects), as `match`
-        takes them.
+        An `Objective` whose targets are a dict of "boxes" (batch, objects, 4) and "labels" (batch, objects), as
+        `anchor_targets` takes them.
     """
 
     def share(outputs, targets):
-        slots, codes = match(targets["boxes"], targets["labels"], anchors)
+        slots, codes = anchor_targets(targets["boxes"], targets["labels"], anchors)
         classes, boxes, matches = detection_losses(
             outputs["logits"], outputs["boxes"], slots, codes, detection_recipe.classification_loss
         )

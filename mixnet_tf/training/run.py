@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.data import naming_corrupt_images
-from mixnet_tf.evaluation import archive_final
+from mixnet_tf.evaluation import update_best_with_final
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import DetectionRecipe, Recipe
@@ -125,7 +125,7 @@ def finish(run: Run, metrics: MetricsLog, progress: Progress = silent) -> None:
         final = inference_model(run.config, model.get_weights())
         save_model(final, os.path.join(model_dir, FINAL))
         logging.info(f"Wrote {os.path.join(model_dir, FINAL)}.")
-        best = archive_final(final, {"step": run.total_steps, **measured}, run.eval_split, model_dir)
+        best = update_best_with_final(final, {"step": run.total_steps, **measured}, run.eval_split, model_dir)
         if best is not None:
             logging.info(best)
     run.checkpointer.finish()

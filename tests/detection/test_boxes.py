@@ -12,8 +12,8 @@ from mixnet_tf.detection.anchors import anchor_boxes, shapes_at_a_position
 from mixnet_tf.detection.boxes import decode, encode, iou
 from mixnet_tf.detection.detections import scores_of, suppress
 from mixnet_tf.detection.losses import detection_losses
-from mixnet_tf.detection.matching import match
 from mixnet_tf.detection.ssdlite import anchors_of
+from mixnet_tf.detection.targets import anchor_targets
 
 
 def _random_boxes(rng, *shape):
@@ -92,7 +92,7 @@ def test_matches_are_those_of_plain_python(seed):
     boxes[0, 1] = boxes[0, 0]  # two objects at one place have the same best anchor
     labels[1, 2:], boxes[1, 2:] = -1, rng.uniform(-3, 3, (4, 4))  # padding may be anything
     labels[2] = -1  # no object
-    slots, codes = (tensor.numpy() for tensor in match(boxes, labels, anchors))
+    slots, codes = (tensor.numpy() for tensor in anchor_targets(boxes, labels, anchors))
     forced = 0
     for n in range(4):
         for a, found in enumerate(_matched(boxes[n], labels[n], anchors)):

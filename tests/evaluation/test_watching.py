@@ -52,7 +52,7 @@ def model():
 
 def _archive(model, accuracy, folder, **where):
     """Archives a model of an accuracy, and gives (the accuracy of the best one, what was said)."""
-    said = watching.archive_best(model, {"step": 1, "top_1_accuracy": accuracy, **where}, str(folder))
+    said = watching.update_best(model, {"step": 1, "top_1_accuracy": accuracy, **where}, str(folder))
     best = read_json(folder / "best.json") if (folder / "best.json").exists() else {"top_1_accuracy": None}
     return best["top_1_accuracy"], said
 

@@ -110,9 +110,9 @@ def test_the_loss_is_over_the_matches_of_the_whole_batch(network):
     trainer = _trainer(network, weight_decay=0.0)
     pictures, targets = _batch()
     outputs = trainer.model(pictures, training=True)
-    from mixnet_tf.detection import detection_losses, match
+    from mixnet_tf.detection import anchor_targets, detection_losses
 
-    slots, codes = match(targets["boxes"], targets["labels"].astype(np.int32), anchors_of(trainer.model))
+    slots, codes = anchor_targets(targets["boxes"], targets["labels"].astype(np.int32), anchors_of(trainer.model))
     classes, boxes, matches = detection_losses(outputs["logits"], outputs["boxes"], slots, codes)
     measured = _trainer(network, weight_decay=0.0).train_step(pictures, targets)
     assert float(matches) > 4

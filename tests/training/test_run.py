@@ -19,7 +19,7 @@ from tiny import values
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import DATA_VERSION, load_split
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import archive_final, watch
+from mixnet_tf.evaluation import update_best_with_final, watch
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
 from mixnet_tf.training import Settings, checkpointing, locking, recalibration, run, train
@@ -329,7 +329,7 @@ def test_the_final_model_takes_the_place_of_a_worse_best_one(best, replaced, say
     model_dir = with_best(best)
     [measured] = [row for row in read_metrics(unbroken) if row["kind"] == "eval"]
     final, split = load_keras_file(str(unbroken / "final.keras")), load_split("digits", data_dir, False)
-    assert f"best.keras {says}" in archive_final(final, measured, split, str(model_dir))
+    assert f"best.keras {says}" in update_best_with_final(final, measured, split, str(model_dir))
     assert _is_replaced(model_dir) == replaced
 
 

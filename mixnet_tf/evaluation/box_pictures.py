@@ -14,7 +14,7 @@ from mixnet_tf.evaluation.image_files import read_image_file
 from mixnet_tf.figures import new_figure, plain_text, png
 from mixnet_tf.files import StrPath, write_bytes
 
-LEAST_SCORE = 0.3  # lowest score that is listed and drawn
+SHOWN_SCORE = 0.3  # lowest score that is listed and drawn
 _EXAMPLES, _COLUMNS = 12, 4  # number of images of a split that are drawn
 _FOUND, _TRUE = "#b91c1c", "#16a34a"  # colors of found and of true boxes
 _PIXELS = 400  # minimum of the longer side of an image in a picture
@@ -22,7 +22,7 @@ Found = tuple[tuple[float, ...], float, int]
 
 
 def detect_in_file(
-    model: keras.Model, path: StrPath, score_threshold: float = LEAST_SCORE, data_version: int = DATA_VERSION
+    model: keras.Model, path: StrPath, score_threshold: float = SHOWN_SCORE, data_version: int = DATA_VERSION
 ) -> list[Found]:
     """Finds the objects in an image file.
 
@@ -76,7 +76,7 @@ def draw_examples(model: keras.Model, split: Split, names: Sequence[Any], output
         MissingPackageError: Without matplotlib.
     """
     images, examples = next(iter(object_eval_batches(split, model.input_shape[1], _EXAMPLES)))
-    detections = {name: value.numpy() for name, value in detect(model, images, LEAST_SCORE).items()}
+    detections = {name: value.numpy() for name, value in detect(model, images, SHOWN_SCORE).items()}
     rows = -(-len(images) // _COLUMNS)
     figure = _figure(images.shape[1:], rows, _COLUMNS)
     for place, image in enumerate(images.numpy()):
@@ -111,7 +111,7 @@ def _draw_both(axes, image, example, found, names):
     _draw(axes, image, [(box, "") for box in example["boxes"][example["labels"] >= 0]], _TRUE)
     rows = zip(*(found[name] for name in ("boxes", "scores", "classes")), strict=True)
     described = [(box, f"{names[label]} {score:.0%}") for box, score, label in rows]
-    _draw(axes, image, [each for each, score in zip(described, found["scores"], strict=True) if score >= LEAST_SCORE])
+    _draw(axes, image, [each for each, score in zip(described, found["scores"], strict=True) if score >= SHOWN_SCORE])
 
 
 def _figure(shape, rows, columns):

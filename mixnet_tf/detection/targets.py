@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from mixnet_tf.detection.boxes import encode, iou
 
-_LEAST_OVERLAP = 0.5  # IoU from which an anchor is matched with an object
+_IOU_THRESHOLD = 0.5  # IoU from which an anchor is matched with an object
 
 
-def match(boxes: Any, labels: Any, anchors: Any) -> tuple[tf.Tensor, tf.Tensor]:
+def anchor_targets(boxes: Any, labels: Any, anchors: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """The training targets of every anchor in a batch.
 
     An anchor is matched with the object of largest IoU, if the IoU is at least 0.5. In addition, the best anchor of an
@@ -31,7 +31,7 @@ def match(boxes: Any, labels: Any, anchors: Any) -> tuple[tf.Tensor, tf.Tensor]:
     is_object = labels >= 0
     overlaps = tf.where(is_object[..., tf.newaxis], iou(boxes, anchors), -1.0)  # (batch, objects, anchors)
     found = tf.argmax(overlaps, 1, tf.int32)  # (batch, anchors)
-    is_found = tf.reduce_max(overlaps, 1) >= _LEAST_OVERLAP
+    is_found = tf.reduce_max(overlaps, 1) >= _IOU_THRESHOLD
 
     best = tf.one_hot(tf.argmax(overlaps, 2), tf.shape(anchors)[0], on_value=True, off_value=False)
     best &= is_object[..., tf.newaxis]
