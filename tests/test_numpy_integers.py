@@ -33,20 +33,20 @@ def test_a_layer_takes_numpy_integers_and_keeps_ints(integer):
 
 
 def test_a_model_takes_numpy_integers(tmp_path):
+    overrides = {"num_classes": np.int64(7), "feature_size": np.uint8(24)}
+    sizes = {
+        "classes": np.int32(7),
+        "input_shape": (np.int64(32), np.int32(32), np.uint8(3)),
+        "kernel_size": np.uint8(3),
+    }
+    model = tiny.build_small(override_params=overrides, **sizes)
+    assert model.output_shape == (None, 7) and model.input_shape == (None, 32, 32, 3)
     for integer in _INTEGERS:
-        shape = (integer(32), integer(32), integer(3))
-        overrides = {"num_classes": integer(7), "feature_size": integer(24)}
-        model = tiny.build_small(
-            override_params=overrides, classes=integer(7), input_shape=shape, kernel_size=integer(3)
-        )
-        assert model.output_shape == (None, 7) and model.input_shape == (None, 32, 32, 3)
         assert mixnet_tf.multiply_adds(model, integer(64)) > mixnet_tf.multiply_adds(model)
     model.save(tmp_path / "a.keras")
     assert keras.models.load_model(tmp_path / "a.keras").output_shape == (None, 7)
-    (tmp_path / "small.json").write_text(json_text(tiny.DETECTOR_NETWORK))
-    for integer in _INTEGERS:
-        detector = mixnet_tf.SSDLite(tmp_path / "small.json", integer(3), (integer(64), integer(64), 3))
-        assert classes_of(detector) == 3
+    network = tiny.build_small(include_top=False, input_shape=(64, 64, 3))
+    assert classes_of(mixnet_tf.SSDLite(network, np.int64(3), (np.int32(64), np.uint8(64), 3))) == 3
 
 
 def test_parameters_become_pythons_own_and_a_network_file_holds_them():

@@ -67,6 +67,7 @@ def built():
 @pytest.fixture
 def target(built):
     """A model like `source` with other values."""
+    name_classes(built, None)
     tiny.randomise(built, seed=4)
     return built
 
@@ -206,6 +207,12 @@ def _network(repeats, **kwargs):
     )
 
 
+@pytest.fixture(scope="module")
+def own():
+    """A network of two blocks; a test may give its weights any values."""
+    return _network(2)
+
+
 def _saved(model, folder):
     """A model's `.keras` and `.weights.h5` files."""
     model.save(folder / "m.keras")
@@ -230,18 +237,17 @@ def test_no_saved_model_is_deserialized_for_its_weights(source, target, files, m
     np.testing.assert_array_equal(target(X), source(X))
 
 
-def test_a_model_trained_by_keras_loads_without_its_optimizer(tmp_path):
+def test_a_model_trained_by_keras_loads_without_its_optimizer(own, tmp_path):
     model = _network(2)
     model.compile("adam", "sparse_categorical_crossentropy")
     model.optimizer.apply([tf.ones_like(variable) for variable in model.trainable_variables], model.trainable_variables)
-    other = _network(2)
     for path in _saved(model, tmp_path):
-        tiny.randomise(other)
-        load_weights(other, path)
-        np.testing.assert_equal(tiny.values(other), tiny.values(model))
+        tiny.randomise(own)
+        load_weights(own, path)
+        np.testing.assert_equal(tiny.values(own), tiny.values(model))
 
 
-def test_weights_saved_in_bfloat16_load_into_float32(tmp_path, monkeypatch):
+def test_weights_saved_in_bfloat16_load_into_float32(own, tmp_path, monkeypatch):
     keras.config.set_dtype_policy("bfloat16")
     try:
         with monkeypatch.context() as patch:  # as version 0.2.0 built it
@@ -250,24 +256,31 @@ def test_weights_saved_in_bfloat16_load_into_float32(tmp_path, monkeypatch):
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.weights[0].dtype == "bfloat16"
-    other = _network(2)
     for path in _saved(model, tmp_path):
-        tiny.randomise(other)
-        load_weights(other, path)
-        for ours, theirs in zip(tiny.values(other), tiny.values(model), strict=True):
+        tiny.randomise(own)
+        load_weights(own, path)
+        for ours, theirs in zip(tiny.values(own), tiny.values(model), strict=True):
             np.testing.assert_array_equal(ours, theirs.astype("float32"))
 
 
-def _with_own_head(repeats=2, units=3, name="head_age"):
-    base = _network(repeats, include_top=False, pooling="avg")
+@pytest.fixture(scope="module")
+def bases():
+    """Two networks without a top, to put heads of one's own on."""
+    return [_network(2, include_top=False, pooling="avg") for _ in range(2)]
+
+
+def _with_own_head(base, units=3, name="head_age"):
     model = keras.Model(base.input, keras.layers.Dense(units, name=name)(base.output))
     tiny.randomise(model, seed=8)
     return model
 
 
-def test_a_layer_of_ones_own_on_a_mixnet_is_loaded_by_its_name(tmp_path):
-    model, again = _with_own_head(), _with_own_head()
-    others = (_with_own_head(units=4), "misshapen: head_age/"), (_with_own_head(name="mine"), "mine")
+def test_a_layer_of_ones_own_on_a_mixnet_is_loaded_by_its_name(bases, tmp_path):
+    model, again = map(_with_own_head, bases)
+    others = (
+        (_with_own_head(bases[1], units=4), "misshapen: head_age/"),
+        (_with_own_head(bases[1], name="mine"), "mine"),
+    )
     for path in _saved(model, tmp_path):
         tiny.randomise(again, seed=9)
         load_weights(again, path)
@@ -277,53 +290,56 @@ def test_a_layer_of_ones_own_on_a_mixnet_is_loaded_by_its_name(tmp_path):
                 load_weights(unlike, path)
 
 
-def test_the_mixnet_under_a_layer_of_ones_own_loads_alone(tmp_path):
-    model, backbone, classifier = _with_own_head(), _network(2, include_top=False), _network(2)
+def test_the_mixnet_under_a_layer_of_ones_own_loads_alone(bases, own, tmp_path):
+    model, backbone = _with_own_head(bases[0]), bases[1]
     for path in _saved(model, tmp_path):
-        for taker in (backbone, classifier):
+        for taker in (backbone, own):
             tiny.randomise(taker)
             load_weights(taker, path, skip_head=True)
             for ours, theirs in zip(tiny.values(taker)[: len(backbone.weights)], tiny.values(model)[:-2], strict=True):
                 np.testing.assert_array_equal(ours, theirs)
 
 
-def test_values_that_lie_in_another_file_are_refused(tmp_path):
-    model = _network(2)
-    path = _saved(model, tmp_path)[1]
+def test_values_that_lie_in_another_file_are_refused(own, tmp_path):
+    path = _saved(own, tmp_path)[1]
     (tmp_path / "secret").write_bytes(bytes(4 * 3 * 3 * 3 * 8))
     with h5py.File(path, "r+") as file:
         del file["layers/conv2d/vars/0"]
         file["layers/conv2d/vars"].create_dataset(
             "0", (3, 3, 3, 8), "float32", external=[(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
         )
-    with tiny.refusal(model, ValueError, "m.weights.h5 is not a readable file of Keras 3: .* lies in another file"):
-        load_weights(model, path)
+    with tiny.refusal(own, ValueError, "m.weights.h5 is not a readable file of Keras 3: .* lies in another file"):
+        load_weights(own, path)
 
 
-def test_a_file_that_unpacks_to_more_than_any_mixnet_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_unpacks_to_more_than_any_mixnet_is_refused(own, tmp_path, monkeypatch):
     monkeypatch.setattr("mixnet_tf.weights.keras_files.MAX_UNPACKED", 10**6)
-    model = _network(2)
-    path = _saved(model, tmp_path)[1]
+    path = _saved(own, tmp_path)[1]
     with h5py.File(path, "r+") as file:
         del file["layers/conv2d/vars/0"]
         file["layers/conv2d/vars"].create_dataset("0", (10**6,), "float32", chunks=(10**6,), compression="gzip")
     assert path.stat().st_size < 10**6
-    with tiny.refusal(model, ValueError, "more bytes than any MixNet has"):
-        load_weights(model, path)
+    with tiny.refusal(own, ValueError, "more bytes than any MixNet has"):
+        load_weights(own, path)
     with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", bytes(2 * 10**6))
-    with tiny.refusal(model, ValueError, "more bytes than any MixNet has"):
-        load_weights(model, tmp_path / "bomb.keras")
+    with tiny.refusal(own, ValueError, "more bytes than any MixNet has"):
+        load_weights(own, tmp_path / "bomb.keras")
 
 
-def _named(names):
-    model = tiny.build_small(class_names=names)
+def _named(model, names):
+    name_classes(model, names)
     tiny.randomise(model)
     return model
 
 
-def test_the_names_of_classes_come_with_a_keras_files_weights(target, tmp_path):
-    _named(tuple("abcdefghij")).save(tmp_path / "named.keras")
+@pytest.fixture(scope="module")
+def second():
+    return tiny.build_small(classes=10)
+
+
+def test_the_names_of_classes_come_with_a_keras_files_weights(target, second, tmp_path):
+    _named(second, tuple("abcdefghij")).save(tmp_path / "named.keras")
     load_weights(target, tmp_path / "named.keras")
     assert class_names(target) == tuple("abcdefghij")
     name_classes(target, None)
@@ -331,22 +347,24 @@ def test_the_names_of_classes_come_with_a_keras_files_weights(target, tmp_path):
     assert class_names(target) is None
 
 
-def test_a_model_keeps_the_order_of_its_classes(tmp_path):
-    source, model = _named(tuple("abcdefghij")), _named(tuple("jihgfedcba"))
+def test_a_model_keeps_the_order_of_its_classes(target, second, tmp_path):
+    source, model = _named(second, tuple("abcdefghij")), _named(target, tuple("jihgfedcba"))
     source.save(tmp_path / "named.keras")
     load_weights(model, tmp_path / "named.keras")
     np.testing.assert_allclose(model(X).numpy()[:, ::-1], source(X), rtol=1e-5)
     assert class_names(model) == tuple("jihgfedcba")
 
 
-def test_weights_of_other_classes_are_refused_though_they_are_as_many(tmp_path):
-    _named(tuple("abcdefghij")).save(tmp_path / "named.keras")
-    with tiny.refusal(model := _named(tuple("0123456789")), ValueError, "is of the classes 'a', 'b'.*of '0', '1'"):
+def test_weights_of_other_classes_are_refused_though_they_are_as_many(target, second, tmp_path):
+    _named(second, tuple("abcdefghij")).save(tmp_path / "named.keras")
+    with tiny.refusal(
+        model := _named(target, tuple("0123456789")), ValueError, "is of the classes 'a', 'b'.*of '0', '1'"
+    ):
         load_weights(model, tmp_path / "named.keras")
 
 
-def test_classes_of_one_name_cannot_be_put_into_another_order(tmp_path):
-    _named(tuple("aacdefghij")).save(tmp_path / "named.keras")
+def test_classes_of_one_name_cannot_be_put_into_another_order(second, tmp_path):
+    _named(second, tuple("aacdefghij")).save(tmp_path / "named.keras")
     read = read_weights(tmp_path / "named.keras")
     assert read.in_order_of(tuple("aacdefghij")) is read
     with pytest.raises(ValueError, match="several are named 'a'"):
