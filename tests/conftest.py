@@ -191,6 +191,14 @@ def shared_trainers(monkeypatch):
 
 
 @pytest.fixture
+def eagerly():
+    """Steps are not traced, which costs more than to run a few of them."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def without_end(monkeypatch):
     """Runs end with their last step: nothing is evaluated, and no final model written."""
     from mixnet_tf.training import run

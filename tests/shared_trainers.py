@@ -41,7 +41,7 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
 def share(patch):
     """Lets the runs of this process share trainers, pipelines and evaluators until the patch is undone."""
     patch.setattr(preparation, "Trainer", shared)
-    for name in ("train_batches", "build_evaluator"):
+    for name in ("train_batches", "train_object_batches", "build_evaluator", "_build_detection_evaluator"):
         patch.setattr(tasks, name, _remembering(getattr(tasks, name)))
 
 
@@ -57,7 +57,7 @@ def _remembering(function):
 
 def _same(argument):
     """Equal for arguments of equal meaning."""
-    if isinstance(argument, Split) and argument.dataset == "digits":
+    if isinstance(argument, Split) and argument.dataset in ("digits", "digit_scenes"):
         return repr(argument._replace(read=None))
     return id(argument) if isinstance(argument, keras.Model | tf.distribute.Strategy | Split) else repr(argument)
 

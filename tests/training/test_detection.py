@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 import tiny_run
 from scripts import run
+from shared_trainers import share, shared
 from tiny import DETECTOR_NETWORK, images, randomise, values
 
 import mixnet_tf
@@ -17,10 +18,11 @@ from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.detection import anchors_of, class_predictors, is_detector
 from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.training import Settings, Trainer, read_metrics, task_of, train
+from mixnet_tf.training import Settings, read_metrics, task_of, train
 from mixnet_tf.training.objectives import detection
 
 pytest.importorskip("faster_coco_eval")
+pytestmark = pytest.mark.usefixtures("shared_trainers")
 _RECIPE = RECIPES["digit_scenes"]._replace(
     image_size=64, train_epochs=2.0, base_learning_rate=0.16, rmsprop_epsilon=1e-3, warmup_epochs=1.0
 )
@@ -51,7 +53,9 @@ def _train(network, model_dir, data_dir, recipe=_RECIPE, weights=None, **setting
 def detector_run(tmp_path_factory, network, small_scenes):
     """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("detector")
-    assert _train(network, folder, small_scenes) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        share(patch)
+        assert _train(network, folder, small_scenes) == 0
     return folder
 
 
@@ -62,7 +66,7 @@ def _trainer(network, strategy=None, jit_compile=False, size=64, **fields):
         model = mixnet_tf.SSDLite(network, 3, (size, size, 3))
         randomise(model)
         objective = detection(DetectionRecipe(), anchors_of(model))
-        return Trainer(model, recipe._replace(**fields), 4.0, strategy, None, jit_compile, objective)
+        return shared(model, recipe._replace(**fields), 4.0, strategy, None, jit_compile, objective)
 
 
 def _batch(size=64, seed=0):
@@ -106,6 +110,7 @@ def test_two_replicas_are_one_device_with_synchronized_normalization_of_maps_abo
     assert np.linalg.norm(changes[0] - changes[1]) < 0.02 * np.linalg.norm(changes[0])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_loss_is_over_the_matches_of_the_whole_batch(network):
     trainer = _trainer(network, weight_decay=0.0)
     pictures, targets = _batch()
@@ -114,7 +119,7 @@ def test_the_loss_is_over_the_matches_of_the_whole_batch(network):
 
     slots, codes = anchor_targets(targets["boxes"], targets["labels"].astype(np.int32), anchors_of(trainer.model))
     classes, boxes, matches = detection_losses(outputs["logits"], outputs["boxes"], slots, codes)
-    measured = _trainer(network, weight_decay=0.0).train_step(pictures, targets)
+    measured = trainer.train_step(pictures, targets)
     assert float(matches) > 4
     np.testing.assert_allclose(float(measured["classification_loss"]), float(classes / matches), rtol=1e-4)
     np.testing.assert_allclose(float(measured["loss"]), float((classes + boxes) / matches), rtol=1e-4)
@@ -155,6 +160,7 @@ def test_an_interrupted_run_ends_bit_equal(tmp_path, network, small_scenes, dete
         np.testing.assert_array_equal(value, other)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_detector_starts_from_a_classifiers_network(tmp_path, network, small_scenes, logged):
     classifier = mixnet_tf.build_model(network, classes=7, input_shape=(32, 32, 3))
     randomise(classifier)
@@ -211,7 +217,8 @@ def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, netwo
     monkeypatch.chdir(tmp_path)
     os.symlink(small_scenes, "data")
     flags = ("--task=detection", f"--model_name={network}", "--image_size=64", "--train_batch_size=16")
-    code, out, err = run(capfd, "train.py", *flags, "--train_epochs=0.4", "--warmup_epochs=0")
+    recipe = ("--train_epochs=2", "--base_learning_rate=0.16", "--rmsprop_epsilon=1e-3", "--warmup_epochs=1")
+    code, out, err = run(capfd, "train.py", *flags, *recipe, "--deterministic")
     assert code == 0, err
     assert "Training " in out and "in runs/detection." in out and "AP50" in out
 

@@ -217,6 +217,7 @@ def test_a_run_goes_by_the_names_of_its_classes(tmp_path, begun):
         train("tiny", "folder", recipe, settings)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no_others(imagenet_shards, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
@@ -276,6 +277,7 @@ def test_a_full_disk_leaves_the_previous_state_intact(unbroken, tmp_path, data_d
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".writing")]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tmp_path, data_dir):
     with pytest.raises(FloatingPointError, match=r"not finite at step \d+, learning rate"):
         train_tiny(tmp_path, data_dir, RECIPE._replace(base_learning_rate=1e30, warmup_epochs=0.0), checkpoint_steps=1)
