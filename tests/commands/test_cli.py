@@ -10,8 +10,8 @@ from scripts import process, run
 from mixnet_tf.class_names import NOT_COMPARED
 from mixnet_tf.classifiers import load_keras_file
 
-pytestmark = pytest.mark.usefixtures("tiny_network")
-_QUICK = ("--train_batch_size=4", "--train_epochs=1", "--image_size=32", "--warmup_epochs=0", "--eval_batch_size=8")
+pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
+_QUICK = ("--train_batch_size=4", "--train_epochs=1", "--image_size=16", "--warmup_epochs=0", "--eval_batch_size=8")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factor
         export.append(f"--labels={model_dir}/labels.txt")
     code, out, err = run(capfd, "export_tflite.py", *export)
     assert code == 0, err
-    assert (model_dir / "out" / "tiny_32_fp32.tflite").stat().st_size > 0
+    assert (model_dir / "out" / "tiny_16_fp32.tflite").stat().st_size > 0
 
 
 def test_a_network_file_is_trained_resumed_evaluated_and_exported_by_its_content(data, tmp_path, capfd):
@@ -73,27 +73,23 @@ def test_a_network_file_is_trained_resumed_evaluated_and_exported_by_its_content
     assert code == 0 and "num_images 2" in out, err
     export = (f"--output_dir={tmp_path}/out", "--latency_runs=0", "--allow_accuracy_drop")
     code, out, err = run(capfd, "export_tflite.py", *where[1:], *export)
-    assert code == 0 and (tmp_path / "out" / "other_32_fp32.tflite").exists(), out
+    assert code == 0 and (tmp_path / "out" / "other_16_fp32.tflite").exists(), out
 
 
-def test_the_flags_given_replace_the_fields_of_the_recipe(data, tmp_path, capfd):
-    arguments = ("--model_name=tiny", "--dataset=folder", f"--data_dir={data['folder'][0]}", f"--model_dir={tmp_path}")
-    code, _, err = run(capfd, "train.py", *arguments, *_QUICK, "--weight_decay=0.125", "--noflip")
-    assert code == 0, err
-    recipe = json.loads((tmp_path / "config.json").read_text())["recipe"]
-    assert (recipe["weight_decay"], recipe["flip"], recipe["crop"], recipe["label_smoothing"]) == (
-        0.125,
-        False,
-        True,
-        0.1,
-    )
-
-
-def test_model_overrides_replace_parameters_beside_the_recipes(data, tmp_path, capfd):
+@pytest.mark.usefixtures("eagerly")
+def test_the_flags_given_replace_the_fields_and_parameters_of_the_recipe(data, tmp_path, capfd):
     arguments = ("--model_name=tiny", f"--data_dir={data['digits'][0]}", f"--model_dir={tmp_path}", *_QUICK)
     overrides = '{"dropout_rate": 0.3, "activation": "mish"}'
-    code, _, err = run(capfd, "train.py", *arguments, "--train_batch_size=512", f"--model_overrides={overrides}")
+    flags = ("--train_steps=1", "--weight_decay=0.125", "--crop", f"--model_overrides={overrides}")
+    code, _, err = run(capfd, "train.py", *[flag for flag in arguments if "epochs=1" not in flag], *flags)
     assert code == 0, err
+    recipe = json.loads((tmp_path / "config.json").read_text())["recipe"]
+    assert (recipe["weight_decay"], recipe["crop"], recipe["flip"], recipe["label_smoothing"]) == (
+        0.125,
+        True,
+        False,
+        0.1,
+    )
     model = load_keras_file(str(tmp_path / "final.keras"))
     assert model.get_layer("head_dropout").rate == 0.3
     assert model.get_layer("stem_bn").momentum == 0.9  # the digits recipe's own
@@ -238,18 +234,24 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(script, arguments, messa
     assert not (tmp_path / "run").exists() and not (names["tmp"] / "o").exists()
 
 
-def test_train_and_eval_are_processes_of_their_own(data, tmp_path):
+def test_train_and_eval_are_processes_of_their_own_that_write_our_lines_alone(data, tmp_path):
     folder, _ = data["folder"]
-    where = ("--dataset=folder", f"--data_dir={folder}", f"--model_dir={tmp_path}")
-    done = process("tests/tiny_run.py", "train.py", "--model_name=tiny", *where, *_QUICK)
-    assert done.returncode == 0, done.stderr
-    done = process("eval.py", f"--data_dir={folder}", f"--model_dir={tmp_path}")
-    assert done.returncode == 0, done.stderr
+    where = (f"--model_dir={tmp_path}", f"--data_dir={folder}")
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    flags = ("--model_name=tiny", "--dataset=folder", *_QUICK)
+    done = process("tests/tiny_run.py", "train.py", *flags, *where, **environment)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Training tiny on folder in {tmp_path}."
+    assert lines[-2:] == [f"Wrote {tmp_path / 'final.keras'}.", f"Next: python eval.py {' '.join(where)}"]
+    done = process("eval.py", *where, **environment)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "num_images 2" in done.stdout
     assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 2)
 
 
-def test_a_bad_flag_ends_a_process_without_a_traceback(tmp_path):
-    done = process("train.py", "--model_dir=/no/such", "--momentum=1", "--eval_batch_size=0", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr and "eval_batch_size" in done.stderr + done.stdout
+def test_a_bad_flag_ends_a_command_without_a_traceback(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capfd, "train.py", "--model_dir=/no/such", "--momentum=1", "--eval_batch_size=0")
+    assert code == 1
+    assert "Traceback" not in err and "eval_batch_size" in err + out

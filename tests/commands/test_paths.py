@@ -19,7 +19,7 @@ from mixnet_tf.export import ExportOptions, Settings, export_opened
 from mixnet_tf.runs import newest_checkpoint
 from mixnet_tf.search.storage import open_study, sqlite_address
 
-pytestmark = pytest.mark.usefixtures("tiny_network")
+pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
 NAMES = ("lr=[0.2]", "a?b", "a*b", "%41", "a b", "it's", 'q"q', "ü", "#1")
 _PATHS = {
     "train.py": ("model_dir", "data_dir", "weights", "model_name"),
@@ -63,7 +63,7 @@ def test_shards_are_found_in_a_folder_of_any_name(name, imagenet_shards, tmp_pat
 def test_a_run_in_a_folder_of_an_odd_name_is_stopped_resumed_evaluated_and_exported(tmp_path, monkeypatch, capfd):
     folder = tmp_path / 'lr=[0.2] a?b*c%41 it\'s "ü" #1'
     where = (f"--model_dir={folder}/run", f"--data_dir={folder}/data")
-    shape = ("--model_name=tiny", "--image_size=16", "--train_batch_size=256", "--train_epochs=2")
+    shape = ("--model_name=tiny", "--image_size=16", "--train_batch_size=32", "--train_steps=9")
     with monkeypatch.context() as patch:
         tiny_run.interrupt_at(patch, 7, signal.SIGTERM)
         command = ("train.py", *where, *shape, "--steps_per_loop=1", "--checkpoint_steps=1")

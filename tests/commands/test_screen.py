@@ -14,7 +14,7 @@ import time
 
 import pytest
 from absl import logging
-from scripts import ROOT, process
+from scripts import ROOT
 
 import mixnet_launch
 from mixnet_tf.commands import screen
@@ -102,12 +102,16 @@ def test_silent_progress_shows_nothing(capfd):
 
 
 def test_the_librarys_log_is_on_the_screen_and_other_libraries_lines_are_not(capfd):
-    file = io.StringIO()
-    with screen.shown_log(Screen(file)):
-        Interruption()._handle(signal.SIGTERM, None)
-        logging.info("a line of somebody else's")
-    assert file.getvalue() == "SIGTERM: saving; a second signal leaves at once.\n"
-    logging.info("after the block")
+    file, verbosity = io.StringIO(), logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # as a command does
+    try:
+        with screen.shown_log(Screen(file)):
+            Interruption()._handle(signal.SIGTERM, None)
+            logging.info("a line of somebody else's")
+        assert file.getvalue() == "SIGTERM: saving; a second signal leaves at once.\n"
+        logging.info("after the block")
+    finally:
+        logging.set_verbosity(verbosity)
     assert capfd.readouterr() == ("", "")
 
 
@@ -231,27 +235,15 @@ def test_a_user_of_the_library_keeps_its_environment():
     assert done.stdout.strip() == "None"
 
 
-def test_a_script_writes_our_lines_alone(tmp_path, data_dir):
-    flags = ("--train_epochs=0.5", "--train_batch_size=256", "--image_size=16", "--warmup_epochs=0")
-    where = (f"--model_dir={tmp_path / 'run'}", f"--data_dir={data_dir}", "--model_name=tiny")
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = process("tests/tiny_run.py", "train.py", *where, *flags, **environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    assert lines[0] == f"Training tiny on digits in {tmp_path / 'run'}."
-    assert lines[-2:] == [
-        f"Wrote {tmp_path / 'run' / 'final.keras'}.",
-        f"Next: python eval.py --model_dir={tmp_path / 'run'} --data_dir={data_dir}",
-    ]
-
-
-def test_on_a_terminal_a_script_shows_a_live_line(tmp_path):
+def test_on_a_terminal_a_script_shows_a_live_line_and_the_traceback_of_a_fault_that_ends_it_with_1():
     """A terminal of its own: `pty` gives the script one."""
     main, child = pty.openpty()
     program = "import mixnet_launch\nmixnet_launch.keep_quiet()\nimport time\n"
-    program += "from mixnet_tf.commands.screen import command_screen\n"
-    program += "with command_screen().phase('Working', 2, 'steps'):\n    time.sleep(1.2)\n"
+    program += "from mixnet_tf.commands import command_line\n"
+    program += "def main(screen):\n"
+    program += "    with screen.phase('Working', 2, 'steps'):\n        time.sleep(1.2)\n"
+    program += "    raise ValueError('a fault of ours')\n"
+    program += "command_line.run(main)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.Popen([sys.executable, "-c", program], stdout=child, stderr=child, env=environment)
     os.close(child)
@@ -264,9 +256,10 @@ def test_on_a_terminal_a_script_shows_a_live_line(tmp_path):
         if not data:
             break
         shown += data
-    assert done.wait() == 0
+    assert done.wait() == 1
     text = shown.decode()
-    assert "Loading TensorFlow ..." in text and "\rWorking:" in text and "Traceback" not in text
+    assert "Loading TensorFlow ..." in text and "\rWorking:" in text
+    assert text.count("Traceback") == 1 and "ValueError: a fault of ours" in text.partition("Traceback")[2]
     assert pathlib.Path(ROOT / "mixnet_launch.py").exists()
 
 

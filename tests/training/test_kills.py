@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,19 +18,22 @@ import pytest
 import tensorflow as tf
 import worker_run
 from scripts import ROOT
+from shared_trainers import share
 from tiny import DETECTOR_NETWORK, listing, values
 from weights_server import write_archive
 
 from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.detection import is_detector
+from mixnet_tf.recipe import RECIPES
+from mixnet_tf.training import Settings, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.weights import google, pretrained
 
 _RUN = (
     "--model_name=tiny",
     "--image_size=16",
-    "--train_batch_size=64",
-    "--train_epochs=6",
+    "--train_batch_size=32",
+    "--train_epochs=2",
     "--checkpoint_steps=3",
     "--steps_per_loop=2",
     "--deterministic",
@@ -69,12 +73,20 @@ def prepared(data_dir):
     return data_dir
 
 
+def _train_here(model_dir, data_dir):
+    """The weights that the run of `_RUN` ends with in this process."""
+    recipe = RECIPES["digits"]._replace(image_size=16, train_batch_size=32, train_epochs=2.0)
+    settings = Settings(str(model_dir), data_dir, checkpoint_steps=100, steps_per_loop=20, deterministic=True)
+    with pytest.MonkeyPatch.context() as patch:
+        share(patch)
+        assert train("tiny", "digits", recipe, settings) == 0
+    return values(load_keras_file(str(model_dir / "final.keras")))
+
+
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, prepared):
+def unbroken(tmp_path_factory, prepared, tiny_network):
     """The weights that an unbroken run ends with."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    _finish(_start(folder, prepared))
-    return values(load_keras_file(str(folder / "final.keras")))
+    return _train_here(tmp_path_factory.mktemp("unbroken"), prepared)
 
 
 def _wait_for_loops(model_dir, process, number):
@@ -83,16 +95,21 @@ def _wait_for_loops(model_dir, process, number):
         time.sleep(0.01)
 
 
+def _kill_at_a_random_moment(model_dir, data_dir, number, rng, *flags):
+    process = _start(model_dir, data_dir, *flags)
+    _wait_for_loops(model_dir, process, len(read_metrics(model_dir)) + rng.randrange(1, 8))
+    time.sleep(rng.random() * 0.2)  # and a random moment
+    process.send_signal(number)
+    out, _ = process.communicate()
+    newest = tf.train.latest_checkpoint(str(model_dir / "checkpoints"))
+    assert newest is None or tf.train.load_checkpoint(newest).get_variable_to_shape_map()
+    return out
+
+
 def _kill_at_random_moments(times, model_dir, data_dir, number, rng, *flags):
     for _ in range(times):
-        process = _start(model_dir, data_dir, *flags)
-        _wait_for_loops(model_dir, process, len(read_metrics(model_dir)) + rng.randrange(1, 12))
-        time.sleep(rng.random() * 0.2)  # and a random moment
-        process.send_signal(number)
-        process.communicate()
-        newest = tf.train.latest_checkpoint(str(model_dir / "checkpoints"))
-        assert newest is None or tf.train.load_checkpoint(newest).get_variable_to_shape_map()
-    return _finish(_start(model_dir, data_dir, *flags))
+        _kill_at_a_random_moment(model_dir, data_dir, number, rng, *flags)
+    _finish(_start(model_dir, data_dir, *flags))
 
 
 def _assert_bit_equal(model_dir, expected):
@@ -100,21 +117,46 @@ def _assert_bit_equal(model_dir, expected):
         np.testing.assert_array_equal(value, other)
 
 
-def test_a_run_that_was_killed_ends_bit_equal(tmp_path, prepared, unbroken):
-    out = _kill_at_random_moments(1, tmp_path, prepared, signal.SIGKILL, random.Random(0))
+@pytest.fixture(scope="module")
+def hung_up(tmp_path_factory, prepared):
+    """The folder of a run whose terminal goes away, and its exit code."""
+    folder = tmp_path_factory.mktemp("hung_up")
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, has it ignored
+        command = [sys.executable, str(ROOT / "tests" / "tiny_run.py"), "train.py", *_RUN]
+        os.environ["PYTHONPATH"] = str(ROOT)
+        os.execv(command[0], [*command, f"--model_dir={folder}", f"--data_dir={prepared}"])
+    while len(read_metrics(folder)) < 3 and os.waitpid(child, os.WNOHANG) == (0, 0):
+        if select.select([terminal], [], [], 0.01)[0]:
+            os.read(terminal, 1 << 16)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    return folder, os.waitstatus_to_exitcode(status)
+
+
+def test_a_run_whose_terminal_goes_away_is_saved(hung_up):
+    folder, code = hung_up
+    assert code == 75
+    assert tf.train.latest_checkpoint(str(folder / "checkpoints")) is not None
+
+
+def test_a_run_that_was_hung_up_and_killed_ends_bit_equal(hung_up, tmp_path, prepared, unbroken):
+    folder = shutil.copytree(hung_up[0], tmp_path / "run")
+    out = _kill_at_a_random_moment(folder, prepared, signal.SIGKILL, random.Random(0))
     assert "Resuming from" in out
+    np.testing.assert_equal(_train_here(folder, prepared), unbroken)
+
+
+@pytest.mark.soak
+def test_a_run_killed_ten_times_ends_bit_equal(tmp_path, prepared, unbroken):
+    _kill_at_random_moments(10, tmp_path, prepared, signal.SIGKILL, random.Random(1))
     _assert_bit_equal(tmp_path, unbroken)
 
 
 @pytest.mark.soak
-def test_a_run_killed_twenty_times_ends_bit_equal(tmp_path, prepared, unbroken):
-    _kill_at_random_moments(20, tmp_path, prepared, signal.SIGKILL, random.Random(1))
-    _assert_bit_equal(tmp_path, unbroken)
-
-
-@pytest.mark.soak
-def test_a_run_terminated_ten_times_ends_bit_equal(tmp_path, prepared, unbroken):
-    _kill_at_random_moments(10, tmp_path, prepared, signal.SIGTERM, random.Random(2))
+def test_a_run_terminated_five_times_ends_bit_equal(tmp_path, prepared, unbroken):
+    _kill_at_random_moments(5, tmp_path, prepared, signal.SIGTERM, random.Random(2))
     _assert_bit_equal(tmp_path, unbroken)
 
 
@@ -135,7 +177,7 @@ def unbroken_detector(tmp_path_factory, small_scenes, detection_flags):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("number, times", [(signal.SIGKILL, 8), (signal.SIGTERM, 4)])
+@pytest.mark.parametrize("number, times", [(signal.SIGKILL, 4), (signal.SIGTERM, 2)])
 def test_a_detectors_run_that_was_killed_ends_bit_equal(
     number, times, tmp_path, small_scenes, detection_flags, unbroken_detector
 ):
@@ -245,19 +287,3 @@ def test_a_signal_to_one_worker_ends_the_other_with_the_code_that_a_supervisor_n
         assert "Another host was lost" in printed[1 - place]
     else:
         assert all("Saved at step" in out for out in printed)
-
-
-def test_a_run_whose_terminal_goes_away_is_saved(tmp_path, prepared):
-    child, terminal = pty.fork()
-    if child == 0:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, has it ignored
-        command = [sys.executable, str(ROOT / "tests" / "tiny_run.py"), "train.py", *_RUN, "--train_epochs=500"]
-        os.environ["PYTHONPATH"] = str(ROOT)
-        os.execv(command[0], [*command, f"--model_dir={tmp_path}", f"--data_dir={prepared}"])
-    while len(read_metrics(tmp_path)) < 3 and os.waitpid(child, os.WNOHANG) == (0, 0):
-        if select.select([terminal], [], [], 0.01)[0]:
-            os.read(terminal, 1 << 16)
-    os.close(terminal)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 75
-    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")) is not None
