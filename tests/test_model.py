@@ -296,6 +296,10 @@ def test_a_model_saved_with_the_recipes_optimizer_opens_after_the_import_alone(f
     assert optimizer.get_config() == models["compiled.keras"].optimizer.get_config()
 
 
+def test_a_user_of_the_library_keeps_its_environment(fresh):
+    assert fresh[0]["environment_is_kept"]
+
+
 def test_the_import_brings_networks_and_models_alone(fresh):
     assert fresh[0]["modules"] == [
         f"mixnet_tf.{name}"

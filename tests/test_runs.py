@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from tiny import GOLDEN, build_tiny, images, randomise, values
+from tiny import GOLDEN, build_small, images, randomise, values
 
 from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split
@@ -17,14 +17,12 @@ from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, noting_training_images, save_model
 
-_TINY = {"depth_multiplier": 0.13, "depth_divisor": 1, "feature_size": 24}
-_CONFIG = RunConfig(
-    "mixnet-s", 5, "digits", 100, Recipe(image_size=32, model_overrides=_TINY), ("a", "b", "c", "d", "e")
-)
+pytestmark = pytest.mark.usefixtures("tiny_network")
+_CONFIG = RunConfig("tiny", 5, "digits", 100, Recipe(image_size=32), ("a", "b", "c", "d", "e"))
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(tmp_path_factory, tiny_network):
     """A tiny classifier with random weights, as a .keras file of a run's folder."""
     model = _CONFIG.build_model()
     randomise(model)
@@ -167,9 +165,9 @@ def test_a_keras_file_opens_alone_and_a_weights_file_with_its_network(saved, tmp
     assert opened.config is None
     for ours, theirs in zip(values(opened.model), values(model), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    full = build_model("mixnet-s", classes=3, input_shape=(32, 32, 3))
+    full = build_model("tiny", classes=3, input_shape=(32, 32, 3))
     full.save_weights(tmp_path / "x.weights.h5")
-    opened = open_model(weights=tmp_path / "x.weights.h5", model_name="mixnet-s", num_label_classes=3, image_size=32)
+    opened = open_model(weights=tmp_path / "x.weights.h5", model_name="tiny", num_label_classes=3, image_size=32)
     np.testing.assert_array_equal(opened.model.get_weights()[0], full.get_weights()[0])
     assert opened.model.input_shape == (None, 32, 32, 3)
 
@@ -202,7 +200,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     (tmp_path / "text.keras").write_text("text")
     with pytest.raises(ValueError, match="not a readable .keras file"):
         load_keras_file(str(tmp_path / "text.keras"))
-    save_model(build_tiny(include_top=False), str(tmp_path / "features.keras"))
+    save_model(build_small(include_top=False), str(tmp_path / "features.keras"))
     with pytest.raises(ValueError, match="neither an image classifier nor an SSDLite"):
         load_keras_file(str(tmp_path / "features.keras"))
 
@@ -236,7 +234,7 @@ def _softmax(logits):
 
 
 def test_a_model_for_images_of_any_size_opens_at_the_size_that_is_given(keras_file):
-    model = build_tiny(classifier_activation="softmax")
+    model = build_small(classifier_activation="softmax")
     randomise(model)
     path = keras_file(model)
     opened = open_model(weights=path, image_size=40).model
@@ -249,19 +247,19 @@ def test_a_model_for_images_of_any_size_opens_at_the_size_that_is_given(keras_fi
 
 
 def test_a_model_of_another_size_or_shape_is_refused(keras_file):
-    path = keras_file(build_tiny(input_shape=(40, 40, 3), classifier_activation="softmax"))
+    path = keras_file(build_small(input_shape=(40, 40, 3), classifier_activation="softmax"))
     assert open_model(weights=path, image_size=40).model.input_shape == (None, 40, 40, 3)
     with pytest.raises(ValueError, match=r"takes images of \(40, 40, 3\); expected \(32, 32, 3\), for image_size=32"):
         open_model(weights=path, image_size=32)
-    path = keras_file(build_tiny(input_shape=(40, 32, 3)))
+    path = keras_file(build_small(input_shape=(40, 32, 3)))
     with pytest.raises(ValueError, match=r"takes images of \(40, 32, 3\); expected \(40, 40, 3\), square"):
         open_model(weights=path)
 
 
 def test_a_model_that_ends_in_logits_opens_with_a_softmax(keras_file):
     x = images(2, 32, 32, 3)
-    model = build_tiny(input_shape=(32, 32, 3))
-    base = build_tiny(input_shape=(32, 32, 3), include_top=False, pooling="avg")
+    model = build_small(input_shape=(32, 32, 3))
+    base = build_small(input_shape=(32, 32, 3), include_top=False, pooling="avg")
     own = keras.Model(base.input, keras.layers.Dense(4)(base.output))
     nested = keras.Sequential([keras.Input((32, 32, 3)), base, keras.layers.Dense(4)])
     for ends_in_logits in (model, own, nested):
@@ -280,7 +278,7 @@ def _ending_in(operation):
 def test_a_model_that_ends_in_probabilities_opens_unchanged(keras_file, activation):
     x = images(2, 32, 32, 3)
     for model in (
-        build_tiny(input_shape=(32, 32, 3), classifier_activation=activation),
+        build_small(input_shape=(32, 32, 3), classifier_activation=activation),
         keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation)]),
         _ending_in(getattr(keras.ops, activation)),
         _ending_in(keras.layers.Softmax()),
@@ -290,7 +288,7 @@ def test_a_model_that_ends_in_probabilities_opens_unchanged(keras_file, activati
 
 def test_a_model_whose_end_gives_no_probabilities_is_refused(keras_file):
     with pytest.raises(ValueError, match="ends in layer 'predictions'; expected softmax, sigmoid, or logits"):
-        open_model(weights=keras_file(build_tiny(input_shape=(32, 32, 3), classifier_activation="relu")))
+        open_model(weights=keras_file(build_small(input_shape=(32, 32, 3), classifier_activation="relu")))
 
 
 def test_a_run_on_imagenets_shards_knows_its_classes_though_an_older_version_recorded_none():

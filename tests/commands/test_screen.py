@@ -225,16 +225,6 @@ def test_every_pattern_is_named_once():
     assert len(set(mixnet_launch.HARMLESS)) == len(mixnet_launch.HARMLESS)
 
 
-def test_a_user_of_the_library_keeps_its_environment():
-    code = "import os, mixnet_tf; print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, cwd=ROOT, env=environment,
-    )  # fmt: skip
-    assert done.stdout.strip() == "None"
-
-
 def test_on_a_terminal_a_script_shows_a_live_line_and_the_traceback_of_a_fault_that_ends_it_with_1():
     """A terminal of its own: `pty` gives the script one."""
     main, child = pty.openpty()

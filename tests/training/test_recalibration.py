@@ -55,7 +55,8 @@ def test_the_statistics_are_the_mean_moments_of_batches_each_normalized_by_its_o
     np.testing.assert_allclose(second.moving_mean, np.mean([m.mean((0, 1, 2)) for m in maps], 0), rtol=1e-3, atol=1e-4)
 
 
-def test_weights_momentum_and_frozen_statistics_stay(split):
+def test_weights_momentum_and_frozen_statistics_stay(split, monkeypatch):
+    monkeypatch.setattr(recalibration, "_MOST_BATCHES", 1)
     model = _model()
     frozen, *others = _normalizations(model)
     frozen.trainable = False
