@@ -1,7 +1,7 @@
-"""A dataset by its name to batches of images and labels.
+"""Data: from a dataset's name to batches of images and labels.
 
-In: a dataset's name and folder, or encoded images. Out: `Split`s, `tf.data` batches, single images as the reference
-prepares them, and the names of classes.
+In: a dataset's name and folder, or encoded images.
+Out: `Split`s, `tf.data` batches, images preprocessed as by the reference, and class names.
 """
 
 from mixnet_tf.data.class_names import decode_predictions, label_names

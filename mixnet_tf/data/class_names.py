@@ -1,4 +1,4 @@
-"""The names of classes in words: ImageNet's, and those in a file."""
+"""Class names for people: ImageNet's, and those in a file."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from mixnet_tf.imagenet import CLASSES, wordnet_ids
 
 
 def read_labels(path: StrPath, num_classes: int) -> tuple[str, ...]:
-    """The names of classes 0, 1, ... in a text file, one a line, or a JSON file {"0": name, ...}.
+    """Reads the names of classes 0, 1, ... from a text file, one per line, or a JSON file {"0": name, ...}.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds another number of names than `num_classes`, or none.
+        ValueError: If the number of names is not `num_classes`, or if there are none.
     """
     if not tf.io.gfile.exists(path):
         raise MissingFileError(f"labels: there is no file {path}.")
@@ -41,20 +41,20 @@ def read_labels(path: StrPath, num_classes: int) -> tuple[str, ...]:
 
 
 def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
-    """The most probable ImageNet classes, by Keras' own index of their names.
+    """Decodes predictions into the most probable ImageNet classes, with the names of Keras' class index.
 
     Keras downloads the index, imagenet_class_index.json, into its cache at the first call.
 
     Args:
         preds: (batch, 1000) probabilities or logits.
-        top: How many classes of each image.
+        top: Number of classes per image.
 
     Returns:
         For each image a list of (WordNet id, name, value), the largest value first.
 
     Raises:
-        ConnectionError: If the index is not cached and cannot be had.
-        ValueError: For another shape, or a `top` that is not from 1 to 1000.
+        ConnectionError: If the index is not cached and cannot be downloaded.
+        ValueError: If the shape is another one, or if `top` is not from 1 to 1000.
     """
     preds = np.asarray(keras.ops.convert_to_numpy(preds), "float32")
     if preds.ndim != 2 or preds.shape[1] != CLASSES:
@@ -72,18 +72,18 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
 
 
 def label_names(classes: int, path: StrPath | None, *known: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names of a model's classes as people call them: ImageNet's in place of its WordNet ids, others unchanged.
+    """The class names of a model for people: ImageNet's names replace its WordNet ids; others stay unchanged.
 
     Args:
         classes: The model's number of classes.
-        path: A file that has the names, see `read_labels`; None: the first of the known names.
-        *known: Names of the classes; None where they are not known.
+        path: A file with the names, see `read_labels`; None: the first of `known` that is not None.
+        *known: Names of the classes; None if they are not known.
 
     Returns:
         The names; None if there is no file and none are known.
 
     Raises:
-        FileNotFoundError, ValueError: What `read_labels` raises.
+        FileNotFoundError, ValueError: As `read_labels`.
     """
     if path is not None:
         return read_labels(path, classes)

@@ -1,4 +1,4 @@
-"""Which record or image of a split is damaged: a scan after the failure finds it, so reading costs nothing more."""
+"""Finds the damaged record or image of a split by a scan after the failure, so that reading costs nothing."""
 
 import contextlib
 import re
@@ -13,10 +13,10 @@ from mixnet_tf.data.tfrecords import count_records
 from mixnet_tf.errors import InputError
 from mixnet_tf.progress import Progress, silent
 
-# The ops that `decoding` and `preprocessing` decode with, as TensorFlow's errors name where they come from.
+# The ops that decode images, as they appear in TensorFlow's errors.
 _DECODING = re.compile(r"\{\{node [^}]*(DecodeImage|DecodeAndCropJpeg|ExtractJpegShape|DecodeBmp)")
 
-# How TensorFlow says that a file cannot be opened.
+# TensorFlow's message if a file cannot be opened.
 _UNREAD = re.compile(
     r"(?:^|: )([^\n]+?); (No such file or directory|Permission denied|Is a directory|Input/output error)"
 )
@@ -24,18 +24,16 @@ _UNREAD = re.compile(
 
 @contextlib.contextmanager
 def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator[None]:
-    """Turns the failure of the code inside to read `split` into an error that names the record or image.
+    """Within its `with` block, a failure to read `split` becomes an error that names the record or image.
 
     Args:
-        split: The `data.Split` that the code inside reads.
+        split: The `data.Split` that the block reads.
         progress: Shows the phases of the work, for the scan after a failure.
 
     Raises:
-        ValueError: If a record of the split cannot be read, an image not be decoded, or a label or box cannot be,
-            with the file and place of the first one.
-            Likewise, if the file of an image cannot be opened.
-        tf.errors.InvalidArgumentError, tf.errors.DataLossError: What the code inside raised, if it is of another
-            cause.
+        ValueError: If a record or image file of the split cannot be read, if an image cannot be decoded, or if a label
+            or box is impossible. The message has the file and position of the first one.
+        tf.errors.InvalidArgumentError, tf.errors.DataLossError: The block's own error, if it has another cause.
     """
     try:
         yield
@@ -44,7 +42,7 @@ def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator
             count_records(split.files)
         raise
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError) as error:
-        unread = _UNREAD.search(re.sub(r"\{\{.*?\}\} *", "", str(error)))  # without the names of ops
+        unread = _UNREAD.search(re.sub(r"\{\{.*?\}\} *", "", str(error)))  # message without the names of ops
         if unread is None:
             raise
         raise InputError(
@@ -67,11 +65,11 @@ def naming_corrupt_images(split: Split, progress: Progress = silent) -> Iterator
 
 
 def find_corrupt(split: Split) -> str | None:
-    """The "id" of the first example of a `data.Split` whose image cannot be decoded whole, or None."""
+    """The "id" of the first example of a `data.Split` whose image cannot be fully decoded, or None."""
 
     def place_and_size(place, example):
         image = decode_image(example["image"], split.data_version)
-        return place, tf.size(image)  # so that the decoding is not left out as unused
+        return place, tf.size(image)  # so that the decoding is not removed as unused
 
     places = split.read().enumerate().map(place_and_size, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     expected = 0

@@ -1,4 +1,4 @@
-"""Encoded images to pixels: TensorFlow's decoder, and what it does otherwise than Pillow."""
+"""Decodes images with TensorFlow, and with our own decoder where TensorFlow misreads a BMP."""
 
 import functools
 
@@ -8,8 +8,8 @@ from mixnet_tf.data.rules import DATA_VERSION, rules_of
 
 FORMATS = "JPEG, PNG, GIF, WebP or uncompressed BMP"
 _WEBP = b"RIFF\x1a\0\0\0WEBPVP8L\x0e\0\0\0/\0\0\0\0\x07\x10\x11\xfd\x0fDD\xff\x03"  # one black pixel
-_HEADER = 70  # bytes of a BMP up to the masks behind its header
-_STANDARD_RED = 0xFF0000  # the mask of red in a BMP of 32 bits whose colors lie as TensorFlow takes them
+_HEADER = 70  # bytes of a BMP up to the masks after its header
+_STANDARD_RED = 0xFF0000  # red's mask in a BMP of 32 bits with the byte order that TensorFlow assumes
 
 
 @functools.cache
@@ -24,16 +24,16 @@ def decodes_webp() -> bool:
 
 
 def readable(endings: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the endings of files whose images the installed TensorFlow decodes."""
+    """The file endings whose images the installed TensorFlow can decode."""
     return tuple(ending for ending in endings if ending != ".webp" or decodes_webp())
 
 
 def decode_image(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.Tensor:
-    """A whole image.
+    """Decodes a whole image.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
-        data_version: Of the `Rules`.
+        data_version: Version of the `Rules`.
 
     Returns:
         uint8 (height, width, 3), RGB.
@@ -45,7 +45,7 @@ def decode_image(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf
 
 
 def image_shape(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.Tensor:
-    """int32 (height, width, channels) of an encoded image; a JPEG is not decoded for it."""
+    """int32 (height, width, channels) of an encoded image; a JPEG is not decoded."""
     return tf.cond(
         tf.io.is_jpeg(image_bytes),
         lambda: tf.io.extract_jpeg_shape(image_bytes),
@@ -59,8 +59,8 @@ def _decode_by_tensorflow(image_bytes):
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])  # traced once, not for each pipeline
 def _decode_bmp(image_bytes):
-    """A BMP with its palette, which TensorFlow leaves out; what it would read wrongly without a word is refused."""
-    with tf.name_scope("DecodeBmp"):  # by which `corruption` knows where an error comes from
+    """Decodes a BMP with its palette, which TensorFlow ignores; refuses files that TensorFlow would misread."""
+    with tf.name_scope("DecodeBmp"):  # a name by which `corruption` recognizes the error
         header = tf.cast(tf.io.decode_raw(image_bytes, tf.uint8, fixed_length=_HEADER), tf.int32)
         bits, compression = header[28] + 256 * header[29], _number(header, 30)
         indexed = (compression == 0) & ((bits == 1) | (bits == 4) | (bits == 8))
@@ -77,7 +77,7 @@ def _decode_bmp(image_bytes):
 
 
 def _decode_indexed(image_bytes, header, bits):
-    """The pixels of a BMP whose rows are numbers of colors: uint8 (height, width, 3)."""
+    """The pixels of a BMP with palette indices: uint8 (height, width, 3)."""
     content = tf.io.decode_raw(image_bytes, tf.uint8)
     start, width, height = (_number(header, place) for place in (10, 18, 22))
     row, rows = (width * bits + 31) // 32 * 4, tf.abs(height)
@@ -88,17 +88,17 @@ def _decode_indexed(image_bytes, header, bits):
     unpacked = tf.bitwise.right_shift(packed[..., tf.newaxis], shifts) % tf.bitwise.left_shift(1, bits)
     numbers = tf.reshape(unpacked, (rows, -1))[:, :width]
     palette = _palette(content, 14 + _number(header, 14), start, _number(header, 46))
-    return tf.gather(palette, tf.where(height > 0, numbers[::-1], numbers))  # the lowest row first, mostly
+    return tf.gather(palette, tf.where(height > 0, numbers[::-1], numbers))  # most files have the lowest row first
 
 
 def _palette(content, first, start, colors):
-    """uint8 (256, 3), RGB: the colors between a BMP's header and its pixels, then black."""
+    """uint8 (256, 3), RGB: the palette between a BMP's header and its pixels, padded with black."""
     room = tf.maximum(start - first, 0) // 4
     colors = tf.where((colors > 0) & (colors < room), colors, tf.minimum(room, 256))
-    found = tf.reshape(content[first : first + 4 * colors], (-1, 4))[:, 2::-1]  # blue, green, red and nothing
+    found = tf.reshape(content[first : first + 4 * colors], (-1, 4))[:, 2::-1]  # blue, green, red and an unused byte
     return tf.pad(found, [[0, 256 - tf.shape(found)[0]], [0, 0]])
 
 
 def _number(header, place):
-    """The little-endian int32 at a place of a BMP's header."""
+    """The little-endian int32 at an offset in a BMP's header."""
     return tf.reduce_sum(header[place : place + 4] * (1, 1 << 8, 1 << 16, 1 << 24))

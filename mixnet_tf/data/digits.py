@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits as tfds datasets: real images without the network."""
+"""scikit-learn's 1,797 handwritten digits as tfds datasets: real images without a download."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -35,19 +35,19 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
-    """One digit in ten classes, of any size at any place, among pieces of others on a noisy canvas of 64 x 64 pixels.
+    """Digits of any size anywhere on a noisy canvas of 64 x 64 pixels, among pieces of other digits; ten classes.
 
-    8,000 images to train, 2,000 each to validate and to test, made of 1,197, 300 and 300 digits: no digit, nor a piece
-    of it, is in two splits.
+    8,000 training images, 2,000 validation images and 2,000 test images, made of 1,197, 300 and 300 digits. No digit or
+    piece of one is in two splits.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    _PIXELS = 64  # a side of the canvas
+    _PIXELS = 64  # side of the canvas, pixels
     _SIZES = (14, 32)  # smallest and largest side of the digit, pixels
-    _PIECES = 4  # quarters of other digits
-    _STRENGTHS = (0.5, 1.0)  # of the ink
-    _BACKGROUND, _NOISE = 0.15, 0.12  # mean and standard deviation
+    _PIECES = 4  # number of quarters of other digits
+    _STRENGTHS = (0.5, 1.0)  # strength of the ink
+    _BACKGROUND, _NOISE = 0.15, 0.12  # mean and standard deviation of the noise
 
     def _info(self):
         return _dataset_info(
@@ -65,7 +65,7 @@ class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, indices, num_images, seed):
         ink, labels = load_ink()
-        random = np.random.RandomState(seed)  # whose numbers numpy keeps the same
+        random = np.random.RandomState(seed)  # numpy guarantees that its numbers stay the same
         for number in range(num_images):
             index = random.choice(indices)
             yield (
@@ -74,7 +74,7 @@ class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
             )
 
     def _canvas(self, random, digit, others):
-        """A canvas with a digit and a quarter of each of the others; all are of ink from 0 to 1."""
+        """A canvas with a digit and a quarter of each of the others; ink is from 0 to 1."""
         canvas = np.zeros((self._PIXELS, self._PIXELS))
         for other in others:
             top, left = random.randint(0, 5, 2)
@@ -88,7 +88,7 @@ class ScatteredDigits(tfds.core.GeneratorBasedBuilder):
         return random.randint(smallest, largest + 1)
 
     def _draw(self, random, canvas, ink, side):
-        """Draws ink at a random place, in a random strength, where the canvas is lighter."""
+        """Draws ink at a random position with a random strength, where the canvas is lighter."""
         top, left = random.randint(0, self._PIXELS - side + 1, 2)
         place = canvas[top : top + side, left : left + side]
         np.maximum(place, random.uniform(*self._STRENGTHS) * resized(ink, side), out=place)
@@ -110,7 +110,7 @@ def _dataset_info(builder, description, pixels):
 
 
 def digit_order() -> np.ndarray:
-    """The places of all digits in one order, which decides in each dataset what is in which split."""
+    """A fixed order of all digits, which decides the split of each digit in every dataset."""
     return np.random.RandomState(0).permutation(_NUM_DIGITS)
 
 
@@ -129,11 +129,11 @@ def _example(ink, label):
 
 
 def resized(ink: np.ndarray, side: int) -> np.ndarray:
-    """A square of ink at another size, bilinear.
+    """Resizes a square of ink bilinearly.
 
     Args:
         ink: (pixels, pixels).
-        side: Pixels.
+        side: New size, pixels.
 
     Returns:
         (side, side).

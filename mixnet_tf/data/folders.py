@@ -1,4 +1,4 @@
-"""A dataset in folders, data_dir/split/class/image: which folders are classes, which files images, in which order."""
+"""Datasets in folders, data_dir/split/class/image: their classes, their images, and the order of reading."""
 
 import array
 import collections
@@ -19,16 +19,16 @@ from mixnet_tf.data.split import Split, first_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, is_remote, read_json
 
-# What macOS, Windows and network drives leave behind, beside names that begin with a dot.
+# Files of macOS, Windows and network drives, beside names that begin with a dot.
 _LITTER = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information")
 
 
 class Listing(NamedTuple):
-    """What lies in a folder.
+    """The content of a folder.
 
     Attributes:
-        folders: Their names, sorted.
-        files: Likewise.
+        folders: Names of its folders, sorted.
+        files: Names of its files, sorted.
     """
 
     folders: tuple[str, ...]
@@ -36,10 +36,10 @@ class Listing(NamedTuple):
 
 
 def list_folder(folder: StrPath, rules: Rules) -> Listing:
-    """What lies in a folder, without litter where the rules leave that out.
+    """Lists a folder, without litter if the rules leave it out.
 
     Raises:
-        InputError: For a name that is not UTF-8.
+        InputError: If a name is not UTF-8.
     """
     names = sorted(_names(os.fspath(folder)), key=lambda each: each[0])
     if rules.leaves_out_litter:
@@ -51,12 +51,12 @@ def list_folder(folder: StrPath, rules: Rules) -> Listing:
 
 
 def _names(folder):
-    """Pairs of a name and whether it is a folder's. No file is opened, and on a local disk none looked up."""
+    """(name, whether it is a folder) pairs. No file is opened, and on a local disk none is looked up."""
     if not is_remote(folder):
         with os.scandir(folder) as entries:
             return [(entry.name, entry.is_dir()) for entry in entries]
     found = []
-    for name in tf.io.gfile.listdir(folder):  # gs:// lists folders with a slash at the end
+    for name in tf.io.gfile.listdir(folder):  # gs:// lists folders with a trailing slash
         plain = name.rstrip("/")
         found.append((plain, plain != name or tf.io.gfile.isdir(os.path.join(folder, name))))
     return found
@@ -94,7 +94,7 @@ class ClassFiles(NamedTuple):
 
     Attributes:
         images: Paths.
-        others: How many others there are, by ending; "folder" for folders.
+        others: Number of other files by ending; "folder" counts folders.
     """
 
     images: tuple[str, ...]
@@ -102,10 +102,10 @@ class ClassFiles(NamedTuple):
 
 
 def class_files(folder: StrPath, rules: Rules) -> ClassFiles:
-    """The images of a class, by name, and what else lies there.
+    """The images of a class, sorted by name, and the counts of other files.
 
     Raises:
-        InputError: For a symbolic link to an image that is not there.
+        InputError: If an image is a broken symbolic link.
     """
     endings, listing = readable(rules.class_endings), list_folder(folder, rules)
     files = listing.files if rules.leaves_out_litter else sorted((*listing.files, *listing.folders))
@@ -115,10 +115,10 @@ def class_files(folder: StrPath, rules: Rules) -> ClassFiles:
 
 
 def list_images(folder: StrPath, data_version: int = DATA_VERSION) -> tuple[str, ...]:
-    """The paths of the images in a folder, by name, whatever their classes.
+    """The paths of all images in a folder, sorted by name, ignoring classes.
 
     Raises:
-        InputError: If there is none; for a symbolic link to an image that is not there.
+        InputError: If there is no image, or if one is a broken symbolic link.
     """
     rules = rules_of(data_version)
     endings = readable(rules.endings)
@@ -129,7 +129,7 @@ def list_images(folder: StrPath, data_version: int = DATA_VERSION) -> tuple[str,
 
 
 def _images(folder, endings, names):
-    """The paths of those names that are images."""
+    """The paths of the names that are images."""
     images = tuple(os.path.join(folder, name) for name in names if name.lower().endswith(endings))
     if not is_remote(folder):
         for path in images:
@@ -143,7 +143,7 @@ def _ending(name):
 
 
 def in_words(others: Iterable[collections.Counter[str]]) -> str:
-    """What lies beside the images of all classes, such as "2 .txt, 1 folder"; empty if nothing does."""
+    """The other files of all classes in words, such as "2 .txt, 1 folder"; empty if there are none."""
     total = sum(others, collections.Counter())
     return ", ".join(f"{count} {ending}" for ending, count in sorted(total.items()))
 
@@ -152,13 +152,13 @@ def folder_split(data_dir: StrPath, wanted: Sequence[str], data_version: int) ->
     """The first of the wanted splits that a folder has.
 
     Args:
-        data_dir: The folder, of data_dir/split/class/image.
+        data_dir: The folder that contains split/class/image.
         wanted: Names of splits.
-        data_version: Of the `Rules`.
+        data_version: Version of the `Rules`.
 
     Raises:
         MissingSplitError: If it has none of them.
-        InputError: If there is no such folder, no image in it, or a name that cannot be a class's.
+        InputError: If there is no such folder or no image in it, or if a folder's name cannot be a class name.
     """
     rules = rules_of(data_version)
     if not tf.io.gfile.isdir(data_dir):
@@ -187,17 +187,17 @@ def split_of_files(
         name: The split's name.
         images: The paths of each class's images.
         label_names: The names of the classes.
-        data_version: As `load_split`.
+        data_version: As for `load_split`.
     """
     rules = rules_of(data_version)
     listed = list(itertools.chain(*images))
-    order = array.array("i", range(len(listed)))  # a list of so many ints would be the larger half of a split's memory
-    random.Random(name).shuffle(order)  # as tfds.ImageFolder orders them
+    order = array.array("i", range(len(listed)))  # a Python list of ints would take more than half of a split's memory
+    random.Random(name).shuffle(order)  # in the order of tfds.ImageFolder
     paths = tf.constant([listed[place] for place in order])
     labels = tf.constant(np.repeat(np.arange(len(images)), list(map(len, images)))[np.frombuffer(order, np.intc)])
 
     def read(shuffle_seed=None, shard=0, num_shards=1, first=0, places=None):
-        # Otherwise there are no files of many examples, whose order a seed could decide.
+        # Under the old rules a buffer is shuffled, because there are no shards whose order a seed could decide.
         seed = shuffle_seed if rules.shuffles_files else None
         return ordered_files(paths, labels, seed, shard, num_shards, first, places).map(
             lambda example: {"image": tf.io.read_file(example["id"]), **example},
@@ -233,16 +233,16 @@ def ordered_files(
     first: Any = 0,
     places: tf.Tensor | None = None,
 ) -> tf.data.Dataset:
-    """The files of a shard in an order; none is opened.
+    """The files of a shard in the order of a seed; no file is opened.
 
     Args:
         paths: string (files,).
         labels: int64 (files,).
-        shuffle_seed: int that decides the order; None leaves it.
-        shard: Which of the shards.
+        shuffle_seed: int that decides the order; None keeps the order.
+        shard: Number of the shard, from 0.
         num_shards: Number of shards.
-        first: The place in the order to start at.
-        places: Which of the files there are, int (n,); None: all.
+        first: Position in the order to start at.
+        places: Indices of the files to use, int (n,); None: all.
 
     Returns:
         A dataset of dicts of "label" and "id", the path.
@@ -251,7 +251,7 @@ def ordered_files(
     if shuffle_seed is not None:
         seed = tf.stack([tf.cast(shuffle_seed, tf.int32), 0])
         places = tf.random.experimental.stateless_shuffle(places, seed, alg="philox")
-    # The tensors are captured: constants of the traced function would be copied with it.
+    # The tensors are captured, because constants of the traced function would be copied with it.
     return tf.data.Dataset.from_tensor_slices(places[first:]).map(
         lambda place: {"label": labels[place], "id": paths[place]}
     )

@@ -1,4 +1,4 @@
-"""A part of a split that is kept out of training, for what a search compares its networks by."""
+"""Holds out a part of a split, on which a search compares its networks."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
 
 _BUCKETS = 1_000_000
-_KEY = (1907, 9595)  # of the hash; any two numbers
+_KEY = (1907, 9595)  # keys of the hash; any two numbers
 _DIGEST_KEY = (9595, 1907)
 _CLASS_AND_FILE, _FILE = "^.*/([^/]+/[^/]+)$", "^.*/([^/]+)$"
 
@@ -16,20 +16,20 @@ _CLASS_AND_FILE, _FILE = "^.*/([^/]+/[^/]+)$", "^.*/([^/]+)$"
 def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     """Divides a split into the images to train on and those held out.
 
-    A hash of an image's name decides where it belongs, so that neither order nor sharding nor the data's folder changes
-    it: of its shard's base name and the record's number, or of its class and file. Both parts are counted without
-    reading an image where the split has `ids`, else in one pass over the encoded examples.
+    A hash of an image's name decides its part, so that order, sharding and the data's folder have no effect. The name
+    is the shard's base name and the record's number, or the class and the file. If the split has `ids`, both parts are
+    counted without reading an image, otherwise in one pass over the encoded examples.
 
     Args:
-        split: A `data.Split`, whose ids are different.
-        fraction: Of the images to hold out, above 0 and below 1; what is held out is near it.
+        split: A `data.Split` with distinct ids.
+        fraction: Fraction of the images to hold out, above 0 and below 1; it is met approximately.
 
     Returns:
-        (the rest, what is held out), two of `data.Split`; the second is read as one shard, and its `digest` stands for
-        the names of its images; 0.2.0's rules had none.
+        (the rest, the held-out images), two `data.Split`s. The second is read as one shard, and its `digest` identifies
+        its images; by the rules of 0.2.0 it is None.
 
     Raises:
-        ValueError: For another fraction, or if one of the parts would be empty.
+        ValueError: If the fraction is out of range, or if one of the parts would be empty.
     """
     if not 0 < fraction < 1:
         raise InputError(f"held_out: expected a fraction above 0 and below 1, received {fraction!r}.")
@@ -60,12 +60,12 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
 
 
 def _digest(names):
-    """The sum of the names' hashes, whatever their order: int64, which may overflow."""
+    """The sum of the names' hashes, which does not depend on their order: int64, which may overflow."""
     return tf.reduce_sum(tf.strings.to_hash_bucket_strong(names, np.iinfo(np.int64).max, _DIGEST_KEY))
 
 
 def _count(split, is_held, names):
-    """How many examples are held out, and their digest."""
+    """The number of held-out examples, and their digest."""
     held = split.read(None, 0, 1).map(lambda example: example["id"]).filter(is_held)
     start = (np.int64(0), np.int64(0))
     count, digest = held.reduce(start, lambda sums, name: (sums[0] + 1, sums[1] + _digest(names(name[tf.newaxis]))))
@@ -73,7 +73,7 @@ def _count(split, is_held, names):
 
 
 def _filtered(split, is_held, held):
-    """How one of the parts is read where every example has to be looked at."""
+    """The `read` function of one part, if every example has to be read to decide."""
 
     def read(shuffle_seed=None, shard=0, num_shards=1):
         _check_shards(held, num_shards)
@@ -83,7 +83,7 @@ def _filtered(split, is_held, held):
 
 
 def _chosen(split, own, held):
-    """What one of the parts has in place of its split's, where the ids say which examples are its own."""
+    """The fields of one part, if the ids decide which examples belong to it."""
 
     def read(shuffle_seed=None, shard=0, num_shards=1, first=0, places=None):
         _check_shards(held, num_shards)

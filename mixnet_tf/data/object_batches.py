@@ -1,4 +1,4 @@
-"""Images with boxes to batches: decoding, SSD's augmentation, padding."""
+"""Batches of images with boxes: decoding, SSD's augmentation, padding."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from mixnet_tf.data.rules import DATA_VERSION
 from mixnet_tf.data.split import Split
 from mixnet_tf.recipe import Recipe
 
-MAX_OBJECTS = 100  # of an image; more are left out, the last ones
+MAX_OBJECTS = 100  # largest number of objects of an image; further ones are left out
 # SSD's random crop. Source: arXiv:1512.02325, section 2.2; tensorflow/models,
 # object_detection/core/preprocessor.py:ssd_random_crop, which has the areas and ratios.
-_MIN_COVERED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of some object; drawn for each image
+_MIN_COVERED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # minimum fraction of some object in the crop; drawn for each image
 _AREA_RANGE, _ASPECT_RATIO_RANGE = (0.1, 1.0), (0.5, 2.0)
 _WHOLE = 1 / 7  # probability of no crop
 
@@ -22,12 +22,12 @@ _WHOLE = 1 / 7  # probability of no crop
 def prepare_objects(
     example: dict[str, tf.Tensor], image_size: int, data_version: int = DATA_VERSION
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """A whole image, resized, and its objects.
+    """Decodes and resizes a whole image, and pads its objects.
 
     Args:
         example: Of a `load_objects` split.
         image_size: Pixels.
-        data_version: Of the rules by which the image is decoded, see `load_split`.
+        data_version: Version of the rules by which the image is decoded; see `load_split`.
 
     Returns:
         (float32 (image_size, image_size, 3), RGB in [0, 255]; dict of "boxes", float32 (100, 4), and "labels", int32
@@ -45,18 +45,18 @@ def augment_objects(
     flip: bool = True,
     data_version: int = DATA_VERSION,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """A random part of an image, resized, perhaps flipped, and the objects whose centers are in it.
+    """Crops an image at random, resizes and perhaps flips it; keeps the objects whose centers are in the crop.
 
     Args:
         example: Of a `load_objects` split.
         image_size: Pixels.
         seed: int (2,); equal seeds give equal results.
-        crop: Whether to crop, one image in seven excepted.
+        crop: Whether to crop; one image in seven stays whole.
         flip: Whether to flip left to right with probability 1/2.
-        data_version: Of the rules by which the image is decoded, see `load_split`.
+        data_version: Version of the rules by which the image is decoded; see `load_split`.
 
     Returns:
-        What `prepare_objects` does.
+        As `prepare_objects`.
     """
     boxes, labels, shape = example["boxes"], example["labels"], image_shape(example["image"], data_version)
     window = random_object_window(shape, boxes, seed) if crop else whole_window(shape)
@@ -71,7 +71,7 @@ def augment_objects(
 
 
 def random_object_window(shape: tf.Tensor, boxes: tf.Tensor, seed: Any) -> tf.Tensor:
-    """A window that covers a random fraction of some object, or in one case of seven the whole image.
+    """A window that covers a random fraction of some object, or in one of seven cases the whole image.
 
     Args:
         shape: int32 (height, width, 3) of the image, pixels.
@@ -82,7 +82,7 @@ def random_object_window(shape: tf.Tensor, boxes: tf.Tensor, seed: Any) -> tf.Te
         int32 (4,): offset y, offset x, height and width, pixels.
     """
     seeds = [tf.random.experimental.stateless_fold_in(seed, number) for number in (2, 3)]
-    # An image without objects is cropped as if one filled it.
+    # An image without objects is cropped as if an object filled it.
     boxes = tf.cond(tf.size(boxes) > 0, lambda: boxes, lambda: tf.constant([[0.0, 0.0, 1.0, 1.0]]))
     whole, choice = tf.unstack(tf.random.stateless_uniform((2,), seeds[0]))
 
@@ -124,10 +124,10 @@ def train_object_batches(
     num_shards: int = 1,
     use_cache: bool = False,
 ) -> tf.data.Dataset:
-    """An endless dataset of training batches of a `load_objects` split; the arguments are those of `train_batches`.
+    """An endless dataset of training batches of a `load_objects` split; arguments as for `train_batches`.
 
     Returns:
-        A dataset of what `augment_objects` gives, in batches.
+        A dataset of batches of the results of `augment_objects`.
     """
     batches = (
         train_examples(split, recipe, first_image, shard, num_shards, use_cache)
@@ -144,7 +144,7 @@ def train_object_batches(
 
 
 def object_eval_batches(split: Split, image_size: int, batch_size: int) -> tf.data.Dataset:
-    """A dataset of every image of a `load_objects` split once, whole, the last batch smaller.
+    """A dataset of every whole image of a `load_objects` split once; the last batch may be smaller.
 
     Returns:
         A dataset of (float32 (batch, size, size, 3), dict of the example's "boxes" (batch, objects, 4) and "labels"

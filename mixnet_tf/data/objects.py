@@ -1,4 +1,4 @@
-"""A dataset of objects by its name: encoded images with their boxes and labels, checked."""
+"""Loads datasets for object detection: encoded images with boxes and labels, which are checked."""
 
 import re
 from typing import NamedTuple
@@ -14,17 +14,17 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
 _OVERSHOOT = 1.0  # pixels that a box may reach past its image; it is clipped
-# What an example with a box or label that cannot be fails with, inside an error of TensorFlow.
+# The message, inside an error of TensorFlow, for an example with an impossible box or label.
 OBJECT_ERROR = re.compile(r"Object [0-9]+ of .+? has the box .+?; expected .+? from 0 to [0-9]+\.")
 
 
 class LeftOut(NamedTuple):
-    """How many of a dataset's objects are not to be found.
+    """The numbers of objects that are left out.
 
     Attributes:
-        crowds: Regions of many objects, `is_crowd`.
-        difficult: What the annotators found difficult, `is_difficult`.
-        empty: Boxes of no area.
+        crowds: Regions of many objects (`is_crowd`).
+        difficult: Objects marked as difficult (`is_difficult`).
+        empty: Boxes without area.
     """
 
     crowds: int
@@ -42,7 +42,7 @@ def load_objects(
     *,
     data_version: int = DATA_VERSION,
 ) -> Split:
-    """Finds a split of a dataset with boxes, and prepares the dataset first where tfds has to.
+    """Loads a split of a dataset with boxes; tfds prepares the dataset first if needed.
 
     Args:
         dataset: "digit_scenes", or any name of tensorflow_datasets whose features have boxes and labels, such as
@@ -50,19 +50,23 @@ def load_objects(
         data_dir: Where the data is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
-        num_images: Only None: `load_split` takes it for "tfrecord", which has no boxes.
-        allow_missing_shards: Only False, likewise.
-        data_version: Of the rules by which the data is read, as for `load_split`.
+        num_images: Has to be None; `load_split` takes it for "tfrecord", which has no boxes.
+        allow_missing_shards: Has to be False, for the same reason.
+        data_version: Version of the rules by which the data is read; see `load_split`.
 
     Returns:
-        A `Split` whose examples have, in place of "label", "boxes", float32 (objects, 4): y0, x0, y1, x1 as fractions
-        of the image; "labels", int32 (objects,); "left_out", int32 (3,): the example's `LeftOut`, which the other two
-        are without; and, where there is a feature "image/id", "image_id", a scalar int64. What reaches up to a pixel
-        past the image is clipped; to read anything worse fails with `OBJECT_ERROR`.
+        A `Split` whose examples have, in place of "label":
+
+        - "boxes", float32 (objects, 4): y0, x0, y1, x1 as fractions of the image;
+        - "labels", int32 (objects,);
+        - "left_out", int32 (3,): the `LeftOut` of the example, objects that are not in the other two;
+        - "image_id", a scalar int64, if there is a feature "image/id".
+
+        A box that reaches up to a pixel past its image is clipped; reading a worse one fails with `OBJECT_ERROR`.
 
     Raises:
         MissingSplitError: If the dataset has no such split.
-        InputError: For an unknown dataset, or one without boxes.
+        InputError: If the dataset is unknown, or has no boxes.
         ConnectionError: If tfds cannot download the dataset.
     """
     if num_images is not None or allow_missing_shards:
@@ -94,7 +98,7 @@ def count_left_out(split: Split) -> LeftOut:
     """Reads a whole split, checks each box, and counts what is left out.
 
     Raises:
-        tf.errors.InvalidArgumentError: With `OBJECT_ERROR` for a box or label that cannot be.
+        tf.errors.InvalidArgumentError: With `OBJECT_ERROR`, if a box or label is impossible.
     """
     counts = split.read().map(lambda example: example["left_out"], num_parallel_calls=tf.data.AUTOTUNE)
     total = counts.reduce(tf.zeros(len(LeftOut._fields), tf.int32), tf.add)
@@ -102,7 +106,7 @@ def count_left_out(split: Split) -> LeftOut:
 
 
 def _keys(dataset, features):
-    """The names of the image, of the objects, and in these of the box and the label."""
+    """The names of the features: image, objects, and in the objects box and label."""
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     for key, feature in features.items():
         inside = dict(getattr(getattr(feature, "feature", None), "items", dict)())
@@ -117,18 +121,18 @@ def _keys(dataset, features):
 
 
 def _is_relative_box(feature):
-    """Whether a feature is y0, x0, y1, x1 as fractions of the image; a tfds that knows no other formats names none."""
+    """Whether a feature is y0, x0, y1, x1 as fractions of the image, the only format of older versions of tfds."""
     is_box = isinstance(feature, tfds.features.BBoxFeature)
     return is_box and getattr(getattr(feature, "bbox_format", None), "name", "REL_YXYX") == "REL_YXYX"
 
 
 def _example(image, boxes, labels, flags, example_id, num_classes, data_version=DATA_VERSION):
-    """An example of a split: its objects without those that are left out."""
+    """An example of a split, without the objects that are left out."""
     boxes, labels = tf.cast(boxes, tf.float32), tf.cast(labels, tf.int32)
     pixels = tf.tile(tf.cast(image_shape(image, data_version)[:2], tf.float32), [2])
-    fits = tf.reduce_all((boxes * pixels >= -_OVERSHOOT) & (boxes * pixels <= pixels + _OVERSHOOT), -1)  # NaN does not
+    fits = tf.reduce_all((boxes * pixels >= -_OVERSHOOT) & (boxes * pixels <= pixels + _OVERSHOOT), -1)  # false for NaN
     is_right = fits & tf.reduce_all(boxes[:, :2] <= boxes[:, 2:], -1) & (labels >= 0) & (labels < num_classes)
-    first = tf.argmin(tf.cast(tf.concat([is_right, [False]], 0), tf.int32))  # the zeros added here, if all are right
+    first = tf.argmin(tf.cast(tf.concat([is_right, [False]], 0), tf.int32))  # adds zeros if all are right
     wrong_box, wrong_label = tf.concat([boxes, tf.zeros((1, 4))], 0)[first], tf.concat([labels, [0]], 0)[first]
     parts = [
         "Object ",

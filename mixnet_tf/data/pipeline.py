@@ -1,4 +1,4 @@
-"""Splits to batches: order, augmentation and padding, all of them functions of the position in training."""
+"""Batches from splits: order, augmentation and padding are functions of the position in training."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.recipe import Recipe
 
-_SHUFFLE_BUFFER = 8192  # encoded images; about 1 GB of ImageNet; of splits that do not shuffle by themselves
+_SHUFFLE_BUFFER = 8192  # encoded images, about 1 GB of ImageNet; for splits that do not shuffle their files
 
 
 def train_batches(
@@ -25,8 +25,8 @@ def train_batches(
         split: A `data.Split`.
         recipe: The `Recipe`.
         batch_size: Images in a batch of this pipeline.
-        first_image: Images that this shard of the data has given before.
-        shard: Which of the `num_shards` shards of the split, one for each host.
+        first_image: Images of this shard that were used before.
+        shard: Number of the shard, from 0; one for each host.
         num_shards: Number of shards.
         use_cache: Whether to keep the encoded images in memory after the first epoch.
 
@@ -62,16 +62,16 @@ def train_batches(
 def train_examples(
     split: Split, recipe: Recipe, first_image: int = 0, shard: int = 0, num_shards: int = 1, use_cache: bool = False
 ) -> tf.data.Dataset:
-    """An endless dataset of what `train_batches` decodes, in the same order.
+    """An endless dataset of encoded training examples, in the order of `train_batches`.
 
-    The epoch and the place in it follow from `first_image`; the order and the augmentation of an
-    epoch from the recipe's seed. So a run that starts at an image sees what one that came there would.
+    `first_image` decides the epoch and the position in it; the recipe's seed decides the order and the augmentation of
+    an epoch. So a run that resumes at an image sees the same data as an unbroken run.
 
     Args:
         split: A `data.Split`.
-        recipe: Its seed decides the order and the augmentation.
-        first_image: Images that this shard of the data has given before.
-        shard: Which of the `num_shards` shards of the split, one for each host.
+        recipe: The `Recipe`; its seed decides the order and the augmentation.
+        first_image: Images of this shard that were used before.
+        shard: Number of the shard, from 0; one for each host.
         num_shards: Number of shards.
         use_cache: Whether to keep the encoded images in memory after the first epoch.
 
@@ -88,7 +88,7 @@ def train_examples(
     cached = split.read(None, shard, num_shards).cache() if use_cache else None
 
     def epoch_examples(epoch):
-        # The seed of this function's graph alone: a global one would mix with ours, and one of 0 cannot be compared.
+        # The seed of this function's graph, because a global one would mix with ours, and 0 cannot be compared.
         tf.compat.v1.set_random_seed(1)
         seed = tf.random.experimental.stateless_fold_in(tf.constant((recipe.seed, shard)), epoch)
         files_seed, order_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2)[:, 0])
@@ -100,7 +100,7 @@ def train_examples(
             examples = split.read(files_seed, shard, num_shards) if cached is None else cached
             buffer = min(_SHUFFLE_BUFFER, size) if split.ids is None else size
             examples = examples.shuffle(buffer, order_seed, reshuffle_each_iteration=False)
-            # Hosts' files may differ in number of records; every host gives the same number of images.
+            # Hosts' files may have different numbers of records, but every host uses the same number of images.
             examples = examples.repeat().take(size).enumerate().skip(first)
         return examples.map(lambda place, example: (example, tf.random.experimental.stateless_fold_in(seed, place)))
 
@@ -117,21 +117,21 @@ def eval_batches(
     multiple: int = 1,
     use_cache: bool = False,
 ) -> tf.data.Dataset:
-    """A dataset of every image of a shard once, in batches of one shape.
+    """A dataset of every image of a shard once, in batches of the same shape.
 
     Args:
         split: A `data.Split`.
         image_size: Pixels.
         batch_size: Images in a batch; the last batches are padded.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
-        shard: Which of the `num_shards` shards of the split, one for each host.
-        num_shards: Number of shards; each gives the same number of batches.
-        multiple: What that number is a multiple of: the replicas that a host feeds.
+        shard: Number of the shard, from 0; one for each host.
+        num_shards: Number of shards; each has the same number of batches.
+        multiple: The number of batches is a multiple of this: the replicas that a host feeds.
         use_cache: Whether to keep the encoded images in memory after the first pass.
 
     Returns:
-        A dataset of (float32 (batch, size, size, 3), int32 (batch,), float32 (batch,)), the last 1
-        for an image and 0 for padding.
+        A dataset of (images float32 (batch, size, size, 3), labels int32 (batch,), mask float32 (batch,)); the mask is
+        1 for an image and 0 for padding.
     """
 
     def decode(example):
@@ -157,14 +157,14 @@ def eval_batches(
 def measuring_batches(
     split: Split, image_size: int, batch_size: int, crop: bool = True, shard: int = 0, num_shards: int = 1
 ) -> tf.data.Dataset:
-    """A dataset of whole batches of a shard's images, as the evaluation prepares them, in the order of the files.
+    """A dataset of whole batches of a shard's images, prepared as for evaluation, in the order of the files.
 
     Args:
         split: A `data.Split`.
         image_size: Pixels.
         batch_size: Images in a batch.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
-        shard: Which of the `num_shards` shards of the split, one for each host.
+        shard: Number of the shard, from 0; one for each host.
         num_shards: Number of shards.
 
     Returns:
@@ -183,7 +183,7 @@ def measuring_batches(
 
 
 def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = True) -> tf.data.Dataset:
-    """A dataset of every image of a split once, with where it comes from; the last batch has what is left.
+    """A dataset of every image of a split once, with its id; the last batch may be smaller.
 
     Args:
         split: A `data.Split`.
@@ -192,7 +192,7 @@ def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = 
         crop: Whether to take the center crop, as `preprocess_for_eval`.
 
     Returns:
-        A dataset of (float32 (batch, size, size, 3), int32 (batch,), string (batch,)), the last the images' ids.
+        A dataset of (images float32 (batch, size, size, 3), labels int32 (batch,), ids string (batch,)).
     """
 
     def decode(example):
@@ -209,7 +209,7 @@ def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = 
 
 
 def pipeline_options() -> tf.data.Options:
-    """What every pipeline asks of tf.data: the order that its datasets say, each host its own shard."""
+    """The `tf.data` options of every pipeline: a deterministic order, and no sharding by TensorFlow."""
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

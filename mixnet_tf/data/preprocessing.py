@@ -1,4 +1,4 @@
-"""Encoded images to float32 (size, size, 3), RGB in [0, 255], as the reference does it."""
+"""Preprocesses encoded images as the reference does: to float32 (size, size, 3), RGB in [0, 255]."""
 
 import math
 from collections.abc import Callable
@@ -19,14 +19,14 @@ _MAX_ATTEMPTS = 10
 def preprocess_for_eval(
     image_bytes: tf.Tensor, image_size: int, crop: bool = True, data_version: int = DATA_VERSION
 ) -> tf.Tensor:
-    """The center of an image, resized.
+    """Prepares an image for evaluation: crops its center and resizes it.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
         image_size: Pixels.
         crop: Whether to take the center square of image_size / (image_size + 32) of the shorter
             side, as the reference does. If not, the whole image is resized.
-        data_version: Of the rules by which the image is decoded, see `load_split`.
+        data_version: Version of the rules by which the image is decoded; see `load_split`.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
@@ -51,7 +51,7 @@ def preprocess_for_train(
     rotation: float = 0.0,
     data_version: int = DATA_VERSION,
 ) -> tf.Tensor:
-    """A random area of an image, resized, perhaps flipped, and perhaps moved.
+    """Prepares an image for training: crops a random area, resizes it, and perhaps flips and moves it.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
@@ -62,10 +62,10 @@ def preprocess_for_train(
         shift: Largest random shift along each axis, a fraction of `image_size`.
         zoom: Largest random change of size: the scale is from 1 - zoom to 1 + zoom.
         rotation: Largest random angle, degrees either way.
-        data_version: Of the rules by which the image is decoded, see `load_split`.
+        data_version: Version of the rules by which the image is decoded; see `load_split`.
 
     Returns:
-        float32 (image_size, image_size, 3), RGB in [0, 255]; black where a moved image leaves the frame empty.
+        float32 (image_size, image_size, 3), RGB in [0, 255]. A moved image is padded with black.
 
     Source: preprocessing.py:preprocess_for_train, which has neither shift, zoom nor rotation.
     """
@@ -85,12 +85,12 @@ def preprocess_for_train(
 
 
 def affine(image: tf.Tensor, down: Any = 0.0, right: Any = 0.0, scale: Any = 1.0, rotation: Any = 0.0) -> tf.Tensor:
-    """An image rotated and scaled about its center, then shifted; between pixels bilinear, outside black.
+    """Rotates and scales an image about its center, then shifts it; bilinear, padded with black.
 
     Args:
         image: float32 (height, width, channels).
-        down: Pixels.
-        right: Pixels.
+        down: Shift downwards, pixels.
+        right: Shift to the right, pixels.
         scale: Factor of the size, above 0.
         rotation: Degrees, counterclockwise.
 
@@ -101,7 +101,7 @@ def affine(image: tf.Tensor, down: Any = 0.0, right: Any = 0.0, scale: Any = 1.0
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     angle = rotation * (math.pi / 180)
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
-    # The op wants the place in the input for each place in the output: everything is undone, the shift first.
+    # The op needs the input position of each output position, so everything is inverted, the shift first.
     x, y = middle_x + right, middle_y + down
     to_x = (cos, -sin, middle_x - cos * x + sin * y)
     to_y = (sin, cos, middle_y - sin * x - cos * y)
@@ -122,19 +122,20 @@ def decode_and_resize(
     image_size: int,
     data_version: int = DATA_VERSION,
 ) -> tf.Tensor:
-    """A part of an encoded image, resized.
+    """Decodes and resizes a part of an image.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
-        window: A function of the image's shape, int32 (3,), to int32 (4,): offset y, offset x, height, width, pixels.
+        window: A function from the image's shape, int32 (3,), to int32 (4,): offset y, offset x, height and width,
+            pixels.
         image_size: Pixels.
-        data_version: Of the rules by which the image is decoded, see `load_split`.
+        data_version: Version of the rules by which the image is decoded; see `load_split`.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
     """
 
-    def from_jpeg():  # decodes no more than the window
+    def from_jpeg():  # decodes only the window
         return tf.io.decode_and_crop_jpeg(image_bytes, window(tf.io.extract_jpeg_shape(image_bytes)), channels=3)
 
     def from_other():
@@ -143,9 +144,9 @@ def decode_and_resize(
         return image[y : y + height, x : x + width]
 
     image = tf.cond(tf.io.is_jpeg(image_bytes), from_jpeg, from_other)
-    # The op behind tf.compat.v1.image.resize: no half-pixel centers, no antialias; the function around it
-    # would return a uint8 image of the right size untouched. The op takes uint8 too and gives the same
-    # values, but only its float32 code is vectorised: the cast is the cheaper way.
+    # The op of tf.compat.v1.image.resize: no half-pixel centers, no antialiasing. The function itself would return a
+    # uint8 image of the right size unchanged. The op accepts uint8, too, with the same values, but only its float32
+    # code is vectorized, so the cast is faster.
     resized = tf.raw_ops.ResizeBilinear(images=tf.cast(image, tf.float32)[tf.newaxis], size=(image_size, image_size))
     return tf.ensure_shape(resized[0], (image_size, image_size, 3))
 
@@ -156,7 +157,7 @@ def whole_window(shape: tf.Tensor) -> tf.Tensor:
 
 
 def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
-    """The center square that the reference crops to evaluate.
+    """The center square that the reference crops for evaluation.
 
     Args:
         shape: int32 (height, width, ...) of the image, pixels.
@@ -168,7 +169,7 @@ def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
     Source: preprocessing.py:_decode_and_center_crop.
     """
     height_and_width = shape[:2]
-    # In float32, as the reference: float64 gives another side at some sizes.
+    # In float32 like the reference, because float64 gives another side at some sizes.
     fraction = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
     shorter = tf.cast(tf.reduce_min(height_and_width, keepdims=True), tf.float32)
     side = tf.maximum(tf.cast(fraction * shorter, tf.int32), 1)  # the reference fails on an image one pixel wide
@@ -176,7 +177,7 @@ def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def random_window(shape: tf.Tensor, image_size: int, seed: Any) -> tf.Tensor:
-    """A window of random area and aspect ratio, or the center square where no attempt succeeds.
+    """A window of random area and aspect ratio, or the center square if all attempts fail.
 
     Args:
         shape: int32 (height, width, 3) of the image, pixels.
@@ -198,6 +199,6 @@ def random_window(shape: tf.Tensor, image_size: int, seed: Any) -> tf.Tensor:
         max_attempts=_MAX_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
     )
-    # The whole image means that no attempt succeeded.
+    # The whole image means that all attempts failed.
     whole = tf.reduce_all(size[:2] == shape[:2])
     return tf.where(whole, center_window(shape, image_size), tf.concat([begin[:2], size[:2]], axis=0))

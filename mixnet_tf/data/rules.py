@@ -1,4 +1,4 @@
-"""The rules by which data is read, by version: a run keeps those that it began with."""
+"""The rules by which data is read, by version; a run keeps the version that it began with."""
 
 from typing import NamedTuple
 
@@ -8,19 +8,19 @@ _ANY = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp")
 
 
 class Rules(NamedTuple):
-    """What differs between versions of reading data.
+    """The differences between the versions of reading data.
 
     Attributes:
-        class_endings: Of the files in a class folder that are images.
-        endings: Of the files in a folder of images without classes that are images.
-        leaves_out_litter: Whether a folder's names that begin with a dot, what macOS, Windows and Jupyter leave behind
-            and folders of runs are left out, or are classes and images as any other.
-        every_split_counts: Whether the classes of a split of a folder dataset are those of all splits, or its own.
-        shuffles_files: Whether all files of a folder dataset are shuffled, or their contents in a buffer.
+        class_endings: File endings of images in a class folder.
+        endings: File endings of images in a folder without classes.
+        leaves_out_litter: Whether names that begin with a dot, files of macOS, Windows and Jupyter, and folders of runs
+            are left out. If not, they are classes and images like any other.
+        every_split_counts: Whether the classes of a folder dataset's split are those of all splits, or only its own.
+        shuffles_files: Whether all files of a folder dataset are shuffled, or only their contents in a buffer.
         finds_held_out_by_shard: Whether an image in a shard is held out by the shard's base name and the record's
-            number, or by the name of the shard's folder, too.
-        applies_palettes: Whether a BMP file of up to 8 bits a pixel shows the colors of its palette, or their numbers
-            as grays.
+            number alone, or also by the name of the shard's folder.
+        applies_palettes: Whether a BMP file of up to 8 bits per pixel is read with its palette, or its indices as
+            gray values.
     """
 
     class_endings: tuple[str, ...]
@@ -59,7 +59,7 @@ def rules_of(data_version: int) -> Rules:
     """The rules of a version.
 
     Raises:
-        ValueError: For a version that is not known.
+        ValueError: If the version is unknown.
     """
     if isinstance(data_version, bool) or not isinstance(data_version, int) or not 0 <= data_version <= DATA_VERSION:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Digits in photographs as a tfds dataset for object detection: exact boxes without the network."""
+"""Digits in photographs as a tfds dataset for object detection: exact boxes without a download."""
 
 import pathlib
 
@@ -12,25 +12,24 @@ _PHOTOGRAPHS = ("china.jpg", "flower.jpg")  # scikit-learn's
 
 
 class DigitScenes(tfds.core.GeneratorBasedBuilder):
-    """Up to eight handwritten digits of any size and place on crops of two photographs, in the form of COCO.
+    """Up to eight handwritten digits of any size, anywhere on crops of two photographs, in the form of COCO.
 
-    Light ones on a darkened photograph, or dark ones on a lightened one.
-
-    8,000 scenes of 160 x 160 pixels to train, 500 each to validate and to test. Each split has digits of its own
-    (1,197, 300 and 300) and its own columns of the photographs.
+    The digits are light on a darkened photograph, or dark on a lightened one. There are 8,000 training scenes of
+    160 x 160 pixels, 500 validation scenes and 500 test scenes. The splits share neither digits (1,197, 300 and 300)
+    nor columns of the photographs.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    _PIXELS = 160  # a side of a scene
+    _PIXELS = 160  # side of a scene, pixels
     _MAX_DIGITS = 8
-    _SIDES = (32, 80)  # of the squares that digits are drawn in, pixels
-    _CROPS = (80, 160)  # sides of what is cut out of a photograph, pixels
-    _GROUND = 0.5  # of the range of colors, which a photograph keeps
+    _SIDES = (32, 80)  # sides of the squares that digits are drawn in, pixels
+    _CROPS = (80, 160)  # sides of the crops of a photograph, pixels
+    _GROUND = 0.5  # fraction of the range of colors that a photograph keeps
     _DARK, _LIGHT = (0, 80), (175, 255)  # colors of digits
     _COLUMNS = {"train": (0, 320), "validation": (320, 480), "test": (480, 640)}
-    _TRIES = 20  # to place a digit where none is
-    _INK = 0.2  # from which a pixel belongs to the digit
+    _TRIES = 20  # attempts to place a digit without overlap
+    _INK = 0.2  # ink from which a pixel belongs to the digit
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -67,7 +66,7 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
         ink, labels = load_ink()
         first, end = self._COLUMNS[split]
         photographs = [photograph[:, first:end] for photograph in load_photographs()]
-        random = np.random.RandomState(seed)  # whose numbers numpy keeps the same
+        random = np.random.RandomState(seed)  # numpy guarantees that its numbers stay the same
         for number in range(num_scenes):
             is_dark = bool(random.randint(2))
             scene = self._background(random, photographs) * self._GROUND + (0 if is_dark else 255 * (1 - self._GROUND))
@@ -84,7 +83,7 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
             yield number, {"image": image, "image/id": number, "objects": objects}
 
     def _background(self, random, photographs):
-        """A square of a photograph, perhaps mirrored, float64 (pixels, pixels, 3) from 0 to 255."""
+        """A square crop of a photograph, perhaps mirrored: float64 (pixels, pixels, 3) from 0 to 255."""
         photograph = photographs[random.randint(len(photographs))]
         side = random.randint(self._CROPS[0], self._CROPS[1] + 1)
         top, left = (random.randint(0, size - side + 1) for size in photograph.shape[:2])
@@ -92,17 +91,17 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
         return np.stack([resized(crop[..., channel], self._PIXELS) for channel in range(3)], -1)
 
     def _draw(self, random, scene, ink, colors, taken):
-        """Draws a digit where no other is.
+        """Draws a digit that overlaps no other.
 
         Args:
-            random: What decides.
-            scene: Is drawn on.
+            random: The random generator.
+            scene: The scene to draw on.
             ink: (side, side) from 0 to 1.
             colors: The range of each channel.
-            taken: Boxes of other digits.
+            taken: Boxes of the other digits.
 
         Returns:
-            (y0, x0, y1, x1) around its ink, pixels; None, and nothing drawn, where there is no room.
+            (y0, x0, y1, x1) around its ink, pixels; None if there was no space and nothing was drawn.
         """
         rows, columns = (np.flatnonzero((ink >= self._INK).any(axis=axis)) for axis in (1, 0))
         around = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
@@ -129,7 +128,7 @@ def _overlap(box, other):
 
 def load_photographs() -> list[np.ndarray]:
     """scikit-learn's two photographs, uint8 (427, 640, 3) each."""
-    import sklearn.datasets  # only `load_ink` says what to install: a builder calls it first
+    import sklearn.datasets  # only `load_ink` says what to install; a builder calls it first
 
     folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
     return [tf.io.decode_jpeg(tf.io.read_file(str(folder / name))).numpy() for name in _PHOTOGRAPHS]

@@ -1,4 +1,4 @@
-"""One split of a dataset: what every kind of dataset gives, whatever it is read from."""
+"""A split of a dataset, in one form for every kind of dataset."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,30 +12,35 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
 PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
-# What an example whose label is no class fails with, inside an error of TensorFlow.
+# The message, inside an error of TensorFlow, for an example whose label is not a class.
 LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
 
 
 class MissingSplitError(InputError):
-    """A dataset does not have the split that was asked for."""
+    """A dataset does not have the requested split."""
 
 
 class Split(NamedTuple):
     """One split of a dataset.
 
-    `read(shuffle_seed, shard, num_shards)` gives a `tf.data.Dataset` of one pass over a shard of the
-    split: dicts of "image" (scalar string: the encoded file), "label" (scalar int64, from 0) and "id"
-    (scalar string: the file and place to look for it). `shuffle_seed`, an int or a scalar tensor,
-    decides the order of the files; None leaves it. `label_names` are the names of the classes, of ImageNet its WordNet
-    ids; None where they are not known. `files` are the TFRecord files behind it, if it has such; `missing_shards` the
-    names of those that were allowed to be missing. `notes` are sentences that belong beside every number measured on
-    the split. `data_version` is that of the `Rules` by which it is read, its images decoded.
-
-    `ids`, string (num_examples,), are those of all examples where they are known without reading any. There
-    `shuffle_seed` decides the order of the examples, and `read` takes two arguments more: `first`, the place in that
-    order to start at, and `places`, int (n,), which of the examples there are; None: all.
-
-    `digest` is a number in hexadecimal digits that stands for the ids of images that were held out.
+    Attributes:
+        dataset: Name of the dataset.
+        name: Name of the split.
+        num_examples: Number of examples.
+        label_names: Names of the classes, for ImageNet its WordNet ids; None: not known.
+        num_classes: Number of classes.
+        read: A function (shuffle_seed, shard, num_shards) to a `tf.data.Dataset` of one pass over a shard: dicts of
+            "image" (scalar string, the encoded file), "label" (scalar int64, from 0) and "id" (scalar string, the file
+            and position of the example). `shuffle_seed`, an int or a scalar tensor, decides the order of the files;
+            None keeps the order. If the split has `ids`, the seed decides the order of the examples, and `read` takes
+            two more arguments: `first`, the position in this order to start at, and `places`, int (n,), the indices of
+            the examples to read; None: all.
+        files: Paths of its TFRecord files, if it has any.
+        missing_shards: Names of the shards that were allowed to be missing.
+        notes: Sentences to show beside every number measured on the split.
+        data_version: Version of the `Rules` by which it is read and its images are decoded.
+        ids: The "id" of every example, string (num_examples,), if they are known without reading; else None.
+        digest: Hexadecimal number that identifies the held-out images; None: no images were held out.
     """
 
     dataset: str
@@ -52,22 +57,22 @@ class Split(NamedTuple):
     digest: str | None = None
 
     def shard_size(self, shard: int, num_shards: int) -> int:
-        """Examples of one of `num_shards` equal shards, the first ones larger by one where needed."""
+        """The number of examples of one of `num_shards` equal shards; the first ones may have one more."""
         return self.num_examples // num_shards + (shard < self.num_examples % num_shards)
 
     def matched(self, names: Sequence[str] | None, classes: int) -> "Split":
-        """The split with a model's classes in place of its own, found by their names.
+        """Maps the labels to a model's classes, by their names.
 
         Args:
-            names: Of the model's classes; None: not known.
-            classes: Their number.
+            names: Names of the model's classes; None: not known.
+            classes: Number of the model's classes.
 
         Returns:
-            A `Split` whose labels are the model's and whose notes say what could not be compared; to match it once more
-            changes nothing.
+            A `Split` whose labels are the model's classes and whose notes say what could not be compared. Matching it
+            again changes nothing.
 
         Raises:
-            ValueError: What `class_names.match` raises.
+            ValueError: As `class_names.match`.
         """
         found = match(names, classes, self.label_names, self.num_classes, f"dataset {self.dataset!r}")
         noted = self.noted(*found.notes)
@@ -88,19 +93,19 @@ class Split(NamedTuple):
         return noted._replace(label_names=tuple(names or ()), num_classes=classes, read=read)
 
     def noted(self, *notes: str) -> "Split":
-        """The split with more notes, each once."""
+        """Adds notes to the split, each once."""
         return self._replace(notes=(*self.notes, *lacking(notes, self.notes)))
 
 
 def wanted_splits(train: bool, split: str | None) -> tuple[str, ...]:
-    """The names of splits to look for, in this order: the one asked for, else the usual ones."""
+    """The names of splits to look for, in order: the requested one, or the usual ones."""
     if split:
         return (split,)
     return ("train",) if train else ("validation", "test", "val", "eval")
 
 
 def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data_dir: StrPath) -> str:
-    """The first of the wanted splits that a dataset has.
+    """Returns the first of the wanted splits that a dataset has.
 
     Raises:
         MissingSplitError: If it has none.
@@ -116,12 +121,12 @@ def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data
 def labeled_example(
     image: tf.Tensor, label: tf.Tensor, example_id: tf.Tensor, num_classes: int, first_label: int = 0
 ) -> dict[str, tf.Tensor]:
-    """An example of a `Split`; reading it fails with `LABEL_ERROR` if its label is no class.
+    """An example of a `Split`; reading it fails with `LABEL_ERROR` if its label is not a class.
 
     Args:
         image: Scalar string: the encoded image.
-        label: Scalar int64, as the dataset has it.
-        example_id: Scalar string: the file and place of the example.
+        label: Scalar int64, the dataset's label.
+        example_id: Scalar string: the file and position of the example.
         num_classes: Number of classes.
         first_label: The label of class 0.
     """

@@ -1,4 +1,4 @@
-"""A dataset by its name: its encoded images and their labels, in an order that a seed decides."""
+"""Loads a classification dataset by its name: encoded images and labels, in an order that a seed decides."""
 
 import os
 
@@ -21,7 +21,7 @@ def load_split(
     *,
     data_version: int = DATA_VERSION,
 ) -> Split:
-    """Finds a split of a dataset, and prepares the dataset first where tfds has to.
+    """Loads a split of a dataset; tfds prepares the dataset first if needed.
 
     Args:
         dataset: "digits" or "scattered_digits"; "tfrecord": ImageNet's raw shards `train-*` and `validation-*` in
@@ -29,18 +29,18 @@ def load_split(
         data_dir: Where the data is or, for tfds, is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
-        num_images: tfrecord: examples of the split; None for ImageNet's own where the shards are
-            numbered as ImageNet's, else they are counted.
+        num_images: tfrecord: examples of the split. None: ImageNet's number if the shards are numbered like
+            ImageNet's, else they are counted.
         allow_missing_shards: tfrecord: whether files named `*-of-N` may be fewer than N.
-        data_version: Of the `Rules` by which the data is read; a run keeps the one in its config.json.
+        data_version: Version of the `Rules` by which the data is read; a run keeps the one in its config.json.
 
     Returns:
-        A `Split`. Reading an example whose label is no class fails with `LABEL_ERROR`.
+        A `Split`. Reading an example whose label is not a class fails with `LABEL_ERROR`.
 
     Raises:
         MissingSplitError: If the dataset has no such split.
-        InputError: For an unknown dataset, one without images or labels, shards that are missing, or records that
-            are to be counted and cannot be read.
+        InputError: If the dataset is unknown or has no images or labels, if shards are missing, or if records that
+            have to be counted cannot be read.
         ConnectionError: If tfds cannot download the dataset.
     """
     data_dir = os.path.expanduser(data_dir)

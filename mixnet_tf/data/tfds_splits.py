@@ -1,4 +1,4 @@
-"""Splits of the datasets of tensorflow_datasets, which are downloaded and prepared first where that is needed."""
+"""Splits of datasets of tensorflow_datasets, which are downloaded and prepared first if needed."""
 
 import contextlib
 import importlib
@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import requests  # what tensorflow_datasets downloads with, and whose errors it passes on
+import requests  # tensorflow_datasets downloads with it, and passes on its errors
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -18,21 +18,21 @@ from mixnet_tf.data.split import PARALLEL_FILES, Split, first_of, labeled_exampl
 from mixnet_tf.errors import InputError, first_line
 from mixnet_tf.files import StrPath
 
-_RETRIES = 4  # of tfds for each file; with its pauses some 6 seconds
+_RETRIES = 4  # retries of tfds for each file; with its pauses about 6 seconds
 
 
 def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], data_version: int) -> Split:
-    """The first of the wanted splits of a dataset that has images with class labels.
+    """Returns the first of the wanted splits that a dataset has; its examples need images and class labels.
 
     Args:
-        dataset: A name that tensorflow_datasets knows.
+        dataset: A name of tensorflow_datasets.
         data_dir: Where the data is prepared.
         wanted: Names of splits.
-        data_version: Of the `Rules`.
+        data_version: Version of the `Rules`.
 
     Raises:
         MissingSplitError: If the dataset has none of them.
-        InputError: For an unknown dataset, or one without images or labels.
+        InputError: If the dataset is unknown, or has no images or labels.
         ConnectionError: If it cannot be downloaded.
     """
     builder = prepared_builder(dataset, data_dir)
@@ -47,10 +47,10 @@ def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], data_vers
 
 
 def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilder:
-    """The builder of a dataset of tfds, downloaded and prepared.
+    """Downloads and prepares a dataset of tfds, and returns its builder.
 
     Raises:
-        InputError: For an unknown dataset, or one whose files must be fetched by hand.
+        InputError: If the dataset is unknown, or if its files have to be downloaded by hand.
         ConnectionError: If it cannot be downloaded.
     """
     try:
@@ -61,10 +61,10 @@ def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilde
             f"tensorflow_datasets ({first_line(error)})."
         ) from error
     try:
-        # tfds announces it on standard output; its bars are on standard error.
+        # tfds announces it on standard output; its progress bars are on standard error.
         with contextlib.redirect_stdout(io.StringIO()), _few_retries():
             builder.download_and_prepare()
-    except AssertionError as error:  # tfds says so where files must be fetched by hand
+    except AssertionError as error:  # raised by tfds if files have to be downloaded by hand
         raise InputError(f"Dataset {dataset!r} cannot be prepared in {data_dir}: {error}") from error
     except (tfds.download.DownloadError, requests.RequestException) as error:
         by_hand = os.path.join(os.fspath(data_dir), "downloads", "manual")
@@ -79,7 +79,7 @@ def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilde
 
 @contextlib.contextmanager
 def _few_retries():
-    """Within its `with` block tfds asks a server that does not answer for seconds, not for minutes, and in silence."""
+    """Within its `with` block, tfds gives up on a silent server after seconds, not minutes, without messages."""
     module: Any = importlib.import_module("tensorflow_datasets.core.download.downloader")
     log = logging.getLogger("urllib3")
     retries, level = getattr(module, "MAX_RETRIES", None), log.level
@@ -101,16 +101,16 @@ def split_of_builder(
     example: Callable,
     data_version: int,
 ) -> Split:
-    """A split of a prepared builder, its images left encoded.
+    """A split of a prepared builder; its images stay encoded.
 
     Args:
-        dataset: Its name.
+        dataset: Name of the dataset.
         builder: The builder.
         name: The split's name.
-        image_key: Which feature is the image.
-        label: What the classes are.
-        example: A function of an example as tfds gives it, with "tfds_id", to one of the split.
-        data_version: Of the `Rules`.
+        image_key: Name of the image feature.
+        label: The feature of the class label.
+        example: A function from an example of tfds, with "tfds_id", to an example of the split.
+        data_version: Version of the `Rules`.
 
     Raises:
         InputError: If the split is empty.
@@ -153,8 +153,8 @@ def split_of_builder(
 
 
 def _names(label, dataset):
-    """The names of a tfds label; None where it counts its classes alone, which tfds then calls "0", "1" and so on."""
-    # Not public, but nothing public tells the two apart.
+    """The class names of a tfds label; None if it only counts its classes, which tfds then names "0", "1", ..."""
+    # Not public, but there is no public way to distinguish the two.
     return checked_names(label.names, f"Dataset {dataset!r}") if getattr(label, "_int2str", True) else None
 
 

@@ -1,4 +1,4 @@
-"""ImageNet's TFRecord shards: a split of them, their records by number, which are missing or damaged."""
+"""Splits of ImageNet's raw TFRecord shards; finds missing shards and damaged records."""
 
 import contextlib
 import os
@@ -23,14 +23,14 @@ def tfrecord_split(
     Args:
         data_dir: The folder.
         name: The split's name.
-        num_images: Its examples; None for ImageNet's own where the shards are numbered as ImageNet's, else they are
-            counted.
+        num_images: Examples of the split. None: ImageNet's number if the shards are numbered like ImageNet's, else they
+            are counted.
         allow_missing_shards: Whether files named `*-of-N` may be fewer than N.
-        data_version: Of the `Rules`.
+        data_version: Version of the `Rules`.
 
     Raises:
         MissingSplitError: If there are no such files.
-        InputError: If shards are missing, or records that are to be counted cannot be read.
+        InputError: If shards are missing, or if records that have to be counted cannot be read.
     """
     listed = tf.io.gfile.listdir(data_dir) if tf.io.gfile.isdir(data_dir) else ()
     files = sorted(os.path.join(data_dir, file) for file in listed if file.startswith(f"{name}-"))
@@ -87,7 +87,7 @@ def _parse_imagenet(record, record_id):
 
 
 def missing_shards(files: Iterable[str]) -> tuple[str, ...]:
-    """Names of the files that are not there, where names end in -NUMBER-of-COUNT."""
+    """The names of missing files, if names end in -NUMBER-of-COUNT."""
     found = [match.groups() for file in files if (match := _SHARD.fullmatch(os.path.basename(file)))]
     there = {(stem, int(number), count) for stem, number, count in found}
     return tuple(
@@ -99,7 +99,7 @@ def missing_shards(files: Iterable[str]) -> tuple[str, ...]:
 
 
 def numbered_records(file: tf.Tensor) -> tf.data.Dataset:
-    """The records of a file, each with an id: the file and the record's number."""
+    """The records of a file, each with an id: the file and the number of the record."""
 
     def with_id(index, record):
         return record, tf.strings.join([file, "__", tf.strings.as_string(index)])
@@ -111,7 +111,7 @@ def count_records(files: Iterable[str]) -> int:
     """The number of records of TFRecord files.
 
     Raises:
-        ValueError: If a record is damaged or a file cut short, naming the file and the place.
+        ValueError: If a record is damaged or a file is truncated; the message has the file and position.
     """
     return sum(map(_count_records, files))
 
