@@ -40,15 +40,6 @@ _DAMAGES = {
 }
 
 
-@pytest.fixture(params=_DAMAGES)
-def damaged_shards(request, imagenet_shards, tmp_path):
-    """ImageNet-named shards of which the third record of the second train file, and the last of validation, are bad."""
-    shutil.copytree(imagenet_shards, tmp_path, dirs_exist_ok=True)
-    for name, place in (("train-00001-of-00002", 2), ("validation-00000-of-00001", 4)):
-        _break_record(f"{imagenet_shards}/{name}", tmp_path / name, place, _DAMAGES[request.param])
-    return str(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def model():
     """A classifier of 1000 classes."""
@@ -56,16 +47,26 @@ def model():
     return keras.Model(inputs, keras.layers.Dense(1000)(keras.layers.Flatten()(inputs)))
 
 
-def test_training_and_evaluation_stop_at_a_damaged_image_and_name_file_and_place(damaged_shards, model):
-    train_split, eval_split = (load_split("tfrecord", damaged_shards, is_train) for is_train in (True, False))
-    batches = train_batches(train_split, Recipe(image_size=8, crop=False), 12)
-    for split, place, read in (
+def test_training_and_evaluation_stop_at_a_damaged_image_and_name_file_and_place(
+    imagenet_shards, model, two_replicas, tmp_path
+):
+    shutil.copytree(imagenet_shards, tmp_path, dirs_exist_ok=True)
+    train_split, eval_split = (load_split("tfrecord", tmp_path, is_train) for is_train in (True, False))
+    recipe = Recipe(image_size=8, crop=False)
+    batches = train_batches(train_split, recipe, 12)
+    shared = two_replicas.distribute_datasets_from_function(lambda _: train_batches(train_split, recipe, 6))
+    readers = (
         (train_split, "train-00001-of-00002__2", lambda: next(iter(batches))),
         (eval_split, "validation-00000-of-00001__4", build_evaluator(model, eval_split, crop=False, batch_size=5)),
-    ):
-        with pytest.raises(ValueError, match=f"The image {damaged_shards}/{place} of split .* cannot be decoded"):
-            with naming_corrupt_images(split):
-                read()
+        (train_split, "train-00001-of-00002__2", lambda: list(zip(shared, range(2), strict=False))),
+    )
+    for kind, damage in _DAMAGES.items():
+        for name, place in (("train-00001-of-00002", 2), ("validation-00000-of-00001", 4)):
+            _break_record(f"{imagenet_shards}/{name}", tmp_path / name, place, damage)
+        for split, place, read in readers if kind == "truncated" else readers[:2]:
+            with pytest.raises(ValueError, match=f"The image {tmp_path}/{place} of split .* cannot be decoded"):
+                with naming_corrupt_images(split):
+                    pytest.fail(f"{kind}: {read()}")
 
 
 @pytest.fixture(params=["cut", "flipped"])
@@ -165,7 +166,7 @@ def test_a_damaged_example_of_a_tfds_dataset_is_named(data_dir):
     assert found == examples[7]["id"].decode() and found.startswith("digits-test.tfrecord") and found.endswith("__7")
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("one_device", marks=pytest.mark.soak), "mirrored"])
+@pytest.mark.parametrize("strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.soak)])
 def test_training_stops_and_names_the_image(strategy, image_folder, network, tmp_path):
     shutil.copytree(image_folder, tmp_path / "data")
     damaged = tmp_path / "data" / "train" / "china" / "1.jpg"

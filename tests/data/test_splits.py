@@ -54,7 +54,7 @@ def test_scattered_digits_are_drawn_from_digits_of_their_own_in_each_split(monke
     assert [num_images for _, num_images in drawn.values()] == [8000, 2000, 2000]
 
 
-@pytest.mark.parametrize("part", [10, pytest.param(1, marks=pytest.mark.soak)])  # one image of so many
+@pytest.mark.parametrize("part", [20, pytest.param(1, marks=pytest.mark.soak)])  # one image of so many
 def test_scattered_digits_hold_what_they_say(part, tmp_path, monkeypatch):
     generate = ScatteredDigits._generate_examples
     monkeypatch.setattr(
@@ -67,11 +67,11 @@ def test_scattered_digits_hold_what_they_say(part, tmp_path, monkeypatch):
     assert load_split("scattered_digits", tmp_path, True).name == "train"
     assert load_split("scattered_digits", tmp_path, False).name == "validation"
     assert [split.num_examples * part for split in scattered.values()] == [8000, 2000, 2000]
-    name = "test" if part == 1 else "train"  # 2,000 images or 800
-    labels = [example["label"] for example in _read(scattered[name])]
+    examples = [example for split in scattered.values() for example in _read(split)]
+    labels = [example["label"] for example in examples]
     assert scattered["test"].label_names == tuple("0123456789")
     assert min(np.bincount(labels, minlength=10)) > 0.75 * len(labels) / 10
-    images = [tf.io.decode_png(example["image"]).numpy() for example in _read(scattered["validation"])[:200]]
+    images = [tf.io.decode_png(example["image"]).numpy() for example in examples[:200]]
     assert {image.shape for image in images} == {(64, 64, 1)} and len({image.tobytes() for image in images}) == 200
     corner = np.stack(images)[:, :8, :8].astype(float)
     assert 0.05 < np.std(corner) / 255 < 0.3  # noise everywhere
@@ -176,11 +176,12 @@ def test_a_label_that_is_no_class_is_named_with_its_file_and_place(imagenet_shar
     for label in (0, 1001, -3):
         for name in ("train-00001-of-00002", "validation-00000-of-00001"):
             _relabel(f"{imagenet_shards}/{name}", folder / name, 3, label)
-        for split, file, read in (
-            (train, "train-00001-of-00002", lambda: list(batches[0])),
+        readers = (
             (validation, "validation-00000-of-00001", lambda: list(batches[1])),
+            (train, "train-00001-of-00002", lambda: list(batches[0])),
             (validation, "validation-00000-of-00001", lambda: split_images(validation, 8, True, 5)),
-        ):
+        )
+        for split, file, read in readers if label == 0 else readers[:1]:
             expected = f"The label {label} of {os.path.join(folder, file)}__3 is not a whole number from 1 to 1000."
             with pytest.raises(ValueError, match=expected), naming_corrupt_images(split):
                 read()
@@ -255,8 +256,8 @@ def test_shards_are_disjoint_and_whole(dataset, shuffle_seed, data_dir, imagenet
 
 def test_the_seed_decides_the_order_of_files(imagenet_shards):
     split = load_split("tfrecord", imagenet_shards, True)
-    orders = [tuple(e["id"] for e in _read(split, shuffle_seed=seed)) for seed in (*range(8), 3, 3)]
-    assert len(set(orders)) == 2 and len(set(orders[-2:])) == 1 and orders[3] == orders[-1]
+    orders = [tuple(e["id"] for e in _read(split, shuffle_seed=seed)) for seed in (3, 6, 7, 3, 3)]
+    assert len(set(orders)) == 2 and orders[0] == orders[3] == orders[4]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Anchors, codes, matches, losses and detections, against numbers by hand and plain numpy."""
 
+import json
 import math
 
 import numpy as np
@@ -183,8 +184,9 @@ def test_detections_are_those_of_plain_python():
             np.testing.assert_allclose(found["boxes"][n, place], boxes[n, anchor], atol=1e-5)
 
 
-def test_detect_is_the_models_outputs_suppressed():
-    model = mixnet_tf.SSDLite("mixnet-s", 3, (64, 64, 3), override_params=tiny.TINY["tiny-s"][1])
+def test_detect_is_the_models_outputs_suppressed(tmp_path):
+    (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
+    model = mixnet_tf.SSDLite(tmp_path / "small.json", 3, (64, 64, 3))
     images = tiny.images(2, 64, 64, 3)
     outputs = model(images)
     expected = suppress(outputs["boxes"], scores_of(outputs["logits"]), anchors_of(model))
