@@ -1,4 +1,4 @@
-"""Evaluates a MixNet on every image of a split, on single images, or on checkpoints as training writes them."""
+"""Evaluates a model on every image of a split, on single images, or on a run's checkpoints as they are written."""
 
 import os
 
@@ -46,32 +46,36 @@ _NOT_WITH_WATCH = (
 def define_flags() -> None:
     """Defines the command's flags."""
     command_line.define_model_flags()
-    flags.DEFINE_string("dataset", None, "Dataset; by default the run's, or digits. As for train.py.")
-    settings_flags.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
-    flags.DEFINE_string("split", None, "Split; by default validation or test.")
-    flags.DEFINE_integer("num_eval_images", None, "tfrecord: its images, if not ImageNet's.")
+    flags.DEFINE_string("dataset", None, "Dataset, as for train.py; by default the run's, or digits.")
+    settings_flags.define_path("data_dir", "data", "Folder of the data; tensorflow_datasets prepares its data there.")
+    flags.DEFINE_string("split", None, "Split to evaluate on; by default validation or test.")
+    flags.DEFINE_integer("num_eval_images", None, "tfrecord: number of images, if not ImageNet's.")
     flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
-    flags.DEFINE_bool("crop", None, "Take the center crop; by default as the run, or the dataset's recipe.")
+    flags.DEFINE_bool("crop", None, "Take the center crop; by default as in the run, or in the dataset's recipe.")
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
-    settings_flags.define_path("output_json", None, "Also write the measurements to this file.")
+    settings_flags.define_path("output_json", None, "Also write the metrics to this JSON file.")
     settings_flags.define_path(
         "report_dir",
         None,
-        "Write report.html there, and its figures: where the model is right, how sure, where it fails.",
+        "Write a report (report.html and its figures) to this folder: accuracy by class, calibration, mistakes.",
     )
-    settings_flags.define_paths("image", "Classify, or find the objects in, these image files instead of a dataset.")
+    settings_flags.define_paths("image", "Classify these image files, or detect objects in them, instead of a dataset.")
     settings_flags.define_path(
-        "draw", None, "detection: write what was found in the --image, or in twelve of the split, as PNG."
+        "draw",
+        None,
+        "detection: draw the detections in the --image, or in twelve images of the split, into this PNG file.",
     )
-    settings_flags.define_path("annotations", None, "detection: compare with COCO's own annotations, a JSON file.")
-    settings_flags.define_path("labels", None, 'File of class names: a line each, or JSON {"0": name, ...}.')
-    flags.DEFINE_bool("watch", False, "Evaluate the checkpoints of --model_dir until the run's last step.")
+    settings_flags.define_path("annotations", None, "detection: JSON file of COCO's own annotations to compare with.")
+    settings_flags.define_path("labels", None, 'File of class names: one per line, or JSON {"0": name, ...}.')
+    flags.DEFINE_bool(
+        "watch", False, "Evaluate the checkpoints of --model_dir as they are written, until the run's last step."
+    )
     flags.DEFINE_float("watch_seconds", _WATCH_SECONDS, "Poll interval, seconds.", lower_bound=0.0)
-    flags.DEFINE_float("watch_timeout", None, "Give up after so many seconds without a checkpoint.")
+    flags.DEFINE_float("watch_timeout", None, "Give up after this many seconds without a new checkpoint.")
 
 
 def main(screen: Screen) -> int:
-    """Evaluates as the flags say; returns the exit code."""
+    """Evaluates as the flags say, and returns the exit code."""
     values = flags.FLAGS
     if values.watch:
         return _watch(screen)
@@ -124,7 +128,7 @@ def _evaluate_detector(opened, screen):
     split = noting_training_images(found, opened.config)
     known = label_names(classes_of(opened.model), values.labels, class_names(opened.model), split.label_names)
     names = known or range(split.num_classes)
-    if values.draw is not None:  # first, as it may have to be refused
+    if values.draw is not None:  # first, because it may be refused
         draw_examples(opened.model, split, names, values.draw)
         screen.say(f"Wrote {values.draw}: what is found in red, what is there in green.")
     if values.report_dir is None:
@@ -147,7 +151,7 @@ def _evaluate_detector(opened, screen):
 
 
 def _detect(opened, screen):
-    """Says, and draws where that is wanted, what is found in image files."""
+    """Shows the objects in image files, and draws them if --draw is given."""
     names = _shown_names(opened.model, classes_of(opened.model), screen)
     if flags.FLAGS.draw is not None and len(flags.FLAGS.image) > 1:
         raise InputError("--draw takes the boxes of one --image.")
@@ -198,7 +202,7 @@ def _classify(opened, crop, screen):
 
 
 def _shown_names(model, classes, screen):
-    """The names of a model's classes as its answers to an image show them, once it is said what was not checked."""
+    """The class names to show for an image; first shows notes on what was not checked."""
     if input_of(model) is None:
         screen.say(f"Note: {NOT_CHECKED}.")
     return shown_names(label_names(classes, flags.FLAGS.labels, class_names(model)) or range(classes))
@@ -224,12 +228,12 @@ def _watch(screen):
 
 
 def evaluate_beside(screen: Screen, model_dir: str, split: str | None) -> int:
-    """Watches a run by the flags of the command that trains it, as the evaluator of a TF_CONFIG; returns the exit code.
+    """Watches a run with the flags of its training command, for TF_CONFIG's evaluator; returns the exit code.
 
     Args:
-        screen: Says the measurements.
+        screen: Shows the metrics.
         model_dir: The run's folder.
-        split: The split's name; None: validation or test.
+        split: Name of the split; None: validation or test.
     """
     screen.say(f"Evaluating the checkpoints of {model_dir}, as TF_CONFIG says.")
     _watch_run(model_dir, split, lambda metrics: _say_measured(metrics, screen))

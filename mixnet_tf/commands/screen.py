@@ -1,4 +1,4 @@
-"""What a command shows while it works: lines, and for each phase of long work how far it is."""
+"""The screen of a command: lines, and the progress of each phase of long work."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mixnet_tf.passwords import masked
 from mixnet_tf.progress import Phase
 
-_REDRAW = 0.5  # seconds; a terminal's live line
+_REDRAW = 0.5  # seconds between updates of a terminal's live line
 # Elsewhere a line every 10 s for the first two minutes of a phase, then every minute.
 _OFTEN, _SELDOM, _AT_FIRST = 10.0, 60.0, 120.0  # seconds
 _COUNTED = "{desc}: {n_fmt}/{total_fmt} {unit}{postfix}, {elapsed} elapsed, ETA {remaining}"
@@ -28,7 +28,7 @@ _NOT_COUNTED = "{desc}{postfix}, {elapsed} elapsed"
 
 
 class _Bar:
-    """A `progress.Phase` shown by a bar of tqdm's."""
+    """A `progress.Phase` that tqdm's bar shows."""
 
     def __init__(self, bar):
         self._bar = bar
@@ -46,14 +46,14 @@ class _Bar:
 
     @property
     def line(self):
-        """The phase in a line."""
+        """The phase as a line of text."""
         return str(self._bar)
 
 
 class Screen:
-    """Says lines, and shows the phases of long work, one at a time.
+    """Writes lines, and shows the phases of long work, one at a time.
 
-    On a terminal a phase is one live line; elsewhere a line at its start, now and then, and at its end.
+    On a terminal a phase is one live line. Elsewhere it is a line at its start, from time to time, and at its end.
 
     Args:
         file: A text file to write to.
@@ -64,7 +64,7 @@ class Screen:
         self._is_terminal = file.isatty()
 
     def say(self, line: str) -> None:
-        """Writes a line, without passwords; to nowhere once the terminal is gone, so that a run can still be saved."""
+        """Writes a line without passwords; does nothing if the terminal was closed, so that a run can be saved."""
         line = masked(line)
         if self._is_terminal:
             try:
@@ -81,14 +81,14 @@ class Screen:
     def phase(
         self, name: str, total: int | None = None, unit: str = "", first: int = 0, draws_itself: bool = False
     ) -> Iterator[Phase]:
-        """Shows a phase of work while the block runs: the `progress.Progress` of a command."""
+        """Shows a phase of work while the block runs; this is the `progress.Progress` of a command."""
         name = masked(name)
         common: dict[str, Any] = {"desc": name, "total": total, "initial": first, "unit": unit}
         if self._is_terminal and draws_itself:
             yield _Bar(tqdm(disable=True, **common))
         elif self._is_terminal:
             bar_format = None if total is not None else _NOT_COUNTED
-            # Not tqdm's own size: it draws nothing where a terminal says it has no rows and columns.
+            # Not tqdm's own size, because it draws nothing if a terminal reports no rows and columns.
             columns, rows = shutil.get_terminal_size()
             size: dict[str, Any] = {"ncols": columns, "nrows": rows}
             with tqdm(file=self._file, leave=False, bar_format=bar_format, **size, **common) as bar:
@@ -105,7 +105,7 @@ class Screen:
 
 
 def command_screen() -> Screen:
-    """The screen of a command: standard output, where an escape stands for a character that its encoding lacks."""
+    """The screen of a command: standard output, with escapes for characters that its encoding lacks."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     return Screen(sys.stdout)
@@ -113,7 +113,7 @@ def command_screen() -> Screen:
 
 @contextlib.contextmanager
 def shown_log(screen: Screen) -> Iterator[None]:
-    """Shows what the library logs as lines of the screen while the block runs; for others absl's verbosity holds.
+    """Shows this library's log lines on the screen while the block runs; absl's verbosity decides about others.
 
     Args:
         screen: A `Screen`.
@@ -121,7 +121,7 @@ def shown_log(screen: Screen) -> Iterator[None]:
     logger, others, ours = absl_logging.get_absl_logger(), absl_logging.get_absl_handler(), _OurLines(screen)
     verbosity = absl_logging.get_verbosity()
     others.setLevel(converter.absl_to_standard(verbosity))
-    # Not the logger's own level: TensorFlow sets that back to the verbosity whenever it saves a model.
+    # Not the logger's own level, because TensorFlow resets it to the verbosity whenever it saves a model.
     absl_logging.set_verbosity(max(verbosity, absl_logging.INFO))
     logger.addHandler(ours)
     try:
@@ -133,7 +133,7 @@ def shown_log(screen: Screen) -> Iterator[None]:
 
 
 class _OurLines(logging.Handler):
-    """The log lines of this package below errors, on a screen."""
+    """Shows log lines of this package below the level of errors on a screen."""
 
     _PACKAGE = str(pathlib.Path(__file__).parents[1]) + os.sep
 
