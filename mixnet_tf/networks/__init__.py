@@ -20,9 +20,6 @@ from mixnet_tf.networks.block_strings import (
     GlobalParams,
     MixnetDecoder,
     parse_kernels,
-    round_filters,
-    split_channels,
-    unroll,
 )
 from mixnet_tf.networks.counting import Count, count_parts, multiply_adds
 from mixnet_tf.networks.endings import (
@@ -58,6 +55,7 @@ from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_m
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
 from mixnet_tf.networks.operations import call, foreign_steps, models, steps, walk
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
+from mixnet_tf.networks.widths import round_filters, split_channels, unroll
 
 __all__ = [
     "Activation",

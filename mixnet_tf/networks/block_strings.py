@@ -2,44 +2,65 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from mixnet_tf import imagenet
 from mixnet_tf.errors import InputError
+from mixnet_tf.settings import Setting, documented
 
 PARTITIONS = ("equal", "exponential")
 
 
+@documented
 class GlobalParams(NamedTuple):
     """The parameters of a whole network.
 
-    Filter counts are nominal: `round_filters` has not been applied yet.
+    Filter counts are nominal: `round_filters` has not been applied yet. The fields from `default_activation` on are not
+    in the reference; MixNets use their defaults.
+
     Source: mixnet/mixnet_model.py:GlobalParams.
     """
 
-    batch_norm_momentum: float = 0.99
-    batch_norm_epsilon: float = 1e-3
-    dropout_rate: float = 0.2
-    num_classes: int = imagenet.CLASSES
-    depth_multiplier: float | None = None  # None: widths as in the block strings
-    depth_divisor: int = 8
-    min_depth: int | None = None  # None: the divisor
-    stem_size: int = 16
-    feature_size: int = 1536  # filters of the head, never scaled; unused without a head
-    activation: str = "swish"  # the activation of blocks with `sw`
-    # The following fields are not in the reference; MixNets use their defaults.
-    default_activation: str = "relu"  # of stem, head, and blocks without `sw`
-    project_activation: str | None = None  # after each projection; None: none
-    head: bool = True  # whether the backbone ends in a convolution to `feature_size`
-    partition: str = "equal"  # one of PARTITIONS: how a MixConv splits its channels
-    dilated: bool = False  # whether every block has the option `dilated`
+    batch_norm_momentum: Annotated[
+        float, Setting("Momentum of batch normalization's moving statistics.", least=0, below=1)
+    ] = 0.99
+    batch_norm_epsilon: Annotated[float, Setting("Epsilon of batch normalization.", above=0)] = 1e-3
+    dropout_rate: Annotated[float, Setting("Rate of the dropout before the classifier.", least=0, below=1)] = 0.2
+    num_classes: Annotated[int, Setting("Number of classes.", least=1)] = imagenet.CLASSES
+    depth_multiplier: Annotated[float | None, Setting("Multiplies all widths; None: unchanged.", least=0)] = None
+    depth_divisor: Annotated[int, Setting("Multiplied widths are rounded to a multiple of it.", least=1)] = 8
+    min_depth: Annotated[int | None, Setting("Smallest multiplied width; None: the divisor.", least=0)] = None
+    stem_size: Annotated[int, Setting("Filters of the stem.", least=1)] = 16
+    feature_size: Annotated[int, Setting("Filters of the head, never multiplied.", least=1)] = 1536
+    activation: Annotated[str, Setting("Keras activation of the blocks with `sw`.")] = "swish"
+    default_activation: Annotated[str, Setting("Keras activation of the stem, the head and the other blocks.")] = "relu"
+    project_activation: Annotated[str | None, Setting("Keras activation after each projection; None: none.")] = None
+    head: Annotated[bool, Setting("Whether the backbone ends in a convolution to `feature_size` filters.")] = True
+    partition: Annotated[
+        str, Setting("How a MixConv splits its channels into groups; see `split_channels`.", choices=PARTITIONS)
+    ] = "equal"
+    dilated: Annotated[bool, Setting("Whether every block has the option `dilated`.")] = False
 
 
 class BlockArgs(NamedTuple):
     """One stage: `num_repeat` inverted-residual blocks.
 
-    A `*_ksize` holds one odd kernel size (pixels) per channel group. Filters are
-    nominal: `round_filters` has not been applied yet.
+    Filters are nominal: `round_filters` has not been applied yet.
+
+    Attributes:
+        dw_ksize: Kernel sizes of the depthwise convolution, odd, in pixels; one for each channel group.
+        expand_ksize: Kernel sizes of the convolution that expands the channels, in the same form.
+        project_ksize: Kernel sizes of the convolution that projects them, in the same form.
+        num_repeat: Number of blocks.
+        input_filters: Channels of the first block's input.
+        output_filters: Channels of each block's output.
+        expand_ratio: Factor by which the channels are expanded; 1: no convolution expands them.
+        id_skip: Whether a block's input is added to its output where their shapes are equal.
+        strides: Strides of the first block over rows and columns, in pixels.
+        se_ratio: Channels inside squeeze-and-excitation, as a fraction of the block's input; None: no such layer.
+        swish: Whether the activation is `GlobalParams.activation`, or else its `default_activation`.
+        dilated: Whether kernels of 3 with dilation replace the larger ones, at stride 1.
+
     Source: mixnet/mixnet_model.py:BlockArgs.
     """
 
@@ -51,9 +72,9 @@ class BlockArgs(NamedTuple):
     output_filters: int
     expand_ratio: int
     id_skip: bool = True
-    strides: tuple[int, int] = (1, 1)  # rows, columns; pixels
-    se_ratio: float | None = None  # None: no squeeze-and-excitation
-    swish: bool = False  # False: ReLU
+    strides: tuple[int, int] = (1, 1)
+    se_ratio: float | None = None
+    swish: bool = False
     dilated: bool = False
 
     @property
@@ -214,63 +235,3 @@ def _encode_block_string(block):
     if block.dilated:
         options.append("dilated")
     return "_".join(options)
-
-
-def round_filters(filters: int, global_params: GlobalParams) -> int:
-    """Multiplies filters by the depth multiplier and rounds to a multiple of the divisor, never below 90%.
-
-    Source: mixnet/mixnet_model.py:round_filters, where 0 stands for None as the multiplier and the minimum.
-    """
-    multiplier = global_params.depth_multiplier
-    if multiplier is None or multiplier == 0:
-        return filters
-    divisor = global_params.depth_divisor
-    scaled = filters * multiplier
-    at_least = divisor if global_params.min_depth in (None, 0) else global_params.min_depth
-    rounded = max(at_least, int(scaled + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * scaled else rounded
-
-
-def unroll(blocks_args: Sequence[BlockArgs], global_params: GlobalParams) -> list[BlockArgs]:
-    """Unrolls stages into single blocks (`num_repeat` 1) with rounded filters.
-
-    The first block of a stage has the stage's input filters and strides; each repeat takes the stage's
-    output filters, and has stride 1. Source: mixnet/mixnet_model.py:MixnetModel._build.
-    """
-    blocks = []
-    for stage in blocks_args:
-        block = stage._replace(
-            num_repeat=1,
-            input_filters=round_filters(stage.input_filters, global_params),
-            output_filters=round_filters(stage.output_filters, global_params),
-        )
-        repeat = block._replace(input_filters=block.output_filters, strides=(1, 1))
-        blocks += [block] + [repeat] * (stage.num_repeat - 1)
-    return blocks
-
-
-def split_channels(channels: int, groups: int, partition: str = "equal") -> list[int]:
-    """The number of channels of each group.
-
-    Args:
-        channels: Channels of all groups together.
-        groups: Number of groups.
-        partition: "equal": equal numbers; group 0 also gets the remainder. "exponential": group 0 gets half of the
-            channels, group 1 a quarter, ..., and the last group the rest.
-
-    Raises:
-        ValueError: If a group would have no channel, or for an unknown partition.
-
-    Source: mixnet/custom_layers.py:_split_channels; exponential: arXiv:1907.09595, section 3.2.
-    """
-    if partition == "equal":
-        size = channels // groups
-        sizes = [channels - size * (groups - 1)] + [size] * (groups - 1)
-    elif partition == "exponential":
-        sizes = [channels // 2**number for number in range(1, groups)]
-        sizes.append(channels - sum(sizes))
-    else:
-        raise InputError(f"partition: expected one of {PARTITIONS}, received {partition!r}.")
-    if min(sizes) < 1:
-        raise InputError(f"{channels} channels cannot be split into {groups} groups ({partition}): {sizes}.")
-    return sizes

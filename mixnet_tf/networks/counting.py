@@ -8,9 +8,10 @@ import keras
 
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks import layers
-from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, round_filters, split_channels, unroll
+from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams
 from mixnet_tf.networks.endpoints import parts
 from mixnet_tf.networks.names import block_part, part_of
+from mixnet_tf.networks.widths import round_filters, split_channels, unroll
 
 # Layers that may follow a network.
 _CONVOLUTIONS = (

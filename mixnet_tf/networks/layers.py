@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from mixnet_tf.class_names import checked_names
 from mixnet_tf.errors import InputError, is_count
-from mixnet_tf.networks.block_strings import PARTITIONS, split_channels
+from mixnet_tf.networks.block_strings import PARTITIONS
 from mixnet_tf.networks.gradients import activate, bias_add
+from mixnet_tf.networks.widths import split_channels
 
 _PACKAGE = "mixnet_tf"
 

@@ -13,12 +13,10 @@ from mixnet_tf.networks.block_strings import (
     BlockArgs,
     GlobalParams,
     MixnetDecoder,
-    round_filters,
-    split_channels,
-    unroll,
 )
 from mixnet_tf.networks.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
 from mixnet_tf.networks.variants import get_model_params, override_global_params
+from mixnet_tf.networks.widths import round_filters, split_channels, unroll
 
 POOLINGS = {None: None, "avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 

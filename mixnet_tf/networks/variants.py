@@ -1,16 +1,15 @@
 """The block strings and parameters of the named networks: MixNet-S, M and L, MobileNetV1 and V2."""
 
-import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from mixnet_tf.errors import InputError, is_count
+from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks.block_strings import PARTITIONS, BlockArgs, GlobalParams, MixnetDecoder
+from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder
 from mixnet_tf.networks.network_files import is_network_file, read_network
+from mixnet_tf.settings import fields
 
 _MIXNET_S = (
     "r1_k3_a1_p1_s11_e1_i16_o16",
@@ -78,29 +77,6 @@ VARIANTS = {
     "mobilenet-v2": (_MOBILENET_V2, _PARAMS_V2),
 }
 
-# The values that an override may have: a test, and its description for the error message.
-_ALLOWED = {
-    "batch_norm_momentum": (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
-    "batch_norm_epsilon": (lambda v: _is_number(v) and v > 0, "a number above 0"),
-    "dropout_rate": (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
-    "num_classes": (is_count, "a whole number from 1"),
-    "depth_multiplier": (lambda v: v is None or (_is_number(v) and v >= 0), "None or a number from 0"),
-    "depth_divisor": (is_count, "a whole number from 1"),
-    "min_depth": (lambda v: v is None or v == 0 or is_count(v), "None or a whole number from 0"),
-    "stem_size": (is_count, "a whole number from 1"),
-    "feature_size": (is_count, "a whole number from 1"),
-    "activation": (lambda v: isinstance(v, str), "the name of a Keras activation"),
-    "default_activation": (lambda v: isinstance(v, str), "the name of a Keras activation"),
-    "project_activation": (lambda v: v is None or isinstance(v, str), "None or the name of a Keras activation"),
-    "head": (lambda v: isinstance(v, bool), "True or False"),
-    "partition": (lambda v: v in PARTITIONS, f"one of {PARTITIONS}"),
-    "dilated": (lambda v: isinstance(v, bool), "True or False"),
-}
-
-
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
 
 def override_global_params(
     global_params: GlobalParams, override_params: Mapping[str, Any] | None, what: str = "override_params"
@@ -121,10 +97,12 @@ def override_global_params(
     unknown = sorted(set(overrides) - set(GlobalParams._fields))
     if unknown:
         raise InputError(f"Unknown {what} {unknown}; allowed are {list(GlobalParams._fields)}.")
+    settings = fields(GlobalParams)
     for field, value in overrides.items():
-        accepts, expected = _ALLOWED[field]
-        if not accepts(value):
-            raise InputError(f"{what}[{field!r}]: expected {expected}, received {value!r}.")
+        allowed = settings[field]
+        if not allowed.accepts(value):
+            optional = "None or " if allowed.is_optional else ""
+            raise InputError(f"{what}[{field!r}]: expected {optional}{allowed.expected}, received {value!r}.")
     plain = {field: value.item() if isinstance(value, np.generic) else value for field, value in overrides.items()}
     return global_params._replace(**plain)
 
@@ -149,11 +127,11 @@ def get_model_params(
     Source: mixnet/mixnet_builder.py:get_model_params.
     """
     if is_network_file(model_name):
-        block_strings, fields = read_network(model_name)
+        block_strings, params = read_network(model_name)
         try:
             stages = MixnetDecoder.decode(block_strings)
             defaults = GlobalParams(stem_size=stages[0].input_filters)
-            global_params = override_global_params(defaults, fields, "params")
+            global_params = override_global_params(defaults, params, "params")
         except InputError as error:
             raise InputError(f"{model_name}: {error}") from error
     elif model_name in VARIANTS:

@@ -7,11 +7,9 @@ from mixnet_tf.networks.block_strings import (
     BlockArgs,
     GlobalParams,
     MixnetDecoder,
-    round_filters,
-    split_channels,
-    unroll,
 )
 from mixnet_tf.networks.variants import VARIANTS
+from mixnet_tf.networks.widths import round_filters, split_channels, unroll
 
 PLAIN = "r1_k3_a1_p1_s11_e1_i16_o16"
 

@@ -49,7 +49,7 @@ def test_a_networks_content_builds_the_same_network(name, own):
     ({**OWN, "params": []}, "params: expected an object"),
     ({**OWN, "params": {"stem": 8}}, r"my-net.json: Unknown params \['stem'\]"),
     ({**OWN, "params": {"partition": "half"}}, r"my-net.json: params\['partition'\]: expected one of"),
-    ({**OWN, "params": {"head": 1}}, r"params\['head'\]: expected True or False"),
+    ({**OWN, "params": {"head": 1}}, r"params\['head'\]: expected true or false"),
     ({**OWN, "params": {"default_activation": "relu7"}}, "expected the name of a Keras activation"),
     ({**OWN, "blocks": ["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3_a1_p1_s11_e1_i9_o8"]}, "block_1 declares 9 input filters"),
     ({"blocks": ["r1_k3.5.7.9_a1_p1_s22_e1_i4_o8"], "params": {"partition": "exponential", "stem_size": 4}},

@@ -4,8 +4,9 @@ import re
 import pytest
 import tiny
 
-from mixnet_tf.networks.block_strings import GlobalParams, round_filters, unroll
+from mixnet_tf.networks.block_strings import GlobalParams
 from mixnet_tf.networks.variants import VARIANTS, get_model_params
+from mixnet_tf.networks.widths import round_filters, unroll
 
 # (stem before rounding, dropout, depth multiplier); mixnet_builder.py.
 PARAMS = {"mixnet-s": (16, 0.2, None), "mixnet-m": (24, 0.25, None), "mixnet-l": (24, 0.25, 1.3)}

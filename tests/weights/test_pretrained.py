@@ -19,8 +19,8 @@ from weights_server import know, make_archive, places, serving
 import mixnet_tf
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.networks import class_names
-from mixnet_tf.networks.block_strings import unroll
 from mixnet_tf.networks.variants import get_model_params
+from mixnet_tf.networks.widths import unroll
 from mixnet_tf.weights import assign, google, pretrained, released
 from mixnet_tf.weights.google import Archive
 from mixnet_tf.weights.sources import load_weights, read_weights
