@@ -1,15 +1,16 @@
 """Cross-validation within the training digits: each of them held out once, no test image read."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
 from scripts import ROOT, run
+from tiny import write_small_network
 
 import mixnet_tf.data
 import mixnet_tf.evaluation
 
-pytestmark = pytest.mark.usefixtures("tiny_network")
 _SCRIPT = "benchmarks/cross_validate.py"
 
 
@@ -53,7 +54,9 @@ def record(monkeypatch):
 
 
 def _validate(capfd, data_dir, *flags):
-    settings = ("--model_name=tiny", "--image_size=16", "--train_batch_size=64", "--train_epochs=0.3", "--flip")
+    network = pathlib.Path(data_dir, "small.json")
+    write_small_network(network)
+    settings = (f"--model_name={network}", "--image_size=16", "--train_batch_size=64", "--train_epochs=0.3", "--flip")
     code, out, err = run(capfd, _SCRIPT, *settings, f"--data_dir={data_dir}", *flags)
     assert code == 0, err
     return out

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 from scripts import ROOT, run
-from tiny import released
+from tiny import released, write_small_network
 
 import mixnet_tf
 
@@ -16,7 +16,7 @@ _README = (ROOT / "README.md").read_text()
 _DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What makes a documented command short enough for a test.
 _SHORTER = {
-    "train.py": ["--model_name=tiny", "--train_epochs=0.05", "--warmup_epochs=0"],
+    "train.py": ["--model_name=small.json", "--train_epochs=0.05", "--warmup_epochs=0"],
     "export_tflite.py": ["--latency_runs=0", "--num_images=32", "--calibration_images=16"],
 }
 _SCRIPTS = (*_SHORTER, "eval.py", "-m mixnet_tf.search", "studies/kernel_sizes.py", "studies/found_networks.py")
@@ -54,13 +54,14 @@ def test_every_documented_command_has_valid_flags(path, command, capfd):
 
 
 def test_the_commands_that_need_no_hardware_and_no_network_run_one_after_the_other(
-    tmp_path, monkeypatch, data_dir, capfd, tiny_network
+    tmp_path, monkeypatch, data_dir, capfd
 ):
     import numpy as np
     import tensorflow as tf
 
     monkeypatch.chdir(tmp_path)
     os.symlink(data_dir, "data")
+    write_small_network("small.json")
     tf.io.write_file("digit.png", tf.io.encode_png(np.zeros((8, 8, 1), "uint8")))
     ran = []
     for command in dict.fromkeys(_commands(ROOT / "README.md") + _commands(ROOT / "docs" / "EVALUATION.md")):
@@ -74,7 +75,7 @@ def test_the_commands_that_need_no_hardware_and_no_network_run_one_after_the_oth
         assert code == 0, f"{command}\n{out}\n{err}"
         ran.append(script)
     assert ran == ["train.py", "eval.py", "export_tflite.py", "eval.py", "eval.py"]
-    assert pathlib.Path("runs/train/export/tiny_32_int8.tflite").exists()
+    assert pathlib.Path("runs/train/export/small_32_int8.tflite").exists()
 
 
 def _allowed(script):

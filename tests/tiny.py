@@ -41,6 +41,15 @@ DETECTOR_NETWORK = {
 }
 
 
+# A network file's content, of a single block, where any network will do.
+SMALL_NETWORK = {"blocks": ["r1_k3.5_a1_p1_s22_e2_i8_o8_se0.5_sw"], "params": {"feature_size": 16}}
+
+
+def write_small_network(path):
+    """Writes the network file of `SMALL_NETWORK`."""
+    pathlib.Path(path).write_text(json.dumps(SMALL_NETWORK))
+
+
 def build_tiny(golden="tiny-s", **kwargs):
     """A tiny model that gives logits; `kwargs` are those of `build_model`."""
     model_name, overrides = TINY[golden]
