@@ -4,21 +4,13 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # numpy's threads spin: small products take 30 times as long with two
+# numpy's threads spin: small products take 30 times as long with two.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pathlib
 
 import pytest
-import tensorflow as tf
 from absl import logging
-from tensorflow.python.framework import config  # determinism is switched off by no public function
-
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-
 
 # Files that share a session's fixtures or the released networks, and so have to be in one process where several run.
 _TOGETHER = {
@@ -26,6 +18,7 @@ _TOGETHER = {
     **dict.fromkeys(("test_hub", "test_verify_weights"), "test_model"),
     **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
     **dict.fromkeys(("test_distribution", "test_watching"), "test_run"),
+    "test_estimates": "test_searching",
 }
 # Tests of many minutes that share nothing with the others of their file: any process may take the next.
 _ALONE = ("test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float",)
@@ -77,6 +70,20 @@ _SLOW = (
 )
 
 
+def pytest_configure(config):
+    """Sets up the two CPUs, but not in the process that only hands out tests: it needs no TensorFlow."""
+    if config.getoption("numprocesses", None) is None or hasattr(config, "workerinput"):
+        capture = config.pluginmanager.getplugin("capturemanager")
+        capture.resume_global_capture()  # of what TensorFlow writes while it is imported
+        import tensorflow as tf
+
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+        capture.read_global_capture()
+        capture.suspend_global_capture()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Keeps the tests of a file, and of files that share fixtures, in one process where several run.
@@ -114,6 +121,8 @@ def pytest_collection_finish():
 def _determinism_ends():
     """A test that asks for bit-equal results leaves no later one of its process without random initial weights."""
     yield
+    from tensorflow.python.framework import config  # determinism is switched off by no public function
+
     if config.is_op_determinism_enabled():
         config.disable_op_determinism()
 
@@ -209,6 +218,8 @@ def without_end(monkeypatch):
 @pytest.fixture(scope="session")
 def imagenet_shards(tmp_path_factory, photographs):
     """A folder of ImageNet-named TFRecord shards: 2 x 6 train and 5 validation records, labels from 1."""
+    import tensorflow as tf
+
     folder = tmp_path_factory.mktemp("imagenet")
     for split, shards, per_shard in (("train", 2, 6), ("validation", 1, 5)):
         for shard in range(shards):
@@ -221,6 +232,8 @@ def imagenet_shards(tmp_path_factory, photographs):
 
 
 def _example(path, label):
+    import tensorflow as tf
+
     features = {
         "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[pathlib.Path(path).read_bytes()])),
         "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
