@@ -202,6 +202,8 @@ def shared_trainers(monkeypatch):
 @pytest.fixture
 def eagerly():
     """Steps are not traced, which costs more than to run a few of them."""
+    import tensorflow as tf
+
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
