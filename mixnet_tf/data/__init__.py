@@ -9,13 +9,8 @@ from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.decoding import FORMATS, decode_image
 from mixnet_tf.data.folders import list_images
 from mixnet_tf.data.held_out import hold_out
-from mixnet_tf.data.object_batches import (
-    augment_objects,
-    object_eval_batches,
-    prepare_objects,
-    train_object_batches,
-)
-from mixnet_tf.data.objects import LeftOut, count_left_out, load_objects
+from mixnet_tf.data.object_batches import object_eval_batches, train_object_batches
+from mixnet_tf.data.objects import count_left_out, load_objects
 from mixnet_tf.data.pipeline import eval_batches, measuring_batches, report_batches, train_batches, train_examples
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
 from mixnet_tf.data.rules import DATA_VERSION, rules_of
@@ -25,10 +20,8 @@ from mixnet_tf.data.splits import load_split
 __all__ = [
     "DATA_VERSION",
     "FORMATS",
-    "LeftOut",
     "MissingSplitError",
     "Split",
-    "augment_objects",
     "center_window",
     "count_left_out",
     "decode_image",
@@ -42,7 +35,6 @@ __all__ = [
     "measuring_batches",
     "naming_corrupt_images",
     "object_eval_batches",
-    "prepare_objects",
     "preprocess_for_eval",
     "preprocess_for_train",
     "random_window",

@@ -5,8 +5,8 @@ import collections
 import itertools
 import os
 import random
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -45,8 +45,10 @@ def list_folder(folder: StrPath, rules: Rules) -> Listing:
     if rules.leaves_out_litter:
         names = [each for each in names if not (each[0].startswith(".") or each[0].lower() in _LITTER)]
     for name, _ in names:
-        if not _is_utf8(name):
-            raise InputError(f"{folder} holds {name!r}, a name that is not UTF-8; rename it.")
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:  # a surrogate stands for a byte
+            raise InputError(f"{folder} holds {name!r}, a name that is not UTF-8; rename it.") from error
     return Listing(tuple(name for name, is_folder in names if is_folder), tuple(n for n, f in names if not f))
 
 
@@ -60,14 +62,6 @@ def _names(folder):
         plain = name.rstrip("/")
         found.append((plain, plain != name or tf.io.gfile.isdir(os.path.join(folder, name))))
     return found
-
-
-def _is_utf8(name):
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # a surrogate stands for a byte
-        return False
-    return True
 
 
 def class_folders(folder: StrPath, rules: Rules) -> tuple[str, ...]:
@@ -110,7 +104,11 @@ def class_files(folder: StrPath, rules: Rules) -> ClassFiles:
     endings, listing = readable(rules.class_endings), list_folder(folder, rules)
     files = listing.files if rules.leaves_out_litter else sorted((*listing.files, *listing.folders))
     images = _images(folder, endings, files)
-    others = collections.Counter(_ending(name) for name in listing.files if not name.lower().endswith(endings))
+    others = collections.Counter(
+        os.path.splitext(name)[1].lower() or "without an ending"
+        for name in listing.files
+        if not name.lower().endswith(endings)
+    )
     return ClassFiles(images, others + collections.Counter(folder=len(listing.folders)))
 
 
@@ -136,16 +134,6 @@ def _images(folder, endings, names):
             if os.path.islink(path) and not os.path.exists(path):
                 raise InputError(f"{path} is a symbolic link to {os.readlink(path)}, which is not there; remove it.")
     return images
-
-
-def _ending(name):
-    return os.path.splitext(name)[1].lower() or "without an ending"
-
-
-def in_words(others: Iterable[collections.Counter[str]]) -> str:
-    """The other files of all classes in words, such as "2 .txt, 1 folder"; empty if there are none."""
-    total = sum(others, collections.Counter())
-    return ", ".join(f"{count} {ending}" for ending, count in sorted(total.items()))
 
 
 def folder_split(data_dir: StrPath, wanted: Sequence[str], data_version: int) -> Split:
@@ -181,14 +169,7 @@ def folder_split(data_dir: StrPath, wanted: Sequence[str], data_version: int) ->
 def split_of_files(
     name: str, images: Sequence[Sequence[str]], label_names: tuple[str, ...], data_version: int = DATA_VERSION
 ) -> Split:
-    """A split of a folder dataset.
-
-    Args:
-        name: The split's name.
-        images: The paths of each class's images.
-        label_names: The names of the classes.
-        data_version: As for `load_split`.
-    """
+    """The split `name` of a folder dataset, from the paths of each class's images."""
     rules = rules_of(data_version)
     listed = list(itertools.chain(*images))
     order = array.array("i", range(len(listed)))  # a Python list of ints would take more than half of a split's memory
@@ -197,10 +178,14 @@ def split_of_files(
     labels = tf.constant(np.repeat(np.arange(len(images)), list(map(len, images)))[np.frombuffer(order, np.intc)])
 
     def read(shuffle_seed=None, shard=0, num_shards=1, first=0, places=None):
+        places = (tf.range(tf.size(paths)) if places is None else places)[shard::num_shards]
         # Under the old rules a buffer is shuffled, because there are no shards whose order a seed could decide.
-        seed = shuffle_seed if rules.shuffles_files else None
-        return ordered_files(paths, labels, seed, shard, num_shards, first, places).map(
-            lambda example: {"image": tf.io.read_file(example["id"]), **example},
+        if rules.shuffles_files and shuffle_seed is not None:
+            seed = tf.stack([tf.cast(shuffle_seed, tf.int32), 0])
+            places = tf.random.experimental.stateless_shuffle(places, seed, alg="philox")
+        # The tensors are captured, because constants of the traced function would be copied with it.
+        return tf.data.Dataset.from_tensor_slices(places[first:]).map(
+            lambda place: {"image": tf.io.read_file(paths[place]), "label": labels[place], "id": paths[place]},
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 
@@ -219,39 +204,7 @@ def split_of_files(
 def _say_left_out(name, empty, found):
     if empty:
         logging.info(f"Split {name!r} has no image of class {', '.join(map(repr, empty))}.")
-    others = in_words(files.others for files in found.values())
+    others: collections.Counter[str] = sum((files.others for files in found.values()), collections.Counter())
     if others:
-        logging.info(f"Split {name!r}: left out what is no image: {others}.")
-
-
-def ordered_files(
-    paths: tf.Tensor,
-    labels: tf.Tensor,
-    shuffle_seed: Any = None,
-    shard: int = 0,
-    num_shards: int = 1,
-    first: Any = 0,
-    places: tf.Tensor | None = None,
-) -> tf.data.Dataset:
-    """The files of a shard in the order of a seed; no file is opened.
-
-    Args:
-        paths: string (files,).
-        labels: int64 (files,).
-        shuffle_seed: int that decides the order; None keeps the order.
-        shard: Number of the shard, from 0.
-        num_shards: Number of shards.
-        first: Position in the order to start at.
-        places: Indices of the files to use, int (n,); None: all.
-
-    Returns:
-        A dataset of dicts of "label" and "id", the path.
-    """
-    places = (tf.range(tf.size(paths)) if places is None else places)[shard::num_shards]
-    if shuffle_seed is not None:
-        seed = tf.stack([tf.cast(shuffle_seed, tf.int32), 0])
-        places = tf.random.experimental.stateless_shuffle(places, seed, alg="philox")
-    # The tensors are captured, because constants of the traced function would be copied with it.
-    return tf.data.Dataset.from_tensor_slices(places[first:]).map(
-        lambda place: {"label": labels[place], "id": paths[place]}
-    )
+        counts = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
+        logging.info(f"Split {name!r}: left out what is no image: {counts}.")

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from mixnet_tf.data.decoding import image_shape
-from mixnet_tf.data.pipeline import pipeline_options, train_examples
+from mixnet_tf.data.pipeline import prefetched, train_examples
 from mixnet_tf.data.preprocessing import decode_and_resize, whole_window
 from mixnet_tf.data.rules import DATA_VERSION
 from mixnet_tf.data.split import Split
@@ -17,24 +17,6 @@ MAX_OBJECTS = 100  # largest number of objects of an image; further ones are lef
 _MIN_COVERED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # minimum fraction of some object in the crop; drawn for each image
 _AREA_RANGE, _ASPECT_RATIO_RANGE = (0.1, 1.0), (0.5, 2.0)
 _WHOLE = 1 / 7  # probability of no crop
-
-
-def prepare_objects(
-    example: dict[str, tf.Tensor], image_size: int, data_version: int = DATA_VERSION
-) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Decodes and resizes a whole image, and pads its objects.
-
-    Args:
-        example: Of a `load_objects` split.
-        image_size: Pixels.
-        data_version: Version of the rules by which the image is decoded; see `load_split`.
-
-    Returns:
-        (float32 (image_size, image_size, 3), RGB in [0, 255]; dict of "boxes", float32 (100, 4), and "labels", int32
-        (100,), -1 for padding).
-    """
-    image = decode_and_resize(example["image"], whole_window, image_size, data_version)
-    return image, _padded(example["boxes"], example["labels"])
 
 
 def augment_objects(
@@ -56,7 +38,8 @@ def augment_objects(
         data_version: Version of the rules by which the image is decoded; see `load_split`.
 
     Returns:
-        As `prepare_objects`.
+        (float32 (image_size, image_size, 3), RGB in [0, 255]; dict of "boxes", float32 (100, 4), and "labels", int32
+        (100,), -1 for padding).
     """
     boxes, labels, shape = example["boxes"], example["labels"], image_shape(example["image"], data_version)
     window = random_object_window(shape, boxes, seed) if crop else whole_window(shape)
@@ -138,9 +121,8 @@ def train_object_batches(
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
     )
-    return batches.with_options(pipeline_options())
+    return prefetched(batches)
 
 
 def object_eval_batches(split: Split, image_size: int, batch_size: int) -> tf.data.Dataset:
@@ -160,5 +142,4 @@ def object_eval_batches(split: Split, image_size: int, batch_size: int) -> tf.da
     read = split.read().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     nothing = tf.nest.map_structure(lambda spec: tf.zeros((), spec.dtype), read.element_spec)
     padding = (nothing[0], {**nothing[1], "labels": tf.constant(-1)})
-    batches = read.padded_batch(batch_size, padding_values=padding).prefetch(tf.data.AUTOTUNE)
-    return batches.with_options(pipeline_options())
+    return prefetched(read.padded_batch(batch_size, padding_values=padding))

@@ -38,15 +38,16 @@ def train_batches(
     """
 
     def decode(example, seed):
-        moves = {"shift": recipe.shift, "zoom": recipe.zoom, "rotation": recipe.rotation}
         image = preprocess_for_train(
             example["image"],
             recipe.image_size,
             seed,
             recipe.crop,
             recipe.flip,
-            data_version=split.data_version,
-            **moves,
+            recipe.shift,
+            recipe.zoom,
+            recipe.rotation,
+            split.data_version,
         )
         return image, tf.cast(example["label"], tf.int32)
 
@@ -54,9 +55,8 @@ def train_batches(
         train_examples(split, recipe, first_image, shard, num_shards, use_cache)
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
     )
-    return batches.with_options(pipeline_options())
+    return prefetched(batches)
 
 
 def train_examples(
@@ -149,9 +149,8 @@ def eval_batches(
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .concatenate(padding)
         .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
     )
-    return batches.with_options(pipeline_options())
+    return prefetched(batches)
 
 
 def measuring_batches(
@@ -159,13 +158,7 @@ def measuring_batches(
 ) -> tf.data.Dataset:
     """A dataset of whole batches of a shard's images, prepared as for evaluation, in the order of the files.
 
-    Args:
-        split: A `data.Split`.
-        image_size: Pixels.
-        batch_size: Images in a batch.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
-        shard: Number of the shard, from 0; one for each host.
-        num_shards: Number of shards.
+    The arguments are those of `eval_batches`.
 
     Returns:
         A dataset of float32 (batch, size, size, 3).
@@ -177,19 +170,14 @@ def measuring_batches(
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
     )
-    return batches.with_options(pipeline_options())
+    return prefetched(batches)
 
 
 def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = True) -> tf.data.Dataset:
     """A dataset of every image of a split once, with its id; the last batch may be smaller.
 
-    Args:
-        split: A `data.Split`.
-        image_size: Pixels.
-        batch_size: Images in a batch.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+    The arguments are those of `eval_batches`.
 
     Returns:
         A dataset of (images float32 (batch, size, size, 3), labels int32 (batch,), ids string (batch,)).
@@ -199,18 +187,13 @@ def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = 
         image = preprocess_for_eval(example["image"], image_size, crop, split.data_version)
         return image, tf.cast(example["label"], tf.int32), example["id"]
 
-    batches = (
-        split.read(None, 0, 1)
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    return batches.with_options(pipeline_options())
+    batches = split.read(None, 0, 1).map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    return prefetched(batches)
 
 
-def pipeline_options() -> tf.data.Options:
-    """The `tf.data` options of every pipeline: a deterministic order, and no sharding by TensorFlow."""
+def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The end of every pipeline: batches are prefetched, in a deterministic order, and not sharded by TensorFlow."""
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

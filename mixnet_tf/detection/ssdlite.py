@@ -1,7 +1,7 @@
 """SSDLite: a backbone, four more feature maps after it, and predictors of boxes and classes on each map."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -202,17 +202,10 @@ def _maps(network):
     return mixconv.input, (head or by_part[blocks[-1]])[-1].output
 
 
-class _Normalization(NamedTuple):
-    """The settings of all batch normalizations of a network."""
-
-    momentum: float
-    epsilon: float
-
-
 def _normalization(network):
-    """The settings of the network's batch normalization."""
+    """The settings of the network's batch normalization, which the detector's has too."""
     layer = next(layer for layer in parts(network)["stem"] if isinstance(layer, BatchNormalization))
-    return _Normalization(layer.momentum, layer.epsilon)
+    return {"momentum": layer.momentum, "epsilon": layer.epsilon}
 
 
 def _extra_maps(x, normalization):
@@ -253,5 +246,5 @@ def _depthwise(x, name, normalization, strides=1):
 
 
 def _normalized(x, name, normalization):
-    x = BatchNormalization(**normalization._asdict(), name=f"{name}_bn")(x)
+    x = BatchNormalization(**normalization, name=f"{name}_bn")(x)
     return Activation("relu6", name=f"{name}_activation")(x)

@@ -1,7 +1,6 @@
 """The report on a detector."""
 
 import heapq
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from mixnet_tf.reports.charts import draw_precision_recall
 from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
 
 _WORST_IMAGES, _WORST_CLASSES = 12, 20
-_OVERLAP = 0.5  # lowest score of a detection
+_IOU_THRESHOLD = 0.5  # IoU from which a detection matches an object
 
 
 class Drawn(NamedTuple):
@@ -64,34 +63,19 @@ def write_detection_report(
     """
     require_packages()
     split = matched(model, split, classes_of(model))
-    worst = _Worst()
-    measure = build_detection_measurement(model, split, batch_size, annotations, look=worst.look)
-    result = measure(progress)
+    worst: list[Drawn] = []
+
+    def look(image, example, found):
+        missed, wrong = count_mistakes(example, found)
+        if missed + wrong:
+            drawn = Drawn(np.uint8(np.clip(image, 0, 255)), example, found, missed, wrong)
+            worst[:] = heapq.nlargest(_WORST_IMAGES, [*worst, drawn], key=lambda each: each.missed + each.wrong)
+
+    result = build_detection_measurement(model, split, batch_size, annotations, look=look)(progress)
     names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
         path = write_page(_page(result, worst, names, model, split, source), folder)
     return result.metrics, path
-
-
-class _Worst:
-    """Keeps the images with the most mistakes; the first of those with equally many."""
-
-    def __init__(self):
-        self._heap: list[tuple[int, int, Drawn]] = []
-        self._numbers = itertools.count()
-
-    def look(self, image, example, found):
-        missed, wrong = count_mistakes(example, found)
-        number = next(self._numbers)
-        if missed + wrong:
-            drawn = Drawn(np.uint8(np.clip(image, 0, 255)), example, found, missed, wrong)
-            heapq.heappush(self._heap, (missed + wrong, -number, drawn))
-            if len(self._heap) > _WORST_IMAGES:
-                heapq.heappop(self._heap)
-
-    def images(self):
-        """`Drawn`, the worst first."""
-        return [drawn for *_, drawn in sorted(self._heap, key=lambda row: row[:2], reverse=True)]
 
 
 def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> tuple[int, int]:
@@ -111,7 +95,7 @@ def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray])
     overlaps = iou(found["boxes"][shown], boxes).numpy()
     for row, label in zip(overlaps, found["classes"][shown], strict=True):
         candidates = np.where(free & (labels == label), row, 0)
-        if candidates.max(initial=0) >= _OVERLAP:
+        if candidates.max(initial=0) >= _IOU_THRESHOLD:
             free[candidates.argmax()] = False
         else:
             wrong += 1
@@ -134,7 +118,7 @@ def _page(result, worst, names, model, split, source):
         "input": f"{size} x {size} pixels, RGB, the whole image, bilinear; {SCALED[input_of(model)]}",
         **({"notes": "; ".join(split.notes)} if split.notes else {}),
     }
-    sections = [_classes(result, names), _sizes(metrics), _images(worst.images(), names)]
+    sections = [_classes(result, names), _sizes(metrics), _images(worst, names)]
     title = f"{model.name} on {split.dataset}"
     return Page(title, f"Every image of split {split.name!r} once, COCO's measures.", numbers, facts, sections, 15)
 

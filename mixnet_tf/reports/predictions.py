@@ -1,7 +1,6 @@
 """A classifier's predictions on a split, in one pass, and its most confident mistakes."""
 
 import heapq
-import itertools
 from typing import Any, NamedTuple
 
 import keras
@@ -89,8 +88,8 @@ def predict(
         return top[:, 0], probability, is_among(labels, top) > 0
 
     columns: list[list[np.ndarray]] = [[], [], [], []]
-    surest: list[tuple[float, int, Mistake]] = []  # a heap, the least confident first
-    numbers, done = itertools.count(), 0
+    mistakes: list[Mistake] = []  # the most confident first
+    done = 0
     with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
         for images, labels, ids in report_batches(split, model.input_shape[1], batch_size, crop):
             found = [labels.numpy(), *(tensor.numpy() for tensor in step(images, labels))]
@@ -98,17 +97,13 @@ def predict(
                 column.append(values)
             true, guess, sure = found[:3]
             for place in np.flatnonzero(true != guess):
-                if len(surest) == _MISTAKES and sure[place] <= surest[0][0]:
+                if len(mistakes) == _MISTAKES and sure[place] <= mistakes[-1].probability:
                     continue
                 image = np.uint8(np.clip(np.rint(images[place].numpy()), 0, 255))
                 name = ids[place].numpy().decode()
-                surely = float(sure[place])
-                mistake = Mistake(surely, image, int(true[place]), int(guess[place]), name)
-                heapq.heappush(surest, (surely, -next(numbers), mistake))
-                if len(surest) > _MISTAKES:
-                    heapq.heappop(surest)
+                mistake = Mistake(float(sure[place]), image, int(true[place]), int(guess[place]), name)
+                mistakes = heapq.nlargest(_MISTAKES, [*mistakes, mistake], key=lambda each: each.probability)
             done += len(true)
             phase.update(done)
-    mistakes = [mistake for *_, mistake in sorted(surest, key=lambda row: row[:2], reverse=True)]
     labels, predicted, probability, in_top_5 = (np.concatenate(column) for column in columns)
     return Predictions(labels, predicted, probability, in_top_5, mistakes, split.notes)

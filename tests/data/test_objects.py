@@ -6,15 +6,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf.data import (
-    augment_objects,
     count_left_out,
     load_objects,
     load_split,
     naming_corrupt_images,
-    prepare_objects,
     train_object_batches,
 )
-from mixnet_tf.data.object_batches import random_object_window
+from mixnet_tf.data.object_batches import augment_objects, random_object_window
 from mixnet_tf.data.objects import LeftOut, _example
 from mixnet_tf.data.scenes import DigitScenes, load_photographs
 from mixnet_tf.data.split import Split
@@ -212,10 +210,11 @@ def _ground(example):
 
 def test_a_prepared_image_is_whole_and_its_objects_are_padded():
     boxes, labels = np.float32([[0.1, 0.2, 0.3, 0.4]] * 120), np.arange(120, dtype=np.int32)
-    image, targets = prepare_objects({"image": _image(), "boxes": boxes, "labels": labels}, 16)
+    plain = {"seed": (0, 0), "crop": False, "flip": False}
+    image, targets = augment_objects({"image": _image(), "boxes": boxes, "labels": labels}, 16, **plain)
     assert image.shape == (16, 16, 3) and targets["boxes"].shape == (100, 4)
     assert targets["labels"].numpy().tolist() == list(range(100))
-    _, targets = prepare_objects({"image": _image(), "boxes": boxes[:2], "labels": labels[:2]}, 16)
+    _, targets = augment_objects({"image": _image(), "boxes": boxes[:2], "labels": labels[:2]}, 16, **plain)
     assert targets["labels"].numpy().tolist() == [0, 1] + [-1] * 98
     np.testing.assert_array_equal(targets["boxes"][:3], [*boxes[:2], [0, 0, 0, 0]])
 
