@@ -21,6 +21,7 @@ from mixnet_tf.networks.block_strings import (
     MixnetDecoder,
     parse_kernels,
 )
+from mixnet_tf.networks.class_layers import Concatenate, Dense
 from mixnet_tf.networks.counting import Count, count_parts, multiply_adds
 from mixnet_tf.networks.endings import (
     class_names,
@@ -33,8 +34,6 @@ from mixnet_tf.networks.endings import (
 from mixnet_tf.networks.endpoints import endpoints, features_model, parts
 from mixnet_tf.networks.layers import (
     Activation,
-    Concatenate,
-    Dense,
     Dropout,
     GroupedConv2D,
     MixConv,

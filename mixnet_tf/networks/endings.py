@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from mixnet_tf.class_names import checked_names
-from mixnet_tf.networks.layers import Concatenate, Dense
+from mixnet_tf.networks.class_layers import Concatenate, Dense
 from mixnet_tf.networks.names import layer_name
 from mixnet_tf.networks.operations import is_model, origin
 

@@ -14,6 +14,7 @@ from mixnet_tf.networks.block_strings import (
     GlobalParams,
     MixnetDecoder,
 )
+from mixnet_tf.networks.class_layers import Dense
 from mixnet_tf.networks.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
 from mixnet_tf.networks.variants import get_model_params, override_global_params
 from mixnet_tf.networks.widths import round_filters, split_channels, unroll
@@ -147,7 +148,7 @@ def classifier(
     """
     x = keras.layers.GlobalAveragePooling2D(name=layer_name("head", "pool"))(features)
     x = layers.Dropout(params.dropout_rate, name=layer_name("head", "dropout"))(x)
-    x = layers.Dense(
+    x = Dense(
         params.num_classes,
         class_names=class_names,
         # Uniform within +-1 / sqrt(classes). Source: mixnet/mixnet_model.py:dense_kernel_initializer.

@@ -255,7 +255,7 @@ EXAMPLES = {
     "Activation": lambda **kwargs: layers.Activation("swish", **kwargs),
     "BatchNormalization": lambda **kwargs: BatchNormalization(momentum=0.9, epsilon=1e-2, **kwargs),
     "Dropout": lambda **kwargs: Dropout(0.3, seed=1, **kwargs),
-    "Dense": lambda **kwargs: layers.Dense(2, class_names=["cat", "dog"], **kwargs),
+    "Dense": lambda **kwargs: networks.Dense(2, class_names=["cat", "dog"], **kwargs),
 }
 
 
@@ -265,9 +265,9 @@ def test_every_layer_has_an_example():
 
 
 def test_a_concatenation_keeps_the_names_of_its_classes():
-    config = layers.Concatenate(axis=1, class_names=["cat", "dog"]).get_config()
-    assert layers.Concatenate.from_config(config).class_names == ("cat", "dog")
-    assert "class_names" not in layers.Concatenate().get_config()
+    config = networks.Concatenate(axis=1, class_names=["cat", "dog"]).get_config()
+    assert networks.Concatenate.from_config(config).class_names == ("cat", "dog")
+    assert "class_names" not in networks.Concatenate().get_config()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
