@@ -73,7 +73,8 @@ class Field(NamedTuple):
         if setting.most is not None:
             high = f" to {setting.most:g}"
         if setting.above is not None:
-            low, high = f" above {setting.above:g}", high and f",{high.replace(' to ', ' up to ')}"
+            low = f" above {setting.above:g}"
+            high = high.replace(" to below", " and below").replace(" to ", ", up to ")
         return kind + low + high
 
     def accepts(self, value: object) -> bool:

@@ -8,7 +8,8 @@ from mixnet_tf.search.alternatives import Alternatives
 from mixnet_tf.search.costs import COSTS
 from mixnet_tf.search.front import front_of, hypervolume
 from mixnet_tf.search.ranking import kendall_tau
-from mixnet_tf.search.searching import ESTIMATES, SearchSettings, search
+from mixnet_tf.search.searching import search
+from mixnet_tf.search.settings import ESTIMATES, SearchSettings
 from mixnet_tf.search.space import SearchSpace
 from mixnet_tf.search.supernet import build_supernet, extract
 

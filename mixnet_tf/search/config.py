@@ -1,0 +1,87 @@
+"""search.json: the configuration of a search, which is the same in all its processes."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mixnet_tf.data import Split
+from mixnet_tf.errors import InputError, MissingFileError
+from mixnet_tf.files import read_json
+from mixnet_tf.recipe import Recipe
+from mixnet_tf.search.settings import SearchSettings
+from mixnet_tf.search.space import SearchSpace
+
+CONFIG = "search.json"
+# The settings that decide the results.
+_DECISIVE = ("held_out", "population", "cost", "latency_table", "max_cost", "estimate", "estimate_steps")
+
+
+def config_of(
+    space: SearchSpace, split: Split, digest: str | None, recipe: Recipe, settings: SearchSettings
+) -> dict[str, Any]:
+    """The configuration of a search.
+
+    Args:
+        space: The space.
+        split: The `data.Split` that is trained on and held out from.
+        digest: The digest of the held-out images.
+        recipe: The `Recipe`.
+        settings: The `SearchSettings`.
+
+    Returns:
+        What search.json holds.
+    """
+    return {
+        "space": {"blocks": space.encode(), "params": space.global_params._asdict()},
+        "dataset": split.dataset,
+        "train_split": split.name,
+        "num_train_images": split.num_examples,
+        "recipe": recipe._asdict(),
+        **{name: getattr(settings, name) for name in _DECISIVE},
+        "data_version": split.data_version,
+        "held_out_digest": digest,
+    }
+
+
+def read_config(search_dir: str) -> dict[str, Any] | None:
+    """The configuration of the search in a folder; None if there is none.
+
+    Raises:
+        ValueError: If the folder's search.json is not a JSON object.
+    """
+    path = os.path.join(search_dir, CONFIG)
+    try:
+        there = read_json(path)
+    except MissingFileError:
+        return None
+    if not isinstance(there, dict):
+        raise InputError(f"{path} is not the configuration of a search; name another search_dir.")
+    return there
+
+
+def check_same(there: dict[str, Any], config: dict[str, Any], search_dir: str) -> None:
+    """Checks that the search in a folder has a configuration.
+
+    Args:
+        there: What `read_config` gave.
+        config: What `config_of` gave.
+        search_dir: The folder.
+
+    Raises:
+        ValueError: If it is another search; the message lists the differences.
+    """
+    lines = _differences("", {"data_version": 0, **there}, config)  # 0.2.0 recorded none
+    if lines:
+        path, listing = os.path.join(search_dir, CONFIG), "\n".join(f"  {line}" for line in lines)
+        raise InputError(f"{path} is of another search; name another search_dir.\n{listing}")
+
+
+def _differences(prefix: str, there: dict[str, Any], here: dict[str, Any]) -> Sequence[str]:
+    found: list[str] = []
+    for name in {**there, **here}:
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(f"{prefix}{name}.", old, new)
+        elif old != new:
+            found.append(f"{prefix}{name}: {old!r} there, {new!r} here")
+    return found
