@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mixnet_tf.data import Split, naming_corrupt_images, object_eval_batches
 from mixnet_tf.detection import anchors_of, classes_of, scores_of, suppress
-from mixnet_tf.errors import InputError, MissingPackageError
+from mixnet_tf.errors import InputError, require_package
 from mixnet_tf.evaluation.accuracy import matched
 from mixnet_tf.evaluation.coco_files import categories_by_name, read_annotations
 from mixnet_tf.evaluation.scores import with_notes
@@ -86,12 +86,9 @@ def build_detection_measurement(
         ValueError: If the model's classes are not the split's, or the annotations have other classes or images. The
             function raises it, with file and position, for an image that cannot be decoded or an impossible box.
     """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError as error:
-        raise MissingPackageError(
-            "Average precision needs faster-coco-eval: pip install 'mixnet_tf[detection]'."
-        ) from error
+    require_package("faster_coco_eval", "faster-coco-eval", "Average precision", "detection")
+    from faster_coco_eval import COCO, COCOeval_faster
+
     classes, anchors = classes_of(model), anchors_of(model)
     own, split = split, matched(model, split, classes)
     if annotations is None:

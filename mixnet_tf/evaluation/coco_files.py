@@ -21,11 +21,11 @@ def read_annotations(path: StrPath) -> dict[str, Any]:
     content = read_json(path)
     try:
         numbered = [{**annotation, "id": place} for place, annotation in enumerate(content["annotations"], 1)]
-        named = all({"id", "name"} <= set(category) for category in content["categories"])
-        has_images = all("id" in image for image in content["images"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"annotations: {path} is not a file of COCO's object annotations.") from error
-    if not named or not has_images:
+        is_known = all({"id", "name"} <= set(category) for category in content["categories"])
+        is_known &= all("id" in image for image in content["images"])
+    except (KeyError, TypeError):
+        is_known = False
+    if not is_known:
         raise InputError(f"annotations: {path} is not a file of COCO's object annotations.")
     return {**content, "annotations": numbered}
 

@@ -11,7 +11,6 @@ from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
 from mixnet_tf.evaluation import matched
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
     MAX_NAMED,
@@ -69,13 +68,13 @@ def write_report(
     predictions = predict(model, split, crop, batch_size, progress)
     names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
-        page = _page(predictions, names, model, split, source, crop)
-        path = write_page(page, folder)
+        page = _page(predictions, names, split, model.input_shape[1], crop)
+        path = write_page(page, folder, model, split, source)
     return predictions.metrics(), path
 
 
-def _page(predictions: Predictions, names, model, split, source, crop):
-    metrics, images, size = predictions.metrics(), len(predictions.labels), model.input_shape[1]
+def _page(predictions: Predictions, names, split, size, crop):
+    metrics, images = predictions.metrics(), len(predictions.labels)
     top_1, top_5 = metrics["top_1_accuracy"], metrics["top_5_accuracy"]
     calibrated = calibration(predictions)
     mean_confidence = float(predictions.probability.mean())
@@ -85,23 +84,15 @@ def _page(predictions: Predictions, names, model, split, source, crop):
         Number("calibration error", f"{calibrated.error:.2%}", f"mean probability {mean_confidence:.1%}"),
         Number("images", f"{images:,}", f"{split.num_classes} classes"),
     ]
-    part = f"the center square of {size / (size + 32):.1%} of the shorter side" if crop else "the whole image"
-    facts = {
-        "model": f"{model.name}, {model.count_params():,} parameters and statistics",
-        "weights": source,
-        "dataset": f"{split.dataset}, split {split.name!r}",
-        "input": f"{size} x {size} pixels, RGB; {part}, bilinear; {SCALED[input_of(model)]}",
-        **({"notes": "; ".join(split.notes)} if split.notes else {}),
-    }
+    window = f"the center square of {size / (size + 32):.1%} of the shorter side" if crop else "the whole image"
     sections = [
         _classes(predictions, names, top_1),
         _confusions(predictions, names),
         _calibration(calibrated),
         _mistakes(predictions, names),
     ]
-    title = f"{model.name} on {split.dataset}"
     subtitle = f"Every image of split {split.name!r} once; intervals hold 95%, for other images of the same kind."
-    return Page(title, subtitle, numbers, facts, sections, smooth=size > _SMALL)
+    return Page(subtitle, numbers, window, sections, smooth=size > _SMALL)
 
 
 def _interval(hits, images):

@@ -13,7 +13,6 @@ from mixnet_tf.detection import classes_of, iou
 from mixnet_tf.evaluation import SHOWN_SCORE, build_detection_measurement, draw_found, matched
 from mixnet_tf.figures import png
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import draw_precision_recall
 from mixnet_tf.reports.page import Figure, Number, Page, Section, Table, Tile, require_packages, write_page
@@ -74,7 +73,7 @@ def write_detection_report(
     result = build_detection_measurement(model, split, batch_size, annotations, look=look)(progress)
     names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
-        path = write_page(_page(result, worst, names, model, split, source), folder)
+        path = write_page(_page(result, worst, names, split), folder, model, split, source)
     return result.metrics, path
 
 
@@ -102,8 +101,8 @@ def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray])
     return int(free.sum()), wrong
 
 
-def _page(result, worst, names, model, split, source):
-    metrics, size = result.metrics, model.input_shape[1]
+def _page(result, worst, names, split):
+    metrics = result.metrics
     numbers = [
         Number("AP", _percent(metrics["AP"]), "mean over overlaps of 0.5 to 0.95"),
         Number("AP50", _percent(metrics["AP50"]), "at an overlap of 0.5"),
@@ -111,16 +110,9 @@ def _page(result, worst, names, model, split, source):
         Number("AR100", _percent(metrics["AR100"]), "recall with 100 boxes an image"),
         Number("images", f"{metrics['num_images']:,}", f"{split.num_classes} classes"),
     ]
-    facts = {
-        "model": f"{model.name}, {model.count_params():,} parameters and statistics",
-        "weights": source,
-        "dataset": f"{split.dataset}, split {split.name!r}",
-        "input": f"{size} x {size} pixels, RGB, the whole image, bilinear; {SCALED[input_of(model)]}",
-        **({"notes": "; ".join(split.notes)} if split.notes else {}),
-    }
     sections = [_classes(result, names), _sizes(metrics), _images(worst, names)]
-    title = f"{model.name} on {split.dataset}"
-    return Page(title, f"Every image of split {split.name!r} once, COCO's measures.", numbers, facts, sections, 15)
+    subtitle = f"Every image of split {split.name!r} once, COCO's measures."
+    return Page(subtitle, numbers, "the whole image", sections, tile=15)
 
 
 def _classes(result, names):

@@ -4,13 +4,16 @@ import base64
 import importlib.resources
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
+from mixnet_tf.data import Split
 from mixnet_tf.errors import require_package
 from mixnet_tf.files import StrPath, write_bytes
+from mixnet_tf.networks import SCALED, input_of
 from mixnet_tf.provenance import provenance
 
 REPORT = "report.html"
@@ -74,19 +77,17 @@ class Page(NamedTuple):
     """The content of a report.
 
     Attributes:
-        title: Title of the page.
         subtitle: A sentence below the title.
         numbers: The main results.
-        facts: What was measured and how: texts by name. The provenance is added.
+        window: The part of an image that the model sees.
         sections: The rest of the page.
         tile: Width of a tile, rem.
         smooth: Whether tiles are enlarged smoothly; small images show their pixels.
     """
 
-    title: str
     subtitle: str
     numbers: Sequence[Number]
-    facts: Mapping[str, str]
+    window: str
     sections: Sequence[Section]
     tile: float = 7.5
     smooth: bool = True
@@ -98,12 +99,15 @@ def require_packages() -> None:
         require_package(package, title, "A report", "report")
 
 
-def write_page(page: Page, folder: StrPath) -> str:
+def write_page(page: Page, folder: StrPath, model: keras.Model, split: Split, source: str) -> str:
     """Writes a page and its figures; each file is written beside its place and then renamed.
 
     Args:
         page: The `Page`.
         folder: Where it is written; the folder is created.
+        model: The model that was measured.
+        split: The `data.Split` that it was measured on.
+        source: Origin of the weights, in words.
 
     Returns:
         The path of the page.
@@ -113,16 +117,21 @@ def write_page(page: Page, folder: StrPath) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["data_uri"] = lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}"
     template = importlib.resources.files("mixnet_tf.reports").joinpath(_TEMPLATE).read_text("utf-8")
-    made = provenance()
+    made, size = provenance(), model.input_shape[1]
     versions = ", ".join(f"{name} {made[name]}" for name in ("tensorflow", "keras", "python"))
     facts = {
-        **page.facts,
+        "model": f"{model.name}, {model.count_params():,} parameters and statistics",
+        "weights": source,
+        "dataset": f"{split.dataset}, split {split.name!r}",
+        "input": f"{size} x {size} pixels, RGB; {page.window}, bilinear; {SCALED[input_of(model)]}",
+        **({"notes": "; ".join(split.notes)} if split.notes else {}),
         "command": made["command"],
         "versions": versions,
         "machine": made["cpu"],
         "date": made["date"],
     }
-    text = environment.from_string(template).render({**page._asdict(), "facts": facts})
+    title = f"{model.name} on {split.dataset}"
+    text = environment.from_string(template).render({**page._asdict(), "title": title, "facts": facts})
     tf.io.gfile.makedirs(folder)
     for section in page.sections:
         for figure in section.figures:
