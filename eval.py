@@ -1,4 +1,4 @@
-"""Evaluates a MixNet on every image of a split, on single images, or on checkpoints as training writes them."""
+"""Evaluates a model on every image of a split, on single images, or on a run's checkpoints as they are written."""
 
 import mixnet_launch
 

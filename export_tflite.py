@@ -1,4 +1,4 @@
-"""Exports a trained MixNet for phones and servers: python export_tflite.py --model_dir=DIR --output_dir=OUT."""
+"""Exports a trained model for phones and servers: python export_tflite.py --model_dir=DIR --output_dir=OUT."""
 
 import mixnet_launch
 

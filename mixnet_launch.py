@@ -1,12 +1,12 @@
 """Starts the commands, and keeps harmless log lines off their screens, unless TensorFlow is loaded already.
 
-TensorFlow, CUDA and LiteRT log through C++ straight to file descriptor 2, some of it while they are imported and
-whatever the log level. So descriptor 2 becomes a pipe to a child process that passes on every line but the harmless
-ones, and shows those too if the command fails. The command waits for it at its end. A container ends with its process
-1, and the child with that before the last line is shown: nothing is filtered in process 1 and in what it has started.
-`--verbosity` (absl's flag) leaves every line.
+TensorFlow, CUDA and LiteRT log through C++ directly to file descriptor 2, sometimes while they are imported and at any
+log level. So descriptor 2 becomes a pipe to a child process, which passes on all lines except the harmless ones, and
+shows these too if the command fails. At its end the command waits for the child. A container ends with its process 1,
+which would kill the child before the last line is shown, so nothing is filtered in process 1 or in what it has started.
+With `--verbosity` (absl's flag) every line is shown.
 
-A module of its own, since `mixnet_tf` imports TensorFlow.
+This is a module of its own because `mixnet_tf` imports TensorFlow.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""Trains MixNet. Without flags: MixNet-S on scikit-learn's handwritten digits, in minutes on a laptop."""
+"""Trains a classifier or detector; without flags MixNet-S on handwritten digits, in minutes on a laptop."""
 
 import mixnet_launch
 
