@@ -17,10 +17,9 @@ from arm64 import emulation
 
 from mixnet_tf import SSDLite, build_model
 from mixnet_tf.commands import command_line
-from mixnet_tf.detection import CODE_SCALES, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD, anchors_of
-from mixnet_tf.export import POSTPROCESSES, Decoding, DetectorOptions, quantize, runtime
+from mixnet_tf.export import POSTPROCESSES, Detector, ExportOptions, quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
-from mixnet_tf.export.detector_graphs import DetectorGraphs, as_written
+from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.files import write_json
 from mixnet_tf.networks import parse_kernels
@@ -83,13 +82,10 @@ def _detector(name, scratch):
     network, kernel_size = _parsed(name)
     model = SSDLite(network, _CLASSES.value, (size, size, 3), kernel_size=kernel_size)
     images = _images(size)
-    decoding = Decoding(anchors_of(model), CODE_SCALES, _CLASSES.value, MAX_DETECTIONS, IOU_THRESHOLD, SCORE_THRESHOLD)
     contents = {}
     for form in POSTPROCESSES:
-        options = DetectorOptions(postprocess=form)
-        folder = f"{scratch}/{name}_{form}"
-        contents[f"{name}/{form} as written"] = as_written(model, decoding, options, f"{folder}_plain")
-        graphs = DetectorGraphs(model, decoding, options, images, folder)
+        graphs = Graphs(Detector(model, ExportOptions(postprocess=form)), images, f"{scratch}/{name}_{form}")
+        contents[f"{name}/{form} as written"] = graphs.as_written()
         for format_name in _FORMATS.value:
             content = graphs.int8(form, images) if format_name == "int8" else graphs.convert(format_name)
             contents[f"{name}/{form} split {format_name}"] = content

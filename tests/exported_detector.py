@@ -2,11 +2,12 @@
 
 import keras
 import numpy as np
+import pytest
 import tiny
 
 import mixnet_tf
-from mixnet_tf.detection import CODE_SCALES, anchors_of, suppress
-from mixnet_tf.export import Decoding, DetectorOptions, export_detector
+from mixnet_tf.detection import anchors_of, suppress
+from mixnet_tf.export import ExportOptions, detector, export_model
 
 SIZE = 64  # pixels
 NAMES = ("cat", "dog", "cow")
@@ -41,10 +42,6 @@ def pictures(count=6, seed=0):
     return np.round(tiny.images(count, SIZE, SIZE, 3, seed=seed))
 
 
-def decoding_of(model):
-    return Decoding(anchors_of(model), CODE_SCALES, 3, 100, 0.6, 1e-8)
-
-
 def suppression_of(model):
     return lambda codes, scores: suppress(codes, scores, anchors_of(model))
 
@@ -54,21 +51,20 @@ def export(model, folder, pictures, measured=(0.5, 0.5), calibration_images=None
     before, after = measured
     predicted = []
 
-    def measure(predict):
+    def build_evaluator(model, objects, predict):
         if predict is not None:
             predicted.append(predict(pictures))
-        return {"AP": before if predict is None else after, "num_images": len(pictures)}
+        return lambda progress: {"AP": before if predict is None else after, "num_images": len(pictures)}
 
-    options = DetectorOptions(**{"latency_runs": 0, **options})
-    result = export_detector(
-        model,
-        folder,
-        pictures,
-        decoding_of(model),
-        suppression_of(model),
-        measure,
-        calibration_images=calibration_images,
-        label_names=NAMES,
-        options=options,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "build_detection_evaluator", build_evaluator)
+        result = export_model(
+            model,
+            folder,
+            pictures,
+            objects="a split",
+            calibration_images=calibration_images,
+            label_names=NAMES,
+            options=ExportOptions(**{"latency_runs": 0, **options}),
+        )
     return result, predicted

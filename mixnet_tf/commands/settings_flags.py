@@ -25,6 +25,7 @@ def define(settings_class: type, names: Iterable[str] | None = None, **defaults:
         default = defaults.get(name, own.get(name))
         required = name not in defaults and name not in own
         if field.kind is tuple:
+            default = None if default is None else list(default)
             flags.DEFINE_list(name, default, f"{words} Some of: {', '.join(choices or ())}.", required=required)
         elif choices is not None:
             flags.DEFINE_enum(name, default, choices, words, required=required)

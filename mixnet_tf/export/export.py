@@ -10,24 +10,25 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from mixnet_tf.data import Split
+from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import publish, report, runtime
-from mixnet_tf.export.convert import INPUT_NAME, ConversionError, to_tflite
+from mixnet_tf.export.classifier import Classifier
+from mixnet_tf.export.convert import INPUT_NAME, ConversionError
+from mixnet_tf.export.detector import Detector
 from mixnet_tf.export.graphs import Graphs
-from mixnet_tf.export.images import ImageStream, in_batches
-from mixnet_tf.export.inputs import Settings, gather
-from mixnet_tf.export.metadata import FEATURES, LABELS_FILE, LABELS_OF_AXIS, Output, description, with_metadata
+from mixnet_tf.export.images import ImageStream
+from mixnet_tf.export.inputs import ExportSettings, gather
+from mixnet_tf.export.metadata import LABELS_FILE, description, with_metadata
 from mixnet_tf.export.options import ExportOptions
-from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
-from mixnet_tf.export.selective import check_float_parts
-from mixnet_tf.export.serving import predict_saved_model, write_serving_model
-from mixnet_tf.export.target import target_model
+from mixnet_tf.export.serving import write_serving_model
+from mixnet_tf.export.tasks import Task
 from mixnet_tf.files import StrPath, json_text
 from mixnet_tf.networks import NOT_CHECKED, input_of
 from mixnet_tf.progress import Progress, silent
 
 REPORT_FILE = "report.json"
-_KERAS_BATCH = 32  # images
 
 
 class _File(NamedTuple):
@@ -49,22 +50,27 @@ def export_model(
     label_names: Sequence[str] | None = None,
     options: ExportOptions | None = None,
     notes: dict[str, Any] | None = None,
+    objects: Split | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Writes a model in each format, verified, with `labels.txt` and `report.json`.
+    """Writes a classifier or a detector in each format, verified, with `labels.txt` and `report.json`.
 
-    A format that fails its gate is not written, and an older file of its name is renamed `.old`; the others are.
+    A format that fails its gate is not written, and an older file of its name is renamed `.old`; the others are. A
+    detector's gates: encoded boxes and scores of float32 within 1e-5 of the largest (5% of them within 1e-4; not with
+    the postprocessing, which hides them), and at most 0.1 points of average precision lost in fp32, 0.5 in fp16, 1 in
+    dynamic and int8.
 
     Args:
-        model: A `keras.Model` with a MixNet's layers and a fixed input size. The files take RGB in [0, 255], whether
-            the model does or, as its layers show, normalized images.
+        model: A `keras.Model` with a MixNet's layers and a fixed input size, or an `SSDLite`. The files take RGB in
+            [0, 255], whether the model does or, as its layers show, normalized images.
         output_dir: Where the files go; made if it is missing.
         images: (images, size, size, 3), numbers in [0, 255]: what the files are compared with Keras on.
-        labels: (images,) ints: their classes, if they are known.
+        labels: (images,) ints: their classes, if they are known; not for a detector.
         calibration_images: Others of the same data, for the int8 formats.
         label_names: A name for each class; None: the files have none.
         options: `ExportOptions`; None for the defaults.
         notes: A dict of further entries of the report, such as where the images are from.
+        objects: For a detector: a split of `data.load_objects`, to measure average precision on.
         progress: Shows the phases of the work.
 
     Returns:
@@ -75,41 +81,41 @@ def export_model(
         ValueError: For arguments that do not fit, before anything is converted.
     """
     options = (options or ExportOptions()).check()
-    target = target_model(model, options.output)
+    task: Task = (Detector if is_detector(model) else Classifier)(model, options)
     if calibration_images is not None:
         calibration_images = np.asarray(calibration_images, np.float32)
-    foreign = _checked(target, images, calibration_images, label_names, options)
+    task.check_measured_on(labels, objects)
+    _check(task, images, calibration_images, label_names)
     output_dir = os.fspath(output_dir)
     publish.check_folder(output_dir, options.formats)
     publish.check_writable(output_dir)
-    if foreign:
-        logging.info(f"Not MixNet's, exported unchanged: {', '.join(foreign)}.")
+    if task.foreign_layers:
+        logging.info(f"Not MixNet's, exported unchanged: {', '.join(task.foreign_layers)}.")
 
-    with progress(f"Keras: classifying {len(images)} images"):
-        expected = np.concatenate([target.predict_on_batch(batch) for batch in in_batches(images, _KERAS_BATCH)])
-    stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{target.input_shape[1]}")
+    task.measure(images, labels, objects, progress)
+    size = task.model.input_shape[1]
+    stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{size}")
     files, rows = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        graphs = Graphs(target, options, calibration_images, scratch, progress)
+        graphs = Graphs(task, calibration_images, scratch, progress)
         for format_name in options.formats:
-            file = _convert(target, graphs, format_name, stem, label_names, options, progress)
-            files.append(file)
-            rows.append(_verify(file, expected, images, labels, options, progress))
-    _add_latencies(rows, files, target, options, progress)
+            files.append(_convert(task, graphs, format_name, stem, label_names, progress))
+            rows.append(_verify(task, files[-1], progress))
+        _add_latencies(task, graphs, rows, files, progress)
 
     notes = dict(notes or {})
-    if input_of(target) is None:
+    if input_of(task.model) is None:
         logging.info(f"{NOT_CHECKED[0].upper()}{NOT_CHECKED[1:]}: the files take what the model takes.")
         notes["notes"] = [*(note for note in notes.get("notes", ()) if note != NOT_CHECKED), NOT_CHECKED]
     result = {
         "model": model.name,
-        "image_size": target.input_shape[1],
-        "classes": target.output_shape[-1],
-        "num_images": len(images),
-        **options._asdict(),
+        "image_size": size,
+        "classes": task.classes,
+        "num_images": task.num_images,
+        **task.shown_options(),
         **notes,
         "calibration": None if graphs.calibration is None else graphs.calibration.summary(),
-        "foreign_layers": foreign,
+        **({} if task.foreign_layers is None else {"foreign_layers": task.foreign_layers}),
         "runtime": runtime.RUNTIME,
         "tensorflow": tf.__version__,
         "machine": runtime.machine(),
@@ -120,7 +126,7 @@ def export_model(
 
 
 def export_opened(
-    opened: Any, settings: Settings, options: ExportOptions, progress: Progress = silent
+    opened: Any, settings: ExportSettings, options: ExportOptions, progress: Progress = silent
 ) -> dict[str, Any]:
     """Exports a model with the images and names that the settings find; the arguments and errors are those of `gather`.
 
@@ -137,96 +143,89 @@ def export_opened(
         label_names=inputs.label_names,
         options=options._replace(crop=inputs.crop),
         notes=inputs.notes,
+        objects=inputs.objects,
         progress=progress,
     )
 
 
-def _checked(target, images, calibration_images, label_names, options):
-    """The names of the layers that are not MixNet's, after all that can be refused without work was."""
-    size, classes = target.input_shape[1], target.output_shape[-1]
-    if label_names is not None and len(label_names) != classes:
-        raise InputError(f"{len(label_names)} labels do not fit a model of {classes} classes.")
-    if options.calibrates and (calibration_images is None or not len(calibration_images)):
-        raise InputError("The int8 formats need calibration images; give a dataset or a folder of images.")
-    for given in (images, calibration_images) if options.calibrates else (images,):
+def _check(task, images, calibration_images, label_names):
+    """Refuses arguments that do not fit the model, before any work."""
+    size, calibrates = task.model.input_shape[1], task.options.calibrates
+    if label_names is not None and len(label_names) != task.classes:
+        raise InputError(f"{len(label_names)} labels do not fit a model of {task.classes} classes.")
+    if calibrates and (calibration_images is None or not len(calibration_images)):
+        raise InputError("The int8 formats need calibration images, of the data that the model was trained on.")
+    for given in (images, calibration_images) if calibrates else (images,):
         if len(given) == 0 or tuple(given.shape[1:]) != (size, size, 3):
             raise InputError(f"The model takes {size}x{size} RGB images; received {tuple(given.shape)}.")
-    if options.int8_float_parts:
-        check_float_parts(target, options.int8_float_parts)
-    return InferenceFunction(target, options.large_kernels).foreign
 
 
-def _convert(target, graphs, format_name, stem, label_names, options, progress) -> _File:
+def _convert(task, graphs, format_name, stem, label_names, progress) -> _File:
     """The model in a format: a TFLite file's bytes, or a SavedModel, written aside."""
+    options = task.options
     if format_name == "saved_model":
         path = f"{stem}_saved_model"
         with progress("saved_model: writing"):
-            write_serving_model(target, publish.prepared_folder(path), options.output, options.crop)
+            write_serving_model(task.model, publish.prepared_folder(path), options.output, options.crop)
         return _File(format_name, path)
-    path = f"{stem}_{format_name}.tflite"
+    path = f"{stem}_{format_name}{'_raw' if task.form == 'none' else ''}.tflite"
     try:
         content = graphs.convert(format_name)
     except ConversionError as error:
         return _File(format_name, path, failure=str(error))
+    outputs, custom = task.described_outputs(content)
     content = with_metadata(
         content,
-        name=target.name,
-        description=description(target, "an image classifier", format_name),
+        name=task.model.name,
+        description=description(task.model, task.kind, format_name),
         license=options.license,
         author=options.author,
         input_name=INPUT_NAME,
-        outputs=[
-            Output(
-                options.output,
-                f"One of the {options.output} per class.",
-                FEATURES,
-                (0.0, 1.0) if options.output == "probabilities" else None,
-                LABELS_OF_AXIS,
-            )
-        ],
+        outputs=outputs,
         labels=label_names,
+        custom=custom,
     )
     return _File(format_name, path, content)
 
 
-def _verify(file, expected, images, labels, options, progress) -> dict[str, Any]:
-    """A row of the report: what the file is, what it answers beside Keras, and whether it is written."""
+def _verify(task, file, progress) -> dict[str, Any]:
+    """A row of the report: what the file is, how far it is from Keras, and whether it is written."""
     row = {"format": file.format_name, "file": os.path.basename(file.path)}
     if file.failure is not None:
         row |= {"failures": [file.failure], "written": False}
     else:
+        row |= report.structure(file.content) if file.content is not None else {}
+        measured, failures, warnings = task.verify(
+            file.format_name, file.path, file.content, row.get("flex_ops", 0), progress
+        )
         if file.content is None:
-            aside = publish.aside(file.path)
-            with progress("saved_model: verifying"):
-                actual = predict_saved_model(aside, images, options.output)
-            row["bytes"] = publish.size_of(aside)
-        else:
-            with progress(f"{file.format_name}: verifying", len(images), "images") as phase:
-                actual = runtime.predict(file.content, images, seen=phase.advance)
-            row |= report.structure(file.content)
-        largest = 1.0 if options.output == "probabilities" else float(np.abs(expected).max())
-        row |= report.compare(expected, actual, labels)
-        row["failures"], row["warnings"] = report.judge(file.format_name, row, largest)
-        row["written"] = not row["failures"] or options.allow_accuracy_drop
+            row["bytes"] = publish.size_of(publish.aside(file.path))
+        row |= {**measured, "failures": failures, "warnings": warnings}
+        row["written"] = not failures or task.options.allow_accuracy_drop
     if not row["written"]:
         row["older_file"] = publish.name_aside(file.path)
     return row
 
 
-def _add_latencies(rows, files, target, options, progress):
+def _add_latencies(task, graphs, rows, files, progress):
     """Milliseconds of each TFLite model beside those of the plain conversion of the Keras model, in turns."""
     contents = {file.format_name: file.content for file in files if file.content is not None}
-    if not options.latency_runs or not contents:
+    runs = task.options.latency_runs
+    if not runs or not contents:
         return
     with progress("Latency, beside a plain conversion: converting it"):
-        plain = to_tflite(AsWritten(target), target.input_shape[1], options.batch_size or None, options.output)
-    for threads in (1, 2):
-        with progress(f"Latency, {threads} thread{'s' if threads > 1 else ''}: {options.latency_runs} rounds"):
-            medians = runtime.latencies({**contents, "as_written": plain}, threads, options.latency_runs)
+        plain = graphs.as_written()
+    for threads in task.threads:
+        with progress(f"Latency, {threads} thread{'s' if threads > 1 else ''}: {runs} rounds"):
+            medians = runtime.latencies({**contents, "as_written": plain}, threads, runs)
         for row in rows:
             if row["format"] in medians:
-                row.setdefault("latency_ms", {})[str(threads)] = medians[row["format"]]
-                row.setdefault("as_written_latency_ms", {})[str(threads)] = medians["as_written"]
+                milliseconds = {"latency_ms": medians[row["format"]], "as_written_latency_ms": medians["as_written"]}
+                for name, value in milliseconds.items():
+                    if task.threads == (1,):
+                        row[name] = value
+                    else:
+                        row.setdefault(name, {})[str(threads)] = value
 
 
 def _write(result, files, output_dir, label_names):

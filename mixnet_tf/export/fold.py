@@ -25,7 +25,7 @@ def fold(
     Args:
         model: A float32 `keras.Model` of one input.
         units: Dict from a batch normalization to (channels,), the units to compute its output in.
-        arithmetic: One of `kernels.ARITHMETICS`, what the ops are to be fast in.
+        arithmetic: One of `ARITHMETICS`.
         splits: As in `Depthwise`.
 
     Raises:

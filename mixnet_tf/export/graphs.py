@@ -1,29 +1,26 @@
 """A Keras model in the TFLite formats: its rewritten graphs, each written once, converted."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-import keras
 from absl import logging
 
 from mixnet_tf.export import quantize, runtime
-from mixnet_tf.export.calibrate import Calibration, calibrate, distance
-from mixnet_tf.export.convert import ConversionError, convert, write_saved_model
-from mixnet_tf.export.options import ExportOptions
-from mixnet_tf.export.rewrite import InferenceFunction
+from mixnet_tf.export.arithmetics import ARITHMETIC_OF
+from mixnet_tf.export.calibrate import Calibration, calibrate
+from mixnet_tf.export.convert import ConversionError, convert, convert_but, write_saved_model
 from mixnet_tf.export.selective import part_names, quantize_selectively
+from mixnet_tf.export.tasks import Task
 from mixnet_tf.export.unconvertible import unconvertible_layers
 from mixnet_tf.progress import Progress, silent
 
-_KERAS_BATCH = 32  # images
-
 
 class Graphs:
-    """A model to convert.
+    """The graphs of a model, and the conversion of them.
 
     Args:
-        model: What `target_model` returned.
-        options: An `export.ExportOptions`.
+        task: The `Task` of the model.
         images: (images, size, size, 3), float32 in [0, 255], to calibrate int8 with; None without int8.
         scratch: A folder for SavedModels.
         progress: Shows the phases of the work.
@@ -32,17 +29,10 @@ class Graphs:
         calibration: The `Calibration` of the int8 formats, once one was converted.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        options: ExportOptions,
-        images: Any,
-        scratch: str,
-        progress: Progress = silent,
-    ) -> None:
-        self._model, self._options, self._images, self._scratch = model, options, images, scratch
-        self._progress = progress
+    def __init__(self, task: Task, images: Any, scratch: str, progress: Progress = silent) -> None:
+        self._task, self._images, self._scratch, self._progress = task, images, scratch, progress
         self._folders: dict[str, str] = {}
+        self._float_tensors: dict[str, list[str]] = {}
         self.calibration: Calibration | None = None
 
     def convert(self, format_name: str) -> bytes:
@@ -54,51 +44,87 @@ class Graphs:
         try:
             return self._converted(format_name)
         except ConversionError as error:
-            names = unconvertible_layers(self._model, format_name)
+            names = unconvertible_layers(self._task.model, format_name)
             raise ConversionError(f"{error} (in {', '.join(map(repr, names))})" if names else str(error)) from error
 
+    def as_written(self) -> bytes:
+        """The float32 conversion of the Keras model's own graph."""
+        return convert(self._written("as_written", self._task.graph_as_written()), self._configure("fp32"))
+
+    def int8(
+        self,
+        form: str,
+        images: Any,
+        units: Any = None,
+        seen: Callable[[], None] | None = None,
+        format_name: str = "int8",
+    ) -> bytes:
+        """The model in int8, calibrated.
+
+        Args:
+            form: The `Task.form` or `Task.measured_form`.
+            images: Those whose ranges are taken.
+            units: Of the channels, as `Activations.units` gives them; None: 1.
+            seen: Called without arguments for each image.
+            format_name: "int8" or "int8_full".
+        """
+        folder, configure = self._folder(form, format_name, units), self._configure(format_name, images, seen)
+        if self._task.float_behind is None:
+            return convert(folder, configure)
+        if folder not in self._float_tensors:
+            content = convert(folder, self._configure("fp32"))
+            self._float_tensors[folder] = runtime.tensors_behind(content, self._task.float_behind)
+        return convert_but(folder, self._float_tensors[folder], configure)
+
     def _converted(self, format_name):
+        task = self._task
         if format_name not in quantize.NEEDS_CALIBRATION:
             with self._progress(f"{format_name}: converting"):
-                return convert(self._folder("float32"), quantize.configure(format_name))
-        calibration = self._calibrated()
-        if format_name == "int8":
-            return self._selectively(calibration) if self._options.int8_float_parts else calibration.content
-        images = calibration.images
+                return convert(self._folder(task.form, format_name), self._configure(format_name))
+        if self.calibration is None:
+            self.calibration = self._calibrated()
+        if format_name == "int8" and task.options.int8_float_parts:
+            return self._selectively(self.calibration)
+        if format_name == "int8" and task.form == task.measured_form:
+            return self.calibration.content
+        images = self.calibration.images
         with self._progress(f"{format_name}: converting", len(images), "images") as phase:
-            configure = quantize.configure(format_name, images, phase.advance)
-            return convert(self._folder("int8", calibration.units), configure)
+            return self.int8(task.form, images, self.calibration.units, phase.advance, format_name)
 
     def _calibrated(self):
-        if self.calibration is None:
-            with self._progress(f"int8: classifying {len(self._images)} calibration images"):
-                expected = self._model.predict(self._images, batch_size=_KERAS_BATCH, verbose=0)
+        task = self._task
+        with self._progress(f"int8: {task.reading or 'Keras on '}{len(self._images)} calibration images"):
+            expected = task.answers(self._images)
+        return calibrate(
+            task.model,
+            self._images,
+            lambda units, images, seen: self.int8(task.measured_form, images, units, seen),
+            lambda content, seen: task.distance(content, self._images, expected, seen),
+            self._progress,
+        )
 
-            def measure(content, seen):
-                actual = runtime.predict(content, self._images, seen=seen)
-                return distance(actual, expected, self._options.output == "logits")
-
-            self.calibration = calibrate(self._model, self._images, self._int8, measure, self._progress)
-        return self.calibration
-
-    def _int8(self, units, images, seen=None):
-        return convert(self._folder("int8", units), quantize.configure("int8", images, seen))
-
-    def _folder(self, arithmetic, units=None):
-        """The SavedModel of the graph for an arithmetic, its channels in their own units or in units of 1."""
-        kind = f"{arithmetic}_in_units" if units else arithmetic
+    def _folder(self, form, format_name, units=None):
+        """The SavedModel of the graph for a format, its channels in their own units or in units of 1."""
+        arithmetic = ARITHMETIC_OF[format_name]
+        kind = "_".join(filter(None, (arithmetic, form, "in_units" if units else "")))
         if kind not in self._folders:
-            function = InferenceFunction(self._model, self._options.large_kernels, units, arithmetic)
-            folder = self._folders[kind] = os.path.join(self._scratch, kind)
-            size, batch = self._model.input_shape[1], self._options.batch_size or None
-            write_saved_model(function, folder, size, batch, self._options.output)
+            self._folders[kind] = self._written(kind, self._task.graph(form, arithmetic, units))
         return self._folders[kind]
 
+    def _written(self, kind, function):
+        folder, task = os.path.join(self._scratch, kind), self._task
+        size, batch_size = task.model.input_shape[1], task.options.batch_size or None
+        write_saved_model(function, folder, size, batch_size, task.options.output)
+        return folder
+
+    def _configure(self, format_name, images=None, seen=None):
+        return quantize.configure(format_name, images, seen, self._task.allows_custom_ops)
+
     def _selectively(self, calibration):
-        number = self._options.int8_float_parts
-        names = part_names(self._model)
+        number = self._task.options.int8_float_parts
+        names = part_names(self._task.model)
         with self._progress("int8: measuring each part alone", len(names), "parts") as phase:
-            content = convert(self._folder("int8", calibration.units))
+            content = convert(self._folder(self._task.form, "int8", calibration.units))
             content, errors = quantize_selectively(content, calibration.images, names, number, seen=phase.advance)
         for place, (part, error) in enumerate(errors.items()):
             kept = ", stays float" if place < number else ""

@@ -1,54 +1,80 @@
-"""What an export is verified, calibrated and labelled with: images and names, found by the settings of a command."""
+"""The images and class names that an export needs, found by the settings of a command."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import MissingSplitError, label_names, load_split
+from mixnet_tf.data import (
+    MissingSplitError,
+    Split,
+    label_names,
+    load_objects,
+    load_split,
+    object_eval_batches,
+)
+from mixnet_tf.detection import classes_of, is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import matched
 from mixnet_tf.export import publish
 from mixnet_tf.export.images import ImageStream, folder_images, split_images
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
+from mixnet_tf.files import check_can_be_made
 from mixnet_tf.networks import class_names
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import recipe_for
 from mixnet_tf.runs import noting_training_images
+from mixnet_tf.settings import Setting, check, documented
+
+_COMPARED = 32  # images on which a detector's outputs are compared with Keras' one by one
 
 
-class Settings(NamedTuple):
-    """What a model is exported with; the fields are flags of `export_tflite.py`.
+@documented
+class ExportSettings(NamedTuple):
+    """Where an export finds images and class names, and where its files go."""
 
-    Attributes:
-        output_dir: Where the files go.
-        dataset: Images to verify and calibrate with, as `mixnet_tf.data.load_split` names it; None: the run's.
-        data_dir: Where the dataset is or, for tensorflow_datasets, is prepared.
-        images: A folder of images in place of a dataset; None: a dataset's.
-        num_images: Images to verify with, at most.
-        calibration_images: Images to calibrate int8 with, at most.
-        labels: File of class names; None: the run's, or the dataset's.
-        crop: Whether to take the center crop; None: as the run, or the dataset's recipe.
-    """
+    output_dir: Annotated[str, Setting("Folder of the files; made if it is missing.", is_path=True)]
+    dataset: Annotated[
+        str | None,
+        Setting("Dataset to verify and calibrate with, as `train.py` takes it; by default the run's."),
+    ] = None
+    data_dir: Annotated[
+        str, Setting("Folder of the dataset or, for tensorflow_datasets, where it is prepared.", is_path=True)
+    ] = "data"
+    images: Annotated[
+        str | None,
+        Setting(
+            "Folder of images to verify and calibrate with, in place of a dataset; their classes are not known. "
+            "Classifiers only.",
+            is_path=True,
+        ),
+    ] = None
+    num_images: Annotated[int, Setting("Images to verify with, at most.", least=1)] = 1000
+    calibration_images: Annotated[int, Setting("Images to calibrate int8 with, at most.", least=1)] = 300
+    labels: Annotated[
+        str | None,
+        Setting(
+            "File of class names, one in each line, or JSON keyed by number; by default the run's, or the dataset's.",
+            is_path=True,
+        ),
+    ] = None
+    crop: Annotated[
+        bool | None,
+        Setting("Whether to take the center crop of images; by default as the run, or the dataset's recipe."),
+    ] = None
 
-    output_dir: str
-    dataset: str | None = None
-    data_dir: str = "data"
-    images: str | None = None
-    num_images: int = 1000
-    calibration_images: int = 300
-    labels: str | None = None
-    crop: bool | None = None
-
-    def check(self) -> "Settings":
+    def check(self) -> "ExportSettings":
         """Checks what can be checked without work, and returns the settings.
 
         Raises:
-            ValueError: For settings that contradict each other, or a folder that is not there.
+            ValueError: For a value out of its range, settings that contradict each other, a folder of images that is
+                missing, or one of files that cannot be made.
         """
+        check(self)
+        check_can_be_made("output_dir", self.output_dir)
         if self.dataset is not None and self.images is not None:
             raise InputError("Give --dataset or --images, not both.")
         if self.images is not None and not tf.io.gfile.isdir(self.images):
@@ -57,22 +83,23 @@ class Settings(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Arguments of `export_model` beside the model and the options."""
+    """Arguments of `export_model` besides the model and the options."""
 
-    images: ImageStream
+    images: ImageStream | np.ndarray
     labels: np.ndarray | None  # (images,), int; None: not known
     calibration_images: np.ndarray | None
     label_names: tuple[str, ...] | None
     crop: bool
     notes: dict[str, Any]
+    objects: Split | None = None
 
 
-def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Progress = silent) -> Inputs:
+def gather(opened: Any, settings: ExportSettings, options: ExportOptions, progress: Progress = silent) -> Inputs:
     """Finds images and names for a model that is to be exported.
 
     Args:
         opened: A `mixnet_tf.classifiers.Opened`.
-        settings: `Settings`.
+        settings: `ExportSettings`.
         options: `ExportOptions`.
         progress: Shows the phases of the work.
 
@@ -85,6 +112,8 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
     settings.check()
     publish.check_folder(settings.output_dir, options.formats)
     model, config = opened.model, opened.config
+    if is_detector(model):
+        return _of_detector(opened, settings, options.calibrates)
     dataset = settings.dataset
     if dataset is None and settings.images is None:
         if config is None:
@@ -117,6 +146,31 @@ def gather(opened: Any, settings: Settings, options: ExportOptions, progress: Pr
             "notes": list(shown.notes),
         },
     )
+
+
+def _of_detector(opened, settings, calibrates):
+    """Inputs of a detector: images of the split to evaluate on, and others, that it learned, to calibrate with."""
+    model, config = opened.model, opened.config
+    size, classes = model.input_shape[1], classes_of(model)
+    dataset = settings.dataset or (config.dataset if config else "digit_scenes")
+    found = load_objects(dataset, settings.data_dir, False, data_version=opened.data_version)
+    whole = noting_training_images(found, config)
+    number = min(settings.num_images, whole.num_examples)
+    first = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
+    split = matched(model, first, classes)
+    calibration_images = None
+    if calibrates:
+        train_split = config.train_split if config else None
+        learned = load_objects(dataset, settings.data_dir, True, train_split, data_version=opened.data_version)
+        calibration_images = _first_images(learned, size, min(settings.calibration_images, learned.num_examples))
+    labels = label_names(classes, settings.labels, class_names(model), split.label_names)
+    notes = {"source": opened.source, "dataset": dataset, "split": split.name, "notes": list(split.notes)}
+    images = _first_images(split, size, min(number, _COMPARED))
+    return Inputs(images, None, calibration_images, labels, True, notes, split)
+
+
+def _first_images(split, size, number):
+    return next(iter(object_eval_batches(split, size, number)))[0].numpy()
 
 
 def _of_folder(settings, size, crop, calibrates, data_version):

@@ -5,14 +5,11 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-# XNNPACK has depthwise micro-kernels of 3, 4, 9 and 25 taps; anything larger runs as a grouped convolution, some
-# ten times slower per tap. The costs are relative to 9 taps, addition included. float32: benchmarks/bench_depthwise.py.
-# int8: instructions on ARM64, as additions that requantize make many small tiles dear; x86 gains as well.
-COSTS_OF_TAPS = {"float32": {4: 0.55, 9: 1.0, 25: 2.8}, "int8": {4: 0.67, 9: 1.0, 25: 1.85}}
-ARITHMETICS = tuple(COSTS_OF_TAPS)
+from mixnet_tf.export.arithmetics import ARITHMETICS
+
 MAX_TAPS = 25
-# Pixels: up to here every cover by halves is tried; the time doubles with each row, and beyond it few halves are.
-_MOST_SEARCHED = 13
+# Pixels: up to this size every cover by halves is tried; the time doubles with each row, and beyond it few halves are.
+_MAX_SEARCHED = 13
 
 
 def depthwise_conv2d(
@@ -69,7 +66,7 @@ def _depthwise(inputs, kernel, stride, rates):
 def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple:
     """An exact cover of a square kernel by tiles that SAME padding centers where they belong.
 
-    It is the cheapest one up to `_MOST_SEARCHED` pixels, and a cheap one beyond.
+    It is the cheapest one up to `_MAX_SEARCHED` pixels, and a cheap one beyond.
 
     A tile is a comb of rows times a comb of columns: offsets from the kernel's center with one distance between
     neighbours and symmetric about the center, such as (-3, -1, 1, 3), so that a dilated convolution computes it.
@@ -84,7 +81,8 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
     """
     # At stride 2 SAME pads an even image one pixel less before than after, save for a single row, which it cannot.
     shortest = 1 if stride == 1 else 2
-    halvings = _bipartitions if size <= _MOST_SEARCHED else _even_bipartitions
+    costs = ARITHMETICS[arithmetic].costs_of_taps
+    halvings = _bipartitions if size <= _MAX_SEARCHED else _even_bipartitions
 
     @functools.cache
     def cover(rows, columns):
@@ -92,7 +90,7 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
         combs = _comb(rows), _comb(columns)
         if None not in combs and min(map(len, combs)) >= shortest and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
             taps = len(combs[0]) * len(combs[1])
-            best = (next(cost for most, cost in COSTS_OF_TAPS[arithmetic].items() if taps <= most), (combs,))
+            best = (next(cost for most, cost in costs.items() if taps <= most), (combs,))
         halves = [(cover(a, columns), cover(b, columns)) for a, b in halvings(rows)]
         halves += [(cover(rows, a), cover(rows, b)) for a, b in halvings(columns)]
         for (cost_1, tiles_1), (cost_2, tiles_2) in halves:

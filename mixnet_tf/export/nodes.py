@@ -15,15 +15,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.export.arithmetics import ARITHMETICS
 from mixnet_tf.export.kernels import depthwise_conv2d
 from mixnet_tf.export.pieces import Pieces, concat, edges_of
 from mixnet_tf.networks import call
 
 # Activations that can be computed in any positive units: ReLU unchanged, swish with its sigmoid in units of 1.
 SCALES_THROUGH = (keras.activations.relu, keras.activations.silu)
-# XNNPACK computes 8 float32 outputs of a pixel at once on ARM64, and falls back to 2 where their number is no multiple.
-_OUTPUTS_AT_ONCE = 8
-_MOST_PADDED = 1 / 8  # of the outputs: from there on small cores lose what large ones gain (docs/PERFORMANCE.md)
+_OUTPUTS_AT_ONCE = 8  # by XNNPACK's convolutions, as `Arithmetic.pads_outputs` says
+_MAX_PADDED = 1 / 8  # of the outputs: from there on small cores lose what large ones gain (docs/PERFORMANCE.md)
 Edges = frozenset[int]
 _NONE: Edges = frozenset()
 
@@ -99,22 +99,18 @@ class Convolution(Node):
         return tensors
 
     def _padded(self, kernel, bias):
-        """With outputs of zeros up to the next multiple, if float32 is faster so."""
+        """With outputs of zeros up to the next multiple, if that is faster."""
         outputs = len(bias)
         padding = -outputs % _OUTPUTS_AT_ONCE
-        if not self._is_for_float32 or padding > _MOST_PADDED * outputs:
+        if not (ARITHMETICS[self.arithmetic].pads_outputs and self.is_plain) or padding > _MAX_PADDED * outputs:
             return kernel, bias
         return np.pad(kernel, [(0, 0), (0, 0), (0, 0), (0, padding)]), np.pad(bias, (0, padding))
 
     @property
-    def _is_for_float32(self):
-        return self.arithmetic == "float32" and self.is_plain  # units other than 1 are int8's
-
-    @property
     def _is_swish_by_tanh(self):
-        # x sigmoid(x) = h (1 + tanh(h)) with h = x / 2, which the kernels give: as exact, and fewer instructions in
-        # float32. In int8 XNNPACK looks x sigmoid(x) up in a table.
-        return self.activation is keras.activations.silu and self._is_for_float32
+        # The kernels give h, half of x.
+        by_tanh = ARITHMETICS[self.arithmetic].swish_by_tanh and self.is_plain
+        return self.activation is keras.activations.silu and by_tanh
 
     @property
     def _units_before_activation(self):

@@ -1,57 +1,73 @@
-"""What an export makes, and how."""
+"""Settings of an export: the formats, and how they are made."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import quantize
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
+from mixnet_tf.settings import Setting, check, documented
 
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
+POSTPROCESSES = ("nms", "none")
 
 
+@documented
 class ExportOptions(NamedTuple):
-    """How a model is exported.
+    """How a model is exported."""
 
-    Attributes:
-        formats: Some of `FORMATS`, each once.
-        batch_size: Images in a batch of the TFLite files; 0 for any number.
-        large_kernels: What becomes of depthwise kernels of over 25 taps, as `InferenceFunction` takes it.
-        int8_float_parts: Parts of the network that stay float in the int8 file, those with the largest error.
-        output: "probabilities" or "logits".
-        crop: Whether the SavedModel's `image_bytes` are cropped as in `preprocess_for_eval`.
-        author: Author of the model, for the metadata; None: not named.
-        license: License of the model, for the metadata; None: not named.
-        allow_accuracy_drop: Whether a file that fails its gate is written anyway.
-        latency_runs: Invocations of each model to time; 0: no latency is measured.
-    """
-
-    formats: tuple[str, ...] = ("fp32",)
-    batch_size: int = 1
-    large_kernels: str = "split"
-    int8_float_parts: int = 0
-    output: str = "probabilities"
-    crop: bool = True
-    author: str | None = None
-    license: str | None = None
-    allow_accuracy_drop: bool = False
-    latency_runs: int = 20
+    formats: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Formats of the files; int8_full is int8 with uint8 input and output. Not int8_full or saved_model of a "
+            "detector.",
+            choices=FORMATS,
+        ),
+    ] = ("fp32",)
+    batch_size: Annotated[
+        int, Setting("Images in a batch of the TFLite files; 0: any number. 1 for a detector.", least=0)
+    ] = 1
+    large_kernels: Annotated[
+        str,
+        Setting(
+            "Depthwise kernels of more than 25 taps. split: replaced by sums of smaller ones; keep: unchanged.",
+            choices=LARGE_KERNELS,
+        ),
+    ] = "split"
+    int8_float_parts: Annotated[
+        int,
+        Setting(
+            "int8: number of parts of the network that stay float, those with the largest error. Classifiers only.",
+            least=0,
+        ),
+    ] = 0
+    output: Annotated[str, Setting("Output of the files. Classifiers only.", choices=OUTPUTS)] = "probabilities"
+    crop: Annotated[
+        bool,
+        Setting("Whether the SavedModel takes the center crop of encoded images, as `preprocess_for_eval` does."),
+    ] = True
+    author: Annotated[str | None, Setting("Author of the model, for the files' metadata.")] = None
+    license: Annotated[str | None, Setting("License of the model, for the files' metadata.")] = None
+    allow_accuracy_drop: Annotated[bool, Setting("Whether files that fail their gate are written, too.")] = False
+    latency_runs: Annotated[
+        int, Setting("Number of times each model is run to measure its latency; 0: not measured.", least=0)
+    ] = 20
+    postprocess: Annotated[
+        str,
+        Setting(
+            "Detectors only. nms: the file decodes boxes and suppresses overlapping ones, by TensorFlow Lite's own op; "
+            "none: it gives encoded boxes and scores by builtin ops alone, and the anchors are in its metadata.",
+            choices=POSTPROCESSES,
+        ),
+    ] = "nms"
 
     def check(self) -> "ExportOptions":
         """Checks every field, and returns the options.
 
         Raises:
-            ValueError: For a value out of its range, or float parts of no int8 file.
+            ValueError: For a value out of its range, or float parts without the format int8.
         """
-        unknown = sorted(set(self.formats) - set(FORMATS))
-        if unknown or not self.formats or len(set(self.formats)) < len(self.formats):
-            raise InputError(f"formats: expected some of {list(FORMATS)}, each once; received {list(self.formats)}.")
-        for name, allowed in (("large_kernels", LARGE_KERNELS), ("output", OUTPUTS)):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name}: expected one of {allowed}; received {getattr(self, name)!r}.")
-        for name in ("batch_size", "latency_runs", "int8_float_parts"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}: expected a whole number from 0; received {getattr(self, name)!r}.")
+        check(self)
         if self.int8_float_parts and "int8" not in self.formats:
             raise InputError(f"int8_float_parts goes with the format int8; received formats {list(self.formats)}.")
         return self

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-_MOST_TO_CONCAT = 5  # XNNPACK takes a CONCATENATION of up to 5 tensors
+_MAX_TO_CONCAT = 5  # XNNPACK takes a CONCATENATION of up to 5 tensors
 
 
 def edges_of(sizes: Iterable[int]) -> list[int]:
@@ -57,6 +57,6 @@ class Pieces:
 def concat(tensors: list[tf.Tensor], axis: int = -1) -> tf.Tensor:
     """Side by side along the channels, or another axis, by concatenations that XNNPACK takes."""
     while len(tensors) > 1:
-        chunks = [tensors[i : i + _MOST_TO_CONCAT] for i in range(0, len(tensors), _MOST_TO_CONCAT)]
+        chunks = [tensors[i : i + _MAX_TO_CONCAT] for i in range(0, len(tensors), _MAX_TO_CONCAT)]
         tensors = [tf.concat(chunk, axis) if len(chunk) > 1 else chunk[0] for chunk in chunks]
     return tensors[0]

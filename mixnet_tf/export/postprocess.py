@@ -4,9 +4,11 @@ import numbers
 from typing import Any, NamedTuple
 
 import flatbuffers
+import keras
 import numpy as np
 import tensorflow as tf
 
+from mixnet_tf.detection import CODE_SCALES, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD, anchors_of, classes_of
 from mixnet_tf.export.metadata import BOXES, LABELS_OF_AXIS, LABELS_OF_VALUES, Byte, Int32, Output, table, vector
 from mixnet_tf.export.pieces import concat
 from mixnet_tf.export.rewrite import AsWritten
@@ -24,23 +26,29 @@ class Decoding(NamedTuple):
         anchors: float32 (anchors, 4): y0, x0, y1, x1 as fractions of the image.
         scales: Of the codes of y, x, height and width.
         classes: Number of classes, without the background of slot 0.
-        most: Detections of an image.
-        iou: Above which the less probable of two boxes of a class is dropped.
-        least_score: Below which a detection is left out.
+        max_detections: Detections of an image.
+        iou_threshold: Overlap above which the less probable of two boxes of a class is dropped.
+        score_threshold: Score below which a detection is left out.
     """
 
     anchors: np.ndarray
     scales: tuple[float, float, float, float]
     classes: int
-    most: int
-    iou: float
-    least_score: float
+    max_detections: int
+    iou_threshold: float
+    score_threshold: float
 
     @property
     def centers(self) -> np.ndarray:
         """The anchors as float32 (anchors, 4): center y, center x, height, width."""
         low, high = self.anchors[:, :2], self.anchors[:, 2:]
         return np.concatenate([(low + high) / 2, high - low], -1).astype(np.float32)
+
+
+def decoding_of(model: keras.Model) -> Decoding:
+    """The `Decoding` of an `SSDLite`."""
+    anchors, classes = anchors_of(model), classes_of(model)
+    return Decoding(anchors, CODE_SCALES, classes, MAX_DETECTIONS, IOU_THRESHOLD, SCORE_THRESHOLD)
 
 
 class Joined(tf.Module):
@@ -103,7 +111,7 @@ class Suppressed(tf.Module):
     def __init__(self, function: AsWritten | Joined, decoding: Decoding) -> None:
         super().__init__(name="suppressed")
         self._function, self._centers = function, decoding.centers
-        shapes = ((1, decoding.most, 4), (1, decoding.most), (1, decoding.most), (1,))
+        shapes = ((1, decoding.max_detections, 4), (1, decoding.max_detections), (1, decoding.max_detections), (1,))
 
         @tf.function(experimental_implements=f'name: "{_OP}" {_attributes(decoding)}', autograph=False)
         def stand_in(codes, scores, anchors):
@@ -120,12 +128,12 @@ class Suppressed(tf.Module):
 def _attributes(decoding):
     y, x, height, width = decoding.scales
     attributes = {
-        "max_detections": decoding.most,
+        "max_detections": decoding.max_detections,
         "max_classes_per_detection": 1,  # of the fast suppression
-        "detections_per_class": decoding.most,
+        "detections_per_class": decoding.max_detections,
         "use_regular_nms": True,  # of each class alone, as in Keras
-        "nms_score_threshold": decoding.least_score,
-        "nms_iou_threshold": decoding.iou,
+        "nms_score_threshold": decoding.score_threshold,
+        "nms_iou_threshold": decoding.iou_threshold,
         "num_classes": decoding.classes,
         "y_scale": y,
         "x_scale": x,

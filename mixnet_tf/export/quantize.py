@@ -13,7 +13,10 @@ NEEDS_CALIBRATION = ("int8", "int8_full")
 
 
 def configure(
-    format_name: str, calibration_images: np.ndarray | None = None, seen: Callable[[], None] | None = None
+    format_name: str,
+    calibration_images: np.ndarray | None = None,
+    seen: Callable[[], None] | None = None,
+    allows_custom_ops: bool = False,
 ) -> Callable[[Any], None]:
     """A function that sets a converter's options for a format.
 
@@ -22,6 +25,7 @@ def configure(
             weights and activations, float input and output; "int8_full": uint8 input and output as well.
         calibration_images: (images, height, width, 3), float32 in [0, 255], for the int8 formats.
         seen: Called without arguments for each of them that the converter has taken; None: nothing.
+        allows_custom_ops: Whether the model may contain ops that are none of TensorFlow's.
 
     Raises:
         ValueError: For an unknown format, or int8 without calibration images.
@@ -33,6 +37,7 @@ def configure(
         raise InputError(f"Format {format_name!r} needs calibration images; give a dataset or a folder of images.")
 
     def set_options(converter):
+        converter.allow_custom_ops = allows_custom_ops
         if format_name != "fp32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if format_name == "fp16":

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.export.arithmetics import ARITHMETICS
 from mixnet_tf.export.fold import fold
-from mixnet_tf.export.kernels import ARITHMETICS
-from mixnet_tf.export.nodes import Edges, Node
+from mixnet_tf.export.nodes import Edges, Foreign, Node
 from mixnet_tf.export.pieces import Pieces
 from mixnet_tf.networks import foreign_steps
 
@@ -51,14 +51,14 @@ class InferenceFunction(AsWritten):
         large_kernels: "split": depthwise kernels of over 25 taps become sums of smaller ones. "keep": they stay.
         units: Dict from a batch normalization to (channels,), the units to compute its output in, as
             `Activations.units` gives them; None: 1.
-        arithmetic: "float32" or "int8": what the ops are to be fast in.
+        arithmetic: One of `ARITHMETICS`, "float32" or "int8", whose rewritings are made.
 
     Attributes:
         foreign: Names of the layers that are not MixNet's and do something.
 
     Raises:
-        ValueError: For an unknown option, several inputs, or several outputs that are no dict. At the call, for
-            a layer that the model uses twice.
+        ValueError: For an unknown option, several inputs, several outputs that are no dict, or a layer that the model
+            uses twice.
     """
 
     def __init__(
@@ -72,26 +72,25 @@ class InferenceFunction(AsWritten):
         if large_kernels not in LARGE_KERNELS:
             raise InputError(f"large_kernels: expected one of {LARGE_KERNELS}; received {large_kernels!r}.")
         if arithmetic not in ARITHMETICS:
-            raise InputError(f"arithmetic: expected one of {ARITHMETICS}; received {arithmetic!r}.")
+            raise InputError(f"arithmetic: expected one of {tuple(ARITHMETICS)}; received {arithmetic!r}.")
         named = isinstance(model.output, dict) if len(model.outputs) > 1 else True
         if len(model.inputs) != 1 or not named:
             raise InputError(
                 f"{model.name!r} has {len(model.inputs)} inputs, {len(model.outputs)} outputs; expected one each, or a "
                 "dict of outputs."
             )
-        foreign = foreign_steps(model)
-        self.foreign = [step.name for step in foreign]
-        # Only these layers read their variables; the others are constants. Saving all triples the time of a conversion.
-        self._variables = [variable.value for step in foreign for variable in getattr(step, "variables", ())]
-        self._get_units = lambda: units or {}  # not an attribute, as the model
-        self._arithmetic, self._splits = arithmetic, large_kernels == "split"
+        self.foreign = [step.name for step in foreign_steps(model)]
+        nodes, outputs = fold(model, units or {}, arithmetic, large_kernels == "split")
+        self._get_nodes = lambda: (nodes, outputs)  # not an attribute, as the model
+        # All others are constants. To save the whole model's triples the time of a conversion.
+        unchanged = [node.step for node in nodes if isinstance(node, Foreign)]
+        self._variables = [variable.value for step in unchanged for variable in getattr(step, "variables", ())]
 
     def __call__(self, images: tf.Tensor) -> Any:
         """(batch, height, width, 3) to what the model gives, a tensor or a dict of them; all float32."""
-        model = self._get_model()
-        nodes, outputs = fold(model, self._get_units(), self._arithmetic, self._splits)
+        nodes, outputs = self._get_nodes()
         tensors = emit(nodes, choose_edges(nodes, outputs), images, outputs)
-        return tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(model.output, tensors)
+        return tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(self._get_model().output, tensors)
 
 
 def choose_edges(nodes: list[Node], outputs: list[Node]) -> dict[Node, Edges]:

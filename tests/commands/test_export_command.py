@@ -13,7 +13,7 @@ from scripts import run
 from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import MissingSplitError, load_split
 from mixnet_tf.errors import InputError
-from mixnet_tf.export import ExportOptions, Settings, export_opened, gather, report
+from mixnet_tf.export import ExportOptions, ExportSettings, export_opened, gates, gather
 from mixnet_tf.export.images import Images, ImageStream, folder_images
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import RECIPES
@@ -32,7 +32,7 @@ def test_the_script_exports_a_keras_file(untrained, data_dir, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--formats=fp8"], "formats: expected some of"),
+        (["--formats=fp8"], "Pass --helpshort"),
         (["--weights=missing.keras", "--dataset=digits"], "no file missing.keras"),
     ],
 )
@@ -45,9 +45,9 @@ def test_bad_flags_are_one_line_and_no_zero(flags, message, capfd):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings("never", images="nowhere"), "no folder nowhere"),
-        (Settings("never", images=".", dataset="digits"), "not both"),
-        (Settings("never"), "give --dataset=NAME or --images=FOLDER"),
+        (ExportSettings("never", images="nowhere"), "no folder nowhere"),
+        (ExportSettings("never", images=".", dataset="digits"), "not both"),
+        (ExportSettings("never"), "give --dataset=NAME or --images=FOLDER"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(untrained, settings, message):
@@ -66,7 +66,7 @@ def test_a_folder_without_readable_images_is_an_error_that_names_it(tmp_path):
 def test_some_images_of_a_folder_verify_and_others_calibrate(untrained, tmp_path, photographs):
     for name, path in photographs.items():
         (tmp_path / name).write_bytes(pathlib.Path(path).read_bytes())
-    settings = Settings(str(tmp_path / "out"), images=str(tmp_path))
+    settings = ExportSettings(str(tmp_path / "out"), images=str(tmp_path))
     # Photographs are nothing that the classifier knows; the gate is not what is asked here.
     options = ExportOptions(formats=("int8",), latency_runs=0, allow_accuracy_drop=True)
     [found] = export_opened(Opened(untrained, "model.keras", None), settings, options)["files"]
@@ -85,7 +85,7 @@ def test_without_a_training_split_different_images_calibrate_and_verify(
         return load_split(dataset, folder, train, **more)
 
     monkeypatch.setattr("mixnet_tf.export.inputs.load_split", without_training_images)
-    settings = Settings(str(tmp_path), "digits", data_dir, num_images=30, calibration_images=20)
+    settings = ExportSettings(str(tmp_path), "digits", data_dir, num_images=30, calibration_images=20)
     given = gather(Opened(untrained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
     verified, calibrated = given.images, given.calibration_images
     assert len(verified) == 30 and len(calibrated) == 20
@@ -105,7 +105,7 @@ def test_a_training_split_that_cannot_be_read_is_an_error(untrained, data_dir, t
         return load_split(dataset, folder, train, **more)
 
     monkeypatch.setattr("mixnet_tf.export.inputs.load_split", damaged)
-    settings = Settings(str(tmp_path), "digits", data_dir, num_images=8, calibration_images=8)
+    settings = ExportSettings(str(tmp_path), "digits", data_dir, num_images=8, calibration_images=8)
     with pytest.raises(ValueError, match="record 3 cannot be read"):
         gather(Opened(untrained, "model.keras", None), settings, ExportOptions(formats=("int8",)))
 
@@ -132,7 +132,7 @@ def test_halves_spread_every_class_and_share_no_image():
 def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
     untrained, data_dir, tmp_path, monkeypatch, capfd
 ):
-    monkeypatch.setitem(report._LEAST_AGREEMENT, "fp16", 1.1)
+    monkeypatch.setitem(gates._MIN_AGREEMENT, "fp16", 1.1)
     untrained.save(tmp_path / "model.keras")
     flags = ["--dataset=digits", f"--data_dir={data_dir}", "--num_images=8", "--latency_runs=0", "--formats=fp16,fp32"]
     where = (f"--weights={tmp_path / 'model.keras'}", f"--output_dir={tmp_path / 'out'}")
@@ -182,7 +182,7 @@ def test_the_crop_is_a_flag_of_the_script(capfd):
 def test_a_verification_on_the_images_of_the_training_says_so(untrained, data_dir, tmp_path):
     run = RunConfig("tiny", 10, "digits", 360, RECIPES["digits"], train_split="test")
     given = gather(
-        Opened(untrained, "run", run), Settings(str(tmp_path), data_dir=data_dir, num_images=3), ExportOptions()
+        Opened(untrained, "run", run), ExportSettings(str(tmp_path), data_dir=data_dir, num_images=3), ExportOptions()
     )
     assert TRAINING_IMAGES in given.notes["notes"]
 
@@ -190,5 +190,5 @@ def test_a_verification_on_the_images_of_the_training_says_so(untrained, data_di
 def test_a_sample_is_taken_from_the_shards_that_are_there(tiny_network, imagenet_shards, tmp_path):
     shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", tmp_path / "validation-00001-of-00002")
     model = build_model("tiny", classes=1000, input_shape=(16, 16, 3))
-    settings = Settings(str(tmp_path), dataset="tfrecord", data_dir=str(tmp_path), num_images=3)
+    settings = ExportSettings(str(tmp_path), dataset="tfrecord", data_dir=str(tmp_path), num_images=3)
     assert gather(Opened(model, "a file", None), settings, ExportOptions()).images.shape == (3, 16, 16, 3)

@@ -15,7 +15,7 @@ from tiny import GOLDEN, values
 
 import mixnet_tf
 from mixnet_tf.data import load_split
-from mixnet_tf.export import ExportOptions, Settings, export_opened
+from mixnet_tf.export import ExportOptions, ExportSettings, export_opened
 from mixnet_tf.runs import newest_checkpoint
 from mixnet_tf.search.storage import open_study, sqlite_address
 
@@ -101,7 +101,7 @@ def test_official_weights_are_read_from_a_folder_of_an_odd_name(tmp_path):
 
 
 def test_a_saved_model_that_tensorflow_could_not_load_is_refused_before_any_work(tmp_path):
-    settings = Settings(f"{tmp_path}/[a]", dataset="digits")
+    settings = ExportSettings(f"{tmp_path}/[a]", dataset="digits")
     with pytest.raises(ValueError, match=r"TensorFlow does not load a SavedModel from .*\[a\], because of the '\['"):
         export_opened(None, settings, ExportOptions(formats=("saved_model",)))
     assert not os.listdir(tmp_path)

@@ -6,14 +6,13 @@ import sys
 import numpy as np
 import pytest
 import tiny
-from exported_detector import decoding_of
 from scripts import ROOT, run
 from test_rewrite import unlike_the_defaults
 
 from mixnet_tf import build_model
-from mixnet_tf.export import DetectorOptions, quantize
+from mixnet_tf.export import Detector, ExportOptions, quantize
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
-from mixnet_tf.export.detector_graphs import DetectorGraphs
+from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -101,7 +100,7 @@ def test_a_trained_network_classifies_as_here(exported, trained, digits, capfd, 
 @on_arm64
 @pytest.mark.parametrize("form", ["none", "nms"])
 def test_a_detector_answers_as_here(form, detector, pictures, tmp_path):
-    graphs = DetectorGraphs(detector, decoding_of(detector), DetectorOptions(postprocess=form), pictures, str(tmp_path))
+    graphs = Graphs(Detector(detector, ExportOptions(postprocess=form)), pictures, str(tmp_path))
     for content, most in ((graphs.convert("fp32"), 2e-5), (graphs.int8(form, pictures), 1e-6)):
         ran = emulation.run(content, pictures[:1])
         for found, expected in zip(ran.outputs, emulation.here(content, pictures[:1]), strict=True):

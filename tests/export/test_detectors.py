@@ -5,22 +5,23 @@ import os
 import subprocess
 import sys
 
+import exported_detector
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from exported_detector import NAMES, SIZE, decoding_of, export, small, suppression_of
+from exported_detector import NAMES, SIZE, export, small
 from scripts import run
 
 import mixnet_tf
 from mixnet_tf import training
 from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.data import load_objects, object_eval_batches
-from mixnet_tf.detection import CODE_SCALES, anchors_of, encode, iou, scores_of
-from mixnet_tf.export import Decoding, DetectorOptions, detector_text, export_detector, runtime
+from mixnet_tf.detection import anchors_of, encode, iou, scores_of
+from mixnet_tf.export import Detector, ExportOptions, runtime, text
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.detector_graphs import keras_outputs
-from mixnet_tf.export.detectors import _postprocessed, judge_precision
+from mixnet_tf.export.gates import judge_precision
+from mixnet_tf.export.postprocess import decoding_of
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.recipe import RECIPES, DetectionRecipe
 
@@ -58,7 +59,7 @@ def test_without_postprocessing_the_file_gives_keras_codes_and_scores_for_images
     assert row["typical_difference"] <= 1e-5 and row["flex_ops"] == 0 and row["delegate_partitions"] == 1
     run_file = runtime.signature((folder / row["file"]).read_bytes())
     expected = detector(pictures)
-    assert set(keras_outputs(detector, pictures)) == {"boxes", "scores"}
+    assert set(Detector(detector, ExportOptions()).answers(pictures)) == {"boxes", "scores"}
     for number in range(2):
         found = run_file(pictures[number : number + 1])
         np.testing.assert_allclose(found["boxes"][0], expected["boxes"][number], atol=1e-4)
@@ -136,7 +137,7 @@ def _is_same(found, expected):
 
 
 @SOAK
-def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_path):
+def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_path, monkeypatch):
     """It suppresses over all classes at once, so it finds fewer; each is one of ours."""
     pytest.importorskip("mediapipe")
     (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
@@ -148,18 +149,8 @@ def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_p
     model = load_keras_file(str(tmp_path / "run" / "final.keras"))
     split = load_objects("digit_scenes", small_scenes, True)
     images = np.round(next(iter(object_eval_batches(split, SIZE, 40)))[0].numpy())
-    decoding = Decoding(anchors_of(model), CODE_SCALES, 10, 100, 0.6, 1e-8)
-    names, options = [str(number) for number in range(10)], DetectorOptions(latency_runs=0)
-    report = export_detector(
-        model,
-        tmp_path,
-        images[:8],
-        decoding,
-        suppression_of(model),
-        lambda predict: {"AP": 0.0, "num_images": 0},
-        label_names=names,
-        options=options,
-    )
+    monkeypatch.setattr(exported_detector, "NAMES", tuple(str(number) for number in range(10)))
+    report, _ = export(model, tmp_path, images[:8])
     enlarged = images.repeat(20, 1).repeat(20, 2)  # which resizing undoes exactly; its boxes are in whole pixels
     found = _found_by_mediapipe(tmp_path, enlarged, [tmp_path / report["files"][0]["file"]])
     ours = {name: value.numpy() for name, value in mixnet_tf.detect(model, images, 0.1).items()}
@@ -228,7 +219,7 @@ def test_an_average_precision_passes_its_gate_up_to_the_limit():
 def test_what_was_not_measured_is_a_dash_in_the_table(both):
     report = json.loads(json.dumps(both[1]["nms"][0]))
     report["files"][0] |= judge_precision(-1.0, -1.0, "fp32")[0]
-    assert "-100.00%" not in detector_text(report)
+    assert "-100.00%" not in text(report)
 
 
 @SOAK
@@ -248,8 +239,8 @@ def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(dete
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"formats": ("int8_full",)}, r"expected some of \['fp32', 'fp16', 'dynamic', 'int8'\] for a detector"),
-        ({"formats": ("int8",)}, "int8 needs calibration images"),
+        ({"formats": ("int8_full",)}, r"expected some of \['fp32', 'fp16', 'dynamic', 'int8'\] for an object detector"),
+        ({"formats": ("int8",)}, "int8 formats need calibration images"),
         ({"postprocess": "fast"}, "postprocess: expected one of"),
         ({"large_kernels": "many"}, "large_kernels: expected one of"),
         ({"latency_runs": -1}, "latency_runs: expected a whole number"),
@@ -280,7 +271,7 @@ def test_the_files_boxes_are_those_of_the_codes(detector, tmp_path):
 
     write_saved_model(Suppressed(One(), decoding_of(detector)), str(tmp_path / "one"), SIZE, 1, "")
     content = convert(str(tmp_path / "one"), lambda converter: setattr(converter, "allow_custom_ops", True))
-    found = _postprocessed(content)(np.zeros((1, SIZE, SIZE, 3), np.float32))
+    found = Detector(detector, ExportOptions()).predict_function(content)(np.zeros((1, SIZE, SIZE, 3), np.float32))
     np.testing.assert_allclose(found["boxes"][0, 0], box, atol=1e-6)
     assert found["classes"][0, 0] == 1 and found["scores"][0, 0] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
 
@@ -299,6 +290,6 @@ def test_the_command_exports_a_detector(detector, small_scenes, tmp_path, monkey
         (tmp_path / "out" / "labels.txt").read_text().split()
     )
     code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=int8_full")
-    assert code == 2 and "for a detector" in err
+    assert code == 2 and "for an object detector" in err
     code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--output=logits")
-    assert code == 2 and "is a detector; leave out --output" in err
+    assert code == 2 and "is an object detector; leave out --output" in err

@@ -3,13 +3,13 @@
 import exported_detector
 import numpy as np
 import pytest
-from exported_detector import SIZE, decoding_of, export, suppression_of
+from exported_detector import SIZE, export, suppression_of
 
 from mixnet_tf.detection import CODE_SCALES
-from mixnet_tf.export import DetectorOptions, calibrate, runtime
+from mixnet_tf.export import Detector, ExportOptions, calibrate, runtime
 from mixnet_tf.export.activations import Activations
-from mixnet_tf.export.detector_graphs import DetectorGraphs, distance, keras_outputs, tflite_outputs
-from mixnet_tf.export.detectors import _postprocessed
+from mixnet_tf.export.detector import distance, outputs_of
+from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.rewrite import InferenceFunction
 
 
@@ -45,8 +45,8 @@ def test_in_int8_each_map_keeps_a_scale_of_its_own(int8, detector, pictures):
 
 def test_int8_answers_are_near_keras(int8, detector, pictures):
     content, result = int8
-    expected = keras_outputs(detector, pictures)
-    assert distance(tflite_outputs(content, pictures), expected, CODE_SCALES) < 0.2
+    expected = Detector(detector, ExportOptions()).answers(pictures)
+    assert distance(outputs_of(content, pictures), expected, CODE_SCALES) < 0.2
     assert result["calibration"]["distance_from_keras"] < 0.2
     assert distance(expected, expected, CODE_SCALES) == 0
     shifted = {**expected, "boxes": expected["boxes"] + 0.1 * np.array(CODE_SCALES, np.float32)}
@@ -57,10 +57,9 @@ def test_int8_answers_are_near_keras(int8, detector, pictures):
 def test_int8_with_the_postprocessing_finds_what_it_does_without(
     int8, detector, pictures, calibration_images, tmp_path
 ):
-    options = DetectorOptions(formats=("int8",))
-    graphs = DetectorGraphs(detector, decoding_of(detector), options, None, str(tmp_path))
-    found = _postprocessed(graphs.int8("nms", calibration_images))(pictures)
-    raw = tflite_outputs(int8[0], pictures)
+    task = Detector(detector, ExportOptions(formats=("int8",)))
+    found = task.predict_function(Graphs(task, None, str(tmp_path)).int8("nms", calibration_images))(pictures)
+    raw = outputs_of(int8[0], pictures)
     expected = {name: np.array(value) for name, value in suppression_of(detector)(raw["boxes"], raw["scores"]).items()}
     for number in range(len(pictures)):
         np.testing.assert_allclose(found["scores"][number][:5], expected["scores"][number][:5], atol=1e-3)

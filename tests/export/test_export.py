@@ -11,7 +11,7 @@ import tiny
 from exported_digits import FORMATS, SIZE, row
 
 from mixnet_tf import build_model
-from mixnet_tf.export import ExportOptions, export_model, report, runtime
+from mixnet_tf.export import ExportOptions, export_model, gates, report, runtime
 from mixnet_tf.export.convert import ConversionError
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.metadata import FEATURES, Output, with_metadata
@@ -98,7 +98,7 @@ def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_pa
 
 
 def test_a_format_that_fails_leaves_the_others_and_sets_its_older_file_aside(untrained, tmp_path, digits, monkeypatch):
-    monkeypatch.setitem(report._LEAST_AGREEMENT, "fp16", 1.1)
+    monkeypatch.setitem(gates._MIN_AGREEMENT, "fp16", 1.1)
     (tmp_path / f"mixnet_t_{SIZE}_fp16.tflite").write_bytes(b"an older export")
     images, options = digits[False].images[:4], ExportOptions(formats=("fp16", "fp32"), latency_runs=0)
     result = export_model(untrained, str(tmp_path), images, options=options)
@@ -114,7 +114,7 @@ def test_a_format_that_fails_leaves_the_others_and_sets_its_older_file_aside(unt
 
 
 def test_what_was_set_aside_before_is_never_lost(untrained, tmp_path, digits, monkeypatch):
-    monkeypatch.setitem(report._LEAST_AGREEMENT, "saved_model", 1.1)
+    monkeypatch.setitem(gates._MIN_AGREEMENT, "saved_model", 1.1)
     name = f"mixnet_t_{SIZE}_saved_model"
     for suffix in ("", ".old"):
         (tmp_path / (name + suffix)).mkdir()
@@ -161,15 +161,15 @@ def test_an_export_that_ends_in_the_middle_leaves_the_older_files_with_their_rep
 
 def test_gates_judge_by_what_was_measured():
     good = {"max_difference": 1e-7, "typical_difference": 1e-7, "top_1_agreement": 1.0, "flex_ops": 0}
-    assert report.judge("fp32", good) == ([], [])
-    assert report.judge("fp32", {**good, "max_difference": 2e-5, "typical_difference": 2e-5})[0]
-    assert not report.judge("fp32", {**good, "max_difference": 2e-5})[0]  # rounding, on an image between two classes
-    assert report.judge("fp32", {**good, "max_difference": 2e-4})[0]
-    assert report.judge("fp32", {**good, "max_difference": float("nan")})[0]
-    assert report.judge("fp32", {**good, "top_1_agreement": 0.999})[0]
-    assert report.judge("fp16", {**good, "top_1_agreement": 0.994})[0] and not report.judge("fp16", good)[0]
-    assert report.judge("dynamic", {**good, "top_1_agreement": 0.96})[0]
-    assert report.judge("fp32", {**good, "flex_ops": 1})[0]
+    assert gates.judge("fp32", good) == ([], [])
+    assert gates.judge("fp32", {**good, "max_difference": 2e-5, "typical_difference": 2e-5})[0]
+    assert not gates.judge("fp32", {**good, "max_difference": 2e-5})[0]  # rounding, on an image between two classes
+    assert gates.judge("fp32", {**good, "max_difference": 2e-4})[0]
+    assert gates.judge("fp32", {**good, "max_difference": float("nan")})[0]
+    assert gates.judge("fp32", {**good, "top_1_agreement": 0.999})[0]
+    assert gates.judge("fp16", {**good, "top_1_agreement": 0.994})[0] and not gates.judge("fp16", good)[0]
+    assert gates.judge("dynamic", {**good, "top_1_agreement": 0.96})[0]
+    assert gates.judge("fp32", {**good, "flex_ops": 1})[0]
 
 
 def lost(images, losses, gains=0, labels=True):
@@ -178,7 +178,7 @@ def lost(images, losses, gains=0, labels=True):
     truth = np.zeros(images, int)
     truth[losses : losses + gains] = 1
     actual[: losses + gains] = [0, 1]
-    return report.compare(expected, actual, truth if labels else None)
+    return gates.compare(expected, actual, truth if labels else None)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def lost(images, losses, gains=0, labels=True):
 )
 @pytest.mark.parametrize("name", ["int8", "int8_full"])
 def test_int8_fails_where_more_than_a_point_is_lost_beyond_chance(name, row, failures, warnings):
-    found = report.judge(name, row)
+    found = gates.judge(name, row)
     assert [len(sentences) for sentences in found] == [failures, warnings]
     assert all("+-" in sentence for sentences in found for sentence in sentences)
 
@@ -220,11 +220,11 @@ def test_the_table_shows_what_is_lost_and_its_standard_error():
 
 def test_the_drop_and_its_standard_error_are_those_of_paired_images():
     expected, actual = np.eye(3)[[0, 1, 2, 0]], np.eye(3)[[0, 1, 1, 1]]
-    compared = report.compare(expected, actual, np.array([0, 1, 2, 1]))
+    compared = gates.compare(expected, actual, np.array([0, 1, 2, 1]))
     assert compared["top_1_accuracy_keras"] == 0.75 and compared["top_1_accuracy"] == 0.75
     assert compared["accuracy_drop"] == 0 and compared["top_1_agreement"] == 0.5
     assert compared["accuracy_drop_standard_error"] == pytest.approx(np.std([0, 0, 1, -1]) / 2)
-    unlabelled = report.compare(expected, actual, None)
+    unlabelled = gates.compare(expected, actual, None)
     assert unlabelled["disagreement"] == 0.5 and "accuracy_drop" not in unlabelled
     assert unlabelled["disagreement_standard_error"] == pytest.approx(np.std([0, 0, 1, 1]) / 2)
 

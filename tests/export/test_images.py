@@ -11,7 +11,7 @@ import tiny
 
 from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import load_split, preprocess_for_eval
-from mixnet_tf.export import ExportOptions, Settings, export_model, export_opened, images, runtime
+from mixnet_tf.export import ExportOptions, ExportSettings, export_model, export_opened, images, runtime
 
 SIZE = 32  # pixels
 MANY = 70  # images
@@ -50,7 +50,7 @@ def alive(monkeypatch):
 
 
 def test_an_export_holds_one_batch_of_images_at_a_time(untrained, folder, tmp_path, alive):
-    settings = Settings(str(tmp_path), images=str(folder / "validation" / "a"))
+    settings = ExportSettings(str(tmp_path), images=str(folder / "validation" / "a"))
     opened = Opened(untrained, "a file", None)
     options = ExportOptions(formats=("fp32", "saved_model"), latency_runs=0)
     result = export_opened(opened, settings, options)

@@ -8,7 +8,7 @@ from scripts import process
 
 from mixnet_tf import networks
 from mixnet_tf.classifiers import open_model
-from mixnet_tf.export import ExportOptions, Settings, calibrate, export_opened, quantize, runtime
+from mixnet_tf.export import Classifier, ExportOptions, ExportSettings, calibrate, export_opened, quantize, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.graphs import Graphs
 
@@ -31,7 +31,7 @@ def calibration_images(digits):
 
 
 def graphs(model, images, folder, **options):
-    return Graphs(model, ExportOptions(formats=("int8",), **options), images, str(folder))
+    return Graphs(Classifier(model, ExportOptions(formats=("int8",), **options)), images, str(folder))
 
 
 def among(images, *odd):
@@ -76,7 +76,7 @@ def test_odd_images_among_the_calibration_images_change_nothing(
 
 def test_ranges_that_include_a_runaway_image_ruin_int8(trained, digits, calibration_images, undisturbed, tmp_path):
     found = graphs(trained, among(calibration_images, RUNAWAY), tmp_path)
-    assert accuracy(found._int8({}, among(calibration_images, RUNAWAY)), digits) < undisturbed - 0.2
+    assert accuracy(found.int8("", among(calibration_images, RUNAWAY)), digits) < undisturbed - 0.2
 
 
 @pytest.mark.soak
@@ -213,7 +213,7 @@ def test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float(
     done = process("train.py", *flags, f"--model_dir={tmp_path}", timeout=3600)
     assert done.returncode == 0, done.stderr[-2000:]
     opened = open_model(model_dir=tmp_path)
-    settings = Settings(str(tmp_path / "export"), data_dir=data_dir)
+    settings = ExportSettings(str(tmp_path / "export"), data_dir=data_dir)
     options = ExportOptions(formats=("fp32", "int8", "int8_full"), latency_runs=0)
     rows = export_opened(opened, settings, options)["files"]
     assert [row["num_images"] for row in rows] == [360] * 3 and all(row["written"] for row in rows)

@@ -12,8 +12,9 @@ import tiny
 from mixnet_tf import build_model, get_model_params, networks
 from mixnet_tf.export import kernels, nodes, runtime
 from mixnet_tf.export.activations import Activations
+from mixnet_tf.export.arithmetics import ARITHMETICS
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.kernels import ARITHMETICS, COSTS_OF_TAPS, MAX_TAPS, cheapest_tiles, depthwise_conv2d
+from mixnet_tf.export.kernels import MAX_TAPS, cheapest_tiles, depthwise_conv2d
 from mixnet_tf.export.pieces import Pieces
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
@@ -226,7 +227,7 @@ LEAST = {
 
 
 def cost_of(tiles, arithmetic):
-    costs = COSTS_OF_TAPS[arithmetic]
+    costs = ARITHMETICS[arithmetic].costs_of_taps
     return sum(next(cost for most, cost in costs.items() if len(a) * len(b) <= most) for a, b in tiles)
 
 

@@ -1,0 +1,78 @@
+"""The export of a classifier: its answers, their gates, its metadata."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from mixnet_tf.errors import InputError
+from mixnet_tf.export import gates, publish, runtime
+from mixnet_tf.export.calibrate import distance
+from mixnet_tf.export.images import in_batches
+from mixnet_tf.export.metadata import FEATURES, LABELS_OF_AXIS, Output
+from mixnet_tf.export.options import FORMATS, ExportOptions
+from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+from mixnet_tf.export.selective import check_float_parts
+from mixnet_tf.export.serving import predict_saved_model
+from mixnet_tf.export.target import target_model
+from mixnet_tf.export.tasks import Task, Verified
+from mixnet_tf.progress import Progress
+
+_BATCH = 32  # images
+
+
+class Classifier(Task):
+    """A classifier to export; the arguments are those of `Task`."""
+
+    kind = "an image classifier"
+    formats = FORMATS
+    foreign_options = ("postprocess",)
+    reading = "classifying "
+    form = measured_form = ""
+    threads = (1, 2)
+
+    def __init__(self, model: keras.Model, options: ExportOptions) -> None:
+        super().__init__(model, options)
+        self.model = target_model(model, options.output)
+        self.classes = self.model.output_shape[-1]
+        self.foreign_layers = InferenceFunction(self.model, options.large_kernels).foreign
+        if options.int8_float_parts:
+            check_float_parts(self.model, options.int8_float_parts)
+
+    def check_measured_on(self, labels: Any, objects: Any) -> None:
+        if objects is not None:
+            raise InputError("objects: expected None for an image classifier, which is measured on images and labels.")
+
+    def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
+        return InferenceFunction(self.model, self.options.large_kernels, units, arithmetic)
+
+    def graph_as_written(self) -> Callable:
+        return AsWritten(self.model)
+
+    def answers(self, images: Any) -> Any:
+        return np.concatenate([self.model.predict_on_batch(batch) for batch in in_batches(images, _BATCH)])
+
+    def distance(self, content: bytes, images: Any, expected: Any, seen: Callable[[], None] | None = None) -> float:
+        return distance(runtime.predict(content, images, seen=seen), expected, self.options.output == "logits")
+
+    def measure(self, images: Any, labels: Any, objects: Any, progress: Progress) -> None:
+        self.num_images, self._images, self._labels = len(images), images, labels
+        with progress(f"Keras: classifying {len(images)} images"):
+            self._expected = self.answers(images)
+
+    def verify(self, format_name: str, path: str, content: Any, flex_ops: int, progress: Progress) -> Verified:
+        if content is None:
+            with progress("saved_model: verifying"):
+                actual = predict_saved_model(publish.aside(path), self._images, self.options.output)
+        else:
+            with progress(f"{format_name}: verifying", self.num_images, "images") as phase:
+                actual = runtime.predict(content, self._images, seen=phase.advance)
+        row = gates.compare(self._expected, actual, self._labels)
+        largest = 1.0 if self.options.output == "probabilities" else float(np.abs(self._expected).max())
+        return row, *gates.judge(format_name, {**row, "flex_ops": flex_ops}, largest)
+
+    def described_outputs(self, content: bytes) -> tuple[list[Output], dict[str, bytes]]:
+        output = self.options.output
+        limits = (0.0, 1.0) if output == "probabilities" else None
+        return [Output(output, f"One of the {output} per class.", FEATURES, limits, LABELS_OF_AXIS)], {}

@@ -1,0 +1,151 @@
+"""The export of a detector: its answers, their gates, and the metadata that MediaPipe's ObjectDetector reads."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from mixnet_tf.detection import suppress
+from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import build_detection_evaluator
+from mixnet_tf.export import gates, postprocess, runtime
+from mixnet_tf.export.metadata import Output
+from mixnet_tf.export.options import ExportOptions
+from mixnet_tf.export.postprocess import decoding_of
+from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
+from mixnet_tf.export.tasks import Task, Verified
+from mixnet_tf.networks import taking_pixels
+from mixnet_tf.progress import Progress
+
+_BATCH = 32  # images
+_NMS, _RAW = "nms", "none"
+# A function of images (batch, size, size, 3) to "boxes", "scores", "classes" and "count", as `detect` gives them.
+Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+class Detector(Task):
+    """A detector to export; the arguments are those of `Task`.
+
+    int8 is calibrated by the encoded boxes and scores, which the postprocessing would hide.
+    """
+
+    kind = "an object detector"
+    formats = ("fp32", "fp16", "dynamic", "int8")
+    foreign_options = ("images", "crop", "batch_size", "output", "int8_float_parts")
+    measured_form = _RAW
+    float_behind = "RESHAPE"
+    allows_custom_ops = True
+    threads = (1,)
+
+    def __init__(self, model: keras.Model, options: ExportOptions) -> None:
+        super().__init__(model, options)
+        if any(layer.compute_dtype != "float32" for layer in model.layers):
+            raise InputError(f"Model {model.name!r} computes in half precision; export what a run leaves, final.keras.")
+        self._given, self.model = model, taking_pixels(model)
+        self.decoding = decoding_of(model)
+        self.classes, self.form = self.decoding.classes, options.postprocess
+
+    def check_measured_on(self, labels: Any, objects: Any) -> None:
+        if objects is None or labels is not None:
+            raise InputError("A detector is measured on objects, a split of `data.load_objects`; labels are None.")
+
+    def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
+        if arithmetic == "float32":
+            return self._finished(InferenceFunction(self.model, self.options.large_kernels), form)
+        # Of each output, the tensors that it puts side by side: each map's answers.
+        maps = {name: keras.tree.flatten(self.model.get_layer(name).input) for name in self.model.output}
+        outputs = {postprocess.part(name, place): tensor for name in maps for place, tensor in enumerate(maps[name])}
+        apart = keras.Model(self.model.input, outputs, name=self.model.name)
+        function = InferenceFunction(apart, self.options.large_kernels, units, arithmetic)
+        return self._finished(postprocess.Joined(function, maps), form)
+
+    def graph_as_written(self) -> Callable:
+        return self._finished(AsWritten(self.model), self.form)
+
+    def _finished(self, function, form):
+        return postprocess.Suppressed(function, self.decoding) if form == _NMS else postprocess.Raw(function)
+
+    def answers(self, images: Any) -> Any:
+        function = postprocess.Raw(AsWritten(self.model))
+        found = [function(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+        return {name: np.concatenate([each[name].numpy() for each in found]) for name in found[0]}
+
+    def distance(self, content: bytes, images: Any, expected: Any, seen: Callable[[], None] | None = None) -> float:
+        return distance(outputs_of(content, images, seen), expected, self.decoding.scales)
+
+    def measure(self, images: Any, labels: Any, objects: Any, progress: Progress) -> None:
+        self._images, self._objects, self._progress = images, objects, progress
+        with progress(f"Keras: {len(images)} images"):
+            self._expected = self.answers(images)
+        measured = self._measured(None)
+        self._precision, self.num_images = measured["AP"], measured["num_images"]
+
+    def _measured(self, predict: Predict | None) -> dict[str, Any]:
+        return build_detection_evaluator(self._given, self._objects, predict=predict)(self._progress)
+
+    def verify(self, format_name: str, path: str, content: Any, flex_ops: int, progress: Progress) -> Verified:
+        row: dict[str, Any] = {}
+        failures: list[str] = []
+        if self.form == _RAW:
+            row = gates.compare_values(self._expected, outputs_of(content, self._images))
+            failures = gates.judge_values(format_name, row)
+        measured = self._measured(self.predict_function(content))
+        precision, lost = gates.judge_precision(self._precision, measured["AP"], format_name)
+        return row | precision, failures + lost, []
+
+    def predict_function(self, content: bytes) -> Predict:
+        """A file as a function of images to what `detect` gives."""
+        run = runtime.signature(content)
+
+        def raw(images):
+            found = _outputs(run, images)
+            return suppress(found[postprocess.CODES], found[postprocess.SCORES], self.decoding.anchors)
+
+        def suppressed(images):
+            found = _outputs(run, images)
+            return {
+                "boxes": np.clip(found[postprocess.LOCATION], 0, 1),
+                "scores": found[postprocess.SCORE],
+                "classes": found[postprocess.CATEGORY].astype(np.int32),
+                "count": found[postprocess.COUNT].astype(np.int32).reshape(-1),
+            }
+
+        return raw if self.form == _RAW else suppressed
+
+    def described_outputs(self, content: bytes) -> tuple[list[Output], dict[str, bytes]]:
+        custom = {}
+        if self.form == _RAW:
+            custom = {postprocess.DETECTOR_METADATA: postprocess.anchors_metadata(self.decoding)}
+        return postprocess.described(runtime.output_names(content)), custom
+
+
+def outputs_of(content: bytes, images: np.ndarray, seen: Callable[[], None] | None = None) -> dict[str, np.ndarray]:
+    """The outputs of a file for images, one by one, by their names; `seen` is called after each image."""
+    return _outputs(runtime.signature(content), images, seen)
+
+
+def _outputs(run, images, seen=None):
+    found = []
+    for image in images:
+        found.append(run(np.asarray(image[np.newaxis], np.float32)))
+        if seen is not None:
+            seen()
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+
+def distance(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], scales: tuple[float, ...]) -> float:
+    """How far encoded boxes and scores are from Keras', for what Keras finds.
+
+    The mean over images of the anchors' differences, weighted by Keras' largest score at the anchor: of the scores, and
+    of the encoded boxes as parts of the anchor's size.
+
+    Args:
+        actual: "boxes" (images, anchors, 4) and "scores" (images, anchors, classes).
+        expected: The same of Keras.
+        scales: Those of `Decoding`.
+    """
+    scores, codes = ((actual[name] - expected[name]) for name in (postprocess.SCORES, postprocess.CODES))
+    weights = expected[postprocess.SCORES].max(-1)
+    of_anchors = np.abs(scores).sum(-1) + weights * np.abs(codes / np.array(scales)).mean(-1)
+    return float(np.minimum(of_anchors.sum(-1) / weights.sum(-1), 1.0).mean())
