@@ -91,7 +91,7 @@ def match(
         twice = repeated(each)
         if twice:
             raise InputError(
-                f"The classes of {dataset} are to be found among the model's by name, but in {side} several classes "
+                f"The classes of {dataset} are matched with the model's by name, but in {side} several classes "
                 f"are named {listed(twice)}; give each class a name of its own."
             )
     is_whole = len(own_names) == len(names)

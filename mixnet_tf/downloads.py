@@ -66,7 +66,7 @@ def download(url: str, path: StrPath, max_size: int) -> None:
             raise DownloadError(url, error) from error
         expected = response.headers.get("Content-Length")
     if expected is not None and "Content-Encoding" not in response.headers and size != int(expected):
-        raise DownloadError(url, f"{size} of {expected} bytes came")
+        raise DownloadError(url, f"it ended after {size} of {expected} bytes")
 
 
 @contextlib.contextmanager

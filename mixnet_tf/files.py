@@ -160,9 +160,13 @@ def check_can_be_made(what: str, folder: StrPath) -> None:
     while not os.path.lexists(there):
         there = os.path.dirname(there)
     if not os.path.isdir(there):
-        raise InputError(f"{what}: the folder {folder} cannot be made, as {there} is not a folder; name another one.")
+        raise InputError(
+            f"{what}: the folder {folder} cannot be created, because {there} is not a folder; name another one."
+        )
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{what}: nothing can be written to {folder}: {there} does not permit it; name another one.")
+        raise InputError(
+            f"{what}: {folder} cannot be written to, because {there} does not permit it; name another folder."
+        )
 
 
 def keras_cache() -> pathlib.Path:

@@ -10,15 +10,16 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("mixnet_tf")
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """A rise from 0 to the peak, then what `build_learning_rate` describes.
+    """The recipe's learning rate: a linear warm-up from 0 to the peak, then one of three schedules.
 
     Args:
-        schedule: "exponential", "cosine" or "constant".
-        peak: The rate at the end of the warm-up.
-        warmup_steps: Of the warm-up; 0 for none.
+        schedule: "exponential": the rate drops by a factor at regular steps, counted from step 0. "cosine": it follows
+            a cosine from the end of the warm-up to 0. "constant": it stays at the peak.
+        peak: Learning rate at the end of the warm-up.
+        warmup_steps: Steps of the warm-up; 0: no warm-up.
         decay_steps: exponential: steps between two drops, a float.
-        decay_factor: exponential: what a drop multiplies the rate by.
-        total_steps: cosine: where it reaches 0.
+        decay_factor: exponential: factor of each drop.
+        total_steps: cosine: step at which the rate reaches 0.
     """
 
     def __init__(
@@ -63,16 +64,17 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("mixnet_tf")
 class RMSProp(keras.optimizers.Optimizer):
-    """TensorFlow 1's RMSProp, which Keras' differs from.
+    """TensorFlow 1's RMSProp.
 
-    The mean square starts at one, epsilon is inside the root, and the learning rate inside the momentum:
+    It differs from `keras.optimizers.RMSprop`: the mean square starts at one, epsilon is added inside the root, and the
+    learning rate is applied before the momentum:
     ms = decay ms + (1 - decay) g^2; mom = momentum mom + lr g / sqrt(ms + epsilon); w -= mom.
 
     Args:
-        learning_rate: A float or a Keras schedule.
-        decay: Decay of the mean square.
+        learning_rate: A float or a Keras learning rate schedule.
+        decay: Decay of the mean square of the gradients.
         momentum: Decay of the momentum.
-        epsilon: Added inside the root.
+        epsilon: Number added inside the root.
 
     Source: tf.compat.v1.train.RMSPropOptimizer.
     """

@@ -129,9 +129,11 @@ def test_a_folder_that_cannot_be_made_is_named_with_what_is_in_its_way(tmp_path,
     (tmp_path / "file").write_text("")
     check_can_be_made("model_dir", tmp_path / "a" / "b")
     check_can_be_made("model_dir", "gs://bucket/a")
-    with pytest.raises(ValueError, match=r"model_dir: the folder .*file/b/c cannot be made, as .*file is not a folder"):
+    with pytest.raises(
+        ValueError, match=r"model_dir: the folder .*file/b/c cannot be created, because .*file is not a folder"
+    ):
         check_can_be_made("model_dir", tmp_path / "file" / "b" / "c")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(ValueError, match="model_dir: nothing can be written to .*a: .* does not permit it"):
+    with pytest.raises(ValueError, match="model_dir: .*a cannot be written to, because .* does not permit it"):
         check_can_be_made("model_dir", tmp_path / "a")
     assert os.listdir(tmp_path) == ["file"]

@@ -1,8 +1,8 @@
-"""Saved weights of any kind into a built model.
+"""Reads saved weights of any kind, and assigns them to a model.
 
 In: "imagenet", "hf://ORG/NAME", or the path of a `.keras`, `.weights.h5`, `.safetensors` or `.npz` file or of an
 official checkpoint.
-Out: numpy arrays by the reference's names (`Arrays`), and models that hold them.
+Out: numpy arrays by the reference's names (`Arrays`), and models with these weights.
 """
 
 from mixnet_tf.weights.matching import Arrays, assign

@@ -1,4 +1,4 @@
-"""Archives from elsewhere, unpacked without trust."""
+"""Unpacks archives that are not trusted."""
 
 import gzip
 import pathlib
@@ -9,13 +9,13 @@ import zlib
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
-# Raw and averaged float32 weights of MixNet-L take 59 MB.
+# The raw and the averaged float32 weights of MixNet-L take 59 MB.
 MAX_UNPACKED = 500 * 10**6  # bytes
 _MAX_MEMBERS = 1000  # a published archive has a handful
 
 
 class _Bounded:
-    """A stream that raises once more than `limit` bytes were read: no archive fills the disk or the memory."""
+    """A stream that raises an error after `limit` bytes, so that no archive fills the disk or the memory."""
 
     def __init__(self, file, limit):
         self._file, self._left = file, limit
@@ -29,11 +29,11 @@ class _Bounded:
 
 
 def extract(archive: StrPath, folder: StrPath) -> pathlib.Path:
-    """Unpacks a `.tar.gz` of plain files, and returns the folder in it that holds a checkpoint.
+    """Unpacks a `.tar.gz` of plain files, and returns the folder of the checkpoint in it.
 
     Raises:
-        ValueError: For a damaged archive, one with links, special or sparse files or paths outside `folder`, one that
-            unpacks to more than any MixNet, or one without a checkpoint; `folder` is then of no use.
+        ValueError: If the archive is damaged, holds links, special or sparse files or paths outside `folder`, unpacks
+            to more than any MixNet, or has no checkpoint. The contents of `folder` are then of no use.
     """
     folder = pathlib.Path(folder)
     try:
@@ -61,10 +61,10 @@ def _extract_member(tar, member, folder):
         raise InputError(f"{member.name!r} leads outside of the archive's own folder")
     if member.isdir():
         return
-    # A sparse file is a regular one to tarfile, and grows beyond what the archive holds.
+    # To tarfile a sparse file is a regular one, but it is larger on the disk than in the archive.
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
         raise InputError(f"{member.name!r} is neither a plain file nor a folder")
     target = folder / place
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "xb") as file:  # x: no name occurs twice
+    with open(target, "xb") as file:  # x: raises an error if a name occurs twice
         shutil.copyfileobj(tar.extractfile(member), file)

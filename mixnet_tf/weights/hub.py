@@ -1,4 +1,4 @@
-"""Weights in repositories of the Hugging Face hub: downloaded once, and read as weights alone."""
+"""Downloads weights from repositories of the Hugging Face hub, and keeps them."""
 
 import os
 import pathlib
@@ -17,25 +17,25 @@ PREFIX = "hf://"
 ENDPOINT = "HF_ENDPOINT"  # the hub's own variable for a mirror
 _HUB = "https://huggingface.co"
 _NAME = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w.-]+(?:/[\w.-]+)*))?")
-# A repository's file of weights: the first kind that it has. No program in a repository is run, no model deserialized.
+# File types of weights; the first one that a repository has is read. None of its code is run, no model deserialized.
 _KINDS = (".safetensors", ".weights.h5", ".keras")
 _PREFERRED = ("model.safetensors", "model.weights.h5")
-_CONFIG = "config.json"  # names the architecture of timm's
+_CONFIG = "config.json"  # in timm's repositories, it names the architecture
 
 
 def is_hub_name(weights: str) -> bool:
-    """Whether weights are named as hf://ORG/NAME."""
+    """Whether `weights` is a name like hf://ORG/NAME."""
     return weights.startswith(PREFIX)
 
 
 def hub_folder(name: str) -> pathlib.Path:
-    """Where the files of a repository are kept, and may be placed by hand.
+    """The folder in which a repository's files are kept, and may be placed by hand.
 
     Args:
         name: hf://ORG/NAME or hf://ORG/NAME@REVISION.
 
     Raises:
-        ValueError: For another name.
+        ValueError: If the name has another form.
     """
     repository, revision = _parse(name)
     kept = (repository.replace("/", "--"), revision.replace("/", "--"))
@@ -43,20 +43,20 @@ def hub_folder(name: str) -> pathlib.Path:
 
 
 def hub_file(name: str) -> str:
-    """The path of a repository's file of weights, downloaded at first into `hub_folder`.
+    """The path of a repository's file of weights, which the first call downloads into `hub_folder`.
 
-    A revision that was downloaded stays as it is. The SHA-256 of its first download is kept beside the folder, as
-    REVISION.sha256, and another file is refused from then on; delete both to have the revision anew. The environment
+    A downloaded revision is not updated. The SHA-256 of its first download is kept in REVISION.sha256 beside the
+    folder, and a file with another checksum is refused; to download the revision again, delete both. The environment
     variable HF_ENDPOINT names a mirror.
 
     Args:
-        name: hf://ORG/NAME, its branch main, or hf://ORG/NAME@REVISION: a branch, a tag or a commit.
+        name: hf://ORG/NAME for the branch main, or hf://ORG/NAME@REVISION for a branch, a tag or a commit.
 
     Raises:
-        ConnectionError: If the hub cannot be reached; it says where to place the file by hand.
+        ConnectionError: If the hub cannot be reached; the message says where to place the file by hand.
         FileNotFoundError: If there is no such repository or revision.
-        ValueError: For another name, a repository without weights or with several, or a file that is too large or not
-            the one that was downloaded first.
+        ValueError: If the name has another form, if the repository has no file of weights or several, or if the file
+            is too large or differs from its first download.
     """
     folder = hub_folder(name)
     record = folder.with_name(f"{folder.name}.sha256")
@@ -68,7 +68,7 @@ def hub_file(name: str) -> str:
     try:
         return _download(name, folder, record)
     except DownloadError as error:
-        if error.status in (401, 403, 404, 410):  # the hub answers 401 for what does not exist, too
+        if error.status in (401, 403, 404, 410):  # the hub also answers 401 if there is no such repository
             raise MissingFileError(f"weights: there is no public repository {name}; {error}.") from error
         raise ConnectionError(
             f"{error}\nDownload the file of weights where there is a network and place it in {folder}, "
@@ -77,7 +77,7 @@ def hub_file(name: str) -> str:
 
 
 def _was_deleted(folder, record):
-    """Whether a downloaded file of weights is gone, so that it may be downloaded again."""
+    """Whether a downloaded file of weights was deleted, so that it is downloaded again."""
     return record.exists() and not any(path.name.endswith(_KINDS) for path in folder.iterdir())
 
 
@@ -103,7 +103,7 @@ def _download(name, folder, record):
             )
         try:
             os.rename(fresh, folder)
-        except OSError:  # it exists: its file was deleted, or another process has been faster
+        except OSError:  # the folder exists: its file was deleted, or another process was faster
             for path in fresh.iterdir():
                 os.replace(path, folder / path.name)
     return str(folder / chosen)
@@ -117,7 +117,7 @@ def _parse(name):
 
 
 def _listed(url):
-    """The names of a repository's files."""
+    """The names of the files in a repository."""
     listing = json_at(url)
     try:
         return [row["rfilename"] for row in listing["siblings"]]
@@ -126,7 +126,7 @@ def _listed(url):
 
 
 def _weights_among(files, name):
-    """The file of weights among a repository's."""
+    """The name of the file of weights among the files of a repository."""
     for preferred in _PREFERRED:
         if preferred in files:
             return preferred
@@ -135,5 +135,5 @@ def _weights_among(files, name):
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(f"{name} has several files of weights, {found}; download one, and name it.")
+            raise InputError(f"{name} has several files of weights, {found}; download one of them and give its path.")
     raise InputError(f"{name} has no file of weights, {', '.join(_KINDS)}; it has {sorted(files)}.")

@@ -1,4 +1,4 @@
-"""The weights in `.keras` and `.weights.h5` files by the names of their layers; no saved model is deserialized."""
+"""Reads the weights in `.keras` and `.weights.h5` files by the names of their layers; deserializes no model."""
 
 import contextlib
 import io
@@ -21,11 +21,12 @@ from mixnet_tf.weights.matching import LAYER, Arrays, rank
 
 _INSIDE, _CONFIG = "model.weights.h5", "config.json"  # in a .keras file, which is a zip
 _MAX_CONFIG = 64 << 20  # bytes
-# Where Keras writes a variable: the layer's group, the way to a layer inside it, and the number of the variable.
+# The path of a variable: the group of its layer, the path of a layer inside that, and the number of the variable.
 _VARIABLE = re.compile(r"(layers/[^/]+)((?:/[^/]+)*)/vars/([0-9]+)")
 _BN = ("gamma", "beta", "moving_mean", "moving_variance")
 _DENSE = ("kernel", "bias")
-# By role: the kind, the place among the part's layers of this kind, and the variables; None: a kernel for each group.
+# By role: the kind, the position among the layers of this kind in the part, and the names of the variables; None: one
+# kernel for each channel group.
 _KINDS = {
     "conv": ("conv", 0, None),
     "expand_conv": ("conv", 0, None),
@@ -43,10 +44,10 @@ _KERNELS = {"conv": "kernel", "depthwise": "depthwise_kernel"}
 
 
 def read_keras_file(path: StrPath) -> Arrays:
-    """The `matching.Arrays` in a `.keras` or `.weights.h5` file.
+    """Reads a `.keras` or `.weights.h5` file as `matching.Arrays`.
 
     Raises:
-        ValueError: If it is not readable as such a file, or not of a functional or sequential model.
+        ValueError: If it cannot be read, or its model is neither functional nor sequential.
     """
     try:
         with local_copy(path) as local, _weights(local) as file:
@@ -74,7 +75,7 @@ def read_keras_file(path: StrPath) -> Arrays:
 
 
 def _class_names(path):
-    """The names of classes in the configuration of a `.keras` file's classifier or detector; None without any."""
+    """The class names in the configuration of a `.keras` file; None if its model has none."""
     if not path.endswith(".keras"):
         return None
     with zipfile.ZipFile(path) as archive:
@@ -100,10 +101,10 @@ def _weights(path):
 
 
 def _variables(file):
-    """(owner, number, data set) of each variable; the owner is a layer's name and the way to one inside it."""
+    """(owner, number, dataset) of each variable; the owner is the name of a layer and the path of a layer inside it."""
     found = []
 
-    def visit(path, item):  # h5py follows no link to another file here
+    def visit(path, item):  # h5py does not visit links to other files
         place = _VARIABLE.fullmatch(path)
         if place and isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
@@ -114,7 +115,7 @@ def _variables(file):
 
     file.visititems(visit)
     if not found:
-        raise InputError("it names no layer of a functional or sequential model")
+        raise InputError("it has no names of layers, as the files of functional and sequential models have")
     if sum(math.prod(item.shape) * item.dtype.itemsize for _, _, item in found) > MAX_UNPACKED:
         raise InputError("it holds more bytes than any MixNet has")
     return found
@@ -122,13 +123,13 @@ def _variables(file):
 
 def _array(data):
     array = data[()]
-    if data.attrs.get("dtype") == "bfloat16":  # HDF5 has no such type
+    if data.attrs.get("dtype") == "bfloat16":  # HDF5 does not have this type
         return array.view(tf.bfloat16.as_numpy_dtype).astype("float32")
     return array
 
 
 def _key(owner, number):
-    """(part, kind, counter, name) of a variable; None for what is not a weight, such as the seed of a dropout."""
+    """(part, kind, counter, name) of a variable; None if it is no weight, like the seed of a dropout layer."""
     layer, _, inside = owner.partition("/")
     parsed = parse(layer)
     if parsed is None:

@@ -154,7 +154,7 @@ def _with_classes_of(model, read):
     ordered = read.in_order_of(names)
     if ordered is None or (ordered is not read and read.classes is None):  # a detector's predictors are not known here
         raise InputError(
-            f"{read.source} is of the classes {listed(own)}, but model {model.name!r} of {listed(names or ())}, in "
+            f"{read.source} has the classes {listed(own)}, but model {model.name!r} has {listed(names or ())}, in "
             "this order; skip_head=True leaves the classifier unchanged."
         )
     return ordered

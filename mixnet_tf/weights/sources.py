@@ -1,4 +1,4 @@
-"""Saved weights of any kind into a built model."""
+"""Recognizes saved weights of any kind, and loads them into a model."""
 
 import os
 from collections.abc import Sequence
@@ -81,6 +81,6 @@ def _check_scheme(path):
     known = tf.io.gfile.get_registered_schemes()
     if separator and not is_hub_name(path) and scheme not in known:
         raise InputError(
-            f"weights: {masked(path, is_address=True)} is not read from there; download it, and give the file's path. "
+            f"weights cannot be read from {masked(path, is_address=True)}; download the file and give its path. "
             f"An address may begin with {PREFIX} or gs://."
         )

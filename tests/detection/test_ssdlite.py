@@ -160,7 +160,7 @@ def test_backbone_weights_are_a_classifiers_and_weights_a_detectors(tmp_path, ne
 
 def test_predictors_of_the_same_classes_are_put_into_another_order(network, detector, saved):
     target = _build(network, class_names=_NAMES[::-1])
-    with tiny.refusal(target, ValueError, "is of the classes 'cat', 'dog', 'owl', but model .* of 'owl', 'dog', 'cat'"):
+    with tiny.refusal(target, ValueError, "has the classes 'cat', 'dog', 'owl', but model .* has 'owl', 'dog', 'cat'"):
         mixnet_tf.load_weights(target, saved)
     read = read_weights(saved)
     assign(target, read.in_order_of(_NAMES[::-1], [layer.name for layer in class_predictors(target)]))

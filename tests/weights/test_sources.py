@@ -358,7 +358,7 @@ def test_a_model_keeps_the_order_of_its_classes(target, second, tmp_path):
 def test_weights_of_other_classes_are_refused_though_they_are_as_many(target, second, tmp_path):
     _named(second, tuple("abcdefghij")).save(tmp_path / "named.keras")
     with tiny.refusal(
-        model := _named(target, tuple("0123456789")), ValueError, "is of the classes 'a', 'b'.*of '0', '1'"
+        model := _named(target, tuple("0123456789")), ValueError, "has the classes 'a', 'b'.*has '0', '1'"
     ):
         load_weights(model, tmp_path / "named.keras")
 
@@ -374,5 +374,5 @@ def test_classes_of_one_name_cannot_be_put_into_another_order(second, tmp_path):
 @pytest.mark.parametrize("name", ["m.keras", "m.weights.h5", "m.safetensors", "m.npz", "model.ckpt"])
 def test_a_web_address_is_refused_with_what_to_do(name, target):
     url = f"https://example.com/{name}"
-    with tiny.refusal(target, ValueError, f"{url} is not read from there; download it, and give the file's path"):
+    with tiny.refusal(target, ValueError, f"cannot be read from {url}; download the file and give its path"):
         load_weights(target, url)
