@@ -1,6 +1,7 @@
-"""A Keras MixNet to files for phones and servers: the inference graph, its conversion, a report on both.
+"""Export: from a Keras model to verified files for phones and servers.
 
-In: a Keras model and images to verify and calibrate with. Out: TFLite files, a SavedModel, `report.json`.
+In: a Keras model, and images to verify and calibrate with.
+Out: TFLite files, a SavedModel, `report.json`.
 """
 
 from mixnet_tf.export.classifier import Classifier

@@ -1,4 +1,4 @@
-"""How large a network's activations become: which images are typical, and units that suit int8."""
+"""Measures a network's activations, to find typical images and the units of channels in int8."""
 
 from typing import Any
 
@@ -8,27 +8,27 @@ import tensorflow as tf
 
 from mixnet_tf.networks import BatchNormalization, call, walk
 
-_BATCH = 16  # images
-_SMALLEST = 1e-3  # of a tensor's largest unit; a channel that is always zero has none of its own
+_BATCH = 16  # images per batch
+_SMALLEST = 1e-3  # smallest unit as a fraction of the tensor's largest one, for channels that are always zero
 
 
 class Activations:
-    """The largest absolute values behind each batch normalization of a model, for each of some images.
+    """The largest absolute values after each batch normalization of a model, for each of some images.
 
     Args:
-        model: A `keras.Model`; MixNet's layers may lie in models inside it.
+        model: A `keras.Model`; MixNet's layers may be in nested models.
         images: (images, size, size, 3), float32 in [0, 255].
 
     Attributes:
-        largest: Dict from a batch normalization, or an addition of several, to (images, channels).
+        largest: Dict from a batch normalization, or from an addition of several, to (images, channels).
     """
 
     def __init__(self, model: keras.Model, images: np.ndarray) -> None:
-        self._added: dict[Any, Any] = {}  # a layer -> an addition that it reaches without a layer between
+        self._added: dict[Any, Any] = {}  # from a layer to an addition that directly follows it
         steps = []
         spec = tf.TensorSpec((None, *images.shape[1:]), tf.float32)
 
-        @tf.function(input_signature=[spec], autograph=False)  # one tracing, so each step is met once
+        @tf.function(input_signature=[spec], autograph=False)  # traced once, so that each step is recorded once
         def largest(batch):
             found = []
 
@@ -52,10 +52,10 @@ class Activations:
         self._num_images = len(images)
 
     def scores(self) -> np.ndarray:
-        """How far each image drives the network: the mean over all batch normalizations of log(largest value).
+        """Scores how strongly each image drives the network: the mean over batch normalizations of log(largest value).
 
         Returns:
-            (images,), infinite where a value is not finite; 0 for a model without batch normalization.
+            (images,); infinite if a value is not finite, 0 for a model without batch normalization.
         """
         normalizations = [v.max(-1) for step, v in self.largest.items() if not isinstance(step, keras.layers.Add)]
         if not normalizations:
@@ -64,20 +64,20 @@ class Activations:
         return np.nan_to_num(logs.mean(0), nan=np.inf)
 
     def units(self, chosen: Any = slice(None)) -> dict[keras.layers.Layer, np.ndarray]:
-        """The largest absolute value of each channel behind each batch normalization of a MixNet.
+        """The largest absolute value of each channel after each batch normalization of a MixNet.
 
-        Int8 has one scale for a whole tensor, so a channel a hundred times smaller than another keeps no digits.
-        Computed in units of its own range, each channel uses all of them: exact in real numbers, folded into the
-        kernels before and after, and free but for swish, whose sigmoid needs the channel as it was. Blocks that are
-        added up share their units.
+        int8 has one scale per tensor, so a channel a hundred times smaller than another loses its precision. In
+        units of its own range, each channel uses all of int8. This is exact in real numbers, is folded into the
+        kernels before and after, and costs nothing except at swish, whose sigmoid needs the original values. Blocks
+        that are added share their units.
 
         Args:
-            chosen: Indices of the images to take them from.
+            chosen: Indices of the images to use.
 
         Returns:
             Dict from a batch normalization to float64 (channels,), all above 0.
 
-        Source: cross-layer equalization, arXiv:1906.04721, section 4.1, by measured ranges; the way through swish is
+        Source: cross-layer equalization, arXiv:1906.04721, section 4.1, with measured ranges; the treatment of swish is
         ours.
         """
         by_end: dict[Any, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Which calibration images and which graph int8 takes: those whose int8 form is nearest to Keras."""
+"""Chooses the calibration images and the graph of int8: those whose int8 model is closest to Keras."""
 
 import math
 from collections.abc import Callable
@@ -11,23 +11,25 @@ from absl import logging
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.progress import Progress, silent
 
-FRACTIONS = (0.95, 0.9, 0.8)  # of the calibration images that are kept, those with the smallest activations
-_NEAR = 0.02  # mean distance from Keras at which neither all images nor units, a conversion each, are tried as well
-_UNITS_GAIN = 0.5  # units cost a fifth of the latency: their error must be below this part of the plain graph's
+FRACTIONS = (0.95, 0.9, 0.8)  # fractions of the calibration images that are tried, those with the smallest activations
+# Mean distance from Keras below which neither all images nor units are tried, because each is a conversion.
+_NEAR = 0.02
+# Units cost a fifth of the latency, so their error has to be below this fraction of the plain graph's.
+_UNITS_GAIN = 0.5
 
 
 class Calibration(NamedTuple):
-    """How int8 is calibrated, and how near it comes to Keras."""
+    """A calibration of int8, and its distance from Keras."""
 
-    images: np.ndarray  # those whose ranges are taken
-    units: dict  # of the channels, as `Activations.units` gives them; empty: as they are
-    kept: float  # fraction of the calibration images
+    images: np.ndarray  # images that decide the ranges
+    units: dict  # units of the channels, from `Activations.units`; empty: all are 1
+    kept: float  # fraction of the calibration images that is used
     left_out: int  # images
-    error: float  # the distance from Keras, on all calibration images
-    content: bytes  # the int8 model
+    error: float  # distance from Keras on all calibration images
+    content: bytes  # bytes of the int8 model
 
     def summary(self) -> dict[str, Any]:
-        """What the report says of it."""
+        """The entry in the report."""
         return {
             "images": len(self.images) + self.left_out,
             "kept": self.kept,
@@ -44,19 +46,19 @@ def calibrate(
     measure: Callable[[bytes, Callable[[], None]], float],
     progress: Progress = silent,
 ) -> Calibration:
-    """The calibration whose int8 model is nearest to Keras.
+    """Finds the calibration whose int8 model is closest to Keras.
 
-    The converter takes each tensor's range from the largest value over all images it sees, so a few images that drive
-    the network far coarsen all others. How many to leave out is judged on all of them, by the int8 model's distance
-    from Keras.
+    The converter takes each tensor's range from the largest value over all its images, so a few images with large
+    activations make all others coarser. The number of images to leave out is chosen by the int8 model's distance from
+    Keras on all of them.
 
     Args:
         model: The Keras model.
         images: (images, size, size, 3), float32 in [0, 255].
-        convert: A function (units, images, seen) to the bytes of an int8 model with float input and output; it calls
-            `seen` for each image.
-        measure: A function (bytes, seen) to an int8 model's distance from Keras on all images; it calls `seen` for
-            each.
+        convert: A function from (units, images, seen) to the bytes of an int8 model with float input and output; it
+            calls `seen` for each image.
+        measure: A function from (bytes, seen) to an int8 model's distance from Keras on all images; it calls `seen`
+            for each image.
         progress: Shows the phases of the work.
 
     Returns:
@@ -73,7 +75,7 @@ def calibrate(
         with progress(name, count + len(images), "images") as phase:
             content = convert(units, images[chosen], phase.advance)
             error = measure(content, phase.advance)
-            error = math.inf if math.isnan(error) else error  # so that it never wins
+            error = math.inf if math.isnan(error) else error  # so that it is never chosen
             phase.describe(f"distance from Keras {error:.4f}")
         return Calibration(images[chosen], units, count / len(images), len(images) - count, error, content)
 
@@ -96,12 +98,12 @@ def calibrate(
 def distance(actual: np.ndarray, expected: np.ndarray, logits: bool = False) -> float:
     """The mean total variation distance of a model's probabilities from Keras'.
 
-    It is between 0 and 1 for each image, so that an image that no range suits counts as much as one wrong answer. It
-    shows differences that leave the top-1 unchanged.
+    It is between 0 and 1 for each image, so an image that no range fits counts as much as one wrong answer. It also
+    shows differences that do not change the top-1.
 
     Args:
         actual: (images, classes).
-        expected: The same of Keras.
+        expected: (images, classes), Keras' outputs.
         logits: Whether both are logits.
     """
     if logits:

@@ -1,4 +1,4 @@
-"""The export of a classifier: its answers, their gates, its metadata."""
+"""The export of a classifier: its outputs, gates and metadata."""
 
 from collections.abc import Callable
 from typing import Any

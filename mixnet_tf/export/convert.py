@@ -1,4 +1,4 @@
-"""An inference function to a TFLite model or a SavedModel."""
+"""Converts an inference function to a TFLite model or a SavedModel."""
 
 import contextlib
 import tempfile
@@ -14,7 +14,7 @@ INPUT_NAME = "image"
 
 
 class ConversionError(ValueError):
-    """The converter cannot express a model in TFLite's builtin ops."""
+    """A model cannot be expressed in TFLite's builtin ops."""
 
 
 def write_saved_model(
@@ -29,13 +29,13 @@ def write_saved_model(
     """Writes a SavedModel whose `serving_default` maps float images to its outputs.
 
     Args:
-        function: (batch, image_size, image_size, channels) to a tensor, or to a dict of them by name. A
-            `tf.Module`, if it holds variables.
+        function: A function from (batch, image_size, image_size, channels) to a tensor or to a dict of tensors. It has
+            to be a `tf.Module` if it has variables.
         folder: Where to write.
         image_size: Pixels.
         batch_size: Images; None for any number.
         output_name: Name of a single output in the signature.
-        channels: Of the images, or of a part's input.
+        channels: Channels of the images, or of a part's input.
         **signatures: Further signatures by name: concrete functions.
     """
     module = tf.Module()
@@ -58,7 +58,7 @@ def to_tflite(
     output_name: str = "probabilities",
     channels: int = 3,
 ) -> bytes:
-    """A function of images as a float32 TFLite model; the arguments are those of `write_saved_model`.
+    """Converts a function of images to a float32 TFLite model; arguments as for `write_saved_model`.
 
     Returns:
         The model's bytes.
@@ -75,20 +75,20 @@ def convert(folder: str, configure: Callable[[Any], None] | None = None) -> byte
     """Converts a SavedModel to a TFLite model of builtin ops.
 
     Args:
-        folder: What `write_saved_model` wrote.
-        configure: A function that sets options of the `tf.lite.TFLiteConverter`, or None for float32.
+        folder: A SavedModel of `write_saved_model`.
+        configure: A function that sets options of the `tf.lite.TFLiteConverter`; None for float32.
 
     Returns:
         The model's bytes.
 
     Raises:
-        ConversionError: If TFLite has no builtin op for something the model computes, with the converter's reason.
+        ConversionError: If TFLite has no builtin op for a part of the model; the message has the converter's reason.
     """
     return _converted(tf.lite.TFLiteConverter.from_saved_model(folder), configure)
 
 
 def convert_function(function: Any, configure: Callable[[Any], None] | None = None) -> bytes:
-    """Converts a `tf.function` with an input signature; the rest is as in `convert`."""
+    """Converts a `tf.function` with an input signature; otherwise as `convert`."""
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], function)
     return _converted(converter, configure)
 
@@ -100,11 +100,11 @@ def _converted(converter, configure):
 
 
 def convert_but(folder: str, float_tensors: list[str], configure: Callable[[Any], None]) -> bytes:
-    """Converts a SavedModel to a TFLite model whose ops are quantized but for some.
+    """Converts a SavedModel to a TFLite model in which all ops except some are quantized.
 
     Args:
-        folder: What `write_saved_model` wrote.
-        float_tensors: The names, as in the float32 TFLite model, of what the ops that stay float32 compute.
+        folder: A SavedModel of `write_saved_model`.
+        float_tensors: Outputs of the ops that stay in float32, by their names in the float32 TFLite model.
         configure: A function that sets int8's options of the converter.
 
     Returns:
@@ -130,7 +130,7 @@ def _configure(converter, configure):
 
 @contextlib.contextmanager
 def _one_line_errors():
-    """What the converter raises as a `ConversionError` of one line."""
+    """Turns the converter's errors into a `ConversionError` of one line."""
     try:
         with warnings.catch_warnings():
             # The converter calibrates with TensorFlow's own interpreter.
@@ -138,7 +138,7 @@ def _one_line_errors():
             # A function's calibration takes its statistics from the representative dataset, as a SavedModel's does.
             warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
             yield
-    except Exception as error:  # the converter raises an Exception of its own, not a public one
+    except Exception as error:  # the converter's own Exception, which is not public
         lines = [line.strip() for line in str(error).splitlines() if "TF Select ops:" in line or "Custom ops:" in line]
         reason = "; ".join(lines) or first_line(error)
         raise ConversionError(f"The model cannot be converted to TFLite's builtin ops: {reason}") from error

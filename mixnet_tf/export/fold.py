@@ -1,4 +1,4 @@
-"""First pass of the rewrite: a Keras model to nodes, batch normalization and activations folded into convolutions."""
+"""First pass of the rewrite: turns a Keras model into nodes, and folds batch normalization and activations."""
 
 import dataclasses
 from typing import Any
@@ -11,25 +11,25 @@ from mixnet_tf.export import nodes
 from mixnet_tf.export.nodes import SCALES_THROUGH, Convolution, Depthwise, Node
 from mixnet_tf.networks import BatchNormalization, Concatenate, Dense, GroupedConv2D, MixConv, SqueezeExcite, walk
 
-# Keras activations that treat each channel alike, so that they can be computed before a concatenation.
+# Keras activations that act on each channel separately, so that they can be computed before a concatenation.
 _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "linear", "sigmoid", "tanh")
 
 
 def fold(
     model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str, splits: bool
 ) -> tuple[list[Node], list[Node]]:
-    """The nodes of a model's inference graph, each behind its sources, and which are its outputs, in units of 1.
+    """Returns the nodes of a model's inference graph, each after its sources, and its output nodes in units of 1.
 
-    Some nodes lead nowhere: a convolution as it was before something was folded into it.
+    Some nodes are unused: a convolution from before something was folded into it.
 
     Args:
-        model: A float32 `keras.Model` of one input.
-        units: Dict from a batch normalization to (channels,), the units to compute its output in.
+        model: A float32 `keras.Model` with one input.
+        units: Dict from a batch normalization to the units of its output, (channels,).
         arithmetic: One of `ARITHMETICS`.
         splits: As in `Depthwise`.
 
     Raises:
-        ValueError: For a layer that the model uses twice.
+        ValueError: If the model uses a layer twice.
     """
     folding = _Folding(units, arithmetic, splits)
     channels = model.input_shape[-1]
@@ -49,7 +49,7 @@ class _Folding:
         return node
 
     def step(self, step, inputs):
-        """The node of a Keras operation."""
+        """Adds the node of a Keras operation."""
         self._scope = step.name
         first = inputs[0]
         folds = isinstance(first, Convolution) and first.activation is None
@@ -123,13 +123,13 @@ class _Folding:
 
 
 def value_of(variable: Any) -> np.ndarray:
-    """A variable's value as numpy, also while a graph is traced."""
+    """A variable's value as a numpy array, even while a graph is traced."""
     with tf.init_scope():
         return variable.numpy()
 
 
 def _rates(layer):
-    """Dilation of each group: how far its taps reach, over how many they are."""
+    """The dilation of each group, from the size of its kernel and the number of its taps."""
     taps = [kernel.shape[0] for kernel in layer.kernels]
     return [(size - 1) // (n - 1) if n > 1 else 1 for size, n in zip(layer.kernel_size, taps, strict=True)]
 

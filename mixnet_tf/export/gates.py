@@ -1,4 +1,4 @@
-"""How far an exported file is from Keras, and how far it may be: the gates."""
+"""The gates of an export: measures the difference between a file and Keras, and judges it."""
 
 import math
 from typing import Any
@@ -7,16 +7,16 @@ import numpy as np
 
 from mixnet_tf.evaluation import top_classes
 
-# Smallest fraction of images whose top-1 is Keras'; None: the accuracy decides.
+# Smallest fraction of images with Keras' top-1; None: the accuracy decides.
 _MIN_AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "dynamic": 0.97, "int8": None, "int8_full": None, "saved_model": 1.0}
-# float32: how far most values may be from Keras', and how far each, as parts of a probability or of the largest value.
-# Rounding alone keeps most images within the first, but one between two classes goes further: Keras itself, in batches
-# of 1 and of 32, differed by 2.2e-5 on one of 360 digits.
+# float32: largest difference of most values, and of every value, as a probability or a fraction of the largest value.
+# Rounding keeps most images within the first bound, but exceeds it on an image between two classes: Keras itself, in
+# batches of 1 and of 32, differed by 2.2e-5 on one of 360 digits.
 _MAX_TYPICAL_DIFFERENCE, _MAX_DIFFERENCE = 1e-5, 1e-4
-_MOST = 0.95  # fraction of the images, or of a detector's values, that the first holds for
-# int8: how much of top-1 may be lost for certain, one-sided at 95%; where a few images prove little; and in silence.
-_MAX_LOSS, _SIGNIFICANCE = 0.01, 1.64  # fraction of the images, standard errors
-_FEW, _MAX_LOSS_OF_FEW = 100, 0.05  # images, fraction of them
+_MOST = 0.95  # fraction of the images, or of a detector's values, for which the first bound has to hold
+# int8: loss of top-1 that may be certain (one-sided, 95%); that is allowed with few images; and that gives no warning.
+_MAX_LOSS, _SIGNIFICANCE = 0.01, 1.64  # fraction of the images; standard errors
+_FEW, _MAX_LOSS_OF_FEW = 100, 0.05  # number of images; fraction of them
 _MAX_SILENT_LOSS = 0.005
 _MAX_AP_LOST = {"fp32": 0.001, "fp16": 0.005, "dynamic": 0.01, "int8": 0.01}
 
@@ -26,17 +26,17 @@ def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None)
 
     Args:
         expected: (images, classes), Keras' outputs.
-        actual: The same of the exported model.
-        labels: (images,) ints, or None where the classes are not known.
+        actual: (images, classes), the file's outputs.
+        labels: (images,) ints, or None if the classes are not known.
 
     Returns:
-        A dict: `num_images`, `max_difference`, `typical_difference` (that of 95% of the images), `top_1_agreement`,
-        `disagreement` (1 - `top_1_agreement`) and, with labels, `top_1_accuracy_keras`, `top_1_accuracy` and
-        `accuracy_drop`, their difference; all fractions. int8 is judged by `accuracy_drop`, or without labels by
-        `disagreement`. Both are means over images: of 1 where only Keras is right and -1 where only the file is, or of
-        1 where their top-1 differ. `..._standard_error` is that mean's.
+        A dict of fractions: `num_images`, `max_difference`, `typical_difference` (that of 95% of the images),
+        `top_1_agreement`, `disagreement` (1 - `top_1_agreement`) and, with labels, `top_1_accuracy_keras`,
+        `top_1_accuracy` and `accuracy_drop` (their difference). int8 is judged by `accuracy_drop`, the mean of 1 for
+        images on which only Keras is right and -1 for those on which only the file is, or without labels by
+        `disagreement`. `..._standard_error` is the standard error of this mean.
     """
-    # Outputs with outputs, as a phone sees them.
+    # Compares final outputs, as a phone sees them.
     top, top_before = (top_classes(outputs, 1)[:, 0].numpy() for outputs in (actual, expected))
     differences = np.abs(actual - expected).max(-1)
     row = {
@@ -62,7 +62,7 @@ def _mean_and_error(name, values):
 
 
 def loss(row: dict[str, Any]) -> tuple[Any, Any]:
-    """What int8 is judged by, and its standard error, from a row of the report; None for a file not compared."""
+    """The loss by which int8 is judged and its standard error, from a row of the report; None: not compared."""
     name = "accuracy_drop" if "accuracy_drop" in row else "disagreement"
     return row.get(name), row.get(f"{name}_standard_error")
 
@@ -72,10 +72,10 @@ def judge(format_name: str, row: dict[str, Any], largest: float = 1.0) -> tuple[
 
     Args:
         format_name: One of the formats.
-        row: What `compare` gave, with `flex_ops` where it is a TFLite model. Int8 fails if it loses more than one point
-            of top-1 by 1.64 standard errors, of fewer than 100 images if it loses more than 5 points; past half a
-            point is a warning.
-        largest: Largest absolute output, which the difference of logits is relative to.
+        row: The result of `compare`, with `flex_ops` for a TFLite model. int8 fails if it loses more than one point of
+            top-1 after subtracting 1.64 standard errors or, with fewer than 100 images, more than 5 points. A loss of
+            more than half a point is a warning.
+        largest: Largest absolute output, to which the difference of logits is relative.
 
     Returns:
         (failures, warnings), two lists of sentences.
@@ -117,7 +117,7 @@ def _judge_loss(row):
 
 
 def compare_values(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Compares a detector's encoded boxes and scores with Keras', as parts of the largest value of their output.
+    """Compares a detector's encoded boxes and scores with Keras', as fractions of the output's largest value.
 
     Returns:
         A dict: `compared_images`, `typical_difference` (that of 95% of the values) and `max_difference`.
@@ -128,7 +128,7 @@ def compare_values(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray
 
 
 def judge_values(format_name: str, row: dict[str, Any]) -> list[str]:
-    """Judges a detector's file by what `compare_values` gave; returns failures, sentences."""
+    """Judges a detector's file by the result of `compare_values`; returns failures as sentences."""
     if format_name != "fp32":
         return []
     limits = {"typical_difference": _MAX_TYPICAL_DIFFERENCE, "max_difference": _MAX_DIFFERENCE}
@@ -143,12 +143,12 @@ def judge_precision(before: float, after: float, format_name: str) -> tuple[dict
     """Compares a detector's average precision with Keras', and judges it.
 
     Args:
-        before: Keras' AP; negative or not a number if the images show no objects.
-        after: The file's.
+        before: Keras' AP; negative or NaN if the images show no objects.
+        after: The file's AP.
         format_name: One of the detectors' formats.
 
     Returns:
-        (a part of the report's row: `AP_keras`, `AP` and `AP_lost`, None where there is none; failures, sentences).
+        (`AP_keras`, `AP` and `AP_lost` for the report's row, None if not measured; failures as sentences).
     """
     known_before, known_after = (value if value >= 0 else None for value in (before, after))
     row = {"AP_keras": known_before, "AP": known_after, "AP_lost": None}

@@ -10,16 +10,16 @@ import tensorflow as tf
 from mixnet_tf.data import DATA_VERSION, Split, list_images, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, first_line
 
-_AT_ONCE = 4  # images that are decoded ahead
+_AT_ONCE = 4  # images to decode ahead
 
 
 class ImageStream:
-    """Images that are read and prepared each time they are asked for, so that no more than a batch is in memory.
+    """Images that are read and prepared at each use, so that only one batch is in memory.
 
     Args:
         image_size: Pixels.
-        places: (images,) ints, where each lies in its source.
-        read: A function of such places, ascending, to an iterator over the images there, float32 in [0, 255].
+        places: (images,) ints, the position of each image in its source.
+        read: A function from ascending positions to an iterator over their images, float32 in [0, 255].
     """
 
     def __init__(self, image_size: int, places: np.ndarray, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> None:
@@ -33,11 +33,11 @@ class ImageStream:
         return self._read(self._places)
 
     def chosen(self, mask: np.ndarray) -> "ImageStream":
-        """Those where a mask is true."""
+        """The images where a mask is true."""
         return ImageStream(self.shape[1], self._places[mask], self._read)
 
     def in_memory(self) -> np.ndarray:
-        """All of them, (images, size, size, 3)."""
+        """All images, (images, size, size, 3)."""
         images = np.empty(self.shape, np.float32)
         for place, image in enumerate(self):
             images[place] = image
@@ -45,26 +45,26 @@ class ImageStream:
 
 
 def in_batches(images: np.ndarray | ImageStream, size: int) -> Iterator[np.ndarray]:
-    """Float32 arrays of `size` images in their order, the last one of what is left."""
+    """Yields float32 arrays of `size` images in order; the last one may be smaller."""
     one_by_one = iter(images)
     for _ in range(0, len(images), size):
         yield np.stack(list(itertools.islice(one_by_one, size)), dtype=np.float32, casting="unsafe")
 
 
 class Images(NamedTuple):
-    """Images as the evaluation prepares them."""
+    """Images prepared as for evaluation."""
 
     images: ImageStream
     labels: np.ndarray | None  # (images,), int; None: not known
     label_names: tuple[str, ...] | None
-    source: str  # in words
-    notes: tuple[str, ...] = ()  # what belongs beside a number measured on them
+    source: str  # origin, in words
+    notes: tuple[str, ...] = ()  # notes to show beside every number measured on them
 
     def halves(self, num_calibration: int) -> tuple["Images", "Images"]:
-        """Two sets of different images: to verify with, and to calibrate with.
+        """Divides the images into two sets: to verify with, and to calibrate with.
 
-        Every second image calibrates, up to `num_calibration`, so that images that lie in the order of their classes
-        are spread over both.
+        Every second image calibrates, up to `num_calibration`, so that images in the order of their classes are spread
+        over both.
 
         Raises:
             ValueError: If there are fewer than 2 images.
@@ -87,7 +87,7 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
         split: A `data.Split`.
         image_size: Pixels.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
-        count: Images at most; None for all.
+        count: Largest number of images; None: all.
 
     Raises:
         ValueError: If an image cannot be read.
@@ -113,10 +113,10 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
 def folder_images(
     folder: str, image_size: int, crop: bool, count: int | None, data_version: int = DATA_VERSION
 ) -> Images:
-    """The first images in a folder, by name; their classes are not known.
+    """The first images in a folder, sorted by name; their classes are not known.
 
     Raises:
-        ValueError: If there is no such folder, no image in it, or one that cannot be read, naming it.
+        ValueError: If there is no such folder or no image in it, or if an image cannot be read.
     """
     if not tf.io.gfile.isdir(folder):
         raise InputError(f"There is no folder {folder}.")

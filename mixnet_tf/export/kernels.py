@@ -1,4 +1,4 @@
-"""A large depthwise kernel as a sum of small dilated ones."""
+"""Splits a large depthwise kernel into a sum of small dilated ones (tiles)."""
 
 import functools
 
@@ -8,22 +8,22 @@ import tensorflow as tf
 from mixnet_tf.export.arithmetics import ARITHMETICS
 
 MAX_TAPS = 25
-# Pixels: up to this size every cover by halves is tried; the time doubles with each row, and beyond it few halves are.
+# Pixels: up to this size all halvings are tried; the time doubles with each row, so beyond it only a few are.
 _MAX_SEARCHED = 13
 
 
 def depthwise_conv2d(
     inputs: tf.Tensor, kernel: np.ndarray, stride: int, rate: int, bias: np.ndarray, arithmetic: str | None = "float32"
 ) -> tf.Tensor:
-    """Depthwise convolution plus bias, SAME padding, as the sum of `cheapest_tiles` if the kernel is large.
+    """Depthwise convolution with bias and SAME padding; a large kernel is computed as the sum of `cheapest_tiles`.
 
     Args:
         inputs: (batch, height, width, channels), float32.
         kernel: numpy (k, k, channels, 1), float32.
-        stride: Pixels, rows and columns alike.
+        stride: Stride of rows and columns, pixels.
         rate: Dilation, pixels. A dilated kernel is never split.
         bias: numpy (channels,), float32.
-        arithmetic: One of `ARITHMETICS`, which kernels of more than `MAX_TAPS` taps are split for; None: they are not.
+        arithmetic: One of `ARITHMETICS`, for which kernels of more than `MAX_TAPS` taps are split; None: no splitting.
 
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), channels).
@@ -36,15 +36,15 @@ def depthwise_conv2d(
     for rows, columns in cheapest_tiles(size, stride, arithmetic):
         taps = kernel[np.ix_(*(np.array(comb) + size // 2 for comb in (rows, columns)))]
         tile = _depthwise(inputs, taps, stride, (_step(rows), _step(columns)))
-        # A depthwise op without a bias is not delegated; the converter gives one of zeros to the others.
+        # A depthwise op without a bias is not delegated; the converter adds a bias of zeros to other ops.
         total = tile + bias if total is None else total + tile
     return total
 
 
 def _within_reach(kernel, rate, image_size):
-    """The middle of a kernel, without the taps that meet nothing but padding wherever they stand.
+    """The middle of a kernel, without the taps that meet only padding at every position.
 
-    XNNPACK cannot prepare an int8 convolution all of whose taps do.
+    XNNPACK cannot prepare an int8 convolution in which all taps do.
     """
     if None in image_size:
         return kernel
@@ -56,7 +56,7 @@ def _within_reach(kernel, rate, image_size):
 def _depthwise(inputs, kernel, stride, rates):
     if rates == (1, 1) or stride == 1:
         return tf.nn.depthwise_conv2d(inputs, kernel, (1, stride, stride, 1), "SAME", dilations=rates)
-    # LiteRT computes what TensorFlow only lets one write: a stride and a dilation at once.
+    # A stride and a dilation at once: LiteRT computes it, whereas TensorFlow on a CPU only builds the graph.
     return tf.raw_ops.DepthwiseConv2dNative(
         input=inputs, filter=kernel, strides=(1, stride, stride, 1), padding="SAME", dilations=(1, *rates, 1)
     )
@@ -64,22 +64,22 @@ def _depthwise(inputs, kernel, stride, rates):
 
 @functools.cache
 def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple:
-    """An exact cover of a square kernel by tiles that SAME padding centers where they belong.
+    """Covers a square kernel exactly by tiles that SAME padding centers correctly.
 
-    It is the cheapest one up to `_MAX_SEARCHED` pixels, and a cheap one beyond.
+    The cover is the cheapest one up to `_MAX_SEARCHED` pixels, and a cheap one beyond.
 
-    A tile is a comb of rows times a comb of columns: offsets from the kernel's center with one distance between
-    neighbours and symmetric about the center, such as (-3, -1, 1, 3), so that a dilated convolution computes it.
+    A tile is a set of rows times a set of columns. Each set has offsets from the kernel's center that are evenly spaced
+    and symmetric about the center, such as (-3, -1, 1, 3), so that a dilated convolution can compute the tile.
 
     Args:
         size: Rows and columns of the kernel, odd.
         stride: Pixels.
-        arithmetic: One of `ARITHMETICS`, whose costs count.
+        arithmetic: One of `ARITHMETICS`, which gives the costs.
 
     Returns:
-        A tuple of (rows, columns), each a tuple of offsets in pixels, together covering each tap once.
+        A tuple of (rows, columns), each a tuple of offsets in pixels; together they cover each tap once.
     """
-    # At stride 2 SAME pads an even image one pixel less before than after, save for a single row, which it cannot.
+    # At stride 2, SAME pads an even image one pixel less before than after, except for a single row.
     shortest = 1 if stride == 1 else 2
     costs = ARITHMETICS[arithmetic].costs_of_taps
     halvings = _bipartitions if size <= _MAX_SEARCHED else _even_bipartitions
@@ -104,7 +104,7 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
 
 @functools.cache
 def _comb(magnitudes):
-    """The offsets of these distances from the center if they are evenly spaced, else None."""
+    """The offsets with these distances from the center if they are evenly spaced, else None."""
     offsets = tuple(sorted({sign * m for m in magnitudes for sign in (-1, 1)}))
     steps = {b - a for a, b in zip(offsets, offsets[1:], strict=False)}
     return offsets if len(steps) <= 1 else None
@@ -122,7 +122,7 @@ def _bipartitions(magnitudes):
 
 @functools.cache
 def _even_bipartitions(magnitudes):
-    """Those of evenly spaced distances into two that are evenly spaced again: nearer and farther, every other one."""
+    """Divides evenly spaced distances into two evenly spaced halves: near and far, or every other one."""
     halves = [(magnitudes[:place], magnitudes[place:]) for place in range(1, len(magnitudes))]
     return [*halves, (magnitudes[::2], magnitudes[1::2])] if len(magnitudes) > 2 else halves
 

@@ -1,4 +1,4 @@
-"""How long models, or parts of them, take in LiteRT as they are exported."""
+"""Measures the latency of models, or of parts of them, in LiteRT as they are exported."""
 
 from collections.abc import Mapping
 
@@ -14,10 +14,10 @@ def litert_latencies(models: Mapping[str, keras.Model], runs: int = 30) -> dict[
 
     Args:
         models: Dict from a name to a Keras model that contains a MixNet's layers, from (batch, size, size, channels).
-        runs: Rounds; each runs every model once.
+        runs: Number of rounds; each runs every model once.
 
     Returns:
-        Dict from the name to the median milliseconds of one image.
+        Dict from a name to the median milliseconds for one image.
     """
     contents = {}
     for name, model in models.items():

@@ -1,6 +1,6 @@
-"""What Android's libraries want to know of a TFLite model, written into its file.
+"""Writes metadata for Android's libraries into a TFLite file.
 
-The layout is that of TensorFlow Lite's metadata schema, identifier M001: field numbers stand beside the fields.
+The layout is TensorFlow Lite's metadata schema with the identifier M001; field numbers are given beside the fields.
 """
 
 import io
@@ -19,22 +19,22 @@ _RGB = 1  # ColorSpaceType
 _IMAGE = 2  # union ContentProperties
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 _BOUNDARIES = 1  # BoundingBoxType
-FEATURES, BOXES = 1, 3  # union ContentProperties: what an output is
+FEATURES, BOXES = 1, 3  # union ContentProperties: the kind of an output
 LABELS_OF_AXIS, LABELS_OF_VALUES = (
     2,
     3,
-)  # AssociatedFileType: whether a label names a place in a tensor or a number in it
+)  # AssociatedFileType: whether a label names an index of a tensor or a value in it
 
 
 class Output(NamedTuple):
-    """What is said of an output.
+    """The metadata of an output.
 
     Attributes:
-        name: Of the tensor.
+        name: Name of the tensor.
         description: A sentence.
-        content: `FEATURES`, or `BOXES` for y0, x0, y1, x1 as fractions of the image; None: nothing is said.
-        limits: Smallest and largest value; None: nothing is said.
-        labels: `LABELS_OF_AXIS` or `LABELS_OF_VALUES`, where there are labels; None: they do not belong to it.
+        content: `FEATURES`, or `BOXES` for y0, x0, y1, x1 as fractions of the image; None: not given.
+        limits: Smallest and largest value; None: not given.
+        labels: `LABELS_OF_AXIS` or `LABELS_OF_VALUES`; None: the output has no labels.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Output(NamedTuple):
 
 
 def description(model: keras.Model, kind: str, format_name: str) -> str:
-    """What the metadata says of a model: that it normalizes its images only where a layer of ours does it."""
+    """The description of a model; it claims normalization only if a layer of ours normalizes."""
     size = model.input_shape[1]
     scaled = " It normalizes its images itself." if normalizes(model) else ""
     return f"{model.name}, {kind}: {size}x{size} pixels, {format_name}.{scaled}"
@@ -63,21 +63,21 @@ def with_metadata(
     labels: Sequence[str] | None,
     custom: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """A TFLite model of images with its metadata.
+    """Adds metadata to a TFLite model of images.
 
-    The model takes pixels, so the metadata says mean 0, standard deviation 1: MediaPipe wants to be told. The labels
-    are appended to the file as a zip, where its readers look for them.
+    The model takes pixels, so the metadata has a mean of 0 and a standard deviation of 1, which MediaPipe requires. The
+    labels are appended to the file as a zip, where readers look for them.
 
     Args:
         content: The model's bytes.
-        name: Of the model.
-        description: Of the model, a sentence or two.
-        license: Of the model; None: nothing is said.
-        author: Of the model; None: nothing is said.
-        input_name: Of the image tensor, RGB in [0, 255].
-        outputs: An `Output` for each, in the order of the model's.
+        name: Name of the model.
+        description: Description of the model, a sentence or two.
+        license: License of the model; None: not given.
+        author: Author of the model; None: not given.
+        input_name: Name of the image tensor, RGB in [0, 255].
+        outputs: An `Output` for each output, in the model's order.
         labels: One name per class; None: no labels.
-        custom: Dict from a name to bytes, as some clients read more.
+        custom: Dict from a name to bytes, for clients that read more.
 
     Returns:
         The new model's bytes.
@@ -93,7 +93,7 @@ def with_metadata(
     written = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
     if labels is not None:
         with zipfile.ZipFile(written, "a") as archive:
-            # A fixed date, so that equal models make equal files.
+            # A fixed date, so that equal models give equal files.
             archive.writestr(zipfile.ZipInfo(LABELS_FILE), "\n".join(labels) + "\n")
     return written.getvalue()
 

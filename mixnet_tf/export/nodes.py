@@ -1,6 +1,6 @@
-"""What the inference graph is made of: for each kind of node, the edges it reads its sources at, and its ops.
+"""The nodes of the inference graph. Each kind of node knows the edges of its sources, and emits its ops.
 
-An edge is a channel at which a tensor is cut in two. A node may be emitted with more edges than its reader wants, never
+An edge is a channel at which a tensor is cut in two. A node may be emitted with more edges than its reader needs, never
 with fewer.
 """
 
@@ -20,10 +20,10 @@ from mixnet_tf.export.kernels import depthwise_conv2d
 from mixnet_tf.export.pieces import Pieces, concat, edges_of
 from mixnet_tf.networks import call
 
-# Activations that can be computed in any positive units: ReLU unchanged, swish with its sigmoid in units of 1.
+# Activations that can be computed in any positive units; swish computes its sigmoid in units of 1.
 SCALES_THROUGH = (keras.activations.relu, keras.activations.silu)
-_OUTPUTS_AT_ONCE = 8  # by XNNPACK's convolutions, as `Arithmetic.pads_outputs` says
-_MAX_PADDED = 1 / 8  # of the outputs: from there on small cores lose what large ones gain (docs/PERFORMANCE.md)
+_OUTPUTS_AT_ONCE = 8  # outputs that XNNPACK computes at once, see `Arithmetic.pads_outputs`
+_MAX_PADDED = 1 / 8  # largest fraction of outputs to add; beyond it small cores lose (docs/PERFORMANCE.md)
 Edges = frozenset[int]
 _NONE: Edges = frozenset()
 
@@ -34,8 +34,8 @@ class Node:
 
     sources: tuple["Node", ...]
     channels: int
-    units: np.ndarray  # (channels,): what a 1 in each channel means; all 1 but for int8 in units of its channels
-    scope: str  # name of the ops, by which the quantizer chooses them
+    units: np.ndarray  # (channels,): value of a 1 in each channel; all are 1, except for int8 with units
+    scope: str  # name of the ops, by which the quantizer selects them
 
     @property
     def is_plain(self) -> bool:
@@ -44,29 +44,29 @@ class Node:
 
     @property
     def own_edges(self) -> Edges:
-        """The edges that the node has whatever its reader wants."""
+        """The edges that the node has in any case."""
         return _NONE
 
     def wants(self, wanted: Edges) -> list[Edges]:
-        """The edges to emit each source with, where the node's own reader wants `wanted`."""
+        """The edges to emit each source with, if the node's own reader wants `wanted`."""
         return [wanted for _ in self.sources]
 
     def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
-        """The tensors, side by side, with an edge at each of `wanted`, from those of the sources."""
+        """Emits the node from the tensors of its sources: tensors side by side, with an edge at each of `wanted`."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Image(Node):
-    """The images that the graph takes."""
+    """The input images of the graph."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Convolution(Node):
-    """A convolution in channel groups, with what was folded into it: a scale and an offset, an activation, units."""
+    """A convolution in channel groups, with a folded scale and offset, an activation, and units."""
 
     kernels: list[np.ndarray]  # (k, k, channels in, channels out) of each group
-    arithmetic: str  # what the ops are to be fast in
+    arithmetic: str  # the arithmetic for which the ops are optimized
     stride: int = 1  # pixels
     scale: np.ndarray | float = 1.0  # of each channel
     offset: np.ndarray | float = 0.0  # of each channel, added
@@ -94,12 +94,12 @@ class Convolution(Node):
             kernel = kernel * units * self._factors(start, end)
             kernel, bias = self._padded(kernel.astype(np.float32), self._bias(start, end))
             tensor = tf.nn.conv2d(groups[group], kernel, self.stride, "SAME") + bias
-            tensor = self._activated(tensor, start, end)  # before the slice, so that a ReLU is fused
+            tensor = self._activated(tensor, start, end)  # before the slice, so that ReLU is fused
             tensors.append(tensor if len(bias) == end - start else tensor[..., : end - start])
         return tensors
 
     def _padded(self, kernel, bias):
-        """With outputs of zeros up to the next multiple, if that is faster."""
+        """Pads the outputs with zeros to the next multiple of 8, if that is faster."""
         outputs = len(bias)
         padding = -outputs % _OUTPUTS_AT_ONCE
         if not (ARITHMETICS[self.arithmetic].pads_outputs and self.is_plain) or padding > _MAX_PADDED * outputs:
@@ -108,7 +108,7 @@ class Convolution(Node):
 
     @property
     def _is_swish_by_tanh(self):
-        # The kernels give h, half of x.
+        # The kernels compute h, half of x.
         by_tanh = ARITHMETICS[self.arithmetic].swish_by_tanh and self.is_plain
         return self.activation is keras.activations.silu and by_tanh
 
@@ -127,7 +127,7 @@ class Convolution(Node):
         if self._is_swish_by_tanh:
             return tensor * (1.0 + tf.tanh(tensor))
         if self.activation is keras.activations.silu and not self.is_plain:
-            # As a convolution of one tap: in int8 it has a scale per channel, where a vector has one for all.
+            # As a convolution with one tap: in int8 it has a scale per channel, whereas a vector has a single scale.
             units = self.units[start:end].astype(np.float32).reshape(1, 1, -1, 1)
             return tensor * tf.sigmoid(tf.nn.depthwise_conv2d(tensor, units, (1, 1, 1, 1), "SAME"))
         return tensor if self.activation is None else _activate(self.activation, tensor)
@@ -135,10 +135,10 @@ class Convolution(Node):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Depthwise(Convolution):
-    """The same for a depthwise convolution: its pieces are those of its source, cut at the edges of its groups."""
+    """A depthwise convolution with the same folding; its pieces are its source's, cut at its groups' edges."""
 
     rates: list[int]  # dilation of each group, pixels
-    splits: bool  # whether kernels of over 25 taps become sums of smaller ones
+    splits: bool  # whether kernels of more than 25 taps become sums of smaller ones
 
     @property
     def own_edges(self) -> Edges:
@@ -185,7 +185,7 @@ class InUnitsOfOne(Node):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class SqueezeExcite(Node):
-    """A gate computed from the means of all channels, applied to the pieces; the kernels are those of the layer."""
+    """Squeeze-and-excitation: a gate computed from the means of all channels and applied to each piece."""
 
     reduce_kernel: np.ndarray  # (1, 1, channels, squeezed)
     reduce_bias: np.ndarray
@@ -207,7 +207,7 @@ class SqueezeExcite(Node):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Sum(Node):
-    """A sum of sources in the same units, in the pieces of the first one: in a block, of its last convolution."""
+    """A sum of sources in the same units, in the pieces of the first source (a block's last convolution)."""
 
     def wants(self, wanted: Edges) -> list[Edges]:
         first, *others = self.sources
@@ -243,7 +243,7 @@ class Dense(Node):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Rows(Node):
-    """Tensors (batch, rows, channels) one below the other."""
+    """Tensors (batch, rows, channels), concatenated along the rows."""
 
     def wants(self, wanted: Edges) -> list[Edges]:
         return [_NONE for _ in self.sources]
@@ -254,7 +254,7 @@ class Rows(Node):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Foreign(Node):
-    """A Keras operation that is not MixNet's, unchanged."""
+    """A Keras operation outside the MixNet, unchanged."""
 
     step: Any
 
@@ -266,5 +266,5 @@ class Foreign(Node):
 
 
 def _activate(function, tensor):
-    # TensorFlow's swish has a gradient of its own, which a SavedModel would hold.
+    # TensorFlow's swish has a custom gradient, which a SavedModel would store.
     return tensor * tf.sigmoid(tensor) if function is keras.activations.silu else function(tensor)

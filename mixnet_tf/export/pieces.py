@@ -1,22 +1,22 @@
-"""A tensor of the inference graph as channel groups that lie side by side, cut and joined as its readers want them."""
+"""A tensor of the inference graph as adjacent channel groups, cut and joined as its readers need."""
 
 import itertools
 from collections.abc import Iterable
 
 import tensorflow as tf
 
-_MAX_TO_CONCAT = 5  # XNNPACK takes a CONCATENATION of up to 5 tensors
+_MAX_TO_CONCAT = 5  # largest number of tensors in a CONCATENATION of XNNPACK
 
 
 def edges_of(sizes: Iterable[int]) -> list[int]:
-    """First channel of each group, and the end."""
+    """The first channel of each group, and the end."""
     return list(itertools.accumulate(sizes, initial=0))
 
 
 class Pieces:
-    """Tensors that lie side by side along the channels.
+    """Adjacent tensors along the channels.
 
-    A slice or a concatenation is made once, for all readers that want it.
+    Each slice or concatenation is made once for all readers that need it.
 
     Args:
         tensors: (batch, ..., channels of the group) each.
@@ -28,11 +28,11 @@ class Pieces:
 
     @property
     def edges(self) -> list[int]:
-        """First channel of each piece, and the end."""
+        """The first channel of each piece, and the end."""
         return list(self._edges)
 
     def cut(self, edges: Iterable[int] = ()) -> list[tf.Tensor]:
-        """The tensors side by side, with at least these edges."""
+        """The tensors, cut at least at these edges."""
         before, self._edges = self._edges, sorted({*edges, *self._edges})
         for start, end in itertools.pairwise(self._edges):
             if (start, end) not in self._tensors:
@@ -41,7 +41,7 @@ class Pieces:
         return [self._tensors[pair] for pair in itertools.pairwise(self._edges)]
 
     def groups(self, edges: list[int]) -> list[tf.Tensor]:
-        """The tensors between exactly these edges; pieces that lie between two of them are concatenated."""
+        """The tensors between exactly these edges; pieces between two edges are concatenated."""
         self.cut(edges)
         for start, end in itertools.pairwise(edges):
             if (start, end) not in self._tensors:
@@ -50,12 +50,12 @@ class Pieces:
         return [self._tensors[pair] for pair in itertools.pairwise(edges)]
 
     def whole(self) -> tf.Tensor:
-        """One tensor."""
+        """All pieces as one tensor."""
         return self.groups([0, self._edges[-1]])[0]
 
 
 def concat(tensors: list[tf.Tensor], axis: int = -1) -> tf.Tensor:
-    """Side by side along the channels, or another axis, by concatenations that XNNPACK takes."""
+    """Concatenates along the channels, or another axis, with ops that XNNPACK supports."""
     while len(tensors) > 1:
         chunks = [tensors[i : i + _MAX_TO_CONCAT] for i in range(0, len(tensors), _MAX_TO_CONCAT)]
         tensors = [tf.concat(chunk, axis) if len(chunk) > 1 else chunk[0] for chunk in chunks]

@@ -1,4 +1,4 @@
-"""Number formats of a TFLite model: what the converter is told for each."""
+"""The number formats of a TFLite model, and the converter's options for each."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,17 +18,17 @@ def configure(
     seen: Callable[[], None] | None = None,
     allows_custom_ops: bool = False,
 ) -> Callable[[Any], None]:
-    """A function that sets a converter's options for a format.
+    """Returns a function that sets a converter's options for a format.
 
     Args:
         format_name: "fp32"; "fp16": half-precision weights; "dynamic": int8 weights, float activations; "int8": int8
             weights and activations, float input and output; "int8_full": uint8 input and output as well.
         calibration_images: (images, height, width, 3), float32 in [0, 255], for the int8 formats.
-        seen: Called without arguments for each of them that the converter has taken; None: nothing.
-        allows_custom_ops: Whether the model may contain ops that are none of TensorFlow's.
+        seen: Called without arguments for each image that the converter has used; None: not called.
+        allows_custom_ops: Whether the model may contain ops that are not TensorFlow's.
 
     Raises:
-        ValueError: For an unknown format, or int8 without calibration images.
+        ValueError: If the format is unknown, or if int8 has no calibration images.
     """
     if format_name not in TFLITE_FORMATS:
         raise InputError(f"Unknown format {format_name!r}; expected one of {TFLITE_FORMATS}.")
@@ -54,9 +54,9 @@ def configure(
 def representative_dataset(
     images: np.ndarray, seen: Callable[[], None] | None = None
 ) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
-    """The images one by one, as the converter's calibration reads them.
+    """Yields the images one by one for the converter's calibration.
 
-    Two corner pixels of the first are made black and white, so that the input keeps its range from 0 to 255.
+    Two corner pixels of the first image are set to black and white, so that the input keeps its range of 0 to 255.
     """
     first = np.array(images[0])
     first[0, 0], first[-1, -1] = 0.0, 255.0

@@ -1,4 +1,4 @@
-"""The report on exported files, and how it is shown."""
+"""The report on exported files, and its text."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ _Cell = Callable[[dict[str, Any]], str]
 
 
 def structure(content: bytes) -> dict[str, Any]:
-    """Size, op histogram, delegate partitions and Flex ops of a TFLite model."""
+    """The size, op counts, delegate partitions and Flex ops of a TFLite model."""
     ops, partitions, flex = runtime.operations(content)
     delegated = runtime.is_fully_delegated(content)
     return {
@@ -22,7 +22,7 @@ def structure(content: bytes) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """A report in words: the table, what it was measured with, what to mind, and what was not written."""
+    """A report as text: the table, how it was measured, warnings, and the files that were not written."""
     rows = result["files"]
     of_detector = "postprocess" in result
     kernels = "" if of_detector else f"large kernels: {result['large_kernels']}, "
@@ -55,14 +55,14 @@ def _failed(row, of_detector):
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, _Cell]) -> str:
-    """The rows of a report as text, a line each, under the names of the columns."""
+    """The rows of a report as text, one line per row, below the names of the columns."""
     lines = [list(columns), *([cell(row) for cell in columns.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
 def _number(name: str, form: str) -> _Cell:
-    """The cell of an entry of a row, or of an entry of an entry, "name.key"; a dash where there is none."""
+    """The cell of an entry, or of a nested entry "name.key"; a dash if there is none."""
 
     def cell(row):
         value: Any = row

@@ -1,7 +1,7 @@
-"""A Keras MixNet to the function that a phone runs: the same numbers from fewer, faster ops.
+"""Rewrites a Keras MixNet into a function for phones: the same numbers from fewer and faster ops.
 
-Three passes: `fold` turns the model into nodes, `choose_edges` decides in which channel groups each is computed, and
-`emit` writes the ops.
+Three passes: `fold` turns the model into nodes, `choose_edges` decides the channel groups in which each node is
+computed, and `emit` writes the ops.
 """
 
 from typing import Any
@@ -29,36 +29,36 @@ class AsWritten(tf.Module):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(name="as_written")
-        # Not an attribute: a SavedModel would hold each layer's own functions, which take longer to write and to
-        # convert than all the rest. The variables it does have to find.
+        # Not an attribute, because a SavedModel would store the functions of each layer, which takes longer to write
+        # and convert than all the rest. But it has to find the variables.
         self._get_model = lambda: model
         self._variables = [variable.value for variable in model.variables]
 
     def __call__(self, images: tf.Tensor) -> Any:
-        """(batch, height, width, 3) to what the model gives, a tensor or a dict of them."""
+        """From (batch, height, width, 3) to the model's output, a tensor or a dict of tensors."""
         return self._get_model()(images, training=False)
 
 
 class InferenceFunction(AsWritten):
-    """What a Keras MixNet computes in inference, as constants and plain TensorFlow ops.
+    """The inference of a Keras MixNet, as constants and plain TensorFlow ops.
 
-    Batch normalization is folded into each group's kernel, activations are computed right behind their convolution, and
-    channel groups stay apart for as long as nothing needs them side by side. A layer that is not MixNet's is called
-    unchanged, or left out if it does nothing in inference.
+    Batch normalization is folded into each group's kernel, activations directly follow their convolution, and channel
+    groups stay separate until something needs their concatenation. A layer outside the MixNet is called unchanged, or
+    left out if it does nothing in inference.
 
     Args:
         model: A float32 `keras.Model` that contains a MixNet's layers.
-        large_kernels: "split": depthwise kernels of over 25 taps become sums of smaller ones. "keep": they stay.
-        units: Dict from a batch normalization to (channels,), the units to compute its output in, as
-            `Activations.units` gives them; None: 1.
-        arithmetic: One of `ARITHMETICS`, "float32" or "int8", whose rewritings are made.
+        large_kernels: "split": depthwise kernels of more than 25 taps become sums of smaller ones. "keep": they stay.
+        units: Dict from a batch normalization to the units of its output, (channels,), from `Activations.units`; None:
+            all are 1.
+        arithmetic: One of `ARITHMETICS`, "float32" or "int8"; it decides the rewritings.
 
     Attributes:
-        foreign: Names of the layers that are not MixNet's and do something.
+        foreign: Names of the layers outside the MixNet that do something in inference.
 
     Raises:
-        ValueError: For an unknown option, several inputs, several outputs that are no dict, or a layer that the model
-            uses twice.
+        ValueError: If an option is unknown, if the model has several inputs, or several outputs that are not a dict, or
+            if it uses a layer twice.
     """
 
     def __init__(
@@ -81,46 +81,46 @@ class InferenceFunction(AsWritten):
             )
         self.foreign = [step.name for step in foreign_steps(model)]
         nodes, outputs = fold(model, units or {}, arithmetic, large_kernels == "split")
-        self._get_nodes = lambda: (nodes, outputs)  # not an attribute, as the model
-        # All others are constants. To save the whole model's triples the time of a conversion.
+        self._get_nodes = lambda: (nodes, outputs)  # not an attribute, like the model
+        # All others are constants. Saving the whole model would triple the time of a conversion.
         unchanged = [node.step for node in nodes if isinstance(node, Foreign)]
         self._variables = [variable.value for step in unchanged for variable in getattr(step, "variables", ())]
 
     def __call__(self, images: tf.Tensor) -> Any:
-        """(batch, height, width, 3) to what the model gives, a tensor or a dict of them; all float32."""
+        """From (batch, height, width, 3) to the model's output, a tensor or a dict of tensors; all float32."""
         nodes, outputs = self._get_nodes()
         tensors = emit(nodes, choose_edges(nodes, outputs), images, outputs)
         return tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(self._get_model().output, tensors)
 
 
 def choose_edges(nodes: list[Node], outputs: list[Node]) -> dict[Node, Edges]:
-    """Second pass: the edges to emit each node with, those that its nearest reader wants; other readers cut it further.
+    """Second pass: chooses the edges of each node: those of its nearest reader; other readers cut it further.
 
-    So a convolution is emitted in the groups that the next one takes, without a concatenation and a split between them.
+    So a convolution is emitted in the groups of the next one, without a concatenation and a split between them.
 
     Args:
-        nodes: Each behind its sources.
-        outputs: Those of them that the graph gives.
+        nodes: The nodes, each after its sources.
+        outputs: The output nodes of the graph.
 
     Returns:
-        A dict that lacks the nodes that lead nowhere.
+        A dict from a node to its edges, without unused nodes.
     """
     chosen: dict[Node, Edges] = dict.fromkeys(outputs, frozenset())
     for node in reversed(nodes):
         if node in chosen:
-            # Readers are met from the last to the nearest, whose wish stays.
+            # Readers are visited from the last to the nearest, which decides.
             chosen.update(zip(node.sources, node.wants(chosen[node]), strict=True))
     return chosen
 
 
 def emit(nodes: list[Node], chosen: dict[Node, Edges], images: tf.Tensor, outputs: list[Node]) -> list[tf.Tensor]:
-    """Third pass: the ops, each node's once, in the order of the nodes.
+    """Third pass: emits the ops of each node once, in the order of the nodes.
 
     Args:
-        nodes: Each behind its sources; the first one is the image.
-        chosen: What `choose_edges` returned.
+        nodes: The nodes, each after its sources; the first one is the image.
+        chosen: The result of `choose_edges`.
         images: (batch, height, width, channels).
-        outputs: Those nodes that the graph gives.
+        outputs: The output nodes of the graph.
 
     Returns:
         The tensors of the outputs.

@@ -1,4 +1,4 @@
-"""TFLite models run on this machine: predictions, delegation, latency."""
+"""Runs TFLite models on this machine: predictions, delegation, latency."""
 
 import collections
 import importlib.metadata
@@ -32,7 +32,7 @@ def interpreter(content: bytes, num_threads: int = 1, batch_size: int | None = N
     Args:
         content: A TFLite model's bytes.
         num_threads: Threads of the delegate.
-        batch_size: Images, for a model of any number of them; None: its own.
+        batch_size: Number of images, for a model with an open batch size; None: the model's own.
     """
     loaded = _loaded(content, num_threads)
     if batch_size is not None:
@@ -44,21 +44,21 @@ def interpreter(content: bytes, num_threads: int = 1, batch_size: int | None = N
 
 def _loaded(content, num_threads=1):
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*LiteRT.*|.*tf.lite.*")  # where only TensorFlow's own is installed
+        warnings.filterwarnings("ignore", ".*LiteRT.*|.*tf.lite.*")  # if only TensorFlow's own is installed
         return Interpreter(model_content=content, num_threads=num_threads)
 
 
 def predict(
     content: bytes, images: np.ndarray | ImageStream, num_threads: int = 1, seen: Callable[[], None] | None = None
 ) -> np.ndarray:
-    """A model's outputs for images, as floats.
+    """Runs a model on images, and returns its outputs as floats.
 
     Args:
         content: A TFLite model's bytes.
-        images: (images, height, width, 3), float32 in [0, 255], an array or a stream. A model with integer inputs gets
-            them quantized as its input says.
+        images: (images, height, width, 3), float32 in [0, 255], an array or a stream. They are quantized for a model
+            with integer input.
         num_threads: Threads of the delegate.
-        seen: Called without arguments after each invocation; None: nothing.
+        seen: Called without arguments after each invocation; None: not called.
 
     Returns:
         (images, classes), float32.
@@ -68,7 +68,8 @@ def predict(
     batch = source["shape"][0]
     outputs = []
     for chunk in in_batches(images, batch):
-        padded = np.concatenate([chunk, np.zeros((batch - len(chunk), *chunk.shape[1:]), chunk.dtype)])  # the last one
+        # The last batch may be smaller.
+        padded = np.concatenate([chunk, np.zeros((batch - len(chunk), *chunk.shape[1:]), chunk.dtype)])
         loaded.set_tensor(source["index"], quantized(padded, source))
         loaded.invoke()
         outputs.append(dequantized(loaded.get_tensor(target["index"]), target)[: len(chunk)])
@@ -78,7 +79,7 @@ def predict(
 
 
 def signature(content: bytes) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """A model's `serving_default` as a function of an image, (1, height, width, 3), to its outputs by name."""
+    """A model's `serving_default` as a function from an image, (1, height, width, 3), to its outputs by name."""
     runner = interpreter(content).get_signature_runner("serving_default")
     [name] = runner.get_input_details()
     return lambda image: runner(**{name: image})
@@ -95,7 +96,7 @@ def output_names(content: bytes) -> list[str]:
 
 
 def quantized(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """Floats as a tensor's details ask for them."""
+    """Quantizes floats as a tensor's details say."""
     scale, zero_point = detail["quantization"]
     if detail["dtype"] == np.float32:
         return values.astype(np.float32)
@@ -104,18 +105,18 @@ def quantized(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
 
 
 def dequantized(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """A tensor's values as floats."""
+    """Dequantizes a tensor's values to floats."""
     scale, zero_point = detail["quantization"]
     return values if detail["dtype"] == np.float32 else ((values.astype(np.float32) - zero_point) * scale)
 
 
 def operations(content: bytes) -> tuple[dict[str, int], int, int]:
-    """How often each op occurs in a model, and in how many partitions the CPU's delegate takes them.
+    """Counts the ops of a model, and the partitions that the CPU's delegate runs.
 
     Returns:
         (dict from op name to count, partitions, custom or Flex ops).
     """
-    # The interpreter offers no public list of its nodes; the delegate's partitions are nodes of their own.
+    # The interpreter has no public list of its nodes; the delegate's partitions are separate nodes.
     names = [node["op_name"] for node in interpreter(content)._get_ops_details()]
     counts = collections.Counter(names)
     partitions = counts.pop("DELEGATE", 0)
@@ -127,16 +128,16 @@ def operations(content: bytes) -> tuple[dict[str, int], int, int]:
 
 
 def tensors_behind(content: bytes, op: str) -> list[str]:
-    """The names of what a model computes behind its last ops of a kind.
+    """The names of the tensors that a model computes after its last ops of a kind.
 
     Args:
         content: A TFLite model's bytes.
-        op: The kind, such as "RESHAPE".
+        op: The kind of op, such as "RESHAPE".
 
     Returns:
-        The outputs of the ops between these and the model's outputs, the last one first.
+        The outputs of the ops from there to the model's outputs, the last one first.
     """
-    loaded = _loaded(content)  # not allocated: its ops are not yet inside a delegate
+    loaded = _loaded(content)  # not allocated, so that its ops are not yet inside a delegate
     makers = {index: node for node in loaded._get_ops_details() for index in node["outputs"]}
     waiting = [detail["index"] for detail in loaded.get_output_details()]
     found: dict[str, None] = {}
@@ -149,17 +150,17 @@ def tensors_behind(content: bytes, op: str) -> list[str]:
 
 
 def is_fully_delegated(content: bytes) -> bool | None:
-    """Whether LiteRT's CompiledModel leaves no op to the slow built-in kernels; None where it is not installed."""
+    """Whether LiteRT's CompiledModel runs no op by the slow built-in kernels; None if it is not installed."""
     return None if CompiledModel is None else CompiledModel.from_buffer(content).is_fully_accelerated()
 
 
 def latencies(contents: dict[str, bytes], num_threads: int, runs: int) -> dict[str, float]:
-    """Median milliseconds of one invocation, the models taking turns.
+    """Measures the median milliseconds of one invocation; the models take turns.
 
     Args:
         contents: Dict from a name to a TFLite model's bytes.
-        num_threads: Threads of each.
-        runs: Rounds; each round invokes each model once.
+        num_threads: Threads of each model.
+        runs: Number of rounds; each invokes every model once.
     """
     loaded = {name: interpreter(content, num_threads) for name, content in contents.items()}
     times: dict[str, list[float]] = {name: [] for name in loaded}
@@ -175,5 +176,5 @@ def latencies(contents: dict[str, bytes], num_threads: int, runs: int) -> dict[s
 
 
 def machine() -> str:
-    """Processor and number of cores, in words."""
+    """The processor and the number of cores, in words."""
     return f"{processor()}, {os.cpu_count()} cores"

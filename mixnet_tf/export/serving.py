@@ -1,4 +1,4 @@
-"""A SavedModel for TF Serving: float images, or encoded ones as the reference's server takes them."""
+"""Writes a SavedModel for TF Serving, which takes float images or, like the reference's, encoded ones."""
 
 import keras
 import numpy as np
@@ -16,13 +16,13 @@ def write_serving_model(model: keras.Model, folder: str, output_name: str = "pro
     """Writes a SavedModel with two signatures, both for any number of images.
 
     `serving_default` takes `image`, float32 (batch, size, size, 3) in [0, 255]; `image_bytes` takes `image_bytes`,
-    strings (batch,) of JPEG or PNG, and prepares them as the evaluation does.
+    strings (batch,) of JPEG or PNG, and prepares them as for evaluation.
 
     Args:
-        model: A Keras model of a fixed square input.
+        model: A Keras model with a fixed square input.
         folder: Where to write.
         output_name: Name of the output in both signatures.
-        crop: Whether encoded images are cropped, as in `preprocess_for_eval`.
+        crop: Whether encoded images are cropped; see `preprocess_for_eval`.
 
     Source: mnasnet_main.py:build_image_serving_input_fn.
     """
@@ -44,7 +44,7 @@ def write_serving_model(model: keras.Model, folder: str, output_name: str = "pro
 def predict_saved_model(
     folder: str, images: np.ndarray | ImageStream, output_name: str = "probabilities"
 ) -> np.ndarray:
-    """A SavedModel's outputs, loaded from disk, for float images: (images, classes)."""
+    """Loads a SavedModel, and returns its outputs for float images: (images, classes)."""
     serve = tf.saved_model.load(folder).signatures["serving_default"]
     batches = in_batches(images, _BATCH)
     return np.concatenate([serve(image=tf.constant(batch))[output_name].numpy() for batch in batches])

@@ -1,4 +1,4 @@
-"""The Keras model to export: in float32, of a fixed size, up to its logits or its probabilities."""
+"""Prepares the Keras model to export: float32, fixed image size, up to its logits or probabilities."""
 
 import keras
 
@@ -9,19 +9,19 @@ OUTPUTS = ("probabilities", "logits")
 
 
 def target_model(model: keras.Model, output: str = "probabilities") -> keras.Model:
-    """A float32 Keras model that ends where the export ends.
+    """Returns a float32 Keras model with the outputs to export.
 
     Args:
-        model: A functional or sequential `keras.Model`; mixed precision is rebuilt in float32 with the same weights.
-            One that takes normalized images gets `Preprocessing` in front.
+        model: A functional or sequential `keras.Model`. If it has mixed precision, it is rebuilt in float32 with the
+            same weights. If it takes normalized images, `Preprocessing` is added in front.
         output: "probabilities": the model's output. "logits": the input of the softmax or sigmoid that it ends in.
 
     Returns:
         A `keras.Model` of the same name.
 
     Raises:
-        ValueError: For an unknown output, probabilities of a model that ends in logits, logits of a model that does
-            not end in an activation layer, or a model without one square image of a fixed size as its input.
+        ValueError: If `output` is unknown, if it is "probabilities" and the model ends in logits, if it is "logits" and
+            the model does not end in an activation, or if the model's input is not one square image of a fixed size.
     """
     if output not in OUTPUTS:
         raise InputError(f"output: expected one of {OUTPUTS}; received {output!r}.")

@@ -1,4 +1,4 @@
-"""The layers of a model that TFLite cannot express, found by converting each alone: the converter names only ops."""
+"""Finds the layers that TFLite cannot express by converting each alone, because the converter names only ops."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ _CALIBRATION = 2  # random inputs
 
 
 def unconvertible_layers(model: keras.Model, format_name: str) -> list[str]:
-    """The names of the layers that are not MixNet's and cannot be converted to a format by themselves.
+    """The names of the layers outside the MixNet that cannot be converted to a format.
 
     Args:
-        model: A `keras.Model`; the layers may lie in models inside it.
+        model: A `keras.Model`; the layers may be in nested models.
         format_name: One of `quantize.TFLITE_FORMATS`.
     """
     return [step.name for step in foreign_steps(model) if not _converts(step, format_name)]
@@ -30,7 +30,7 @@ def _converts(step: Any, format_name: str) -> bool:
     generator = np.random.default_rng(0)
 
     def configure(converter):
-        images = np.zeros((1, 1, 1, 3), np.float32)  # replaced: a layer's inputs are not images
+        images = np.zeros((1, 1, 1, 3), np.float32)  # replaced, because a layer's inputs are not images
         quantize.configure(format_name, images)(converter)
         if format_name in quantize.NEEDS_CALIBRATION:
             converter.representative_dataset = lambda: (
