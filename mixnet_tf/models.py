@@ -115,7 +115,7 @@ def build_model(
     stages, params = stages_and_params(model_name, blocks_args, override_params, kernel_size)
     if class_names is not None:
         if not include_top:
-            raise InputError("class_names go with include_top=True: without the top there are no classes.")
+            raise InputError("class_names needs include_top=True: without the top there are no classes.")
         if not isinstance(class_names, list | tuple):
             raise InputError(f"class_names: expected a list of names, received {class_names!r}.")
         classes = len(class_names) if classes is None else classes
@@ -127,7 +127,7 @@ def build_model(
             raise InputError(f"{flag}: expected True or False, received {value!r}.")
     if include_top and pooling is not None:
         raise InputError(
-            f"pooling={pooling!r} goes with include_top=False; with the top the model always pools by mean."
+            f"pooling={pooling!r} goes with include_top=False; with the top, the model always uses average pooling."
         )
     if pooling not in list(POOLINGS):
         raise InputError(f"pooling: expected None, 'avg' or 'max'; received {pooling!r}.")

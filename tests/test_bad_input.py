@@ -58,7 +58,7 @@ FAULTS = {
             {"model_name": "mixnet-s", "class_names": ["a", "b\n"]},
             "class 1 is named 'b.n'; expected a name of one line",
         ),
-        ({"model_name": "mixnet-s", "class_names": ["a"], "include_top": False}, "go with include_top=True"),
+        ({"model_name": "mixnet-s", "class_names": ["a"], "include_top": False}, "class_names needs include_top=True"),
     ],
     "classifier_activation": [
         ({"model_name": "mixnet-s", "override_params": TINY_OVERRIDES, "classifier_activation": "sofmax"}, "sofmax")

@@ -58,13 +58,13 @@ def taking_pixels(model: keras.Model, taken: str | None = None) -> keras.Model:
         The model, or a copy of it after the new layer.
 
     Raises:
-        ValueError: For another `taken`, or if it is "normalized" and the model normalizes its input itself.
+        ValueError: If `taken` is unknown, or is "normalized" although the model normalizes its input itself.
     """
     if taken not in (None, *INPUTS):
         raise InputError(f"input: expected one of {INPUTS}; received {taken!r}.")
     found = input_of(model)
     if taken == NORMALIZED and found == PIXELS:
-        raise InputError(f"input: model {model.name!r} normalizes its input by itself; it takes pixels.")
+        raise InputError(f"input: model {model.name!r} normalizes its input itself; it takes pixels.")
     if taken == PIXELS and found == NORMALIZED:
         return _behind(model, _SaidToTakePixels(name="pixels"))
     if NORMALIZED in (taken, found):

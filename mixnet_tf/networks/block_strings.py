@@ -96,11 +96,11 @@ class BlockArgs(NamedTuple):
 _FLAGS = {"noskip": "id_skip", "sw": "swish", "dilated": "dilated"}
 _REQUIRED = ("r", "k", "a", "p", "s", "e", "i", "o")
 _KEYS = (*_REQUIRED, "se")
-_RATIO = r"[0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?"  # as Python writes a positive float up to 1, so small ones as 1e-05
+_RATIO = r"[0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?"  # as Python writes positive floats up to 1: 0.25, or 1e-05
 
 
 class MixnetDecoder:
-    """Block strings to `BlockArgs` and back.
+    """Converts block strings to `BlockArgs`, and back.
 
     Example:
         >>> from mixnet_tf import MixnetDecoder
@@ -116,10 +116,10 @@ class MixnetDecoder:
 
     @staticmethod
     def decode(string_list: Sequence[str]) -> list[BlockArgs]:
-        """Block strings to a list of `BlockArgs`.
+        """Converts block strings to a list of `BlockArgs`.
 
         Raises:
-            ValueError: For an unknown, repeated, missing or malformed option.
+            ValueError: If an option is unknown, repeated, missing or malformed.
         """
         if not isinstance(string_list, list | tuple):
             raise InputError(f"Expected a list of block strings, received {string_list!r}.")
@@ -127,10 +127,10 @@ class MixnetDecoder:
 
     @staticmethod
     def encode(blocks_args: Sequence[BlockArgs]) -> list[str]:
-        """A list of `BlockArgs` to block strings, in the reference's order of options.
+        """Converts a list of `BlockArgs` to block strings, with the options in the reference's order.
 
         Raises:
-            ValueError: For anything else.
+            ValueError: If it is not a list of `BlockArgs`.
         """
         if not isinstance(blocks_args, list | tuple) or not all(isinstance(block, BlockArgs) for block in blocks_args):
             raise InputError(f"Expected a list of BlockArgs, received {blocks_args!r}.")
@@ -182,7 +182,7 @@ def _decode_block_string(text):
                 f"Option {'se' + options['se']!r} in block string {text!r}: expected a ratio, as in se0.5."
             )
         ratio = float(options["se"])
-        se_ratio = ratio if 0 < ratio <= 1 else None  # as the reference: outside this range, no SE
+        se_ratio = ratio if 0 < ratio <= 1 else None  # as in the reference, other ratios mean no squeeze-and-excitation
 
     return BlockArgs(
         dw_ksize=kernel_sizes("k"),
@@ -201,10 +201,10 @@ def _decode_block_string(text):
 
 
 def parse_kernels(text: str) -> tuple[int, ...]:
-    """Kernel sizes written as in a block string, such as "3.5.7".
+    """Parses kernel sizes in the form of a block string, such as "3.5.7".
 
     Raises:
-        ValueError: For anything but odd numbers separated by ".".
+        ValueError: If they are not odd numbers separated by ".".
     """
     sizes = text.split(".")
     if not all(re.fullmatch(r"[0-9]*[13579]", size) for size in sizes):

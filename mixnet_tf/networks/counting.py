@@ -179,8 +179,8 @@ def _multiply_adds_of(layer, model, image_size):
     positions = layer.output.shape[1:-1]
     if None in positions or image_size not in (None, model.input_shape[1]):
         raise InputError(
-            f"image_size: expected {model.input_shape[1]}, the model's own, as layer {layer.name!r} is not the "
-            f"network's; received {image_size}."
+            f"image_size: expected {model.input_shape[1]}, the model's own, because layer {layer.name!r} does not "
+            f"belong to the network; received {image_size}."
         )
     return _products(layer) * math.prod(positions)
 

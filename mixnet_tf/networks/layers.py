@@ -34,10 +34,10 @@ def _concat(groups):
 
 
 def kernel_sizes(kernel_size: int | Sequence[int]) -> list[int]:
-    """One kernel size for each channel group.
+    """The kernel sizes of the channel groups as a list of ints.
 
     Raises:
-        ValueError: For anything but odd positive ints.
+        ValueError: If they are not odd positive ints.
     """
     sizes = [kernel_size] if is_count(kernel_size) else kernel_size
     if not isinstance(sizes, list | tuple) or not sizes or not all(is_count(k) and k % 2 for k in sizes):
@@ -84,8 +84,8 @@ class GroupedConv2D(keras.layers.Layer):
     Output: (batch, height, width, filters).
 
     Raises:
-        ValueError: For an even or missing kernel size; at build, if there are more groups than
-            input channels or filters.
+        ValueError: If a kernel size is even or missing; at build, if there are more groups than input channels or
+            filters.
 
     Source: mixnet/custom_layers.py:GroupedConv2D.
     """
@@ -131,8 +131,8 @@ class MixConv(keras.layers.Layer):
     Output: (batch, ceil(height / rows), ceil(width / columns), channels).
 
     Raises:
-        ValueError: For an even or missing kernel size, unequal strides, a dilated kernel of 1, or an unknown
-            partition; at build, if a group would have no channel.
+        ValueError: If a kernel size is even or missing, the strides differ, a dilated kernel has size 1, or the
+            partition is unknown; at build, if a group would have no channel.
 
     Source: mixnet/custom_layers.py:MixConv; arXiv:1907.09595, section 3.
     """

@@ -34,7 +34,7 @@ def stages_and_params(
         (list of `BlockArgs`, `GlobalParams`).
 
     Raises:
-        ValueError: For an argument out of its range, or arguments that disagree.
+        ValueError: If an argument is out of its range, or two arguments disagree.
     """
     if (model_name is None) == (blocks_args is None):
         raise InputError(
@@ -85,8 +85,8 @@ def check_dtype_policy() -> None:
     if policy.variable_dtype != "float32":
         instead = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}.get(policy.variable_dtype, "float32")
         raise InputError(
-            f"A network does not compute in Keras' dtype policy {policy.name!r}, only with float32 variables; call "
-            f"keras.config.set_dtype_policy({instead!r}) before it is built."
+            f"The networks need float32 variables, which Keras' dtype policy {policy.name!r} does not have; call "
+            f"keras.config.set_dtype_policy({instead!r}) before a network is built."
         )
 
 
@@ -111,7 +111,7 @@ def backbone(
         `params.head` the channels are those of the last block.
 
     Raises:
-        ValueError: Under a dtype policy whose variables are not float32.
+        ValueError: If the variables of Keras' dtype policy are not float32.
 
     Source: mixnet/mixnet_model.py:MixnetModel.call.
     """

@@ -89,7 +89,7 @@ def override_global_params(
         what: Name of `override_params` in error messages.
 
     Raises:
-        ValueError: For an unknown field or a value out of its range.
+        ValueError: If a field is unknown, or its value out of its range.
     """
     if override_params is not None and not isinstance(override_params, Mapping):
         raise InputError(f"{what}: expected a dict of fields of GlobalParams, received {override_params!r}.")
@@ -122,7 +122,7 @@ def get_model_params(
 
     Raises:
         FileNotFoundError: If there is no such network file.
-        ValueError: For an unknown model or field, a value out of its range, or a file that is no network.
+        ValueError: If the model or a field is unknown, a value is out of its range, or the file has no network.
 
     Source: mixnet/mixnet_builder.py:get_model_params.
     """

@@ -49,7 +49,7 @@ def split_channels(channels: int, groups: int, partition: str = "equal") -> list
             channels, group 1 a quarter, ..., and the last group the rest.
 
     Raises:
-        ValueError: If a group would have no channel, or for an unknown partition.
+        ValueError: If a group would have no channel, or the partition is unknown.
 
     Source: mixnet/custom_layers.py:_split_channels; exponential: arXiv:1907.09595, section 3.2.
     """

@@ -62,7 +62,7 @@ def test_what_is_said_of_the_input_counts(networks):
     model, pixels = taking_pixels(networks["normalized"], "pixels"), images(2, *_SHAPE)
     np.testing.assert_allclose(model(pixels), networks["normalized"](pixels), atol=1e-6)
     assert input_of(model) is None and taking_pixels(model) is model
-    with pytest.raises(ValueError, match="normalizes its input by itself; it takes pixels"):
+    with pytest.raises(ValueError, match="normalizes its input itself; it takes pixels"):
         taking_pixels(networks["pixels"], "normalized")
     with pytest.raises(ValueError, match="input: expected one of .* received 'bgr'"):
         taking_pixels(networks["pixels"], "bgr")
