@@ -66,8 +66,8 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
             return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
     except Exception as error:  # get_file raises plain Exceptions
         raise ConnectionError(
-            f"Keras' index of ImageNet's class names could not be had: {error}\nPlace imagenet_class_index.json in "
-            f"{keras_cache()}, or give the names with --labels=FILE where a script asks for them."
+            f"Keras' index of ImageNet's class names could not be downloaded: {error}\n"
+            f"Place imagenet_class_index.json in {keras_cache()}, or give a script the names with --labels=FILE."
         ) from error
 
 

@@ -95,4 +95,4 @@ def _chosen(split, own, held):
 
 def _check_shards(held, num_shards):
     if held and num_shards > 1:
-        raise InputError("Held out images are read as one shard.")
+        raise InputError("Held-out images can be read only as one shard.")

@@ -63,7 +63,7 @@ def rules_of(data_version: int) -> Rules:
     """
     if isinstance(data_version, bool) or not isinstance(data_version, int) or not 0 <= data_version <= DATA_VERSION:
         raise InputError(
-            f"data_version: {data_version!r} is not known here; expected a whole number from 0 to {DATA_VERSION}. A "
-            "larger one is of a newer mixnet_tf: install that."
+            f"data_version: expected a whole number from 0 to {DATA_VERSION}, received {data_version!r}. A larger one "
+            "was written by a newer mixnet_tf; install that version."
         )
     return _VERSIONS[data_version]

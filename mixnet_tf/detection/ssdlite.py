@@ -86,7 +86,7 @@ def SSDLite(
     if class_names is not None:
         class_names = checked_names(class_names, "class_names", classes)
     if weights is not None and backbone_weights is not None:
-        raise InputError("weights are those of the whole detector; leave out backbone_weights.")
+        raise InputError("weights are the whole detector's, with its backbone; leave out backbone_weights.")
     check_dtype_policy()
     network = _network(backbone, input_shape, override_params, kernel_size)
     if backbone_weights is not None:

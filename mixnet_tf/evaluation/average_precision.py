@@ -154,7 +154,9 @@ def _by_class(measured, categories):
 def _image(example, number, has_id):
     """An image in COCO's format."""
     if has_id and "image_id" not in example:
-        raise InputError("annotations: the dataset's images have no number, the feature image/id, to find theirs by.")
+        raise InputError(
+            "annotations: the dataset has no feature image/id, by which its images are found in the annotations."
+        )
     height, width = example["shape"][:2].tolist()
     return {"id": int(example["image_id"]) if has_id else number + 1, "height": height, "width": width}
 

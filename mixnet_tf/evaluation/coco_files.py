@@ -46,7 +46,7 @@ def categories_by_name(split: Split, categories: Sequence[dict[str, Any]], path:
     """
     shared = repeated([category["id"] for category in categories])
     if shared:
-        raise InputError(f"annotations: {path} has numbers of more than one category: {shared}.")
+        raise InputError(f"annotations: {path} gives several categories the same number: {shared}.")
     names = list(split.label_names or ())
     known = {category["name"] for category in categories}
     missing = lacking(names, known)
@@ -58,9 +58,9 @@ def categories_by_name(split: Split, categories: Sequence[dict[str, Any]], path:
     shared = sorted({*repeated(names), *repeated(name for _, name in wanted)})
     if shared:
         raise InputError(
-            f"annotations: {shared} are names of more than one class or category, which are told apart only where "
-            f"the categories, in the order of their numbers, are the split's classes one for one: the split's classes "
-            f"are {names}, the categories of {path} {wanted}. Give these categories names of their own."
+            f"annotations: several classes or categories are named {shared}. They can be told apart only if the "
+            f"categories, sorted by number, are the split's classes in the same order; but the split's classes are "
+            f"{names}, and the categories of {path} are {wanted}. Give each category a name of its own."
         )
     by_name = {name: number for number, name in wanted}
     return [by_name[name] for name in names]

@@ -77,7 +77,7 @@ def draw_calibration(found: Calibration) -> bytes:
     width = np.diff(found.edges)
     filled = found.images > 0
     top.bar(found.edges[:-1][filled], found.accuracy[filled], width[filled], align="edge", color=_BLUE, alpha=0.85)
-    top.plot((0, 1), (0, 1), color=_GREY, linewidth=1, linestyle="--", label="as sure as right")
+    top.plot((0, 1), (0, 1), color=_GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     top.plot(found.confidence[filled], found.accuracy[filled], color=_RED, marker="o", markersize=3, linewidth=1)
     top.set(ylabel="top-1 accuracy", xlim=(0, 1), ylim=(0, 1))
     top.legend(fontsize=8, loc="upper left")

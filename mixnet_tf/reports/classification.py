@@ -91,7 +91,7 @@ def _page(predictions: Predictions, names, split, size, crop):
         _calibration(calibrated),
         _mistakes(predictions, names),
     ]
-    subtitle = f"Every image of split {split.name!r} once; intervals hold 95%, for other images of the same kind."
+    subtitle = f"Every image of split {split.name!r} once, with 95% confidence intervals."
     return Page(subtitle, numbers, window, sections, smooth=size > _SMALL)
 
 
@@ -125,7 +125,7 @@ def _confusions(predictions, names):
         for label, given, count in most_confused(predictions, _PAIRS)
     ]
     texts = [] if pairs else ["No image is taken for another class."]
-    tables = [Table(("confused most", "images", "of its class"), pairs)] if pairs else []
+    tables = [Table(("most confused", "images", "of its class"), pairs)] if pairs else []
     return Section("Confusions", texts, figures, tables)
 
 
@@ -150,5 +150,8 @@ def _mistakes(predictions, names):
     ]
     if not tiles:
         return Section("Mistakes", ["There are none."])
-    text = f"The {len(tiles)} that the model is surest of, as it sees them: what it says, what is true, and the file."
+    text = (
+        f"The {len(tiles)} mistakes with the highest probability, as the model sees the images: the predicted class "
+        "and its probability, the true class, and the file."
+    )
     return Section("Most confident mistakes", [text], tiles=tiles)

@@ -104,9 +104,9 @@ def count_mistakes(example: dict[str, np.ndarray], found: dict[str, np.ndarray])
 def _page(result, worst, names, split):
     metrics = result.metrics
     numbers = [
-        Number("AP", _percent(metrics["AP"]), "mean over overlaps of 0.5 to 0.95"),
-        Number("AP50", _percent(metrics["AP50"]), "at an overlap of 0.5"),
-        Number("AP75", _percent(metrics["AP75"]), "at an overlap of 0.75"),
+        Number("AP", _percent(metrics["AP"]), "mean over IoUs of 0.5 to 0.95"),
+        Number("AP50", _percent(metrics["AP50"]), "at an IoU of 0.5"),
+        Number("AP75", _percent(metrics["AP75"]), "at an IoU of 0.75"),
         Number("AR100", _percent(metrics["AR100"]), "recall with 100 boxes an image"),
         Number("images", f"{metrics['num_images']:,}", f"{split.num_classes} classes"),
     ]
@@ -120,7 +120,7 @@ def _classes(result, names):
     curves = [(names[label], result.precision[label]) for label in known]
     figures = []
     if curves:
-        alt = "Precision against recall of each class at an overlap of a half"
+        alt = "Precision against recall of each class at an IoU of 0.5"
         figures = [Figure("precision_recall.png", draw_precision_recall(curves), alt)]
     known.sort(key=lambda label: (result.average_precision[label], label))
     rows = [
@@ -149,11 +149,12 @@ def _images(worst, names):
     if not tiles:
         return Section("Worst images", ["There is no image with a mistake."])
     text = (
-        f"The {len(tiles)} with the most mistakes: red is what is found with a score of at least {SHOWN_SCORE}, green "
-        "what is there. An object counts as missed where no box of its class overlaps it by a half."
+        f"The {len(tiles)} images with the most mistakes: detections with a score of at least {SHOWN_SCORE} in red, "
+        "true boxes in green. An object counts as missed if no box of its class has an IoU of at least "
+        f"{_IOU_THRESHOLD} with it."
     )
     return Section("Worst images", [text], tiles=tiles)
 
 
 def _percent(value):
-    return "none there" if value < 0 else f"{value:.1%}"
+    return "no objects" if value < 0 else f"{value:.1%}"

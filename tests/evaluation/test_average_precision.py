@@ -239,10 +239,10 @@ def test_categories_of_one_name_are_told_apart_by_their_numbers(truth, split, pl
         [(10, "crane"), (11, "dog")],
         [(10, "crane"), (11, "dog"), (12, "crane"), (13, "crane")],
     ):
-        with pytest.raises(ValueError, match=r"\['crane'\] are names of more than one class or category") as refused:
+        with pytest.raises(ValueError, match=r"several classes or categories are named \['crane'\]") as refused:
             measure(ambiguous)
         assert "the split's classes are ['crane', 'dog', 'crane']" in str(refused.value)
-    with pytest.raises(ValueError, match="numbers of more than one category: \\[10\\]"):
+    with pytest.raises(ValueError, match=r"several categories the same number: \[10\]"):
         measure([(10, "crane"), (10, "dog"), (12, "crane")])
 
 

@@ -195,7 +195,7 @@ def test_a_detectors_page_has_curves_and_its_worst_images_and_tells_classes_of_o
     assert metrics["num_images"] == 5
     page = _Page(tmp_path / "report" / "report.html")
     _assert_needs_nothing_else(page)
-    assert len(page.images) == 1 + 5 and "missed" in page.text and "none there" in page.text
+    assert len(page.images) == 1 + 5 and "missed" in page.text and "no objects" in page.text
     assert (tmp_path / "report" / "precision_recall.png").read_bytes().startswith(_PNG)
     curves = [word for word in words[0] if word == "$_$" or word.startswith(("odd (", "even ("))]
     assert len(curves) > 3 and all(name in page.text for name in curves)
