@@ -16,7 +16,7 @@ FREEZES = ("none", "bn", "backbone")
 
 @documented
 class Recipe(NamedTuple):
-    """Everything that decides what a training run computes; the defaults are the official ImageNet recipe.
+    """The settings that decide what a training run computes; the defaults are the official ImageNet recipe.
 
     Source: mnasnet_main.py, mnasnet_utils.py:build_learning_rate, build_optimizer.
     """
@@ -37,7 +37,7 @@ class Recipe(NamedTuple):
     decay_factor: Annotated[float, Setting("exponential: factor of each drop.", above=0, most=1)] = 0.97
     decay_epochs: Annotated[float, Setting("exponential: epochs between two drops.", above=0)] = 2.4
     optimizer: Annotated[
-        str, Setting("rmsprop: TensorFlow 1's; sgd: with Nesterov's momentum.", choices=OPTIMIZERS)
+        str, Setting("rmsprop: TensorFlow 1's RMSProp; sgd: SGD with Nesterov momentum.", choices=OPTIMIZERS)
     ] = "rmsprop"
     rmsprop_decay: Annotated[float, Setting("Decay of RMSProp's mean square.", least=0, below=1)] = 0.9
     momentum: Annotated[float, Setting("Momentum of the optimizer.", least=0, below=1)] = 0.9
@@ -85,14 +85,14 @@ class Recipe(NamedTuple):
     recalibrate_batch_norm: Annotated[
         bool,
         Setting(
-            "Whether the statistics of batch normalization are measured again after training, on up to 1,280 images a "
-            "replica."
+            "Whether the statistics of batch normalization are measured again after training, on up to 1,280 images "
+            "per replica."
         ),
     ] = False
     freeze: Annotated[
         str,
         Setting(
-            "What stays as loaded. bn: batch normalization, statistics included; backbone: all but the classifier.",
+            "Layers not to train. bn: batch normalization, statistics included; backbone: all but the classifier.",
             choices=FREEZES,
         ),
     ] = "none"
@@ -113,10 +113,10 @@ class Recipe(NamedTuple):
         return num_images / self.train_batch_size
 
     def model_params(self, num_images: int) -> dict[str, Any]:
-        """The model's parameters that the run replaces, as `build_model`'s `override_params`.
+        """The model's parameters that the run replaces, for `build_model`'s `override_params`.
 
-        With `adapt_batch_norm`, moving statistics forget within a tenth of an epoch or ten steps, the longer of
-        the two, unless `model_overrides` says otherwise. Source: arXiv:1805.08974.
+        With `adapt_batch_norm`, the time constant of moving statistics is a tenth of an epoch, but at least ten steps,
+        unless `model_overrides` sets the momentum. Source: arXiv:1805.08974.
         """
         adapted = {}
         if self.adapt_batch_norm:
@@ -126,7 +126,7 @@ class Recipe(NamedTuple):
 
 @documented
 class DetectionRecipe(NamedTuple):
-    """The settings of a detector's training beyond a `Recipe`, whose `crop` and `flip` are SSD's there."""
+    """The settings of a detector's training, in addition to a `Recipe`, whose `crop` and `flip` are then SSD's."""
 
     classification_loss: Annotated[
         str,
@@ -139,8 +139,8 @@ class DetectionRecipe(NamedTuple):
 
 RECIPES = {
     "imagenet": Recipe(name="imagenet"),
-    # Chosen by cross-validation within the training digits, with benchmarks/cross_validate.py; docs/TRAINING.md has
-    # what was tried. Batch normalization needs the large batch: statistics of 32 images do not hold in evaluation.
+    # Chosen by cross-validation within the training digits, with benchmarks/cross_validate.py; docs/TRAINING.md lists
+    # what was tried. Batch normalization needs the large batch: statistics of 32 images do not fit in evaluation.
     "digits": Recipe(
         name="digits",
         train_batch_size=128,
@@ -158,8 +158,8 @@ RECIPES = {
         rotation=10.0,
         model_overrides={"batch_norm_momentum": 0.9, "dropout_rate": 0.0},
     ),
-    # For small networks and short runs, as studies of many of them need; chosen with studies/v1_stride4.json on the
-    # validation images. docs/STUDIES.md has what was tried.
+    # For studies of many small networks in short runs; chosen with studies/v1_stride4.json on the validation images.
+    # docs/STUDIES.md lists what was tried.
     "scattered_digits": Recipe(
         name="scattered_digits",
         train_batch_size=64,
@@ -173,7 +173,7 @@ RECIPES = {
         flip=False,
         model_overrides={"batch_norm_momentum": 0.9, "dropout_rate": 0.0},
     ),
-    # For detectors; chosen on the validation scenes, docs/DETECTION.md has what was tried.
+    # For detectors; chosen on the validation scenes. docs/DETECTION.md lists what was tried.
     "digit_scenes": Recipe(
         name="digit_scenes",
         train_batch_size=16,
@@ -205,8 +205,8 @@ RECIPES = {
         moving_average_decay=0.0,
         model_overrides={"batch_norm_momentum": 0.97},
     ),
-    # Source: arXiv:1805.08974, which chooses rate and weight decay for each dataset; these two are
-    # a point of its grid.
+    # Source: arXiv:1805.08974, which searches rate and weight decay for each dataset; these two are a point of its
+    # grid.
     "transfer": Recipe(
         name="transfer",
         train_batch_size=256,
@@ -219,7 +219,7 @@ RECIPES = {
         moving_average_decay=0.0,
         adapt_batch_norm=True,
     ),
-    # The official optimizer and average at a tenth of the rate.
+    # The official optimizer and EMA at a tenth of the learning rate.
     "finetune": Recipe(
         name="finetune",
         train_batch_size=256,
@@ -232,15 +232,15 @@ RECIPES = {
 }
 
 
-_OWN = ("digits", "scattered_digits", "digit_scenes")  # datasets with a recipe of their name
+_OWN = ("digits", "scattered_digits", "digit_scenes")  # datasets with a recipe of the same name
 
 
 def recipe_for(dataset: str | None, task: str = CLASSIFICATION) -> Recipe:
-    """The recipe that a dataset is trained with unless another one is named."""
+    """The recipe of a dataset, if no other one is chosen."""
     return RECIPES[dataset if dataset in _OWN else "coco" if task == DETECTION else "imagenet"]
 
 
 def validate(recipe: Recipe) -> None:
-    """Raises a ValueError that names the first field of `recipe` out of its range."""
+    """Raises a ValueError for the first field of `recipe` that is out of range."""
     check(recipe)
     override_global_params(GlobalParams(), recipe.model_overrides)
