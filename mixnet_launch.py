@@ -12,6 +12,7 @@ This is a module of its own because `mixnet_tf` imports TensorFlow.
 import atexit
 import collections
 import contextlib
+import functools
 import importlib
 import os
 import re
@@ -104,26 +105,6 @@ def _filter(source, target):
         os.write(target, b"Log lines that were held back until here:\n" + b"".join(held))
 
 
-def train():
-    """Runs `mixnet_tf.commands.train`."""
-    start("mixnet_tf.commands.train")
-
-
-def evaluate():
-    """Runs `mixnet_tf.commands.evaluate`."""
-    start("mixnet_tf.commands.evaluate")
-
-
-def export():
-    """Runs `mixnet_tf.commands.export`."""
-    start("mixnet_tf.commands.export")
-
-
-def search():
-    """Runs `mixnet_tf.commands.search`."""
-    start("mixnet_tf.commands.search")
-
-
 def start(module):
     """Runs a command by the name of the module that has its `main` and `define_flags`."""
     keep_quiet()
@@ -134,6 +115,12 @@ def start(module):
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    command_line = importlib.import_module("mixnet_tf.commands.command_line")
+    app = importlib.import_module("absl.app")
+    process = importlib.import_module("mixnet_tf.commands.process")
     command = importlib.import_module(module)
-    command_line.run(command.main, command.define_flags)
+    app.run(process.command(command.main, command.define_flags))
+
+
+train, evaluate, export, search = (
+    functools.partial(start, f"mixnet_tf.commands.{name}") for name in ("train", "evaluate", "export", "search")
+)

@@ -13,7 +13,7 @@ from arm64 import emulation
 
 from mixnet_tf import build_model
 from mixnet_tf.classifiers import load_keras_file
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.errors import MissingFileError
 from mixnet_tf.export import runtime
 from mixnet_tf.export.convert import to_tflite
@@ -76,4 +76,4 @@ def main(_screen):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 from measurement import in_turns, median_ratio, write_report
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.data import Split, center_window, eval_batches, random_window, train_batches, train_examples
 from mixnet_tf.recipe import Recipe
 
@@ -129,4 +129,4 @@ def main(_screen):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)

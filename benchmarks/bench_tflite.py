@@ -16,7 +16,7 @@ from absl import flags
 from arm64 import emulation
 
 from mixnet_tf import SSDLite, build_model
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.export import POSTPROCESSES, Detector, ExportOptions, quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.graphs import Graphs
@@ -143,4 +143,4 @@ def main(_screen):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)

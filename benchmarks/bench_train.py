@@ -17,7 +17,7 @@ from absl import flags
 from measurement import median_ratio, write_report
 
 import mixnet_tf
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
@@ -125,8 +125,8 @@ def compare(contenders, kinds, rounds, steps):
     for contender, connection in connections.items():
         connection.send(None)
         memory[contender] = connection.recv()
-    for process in processes:
-        process.join()
+    for each in processes:
+        each.join()
     return seconds, memory
 
 
@@ -166,4 +166,4 @@ def main(_screen):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)

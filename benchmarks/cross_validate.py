@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags
 from measurement import write_report
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process, recipe_flags
 from mixnet_tf.data import load_split, train_batches
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.models import build_model
@@ -23,7 +23,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where digits is prepared.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Number of folds; each is held out once.", lower_bound=2)
 _SEEDS = flags.DEFINE_integer("seeds", 2, "Runs of each fold, from the recipe's seed on.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the results.")
-command_line.define_recipe_flags()
+recipe_flags.define_recipe_flags()
 
 
 def part(split, fold, held_out):
@@ -84,7 +84,7 @@ def _assign(variables, values):
 
 def main(_screen):
     """Cross-validates as the flags say; returns the exit code."""
-    recipe = command_line.recipe_from_flags("digits")
+    recipe = recipe_flags.recipe_from_flags("digits")
     validate(recipe)
     rows = cross_validate(load_split("digits", _DATA_DIR.value, True), recipe)
     accuracies = [row["top_1_accuracy"] for row in rows]
@@ -100,4 +100,4 @@ def main(_screen):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)

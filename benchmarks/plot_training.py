@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from absl import flags
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.errors import InputError
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training.metrics import METRICS, read_metrics
@@ -58,4 +58,4 @@ def _series(rows, name):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.data import preprocess_for_eval
 from mixnet_tf.errors import InputError
 from mixnet_tf.models import build_model
@@ -120,4 +120,4 @@ def main(_screen):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)

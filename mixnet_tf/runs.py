@@ -133,6 +133,20 @@ class RunConfig(NamedTuple):
         blocks = self.network["blocks"]
         return build_model(override_params={**params, **overrides}, blocks_args=blocks, name=self.model_name, **common)
 
+    def check_resumes(self, model_dir: StrPath) -> None:
+        """Raises a ValueError if the folder holds a run of another configuration; the message lists the differences."""
+        try:
+            there = RunConfig.read(model_dir)
+        except FileNotFoundError:
+            return
+        differences = there.differences(self)
+        if differences:
+            listing = "\n".join(f"  {line}" for line in differences)
+            raise InputError(
+                f"{os.path.join(model_dir, CONFIG)} is of another configuration; name another model_dir, or resume "
+                f"with --allow_config_change.\n{listing}"
+            )
+
     def differences(self, other: "RunConfig") -> list[str]:
         """Lines that name each field in which `other` differs."""
         lines = []

@@ -10,7 +10,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.networks import stages_and_params
 from mixnet_tf.recipe import Recipe
-from mixnet_tf.training import Settings
+from mixnet_tf.training import RunOptions
 
 
 def define_flags():
@@ -29,7 +29,7 @@ def main(screen):
     chosen = _choose(read_json(os.path.join(values.search_dir, "front.json")))
     recipe = Recipe(**config["recipe"])
     folders = {name: values[name].value for name in ("model_dir", "data_dir")}
-    settings = Settings(
+    options = RunOptions(
         **folders,
         train_split=config["train_split"],
         eval_split=values.eval_split,
@@ -40,10 +40,10 @@ def main(screen):
         for name, row in chosen.items()
     ]
     seeds = range(recipe.seed, recipe.seed + values.seeds)
-    study = Study(networks, seeds, config["dataset"], recipe, settings)
+    study = Study(networks, seeds, config["dataset"], recipe, options)
     code, report = carry_out(study, "Found networks", screen)
     if report is not None and report["networks"]:
-        path = os.path.join(settings.model_dir, "found.json")
+        path = os.path.join(options.model_dir, "found.json")
         for name, row in report["networks"].items():
             row["searched"] = chosen[name]
             screen.say(

@@ -33,21 +33,21 @@ class Network(NamedTuple):
 
 
 class Study(NamedTuple):
-    """The networks, seeds, dataset and settings of a study.
+    """The networks, seeds, dataset and options of a study.
 
     Attributes:
         networks: Each `Network` once.
         seeds: Each network is trained from each of these.
         dataset: What `mixnet_tf.data.load_split` takes.
         recipe: The `Recipe`.
-        settings: The `Settings` of the runs; `model_dir` is the study's folder.
+        options: The `RunOptions` of the runs; `model_dir` is the study's folder.
     """
 
     networks: list[Network]
     seeds: range
     dataset: str
     recipe: mixnet_tf.recipe.Recipe
-    settings: mixnet_tf.training.Settings
+    options: mixnet_tf.training.RunOptions
 
     @property
     def runs(self) -> list[tuple[Network, int]]:
@@ -56,11 +56,11 @@ class Study(NamedTuple):
 
     def folder(self, network: Network, seed: int) -> str:
         """The folder of a run."""
-        return os.path.join(self.settings.model_dir, network.name, f"seed-{seed}")
+        return os.path.join(self.options.model_dir, network.name, f"seed-{seed}")
 
     def network_file(self, network: Network) -> str:
         """The path of a network's file."""
-        return os.path.join(self.settings.model_dir, "networks", f"{network.name}.json")
+        return os.path.join(self.options.model_dir, "networks", f"{network.name}.json")
 
 
 def carry_out(study, title, screen):
@@ -78,17 +78,17 @@ def carry_out(study, title, screen):
     Raises:
         ValueError: If the folder holds another study.
     """
-    settings = study.settings
-    chief = is_chief(make_strategy(settings.strategy, settings.tpu))  # before anything is computed
+    options = study.options
+    chief = is_chief(make_strategy(options.strategy, options.tpu))  # before anything is computed
     _check_runs(study)
     with screen.phase(f"Opening dataset {study.dataset}", draws_itself=True):
         train_split = load_split(
             study.dataset,
-            settings.data_dir,
+            options.data_dir,
             True,
-            settings.train_split,
-            settings.num_train_images,
-            settings.allow_missing_shards,
+            options.train_split,
+            options.num_train_images,
+            options.allow_missing_shards,
         )
     for network in study.networks:
         write_json(study.network_file(network), network_content(network.stages, network.params))
@@ -106,7 +106,7 @@ def _check_runs(study):
     """Raises a ValueError if a run in the study's folder has another configuration, before any is trained."""
     for network, seed in study.runs:
         model_dir = study.folder(network, seed)
-        if study.settings.allow_config_change or not exists(os.path.join(model_dir, CONFIG)):
+        if study.options.allow_config_change or not exists(os.path.join(model_dir, CONFIG)):
             continue
         there = RunConfig.read(model_dir)
         now = there._replace(
@@ -133,8 +133,8 @@ def _train_missing(study, screen):
         screen.say(f"Run {number + 1} of {len(missing)}: {network.name}, seed {seed}{left}")
         start = time.monotonic()
         recipe = study.recipe._replace(seed=seed)
-        settings = study.settings._replace(model_dir=study.folder(network, seed))
-        code = train(study.network_file(network), study.dataset, recipe, settings, progress=screen.phase)
+        options = study.options._replace(model_dir=study.folder(network, seed))
+        code = train(study.network_file(network), study.dataset, recipe, options, progress=screen.phase)
         if code:
             return code
         seconds.append(time.monotonic() - start)

@@ -7,8 +7,8 @@ from drawing import draw
 from figures import FIGURES, variations
 from many_runs import Network, Study, carry_out
 
-from mixnet_tf.commands import command_line
-from mixnet_tf.commands.train import define_run_flags, settings_from_flags
+from mixnet_tf.commands import recipe_flags
+from mixnet_tf.commands.train import define_run_flags, options_from_flags
 from mixnet_tf.files import write_json
 from mixnet_tf.networks import network_name
 
@@ -42,17 +42,17 @@ def points_from_flags():
 def main(screen):
     """Trains the networks that are not trained yet, and reports; returns the exit code."""
     figure, points = points_from_flags()
-    recipe, settings = command_line.recipe_from_flags(flags.FLAGS.dataset), settings_from_flags()
+    recipe, options = recipe_flags.recipe_from_flags(flags.FLAGS.dataset), options_from_flags()
     networks = {  # several points may share one
         (base, point.name): Network(f"{base}-{point.name}", point.stages, point.params)
         for base, curve in points.items()
         for point in curve
     }
     seeds = range(recipe.seed, recipe.seed + flags.FLAGS.seeds)
-    study = Study(list(networks.values()), seeds, flags.FLAGS.dataset, recipe, settings)
+    study = Study(list(networks.values()), seeds, flags.FLAGS.dataset, recipe, options)
     code, report = carry_out(study, f"Figure {figure}", screen)
     if report is not None and report["networks"]:
-        path = os.path.join(settings.model_dir, f"figure-{figure}")
+        path = os.path.join(options.model_dir, f"figure-{figure}")
         report = {"figure": figure, **report, "networks": _curves(points, report["networks"])}
         write_json(f"{path}.json", report)
         draw(report, f"{path}.png")

@@ -54,7 +54,7 @@ _SLOW = (
     "test_full_disk",
     "test_supervisor",
     "test_makefile",
-    "test_command_line",
+    "test_process",
     "test_cross_validate",
     "test_kernel_sizes",
     "test_verify_weights",

@@ -9,7 +9,7 @@ from tensorflow.python.framework import config  # whether determinism is on is t
 
 from mixnet_tf.data import Split
 from mixnet_tf.recipe import Recipe
-from mixnet_tf.training import Trainer, preparation, tasks
+from mixnet_tf.training import Trainer, run, tasks
 
 # Fields of a recipe that decide the batches, and nothing about a step.
 _OF_THE_DATA = ("name", "train_epochs", "train_steps", "crop", "flip", "shift", "zoom", "rotation", "seed")
@@ -40,7 +40,7 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
 
 def share(patch):
     """Lets the runs of this process share trainers, pipelines and evaluators until the patch is undone."""
-    patch.setattr(preparation, "Trainer", shared)
+    patch.setattr(run, "Trainer", shared)
     for name in ("train_batches", "train_object_batches", "build_evaluator", "_build_detection_evaluator"):
         patch.setattr(tasks, name, _remembering(getattr(tasks, name)))
 

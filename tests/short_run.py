@@ -5,7 +5,7 @@ import os
 import tensorflow as tf
 
 from mixnet_tf.recipe import RECIPES
-from mixnet_tf.training import Settings, train
+from mixnet_tf.training import RunOptions, train
 
 RECIPE = RECIPES["digits"]._replace(
     train_batch_size=32,
@@ -18,10 +18,10 @@ RECIPE = RECIPES["digits"]._replace(
 STEPS = 22  # int(0.5 * 1437 / 32)
 
 
-def train_tiny(model_dir, data_dir, recipe=RECIPE, **settings):
+def train_tiny(model_dir, data_dir, recipe=RECIPE, **options):
     """Trains the network "tiny" on digits in this process, and gives the exit code."""
-    settings = {"steps_per_loop": 3, "checkpoint_steps": 7, **settings}
-    return train("tiny", "digits", recipe, Settings(str(model_dir), data_dir, **settings))
+    options = {"steps_per_loop": 3, "checkpoint_steps": 7, **options}
+    return train("tiny", "digits", recipe, RunOptions(str(model_dir), data_dir, **options))
 
 
 def copy_run(source, target):

@@ -18,7 +18,7 @@ from tiny import GOLDEN
 
 from mixnet_tf.data import DATA_VERSION, eval_batches, load_split, train_batches, train_examples
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.training import Settings, train
+from mixnet_tf.training import RunOptions, train
 from mixnet_tf.training.metrics import read_metrics
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -99,7 +99,7 @@ def ended(data_dirs, tmp_path_factory):
     folders = {}
     for name in ("digits", "folder"):
         folders[name] = str(shutil.copytree(_WRITTEN / name, tmp_path_factory.mktemp("runs") / name))
-        settings = Settings(folders[name], data_dirs[name], deterministic=True, steps_per_loop=1, eval_batch_size=8)
+        settings = RunOptions(folders[name], data_dirs[name], deterministic=True, steps_per_loop=1, eval_batch_size=8)
         assert train("tiny", name, RunConfig.read(folders[name]).recipe, settings) == 0
     return folders
 

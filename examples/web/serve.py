@@ -14,7 +14,7 @@ import shutil
 from absl import flags
 
 from mixnet_tf.classifiers import open_model
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.data import label_names
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import write_json
@@ -72,4 +72,4 @@ def prepare(model_dir, export_dir):
 
 
 if __name__ == "__main__":
-    command_line.run(main, define_flags)
+    process.run(main, define_flags)

@@ -6,9 +6,9 @@ import tensorflow as tf
 from absl import flags
 
 from mixnet_tf.class_names import shown_names
-from mixnet_tf.commands import command_line, settings_flags
+from mixnet_tf.commands import following, model_flags, settings_flags
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import label_names, load_objects, load_split
+from mixnet_tf.data import label_names
 from mixnet_tf.detection import classes_of, is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import (
@@ -22,10 +22,10 @@ from mixnet_tf.evaluation import (
 )
 from mixnet_tf.files import check_can_be_made, write_json
 from mixnet_tf.networks import NOT_CHECKED, class_names, input_of
-from mixnet_tf.recipe import recipe_for
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, recipe_for
 from mixnet_tf.reports import write_detection_report, write_report
 from mixnet_tf.runs import RunConfig, noting_training_images
-from mixnet_tf.training import task_of
+from mixnet_tf.training import RunOptions, task_of
 
 _WATCH_SECONDS = 10.0  # poll interval
 _NOT_WITH_WATCH = (
@@ -45,12 +45,12 @@ _NOT_WITH_WATCH = (
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    command_line.define_model_flags()
+    model_flags.define_model_flags()
     flags.DEFINE_string("dataset", None, "Dataset, as for train.py; by default the run's, or digits.")
     settings_flags.define_path("data_dir", "data", "Folder of the data; tensorflow_datasets prepares its data there.")
     flags.DEFINE_string("split", None, "Split to evaluate on; by default validation or test.")
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: number of images, if not ImageNet's.")
-    flags.DEFINE_bool("allow_missing_shards", False, command_line.MISSING_SHARDS_HELP)
+    settings_flags.define(RunOptions, names=("allow_missing_shards",))
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as in the run, or in the dataset's recipe.")
     flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
     settings_flags.define_path("output_json", None, "Also write the metrics to this JSON file.")
@@ -88,7 +88,7 @@ def main(screen: Screen) -> int:
             check_can_be_made(name, os.path.dirname(path) or ".")
     if values.report_dir is not None:
         check_can_be_made("report_dir", values.report_dir)
-    opened = command_line.open_model_from_flags()
+    opened = model_flags.open_model_from_flags()
     screen.say(f"Evaluating {opened.source}.")
     if is_detector(opened.model):
         return _evaluate_detector(opened, screen)
@@ -99,7 +99,7 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    found = _load_split(load_split, dataset, values.split, opened.data_version)
+    found = _load_split(task_of(CLASSIFICATION), dataset, values.split, opened.data_version)
     split, path = noting_training_images(found, opened.config), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
@@ -110,9 +110,9 @@ def main(screen: Screen) -> int:
         )
         _report(measured, screen)
     if values.model_dir is not None and not tf.io.gfile.exists(os.path.join(values.model_dir, "export")):
-        where = f"{command_line.flag_in_words('model_dir', values.model_dir)}{command_line.given('data_dir')}"
-        output = command_line.flag_in_words("output_dir", os.path.join(values.model_dir, "export"))
-        export = command_line.other_command("export_tflite.py")
+        where = f"{following.flag_in_words('model_dir', values.model_dir)}{following.given('data_dir')}"
+        output = following.flag_in_words("output_dir", os.path.join(values.model_dir, "export"))
+        export = following.other_command("export_tflite.py")
         screen.say(f"Next: {export} {where} {output}")
     if path is not None:
         screen.say(f"Wrote {path}.")
@@ -124,7 +124,7 @@ def _evaluate_detector(opened, screen):
     if values.image:
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
-    found = load_objects(dataset, values.data_dir, False, values.split, data_version=opened.data_version)
+    found = _load_split(task_of(DETECTION), dataset, values.split, opened.data_version)
     split = noting_training_images(found, opened.config)
     known = label_names(classes_of(opened.model), values.labels, class_names(opened.model), split.label_names)
     names = known or range(split.num_classes)
@@ -167,9 +167,9 @@ def _detect(opened, screen):
     return 0
 
 
-def _load_split(load, dataset, split, data_version):
+def _load_split(task, dataset, split, data_version):
     values = flags.FLAGS
-    return load(
+    return task.load_split(
         dataset,
         values.data_dir,
         False,
@@ -244,5 +244,5 @@ def _watch_run(model_dir, split, report, seconds=_WATCH_SECONDS, timeout=None, d
     values = flags.FLAGS
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     task = task_of(config.task)
-    images = _load_split(task.load_split, dataset or config.dataset, split, config.data_version)
+    images = _load_split(task, dataset or config.dataset, split, config.data_version)
     watch(model_dir, images, values.eval_batch_size, seconds, timeout, report, crop, task.build_evaluator)

@@ -4,7 +4,7 @@ import os
 
 from absl import flags
 
-from mixnet_tf.commands import command_line, settings_flags
+from mixnet_tf.commands import model_flags, settings_flags
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError
@@ -16,7 +16,7 @@ _OPTIONS = [name for name in fields(ExportOptions) if name not in ExportSettings
 
 def define_flags() -> None:
     """Defines the command's flags, with the defaults of the settings and options."""
-    command_line.define_model_flags()
+    model_flags.define_model_flags()
     settings_flags.define(ExportSettings)
     settings_flags.define(ExportOptions, _OPTIONS)
 
@@ -26,7 +26,7 @@ def main(screen: Screen) -> int:
     settings = ExportSettings(**settings_flags.flag_values(ExportSettings._fields)).check()
     options = ExportOptions(**settings_flags.flag_values(_OPTIONS))
     options = options._replace(formats=tuple(options.formats)).check()
-    opened = command_line.open_model_from_flags()
+    opened = model_flags.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
     task = Detector if is_detector(opened.model) else Classifier
     if foreign := [f"--{name}" for name in task.foreign_options if flags.FLAGS[name].present]:

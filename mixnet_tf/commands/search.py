@@ -4,7 +4,7 @@ import os
 
 from absl import flags
 
-from mixnet_tf.commands import command_line, settings_flags
+from mixnet_tf.commands import following, recipe_flags, settings_flags
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.search import SearchSettings, SearchSpace, search
 
@@ -20,18 +20,18 @@ def define_flags() -> None:
         "dataset", "scattered_digits", "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
     )
     settings_flags.define(SearchSettings, search_dir="runs/search", data_dir="data")
-    command_line.define_recipe_flags()
+    recipe_flags.define_recipe_flags()
 
 
 def main(screen: Screen) -> int:
     """Searches as the flags say; returns the exit code."""
     values = flags.FLAGS
     settings = SearchSettings(**settings_flags.flag_values(SearchSettings._fields))
-    recipe = command_line.recipe_from_flags(values.dataset)
+    recipe = recipe_flags.recipe_from_flags(values.dataset)
     space = SearchSpace.read(values.space, recipe.model_overrides)
     code = search(space, values.dataset, recipe, settings, screen.phase)
     if code == 0:
-        train = command_line.other_command("train.py")
-        best = command_line.flag_in_words("model_name", os.path.join(settings.search_dir, "front", "00.json"))
+        train = following.other_command("train.py")
+        best = following.flag_in_words("model_name", os.path.join(settings.search_dir, "front", "00.json"))
         screen.say(f"Next: {train} {best} --dataset={values.dataset} --model_dir=runs/found")
     return code

@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.data import Split, naming_corrupt_images, train_batches
 from mixnet_tf.progress import Progress, silent
@@ -19,17 +19,15 @@ from mixnet_tf.training import (
     Interruption,
     MetricsLog,
     Objective,
-    Run,
-    Settings,
-    Task,
+    RunOptions,
     Trainer,
     classification,
     decayed_variables,
     dtype_policy,
     fit,
     l2_loss,
-    open_run,
     recalibrate,
+    trainer_for,
 )
 
 _STEPS_PER_LOOP = 10
@@ -140,18 +138,9 @@ class SharedWeights:
         images = data.train.num_examples
         steps = recipe.total_steps(images)
         trainer = build_trainer(space, data.train.num_classes, recipe, images, steps)
-        checkpointer = Checkpointer(trainer, folder)
-        config = RunConfig(
-            "supernet",
-            data.train.num_classes,
-            data.train.dataset,
-            images,
-            recipe,
-            data_version=data.train.data_version,
-        )
-        settings = Settings(model_dir=folder, data_dir="", steps_per_loop=_STEPS_PER_LOOP)
-        task = Task(lambda recipe: None, _unused, drawn_batches(space), _unused, _unused)
-        self._run = Run(config, settings, task, data.train, data.held_out, trainer, checkpointer, _unused, steps)
+        self._trainer, self._checkpointer = trainer, Checkpointer(trainer, folder)
+        self._train_split, self._batches, self._total_steps = data.train, drawn_batches(space), steps
+        self._options = RunOptions(model_dir=folder, data_dir="", steps_per_loop=_STEPS_PER_LOOP)
         self._measure = Measurement(trainer.model, data, recipe)
 
     def train(self, progress: Progress = silent) -> None:
@@ -162,16 +151,16 @@ class SharedWeights:
             FloatingPointError: If the loss is not finite.
         """
         self.restore()
-        trainer = self._run.trainer
-        if trainer.step < self._run.total_steps:
-            metrics = MetricsLog(self._run.settings.model_dir, trainer.step, trainer.recipe.train_batch_size)
-            number = fit(self._run, metrics, progress)
+        trainer, options = self._trainer, self._options
+        if trainer.step < self._total_steps:
+            metrics = MetricsLog(options.model_dir, trainer.step, trainer.recipe.train_batch_size)
+            number = fit(trainer, self._checkpointer, self._train_split, self._batches, options, metrics, progress)
             if number is not None:
                 raise Interrupted(number)
 
     def restore(self) -> None:
         """Restores the newest checkpoint, if there is one."""
-        self._run.checkpointer.restore()
+        self._checkpointer.restore()
 
     def __call__(self, choice: Sequence[int], interruption: Interruption) -> dict[str, float]:
         """Measures a network with the supernet's weights; returns a dict like that of `ShortTraining`."""
@@ -206,7 +195,7 @@ class WholeTraining:
             Interrupted: If a signal stopped it; it is saved.
         """
         train, recipe = self._data.train, self._recipe
-        settings = Settings(
+        options = RunOptions(
             model_dir=folder,
             data_dir="",
             steps_per_loop=_STEPS_PER_LOOP,
@@ -223,15 +212,21 @@ class WholeTraining:
             network=content,
             data_version=train.data_version,
         )
-        run = open_run(config, settings, train, self._data.held_out)
-        metrics = MetricsLog(settings.model_dir, run.trainer.step, recipe.train_batch_size)
+        config.check_resumes(folder)
+        trainer = trainer_for(config)
+        config.write(folder)
+        checkpointer = Checkpointer(trainer, folder)
+        restored = checkpointer.restore()
+        if restored is not None:
+            logging.info(f"Resuming from {restored}.")
+        metrics = MetricsLog(folder, trainer.step, recipe.train_batch_size)
         try:
-            number = fit(run, metrics, progress)
+            number = fit(trainer, checkpointer, train, train_batches, options, metrics, progress)
         except FloatingPointError:
             return {"cross_entropy": float("inf"), "top_1_accuracy": 0.0}
         if number is not None:
             raise Interrupted(number)
-        model = run.trainer.ema_model
+        model = trainer.ema_model
         if recipe.recalibrate_batch_norm:
             recalibrate(model, train, recipe)
         return Scores(lambda images: model(images, training=False), self._data, recipe)()
@@ -274,7 +269,3 @@ def drawn_batches(space: SearchSpace) -> Callable[..., tf.data.Dataset]:
         return examples.enumerate().map(with_choice)
 
     return batches
-
-
-def _unused(*args: Any, **kwargs: Any) -> Any:
-    raise NotImplementedError("A supernet's run neither evaluates nor exports.")

@@ -9,11 +9,11 @@ from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruptio
 from mixnet_tf.training.metrics import METRICS, MetricsLog, read_metrics
 from mixnet_tf.training.objectives import Objective, classification
 from mixnet_tf.training.optim import decayed_variables, l2_loss
-from mixnet_tf.training.preparation import Run, Settings, dtype_policy, open_run
+from mixnet_tf.training.options import RunOptions
 from mixnet_tf.training.recalibration import measure_statistics, recalibrate
-from mixnet_tf.training.run import fit, train
+from mixnet_tf.training.run import fit, train, trainer_for
 from mixnet_tf.training.tasks import Task, task_of
-from mixnet_tf.training.trainer import Trainer
+from mixnet_tf.training.trainer import Trainer, dtype_policy
 
 __all__ = [
     "Checkpointer",
@@ -23,9 +23,8 @@ __all__ = [
     "MetricsLog",
     "Objective",
     "RESTART_ME",
-    "Run",
+    "RunOptions",
     "STRATEGIES",
-    "Settings",
     "Task",
     "Trainer",
     "classification",
@@ -37,9 +36,9 @@ __all__ = [
     "l2_loss",
     "make_strategy",
     "measure_statistics",
-    "open_run",
     "read_metrics",
     "recalibrate",
     "task_of",
     "train",
+    "trainer_for",
 ]

@@ -1,32 +1,51 @@
-"""A training run from start, or from where it was, to its final model."""
+"""A training run, from its checks to its final model."""
 
 import contextlib
 import os
+import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import naming_corrupt_images
+from mixnet_tf.data import Split, naming_corrupt_images
+from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import update_best_with_final
-from mixnet_tf.files import StrPath
+from mixnet_tf.files import StrPath, check_can_be_made
+from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
-from mixnet_tf.recipe import DetectionRecipe, Recipe
-from mixnet_tf.runs import FINAL, inference_model, save_model
-from mixnet_tf.training.distribution import is_chief
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate
+from mixnet_tf.runs import (
+    CHECKPOINTS,
+    FINAL,
+    RunConfig,
+    inference_model,
+    newest_checkpoint,
+    noting_training_images,
+    save_model,
+)
+from mixnet_tf.settings import check
+from mixnet_tf.training.checkpointing import Checkpointer
+from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.training.locking import only_run_in
 from mixnet_tf.training.metrics import MetricsLog
-from mixnet_tf.training.preparation import Run, Settings, open_run, prepare
+from mixnet_tf.training.options import RunOptions
 from mixnet_tf.training.recalibration import recalibrate
+from mixnet_tf.training.splits import check_boxes, load_splits
+from mixnet_tf.training.starting import start_from
+from mixnet_tf.training.tasks import task_of
+from mixnet_tf.training.trainer import Trainer, dtype_policy
+from mixnet_tf.weights import Arrays, read_weights
 
 
 def train(
     model_name: StrPath,
     dataset: str,
     recipe: Recipe,
-    settings: Settings,
+    options: RunOptions,
     weights: StrPath | None = None,
     progress: Progress = silent,
     kernel_size: int | Sequence[int] | None = None,
@@ -34,132 +53,247 @@ def train(
 ) -> int:
     """Trains a network, resumes an interrupted run of the same configuration, and evaluates it.
 
-    Leaves in `settings.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the
-    end final.keras: the averages in float32, a classifier's ending in softmax. Off the main thread it trains without
-    handling signals.
+    Leaves in `options.model_dir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and at the end final.keras:
+    the EMA weights in float32; a classifier ends in softmax. A run that is not in the main thread does not handle
+    signals.
 
     Args:
         model_name: A network's name or the path of a network file, as `mixnet_tf.build_model` takes it.
         dataset: What `mixnet_tf.data.load_split` takes, or for detection `load_objects`.
         recipe: A `Recipe`.
-        settings: `Settings`.
-        weights: What `mixnet_tf.load_weights` takes, to start from; a classifier of other classes is left out and
-            a new one trained, as the log says. None for random ones.
+        options: `RunOptions`.
+        weights: What `mixnet_tf.load_weights` takes, to start from. A classifier of other classes is not loaded: a new
+            one is trained, and the log says so. None: random weights.
         progress: Shows the phases of the work.
-        kernel_size: What `mixnet_tf.build_model` takes, in place of every depthwise kernel; None: the network's own.
+        kernel_size: Replaces every depthwise kernel, as in `mixnet_tf.build_model`; None: the network's own.
         detection: A `DetectionRecipe` to train an `SSDLite` on the network; None: a classifier.
 
     Returns:
-        The exit code: 0; or, where a signal stopped the run after it was saved, 130 for SIGINT on any host, else 75.
+        The exit code: 0; or, if a signal stopped the run and it was saved, 130 for SIGINT on any host, else 75.
 
     Raises:
-        ValueError: For bad arguments, before anything is written, and where another process trains in the folder.
+        ValueError: For bad arguments, before anything is written; or if another process trains in the folder.
         FloatingPointError: If the loss is not finite.
     """
-    prepared = prepare(model_name, dataset, recipe, settings, weights, progress, kernel_size, detection)
-    chief = is_chief(prepared.strategy)
-    # The chief alone: the workers of one run share its folder.
-    with only_run_in(settings.model_dir) if chief else contextlib.nullcontext():
-        run = open_run(*prepared)
-        metrics = MetricsLog(settings.model_dir if chief else None, run.trainer.step, recipe.train_batch_size)
-        signal_number = fit(run, metrics, progress)
-        if run.trainer.step < run.total_steps:
-            logging.info(f"Saved at step {run.trainer.step} of {run.total_steps}; the same command resumes there.")
-            return INTERRUPTED if signal_number == signal.SIGINT else RESTART_ME
-        finish(run, metrics, progress)
+    # Everything that can be checked before the work starts.
+    validate(recipe)
+    check(options)
+    if detection is not None:
+        check(detection)
+    task_name = CLASSIFICATION if detection is None else DETECTION
+    task = task_of(task_name)
+    task.check(recipe)
+    network = stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
+    check_can_be_made("model_dir", options.model_dir)
+    if recipe.freeze != "none" and weights is None:
+        raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
+
+    # The devices, the weights to start from, and the data.
+    strategy = make_strategy(options.strategy, options.tpu)  # before anything is computed, as TensorFlow asks
+    chief = is_chief(strategy)
+    # A run that resumes does not need the weights that it started from.
+    is_new = newest_checkpoint(os.path.join(options.model_dir, CHECKPOINTS)) is None
+    # Before the scope: in it, a variable that only some of the hosts make would leave all of them waiting.
+    first_weights = read_weights(weights, unroll(*network)) if weights is not None and is_new else None
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    logging.info(f"Training {model_name} on {dataset} in {options.model_dir}.")
+    with progress(f"Opening dataset {dataset}", draws_itself=True):
+        train_split, eval_split = load_splits(task, dataset, options, is_new)
+    if detection is not None and is_new:
+        check_boxes((train_split, eval_split), progress)
+    content = None  # of the network file; a released network with its own kernels needs none
+    if is_network_file(model_name) or kernel_size is not None:
+        content = network_content(*stages_and_params(model_name, kernel_size=kernel_size))
+    config = RunConfig(
+        network_name(model_name),
+        train_split.num_classes,
+        dataset,
+        train_split.num_examples,
+        recipe,
+        train_split.label_names,
+        None if weights is None else os.fspath(weights),
+        train_split=train_split.name,
+        eval_split=eval_split.name,
+        train_shards=len(train_split.files),
+        missing_shards=train_split.missing_shards + eval_split.missing_shards,
+        network=content,
+        task=task_name,
+        detection=detection,
+        data_version=train_split.data_version,
+    )
+    _warn_of_a_run_within_its_warmup(config)
+
+    # Only the chief locks the folder: the workers of a run share it.
+    with only_run_in(options.model_dir) if chief else contextlib.nullcontext():
+        if not options.allow_config_change:
+            config.check_resumes(options.model_dir)
+        trainer = trainer_for(config, strategy, options.jit_compile, first_weights)
+        eval_split = noting_training_images(eval_split, config)
+        evaluate = task.build_evaluator(
+            trainer.ema_model,
+            eval_split,
+            recipe.crop,
+            options.eval_batch_size,
+            strategy,
+            options.jit_compile,
+        )
+        if chief:
+            config.write(options.model_dir)
+        checkpointer = Checkpointer(trainer, options.model_dir)
+        restored = checkpointer.restore()
+        if restored is not None:
+            logging.info(f"Resuming from {restored}.")
+        metrics = MetricsLog(options.model_dir if chief else None, trainer.step, recipe.train_batch_size)
+        number = fit(trainer, checkpointer, train_split, task.train_batches, options, metrics, progress)
+        total_steps = recipe.total_steps(config.num_train_images)
+        if trainer.step < total_steps:
+            logging.info(f"Saved at step {trainer.step} of {total_steps}; the same command resumes there.")
+            return INTERRUPTED if number == signal.SIGINT else RESTART_ME
+
+        finish(trainer, evaluate, config, train_split, eval_split, options, metrics, progress)
+        checkpointer.finish()
     return 0
 
 
-def fit(run: Run, metrics: MetricsLog, progress: Progress = silent) -> int | None:
+def trainer_for(
+    config: RunConfig,
+    strategy: tf.distribute.Strategy | None = None,
+    jit_compile: bool = False,
+    first_weights: Arrays | None = None,
+) -> Trainer:
+    """Builds the model of a run and its `Trainer`, which is at step 0.
+
+    Args:
+        config: What the run trains.
+        strategy: A `tf.distribute.Strategy`; None for the current one.
+        jit_compile: Whether XLA compiles the step.
+        first_weights: The weights to start from; None: random weights.
+    """
+    recipe = config.recipe
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    random.seed(recipe.seed)  # from which Keras draws the seeds of initializers and dropout
+    with strategy.scope(), dtype_policy(recipe.precision):
+        model = config.build_model(classifier_activation=None)
+        if first_weights is not None:
+            start_from(first_weights, config, model)
+        return Trainer(
+            model,
+            recipe,
+            recipe.steps_per_epoch(config.num_train_images),
+            strategy,
+            recipe.total_steps(config.num_train_images),
+            jit_compile,
+            task_of(config.task).objective(model, config),
+        )
+
+
+def fit(
+    trainer: Trainer,
+    checkpointer: Checkpointer,
+    split: Split,
+    train_batches: Callable[..., tf.data.Dataset],
+    options: RunOptions,
+    metrics: MetricsLog,
+    progress: Progress = silent,
+) -> int | None:
     """Trains to the last step, or until a signal asks to stop; the state is saved then.
 
     Args:
-        run: A `Run`.
+        trainer: A `Trainer`, at the step where the run starts or resumes.
+        checkpointer: Its `Checkpointer`.
+        split: The `data.Split` to train on.
+        train_batches: A function like `data.train_batches`.
+        options: `RunOptions`.
         metrics: The `MetricsLog` for the measurements.
         progress: Shows the phases of the work.
 
     Returns:
-        The signal that stopped the run, SIGINT if some host received that; None if it came to its end.
+        The number of the signal that stopped the run, SIGINT if any host received that; None if no signal came.
 
     Raises:
         FloatingPointError: If the loss is not finite.
     """
-    trainer, total_steps = run.trainer, run.total_steps
-    checkpoint_steps = run.settings.checkpoint_steps or _checkpoint_steps(run.config)
+    recipe, strategy = trainer.recipe, trainer.strategy
+    total_steps = recipe.total_steps(split.num_examples)
+    checkpoint_steps = options.checkpoint_steps or _default_checkpoint_steps(recipe, split)
+
+    def batches_of_host(context):
+        hosts = context.num_input_pipelines
+        batch_size = context.get_per_replica_batch_size(recipe.train_batch_size)
+        first_image = trainer.step * recipe.train_batch_size // hosts
+        return train_batches(
+            split, recipe, batch_size, first_image, context.input_pipeline_id, hosts, options.use_cache
+        )
+
     with (
         Interruption() as interruption,
-        naming_corrupt_images(run.train_split, progress),
+        naming_corrupt_images(split, progress),
         progress("Training", total_steps, "steps", trainer.step) as phase,
     ):
         phase.describe("compiling the first step")
-        batches = iter(_distributed_train_batches(run))
+        batches = iter(strategy.distribute_datasets_from_function(batches_of_host))
         while trainer.step < total_steps and not trainer.any_host(interruption.requested is not None):
             to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
-            steps = min(run.settings.steps_per_loop, to_checkpoint, total_steps - trainer.step)
+            steps = min(options.steps_per_loop, to_checkpoint, total_steps - trainer.step)
             measured = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
             _check_finite(int(measured.pop("first_bad_step")), trainer)
             metrics.train(trainer.step, measured, phase)
             if trainer.step % checkpoint_steps == 0:
-                run.checkpointer.save()
+                checkpointer.save()
                 metrics.flush()
-        if trainer.step != run.checkpointer.saved_step:
-            run.checkpointer.save()
+        if trainer.step != checkpointer.saved_step:
+            checkpointer.save()
         metrics.flush()
         ctrl_c = trainer.any_host(interruption.requested == signal.SIGINT)
     return signal.SIGINT if ctrl_c else interruption.requested
 
 
-def finish(run: Run, metrics: MetricsLog, progress: Progress = silent) -> None:
-    """Evaluates the averages, and writes them as the run's final model.
-
-    The arguments are those of `fit`.
-    """
-    model = run.trainer.ema_model
-    if run.config.recipe.recalibrate_batch_norm:
+def finish(
+    trainer: Trainer,
+    evaluate: Callable[..., dict[str, Any]],
+    config: RunConfig,
+    train_split: Split,
+    eval_split: Split,
+    options: RunOptions,
+    metrics: MetricsLog,
+    progress: Progress = silent,
+) -> None:
+    """Evaluates the EMA weights, and writes them as the run's final model."""
+    model, recipe = trainer.ema_model, config.recipe
+    if recipe.recalibrate_batch_norm:
         with progress("Measuring the statistics of batch normalization"):
-            recalibrate(model, run.train_split, run.config.recipe, run.trainer.strategy)
-    measured = run.evaluate(progress)
-    metrics.evaluation(run.total_steps, measured)
-    if run.is_chief:
-        model_dir = run.settings.model_dir
-        final = inference_model(run.config, model.get_weights())
-        save_model(final, os.path.join(model_dir, FINAL))
-        logging.info(f"Wrote {os.path.join(model_dir, FINAL)}.")
-        best = update_best_with_final(final, {"step": run.total_steps, **measured}, run.eval_split, model_dir)
+            recalibrate(model, train_split, recipe, trainer.strategy)
+    measured = evaluate(progress)
+    metrics.evaluation(trainer.step, measured)
+    if is_chief(trainer.strategy):
+        final, path = inference_model(config, model.get_weights()), os.path.join(options.model_dir, FINAL)
+        save_model(final, path)
+        logging.info(f"Wrote {path}.")
+        best = update_best_with_final(final, {"step": trainer.step, **measured}, eval_split, options.model_dir)
         if best is not None:
             logging.info(best)
-    run.checkpointer.finish()
 
 
-def _checkpoint_steps(config):
-    """Once per epoch, but after 100 to 2,500 steps."""
-    return min(2500, max(100, round(config.recipe.steps_per_epoch(config.num_train_images))))
-
-
-def _distributed_train_batches(run):
-    recipe, step = run.config.recipe, run.trainer.step
-
-    def of_host(context):
-        hosts = context.num_input_pipelines
-        batch_size = context.get_per_replica_batch_size(recipe.train_batch_size)
-        first_image = step * recipe.train_batch_size // hosts
-        return run.task.train_batches(
-            run.train_split,
-            recipe,
-            batch_size,
-            first_image,
-            context.input_pipeline_id,
-            hosts,
-            run.settings.use_cache,
+def _warn_of_a_run_within_its_warmup(config):
+    """Warns if the run ends before its learning rate has reached the recipe's peak."""
+    recipe, total_steps = config.recipe, config.recipe.total_steps(config.num_train_images)
+    if total_steps <= recipe.warmup_epochs * recipe.steps_per_epoch(config.num_train_images):
+        logging.warning(
+            f"The run's {total_steps} steps are within the warm-up of {recipe.warmup_epochs:g} epochs: the learning "
+            "rate only rises. To get past it, train longer, or give a smaller --warmup_epochs."
         )
 
-    return run.trainer.strategy.distribute_datasets_from_function(of_host)
+
+def _default_checkpoint_steps(recipe, split):
+    """The steps of one epoch, clamped to 100 to 2,500."""
+    return min(2500, max(100, round(recipe.steps_per_epoch(split.num_examples))))
 
 
 def _check_finite(first_bad_step, trainer):
     if first_bad_step >= 0:
         raise FloatingPointError(
             f"The loss is not finite at step {first_bad_step}, learning rate "
-            f"{float(trainer.learning_rate(first_bad_step)):.3g}; the last checkpoint is from before. "
-            f"A smaller --base_learning_rate may help."
+            f"{float(trainer.learning_rate(first_bad_step)):.3g}; the last checkpoint was written before it. A smaller "
+            "--base_learning_rate may help."
         )

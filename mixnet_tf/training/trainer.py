@@ -1,5 +1,7 @@
 """One training step of the official recipe, under any `tf.distribute` strategy."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -167,6 +169,17 @@ class Trainer:
             decay = moving_average_decay(self.recipe.moving_average_decay, self.optimizer.iterations)
             update_moving_average(self.ema_model.weights, self.model.weights, decay)
         return {"loss": loss, **dict(zip(self.objective.names, measured, strict=True))}
+
+
+@contextlib.contextmanager
+def dtype_policy(precision: str) -> Iterator[None]:
+    """Within its `with` block, Keras builds layers of a recipe's precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _freeze(model, part):

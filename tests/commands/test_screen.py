@@ -229,11 +229,11 @@ def test_on_a_terminal_a_script_shows_a_live_line_and_the_traceback_of_a_fault_t
     """A terminal of its own: `pty` gives the script one."""
     main, child = pty.openpty()
     program = "import mixnet_launch\nmixnet_launch.keep_quiet()\nimport time\n"
-    program += "from mixnet_tf.commands import command_line\n"
+    program += "from mixnet_tf.commands import process\n"
     program += "def main(screen):\n"
     program += "    with screen.phase('Working', 2, 'steps'):\n        time.sleep(1.2)\n"
     program += "    raise ValueError('a fault of ours')\n"
-    program += "command_line.run(main)\n"
+    program += "process.run(main)\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.Popen([sys.executable, "-c", program], stdout=child, stderr=child, env=environment)
     os.close(child)

@@ -13,7 +13,7 @@ from mixnet_tf.data.split import Split
 from mixnet_tf.data.splits import load_split
 from mixnet_tf.evaluation import build_evaluator
 from mixnet_tf.recipe import Recipe
-from mixnet_tf.training import Settings, train
+from mixnet_tf.training import RunOptions, train
 
 
 def _break_record(source, path, place, damage):
@@ -100,9 +100,9 @@ def network(tmp_path_factory):
 @pytest.mark.parametrize("damaged_file", ["cut", pytest.param("flipped", marks=pytest.mark.soak)], indirect=True)
 def test_a_file_cut_short_or_damaged_stops_training_and_is_named(damaged_file, network, tmp_path):
     recipe = Recipe(train_batch_size=4, image_size=8, train_epochs=2.0, crop=False)
-    settings = Settings(str(tmp_path / "run"), str(damaged_file.parent), num_train_images=12, num_eval_images=5)
+    options = RunOptions(str(tmp_path / "run"), str(damaged_file.parent), num_train_images=12, num_eval_images=5)
     with pytest.raises(ValueError, match=f"{damaged_file}: record 4, counted from 0, cannot be read"):
-        train(network, "tfrecord", recipe, settings)
+        train(network, "tfrecord", recipe, options)
 
 
 def test_a_split_without_damage_has_nothing_to_name(imagenet_shards, data_dir, image_folder):
@@ -172,9 +172,9 @@ def test_training_stops_and_names_the_image(strategy, image_folder, network, tmp
     damaged = tmp_path / "data" / "train" / "china" / "1.jpg"
     damaged.write_bytes(_truncated(damaged.read_bytes()))
     recipe = Recipe(train_batch_size=2, image_size=8, train_epochs=1.0, crop=False)
-    settings = Settings(str(tmp_path / "run"), str(tmp_path / "data"), strategy=strategy, eval_batch_size=2)
+    options = RunOptions(str(tmp_path / "run"), str(tmp_path / "data"), strategy=strategy, eval_batch_size=2)
     with pytest.raises(ValueError) as raised:
-        train(network, "folder", recipe, settings)
+        train(network, "folder", recipe, options)
     assert str(damaged) in str(raised.value)
     assert isinstance(raised.value.__cause__, tf.errors.InvalidArgumentError)
     assert not (tmp_path / "run" / "final.keras").exists()

@@ -142,7 +142,7 @@ def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_p
     pytest.importorskip("mediapipe")
     (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
     recipe = RECIPES["digit_scenes"]._replace(image_size=SIZE, train_steps=600, base_learning_rate=0.05)
-    settings = training.Settings(str(tmp_path / "run"), small_scenes)
+    settings = training.RunOptions(str(tmp_path / "run"), small_scenes)
     detection = DetectionRecipe()
     code = training.train(str(tmp_path / "small.json"), "digit_scenes", recipe, settings, detection=detection)
     assert code == 0

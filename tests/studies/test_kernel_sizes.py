@@ -18,7 +18,7 @@ from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.networks import count_parts, network_content, stages_and_params, unroll
 from mixnet_tf.networks.layers import MixConv
 from mixnet_tf.recipe import RECIPES
-from mixnet_tf.training import Settings, train
+from mixnet_tf.training import RunOptions, train
 
 _SCRIPT = "studies/kernel_sizes.py"
 _NETWORK = {
@@ -142,9 +142,9 @@ def test_a_study_is_interrupted_resumed_reported_and_drawn(small, data_dir, monk
     assert (folder / "figure-1.png").read_bytes().startswith(b"\x89PNG")
 
     # The same as one run of train.py.
-    settings = Settings(str(small.parent / "alone"), data_dir, deterministic=True)
+    options = RunOptions(str(small.parent / "alone"), data_dir, deterministic=True)
     network = folder / "networks" / "small-k5.json"
-    assert train(network, "digits", _RECIPE._replace(seed=1), settings) == 0
+    assert train(network, "digits", _RECIPE._replace(seed=1), options) == 0
     alone = values(load_keras_file(str(small.parent / "alone" / "final.keras")))
     studied = values(load_keras_file(f"{points[1]['runs'][1]['model_dir']}/final.keras"))
     for value, other in zip(studied, alone, strict=True):

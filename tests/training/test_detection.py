@@ -18,7 +18,7 @@ from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.detection import anchors_of, class_predictors, is_detector
 from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.training import Settings, read_metrics, task_of, train
+from mixnet_tf.training import RunOptions, read_metrics, task_of, train
 from mixnet_tf.training.objectives import detection
 
 pytest.importorskip("faster_coco_eval")
@@ -37,13 +37,13 @@ def network(tmp_path_factory):
     return str(path)
 
 
-def _train(network, model_dir, data_dir, recipe=_RECIPE, weights=None, **settings):
-    settings = {"steps_per_loop": 3, "checkpoint_steps": 4, "deterministic": True, **settings}
+def _train(network, model_dir, data_dir, recipe=_RECIPE, weights=None, **options):
+    options = {"steps_per_loop": 3, "checkpoint_steps": 4, "deterministic": True, **options}
     return train(
         network,
         "digit_scenes",
         recipe,
-        Settings(str(model_dir), data_dir, **settings),
+        RunOptions(str(model_dir), data_dir, **options),
         weights,
         detection=DetectionRecipe(),
     )

@@ -25,7 +25,7 @@ from weights_server import write_archive
 from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.detection import is_detector
 from mixnet_tf.recipe import RECIPES
-from mixnet_tf.training import Settings, train
+from mixnet_tf.training import RunOptions, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.weights import google, pretrained
 
@@ -76,10 +76,10 @@ def prepared(data_dir):
 def _train_here(model_dir, data_dir):
     """The weights that the run of `_RUN` ends with in this process."""
     recipe = RECIPES["digits"]._replace(image_size=16, train_batch_size=32, train_epochs=2.0)
-    settings = Settings(str(model_dir), data_dir, checkpoint_steps=100, steps_per_loop=20, deterministic=True)
+    options = RunOptions(str(model_dir), data_dir, checkpoint_steps=100, steps_per_loop=20, deterministic=True)
     with pytest.MonkeyPatch.context() as patch:
         share(patch)
-        assert train("tiny", "digits", recipe, settings) == 0
+        assert train("tiny", "digits", recipe, options) == 0
     return values(load_keras_file(str(model_dir / "final.keras")))
 
 

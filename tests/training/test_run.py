@@ -11,8 +11,10 @@ import socket
 import colors
 import numpy as np
 import pytest
+import scripts
 import tensorflow as tf
 import tiny_run
+from absl import flags
 from short_run import RECIPE, STEPS, copy_run, train_tiny
 from tiny import values
 
@@ -22,7 +24,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import update_best_with_final, watch
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
-from mixnet_tf.training import Settings, checkpointing, locking, recalibration, run, train
+from mixnet_tf.training import RunOptions, checkpointing, locking, recalibration, run, train
 from mixnet_tf.training.locking import only_run_in
 from mixnet_tf.training.metrics import MetricsLog, read_metrics
 from mixnet_tf.training.recalibration import recalibrate
@@ -193,10 +195,10 @@ def test_another_split_of_equal_size_is_refused(image_folder, tmp_path, begun):
         shutil.copytree(f"{image_folder}/train", tmp_path / "data" / copy)
     shutil.copytree(f"{image_folder}/validation", tmp_path / "data" / "validation")
     recipe = RECIPE._replace(train_batch_size=2, train_epochs=0.5)
-    settings = Settings(str(tmp_path / "run"), str(tmp_path / "data"))
-    begun("tiny", "folder", recipe, settings)
+    options = RunOptions(str(tmp_path / "run"), str(tmp_path / "data"))
+    begun("tiny", "folder", recipe, options)
     with pytest.raises(ValueError, match="train_split: 'train' there, 'again' now"):
-        train("tiny", "folder", recipe, settings._replace(train_split="again"))
+        train("tiny", "folder", recipe, options._replace(train_split="again"))
 
 
 def test_a_run_goes_by_the_names_of_its_classes(tmp_path, begun):
@@ -205,16 +207,16 @@ def test_a_run_goes_by_the_names_of_its_classes(tmp_path, begun):
     for split in ("train", "validation"):
         colors.write_split(data, names, split, 4)
     recipe = RECIPE._replace(train_batch_size=4, train_steps=2)
-    settings = Settings(str(tmp_path / "run"), str(data))
-    begun("tiny", "folder", recipe, settings)
+    options = RunOptions(str(tmp_path / "run"), str(data))
+    begun("tiny", "folder", recipe, options)
     for split in ("train", "validation"):
         os.rename(data / split / "c", data / split / "z")
     with pytest.raises(ValueError, match="does not know 1 of the 3 classes of dataset 'folder': 'z'. .* lacks 1: 'c'"):
-        train("tiny", "folder", recipe, settings)
+        train("tiny", "folder", recipe, options)
     for split in ("train", "validation"):
         os.rename(data / split / "z", data / split / "b" / "z")
     with pytest.raises(ValueError, match="trains 3 classes; of these, dataset 'folder' has no 'c'"):
-        train("tiny", "folder", recipe, settings)
+        train("tiny", "folder", recipe, options)
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -224,18 +226,18 @@ def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no
     shutil.copy(f"{imagenet_shards}/train-00000-of-00002", data)
     shutil.copy(f"{imagenet_shards}/validation-00000-of-00001", data)
     recipe = RECIPE._replace(train_batch_size=2, train_epochs=0.4)
-    settings = Settings(str(tmp_path / "run"), str(data), num_train_images=6)
+    options = RunOptions(str(tmp_path / "run"), str(data), num_train_images=6)
     with pytest.raises(ValueError, match="train-00001-of-00002"):
-        train("tiny", "tfrecord", recipe, settings)
+        train("tiny", "tfrecord", recipe, options)
     assert not (tmp_path / "run").exists()
-    settings = settings._replace(allow_missing_shards=True)
-    assert train("tiny", "tfrecord", recipe, settings) == 0
+    options = options._replace(allow_missing_shards=True)
+    assert train("tiny", "tfrecord", recipe, options) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["missing_shards"] == ["train-00001-of-00002"]
     (data / "train-00000-of-00002").rename(data / "train-00001-of-00002")
     with pytest.raises(
         ValueError, match="missing_shards: .*train-00001-of-00002.* there, .*train-00000-of-00002.* now"
     ):
-        train("tiny", "tfrecord", recipe, settings)
+        train("tiny", "tfrecord", recipe, options)
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_path, data_dir, logged):
@@ -354,9 +356,11 @@ def test_a_bad_recipe_is_refused_before_anything_is_written(tmp_path, data_dir):
     assert not (tmp_path / "new").exists()
 
 
-def test_every_setting_is_a_flag_of_the_script():
-    command = (tiny_run.ROOT / "mixnet_tf" / "commands" / "train.py").read_text()
-    assert all(f'"{name}"' in command for name in Settings._fields)
+def test_every_option_is_a_flag_of_the_script(capfd):
+    assert scripts.run(capfd, "train.py", "--only_check_args")[0] == 0
+    own = {"model_dir": "runs/train", "data_dir": "data"}
+    for name in RunOptions._fields:
+        assert flags.FLAGS[name].default == RunOptions._field_defaults.get(name, own.get(name))
 
 
 def _restored(model_dir):

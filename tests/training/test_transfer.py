@@ -15,7 +15,7 @@ from mixnet_tf.models import build_model
 from mixnet_tf.networks import class_names
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import RunConfig
-from mixnet_tf.training import Settings, Trainer, train
+from mixnet_tf.training import RunOptions, Trainer, train
 from mixnet_tf.training.optim import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
@@ -153,8 +153,8 @@ def pretrained(tmp_path_factory):
 
 
 def _finetune(model_dir, data_dir, weights, **fields):
-    settings = Settings(str(model_dir), data_dir, steps_per_loop=2, checkpoint_steps=2)
-    return train("tiny", "digits", _RECIPE._replace(**fields), settings, weights)
+    options = RunOptions(str(model_dir), data_dir, steps_per_loop=2, checkpoint_steps=2)
+    return train("tiny", "digits", _RECIPE._replace(**fields), options, weights)
 
 
 @pytest.mark.usefixtures("without_end")
@@ -238,9 +238,9 @@ def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_u
 def test_one_optimizers_slots_are_not_read_as_anothers(pretrained, data_dir, tmp_path):
     path = str(pretrained / "10.keras")
     assert _finetune(tmp_path, data_dir, path, **_AS_LOADED) == 0
-    settings = Settings(str(tmp_path), data_dir, allow_config_change=True)
+    options = RunOptions(str(tmp_path), data_dir, allow_config_change=True)
     with pytest.raises(ValueError, match="None of the checkpoints"):
-        train("tiny", "digits", _RECIPE._replace(optimizer="sgd", **_AS_LOADED), settings, path)
+        train("tiny", "digits", _RECIPE._replace(optimizer="sgd", **_AS_LOADED), options, path)
 
 
 def test_freezing_random_weights_is_refused(data_dir, tmp_path):
@@ -253,7 +253,7 @@ def test_freezing_random_weights_is_refused(data_dir, tmp_path):
     "overrides, message", [({"activation": "swoosh"}, "swoosh"), ({"dropout": 0.3}, "Unknown override_params")]
 )
 def test_bad_overrides_are_refused_before_the_data_is_looked_at(overrides, message, tmp_path):
-    settings = Settings(str(tmp_path / "new"), str(tmp_path / "data"))
+    options = RunOptions(str(tmp_path / "new"), str(tmp_path / "data"))
     with pytest.raises(ValueError, match=message):
-        train("tiny", "no_such_dataset", _RECIPE._replace(model_overrides=overrides), settings)
+        train("tiny", "no_such_dataset", _RECIPE._replace(model_overrides=overrides), options)
     assert list(tmp_path.iterdir()) == []

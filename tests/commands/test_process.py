@@ -13,8 +13,8 @@ from scripts import ROOT, run
 from tensorflow_datasets.core.download import downloader
 from weights_server import serving
 
-from mixnet_tf.commands import command_line
-from mixnet_tf.data import load_split, splits
+from mixnet_tf.commands import following, process
+from mixnet_tf.data import load_split, tfds_splits
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 
 _SCRIPT = """import errno
@@ -22,7 +22,7 @@ import os
 
 import tensorflow as tf
 
-from mixnet_tf.commands import command_line
+from mixnet_tf.commands import process
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError
 
 
@@ -31,7 +31,7 @@ def main(screen):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    process.run(main)
 """
 _OURS = (
     "Collective ops is aborted by: Socket closed\nAdditional GRPC error information\n [[{{node CollectiveReduceV2}}]]"
@@ -132,7 +132,7 @@ def test_a_server_that_does_not_answer_is_asked_a_few_times_in_silence(tmp_path,
         with downloader._open_url(f"{url}/images.zip"):
             pass
 
-    monkeypatch.setattr(splits, "_RETRIES", 1)
+    monkeypatch.setattr(tfds_splits, "_RETRIES", 1)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download)
     before = downloader.MAX_RETRIES
     with serving(tmp_path, Away) as (url, asked):
@@ -158,7 +158,7 @@ def test_digits_without_scikit_learn_says_what_to_install(tmp_path, monkeypatch)
 )
 def test_the_next_command_is_named_as_this_one_was_started(started, script, shown, monkeypatch):
     monkeypatch.setattr(sys, "argv", [started])
-    assert command_line.other_command(script) == shown
+    assert following.other_command(script) == shown
 
 
 def test_a_second_run_in_one_process_parses_anew_also_of_another_command(monkeypatch):
@@ -171,7 +171,7 @@ def test_a_second_run_in_one_process_parses_anew_also_of_another_command(monkeyp
 
         monkeypatch.setattr(sys, "argv", ["command", *arguments])
         with pytest.raises(SystemExit) as ended:
-            command_line.run(lambda screen: seen.append((flags.FLAGS.our_own, flags.FLAGS.ours_too)), define)
+            process.run(lambda screen: seen.append((flags.FLAGS.our_own, flags.FLAGS.ours_too)), define)
         assert ended.value.code in (0, None)
 
     run_with("a", "--our_own=given", "--ours_too=x,y")
@@ -185,5 +185,5 @@ def test_a_second_run_of_a_command_with_flags_of_its_module_has_their_defaults_a
     for arguments in (["--of_a_module=2"], []):
         monkeypatch.setattr(sys, "argv", ["command", *arguments])
         with pytest.raises(SystemExit):
-            command_line.run(lambda screen: seen.append(flag.value))
+            process.run(lambda screen: seen.append(flag.value))
     assert seen == [2, 1]

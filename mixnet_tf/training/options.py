@@ -1,0 +1,44 @@
+"""How a training run is carried out: the settings that are not part of its recipe."""
+
+from typing import Annotated, NamedTuple
+
+from mixnet_tf.settings import Setting, documented
+from mixnet_tf.training.distribution import STRATEGIES
+
+
+@documented
+class RunOptions(NamedTuple):
+    """How a run is carried out, and on which data.
+
+    The recipe decides what a run computes, with three exceptions. `strategy`, `jit_compile` and `deterministic` change
+    rounding. The number of replicas decides which dropout masks are drawn and, unless the recipe has
+    `sync_batch_norm`, over how many images batch normalization computes its moments: `train_batch_size` divided by the
+    replicas. The number of hosts decides the order of the images.
+    """
+
+    model_dir: Annotated[str, Setting("Folder of the run; the same command resumes it.", is_path=True)]
+    data_dir: Annotated[str, Setting("Where the data is or, for tensorflow_datasets, is prepared.", is_path=True)]
+    train_split: Annotated[str | None, Setting("Split to train on; by default train.")] = None
+    eval_split: Annotated[
+        str | None, Setting("Split to evaluate on; by default the first of validation, test, val and eval.")
+    ] = None
+    num_train_images: Annotated[
+        int | None, Setting("tfrecord: number of training images; by default ImageNet's, or counted.", least=1)
+    ] = None
+    num_eval_images: Annotated[
+        int | None, Setting("tfrecord: number of evaluation images; by default ImageNet's, or counted.", least=1)
+    ] = None
+    allow_missing_shards: Annotated[
+        bool, Setting("tfrecord: do without the shards that are missing, where files named *-of-N are fewer than N.")
+    ] = False
+    eval_batch_size: Annotated[int, Setting("Images per evaluation step over all replicas.", least=1)] = 64
+    strategy: Annotated[str, Setting("How the work is distributed over devices.", choices=STRATEGIES)] = "auto"
+    tpu: Annotated[str | None, Setting("Name or address of a TPU; local for this machine's.")] = None
+    steps_per_loop: Annotated[int, Setting("Steps between checks for signals and metrics.", least=1)] = 10
+    checkpoint_steps: Annotated[
+        int | None, Setting("Steps between checkpoints; by default one epoch, clamped to 100 to 2,500 steps.", least=1)
+    ] = None
+    use_cache: Annotated[bool, Setting("Keep the encoded images in memory.")] = False
+    jit_compile: Annotated[bool, Setting("Compile the step with XLA (a TPU always does; slow on a CPU).")] = False
+    deterministic: Annotated[bool, Setting("Equal runs give bit-equal results, at some cost of speed.")] = False
+    allow_config_change: Annotated[bool, Setting("Resume in a model_dir of another configuration.")] = False
