@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import Split, naming_corrupt_images, train_batches
+from mixnet_tf.data import naming_corrupt_images, train_batches
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.runs import RunConfig
@@ -246,15 +246,7 @@ def drawn_batches(space: SearchSpace) -> Callable[..., tf.data.Dataset]:
     """
     sizes = tf.constant([len(each.values) for each in space.alternatives])
 
-    def batches(
-        split: Split,
-        recipe: Recipe,
-        batch_size: int,
-        first_image: int = 0,
-        shard: int = 0,
-        num_shards: int = 1,
-        use_cache: bool = False,
-    ) -> tf.data.Dataset:
+    def batches(split, recipe, batch_size, first_image=0, shard=0, num_shards=1, use_cache=False):
         images_of_step = recipe.train_batch_size // num_shards  # here; a step of several replicas is several batches
 
         def with_choice(number, batch):
