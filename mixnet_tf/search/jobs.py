@@ -20,18 +20,19 @@ def do_once(
     stop_if_asked: Callable[[], None],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Does what of the jobs is not done yet, and waits for what other processes do.
+    """Does the jobs that are not done yet, and waits for those that other processes do.
 
     Args:
-        name: Of the study in its storage.
-        storage: What `open_study` takes.
-        jobs: Names, all different.
-        do: A function of a job to what it gave, a value for JSON. If it raises, the job is left to whoever comes next.
-        stop_if_asked: Called before each job and while others work; raises to stop.
-        progress: Shows that others are waited for.
+        name: Name of the study in its storage.
+        storage: Address, as for `open_study`.
+        jobs: Names of the jobs, all different.
+        do: A function from a job's name to its result, a value for JSON. If it raises an error, the job is left to the
+            next process that asks for one.
+        stop_if_asked: Called before each job and while others work; it raises an error to stop.
+        progress: Shows that the process waits for others.
 
     Returns:
-        Dict from each job to what it gave, here or elsewhere.
+        Dict from each job's name to its result, from this or another process.
     """
     study = open_study(name, storage, ["minimize"])
     there = {trial.user_attrs.get(_JOB) for trial in study.get_trials(deepcopy=False)}
@@ -53,7 +54,7 @@ def do_once(
 
 
 def _is_waiting(study):
-    """Whether there is a job that nobody works on."""
+    """Whether there is a job that no process works on."""
     with no_experimental_warnings():
         optuna.storages.fail_stale_trials(study)
     return bool(_states(study, _STATES.WAITING))

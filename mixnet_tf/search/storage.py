@@ -22,16 +22,13 @@ _PASSWORD = re.compile("://[^/@]*?:(.*)@", re.DOTALL)
 _HEARTBEAT, _GRACE = 10, 60  # seconds between a trial's heartbeats, and seconds without one until it is tried again
 
 
-def open_study(
-    name: str, storage: str | None, directions: Sequence[str], sampler: optuna.samplers.BaseSampler | None = None
-) -> optuna.Study:
+def open_study(name: str, storage: str | None, directions: Sequence[str]) -> optuna.Study:
     """Opens or creates a study; the trial of a killed process is tried again a minute later.
 
     Args:
         name: Name of the study in its storage.
         storage: SQLAlchemy address, such as "sqlite:///search.db"; None: in this process' memory.
         directions: "minimize" for each objective.
-        sampler: Optuna sampler; None: Optuna's default.
 
     Raises:
         ValueError: If the storage cannot be opened.
@@ -41,7 +38,6 @@ def open_study(
         return optuna.create_study(
             study_name=name,
             storage=None if storage is None else _open(storage),
-            sampler=sampler,
             directions=directions,
             load_if_exists=True,
         )

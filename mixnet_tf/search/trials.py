@@ -1,14 +1,13 @@
 """Chooses the next network to measure: Optuna's NSGA-II over a space, in a storage that workers share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from mixnet_tf.search.front import Trial
 from mixnet_tf.search.space import SearchSpace
 from mixnet_tf.search.storage import no_experimental_warnings, open_study, optuna
 
 _MEASURED = "measured"  # the attribute of a finished trial that holds its measurements
-_MOST_REPEATS = 200  # proposals in a row that were measured before, after which the search ends
+_MAX_REPEATS = 200  # proposals in a row that were measured before, after which the search ends
 
 
 class Trials:
@@ -23,7 +22,7 @@ class Trials:
         storage: Address, as for `open_study`.
         cost: A function from a choice to its cost.
         population: Population of NSGA-II; None: networks are drawn at random.
-        seed: Seed of the draws. Each trial derives its own from it, so that a resumed search does not repeat draws.
+        seed: Seed of the draws; each trial has a seed of its own, which follows from it.
         max_cost: The largest cost of a network to measure; None: any.
         first: Choices to try before others.
     """
@@ -40,7 +39,8 @@ class Trials:
         first: Sequence[Sequence[int]] = (),
     ) -> None:
         self._space, self._cost, self._max_cost = space, cost, max_cost
-        self._study = open_study(name, storage, ["minimize", "minimize"], _SeededByTrial(population, seed))
+        self._population, self._seed = population, seed
+        self._study = open_study(name, storage, ["minimize", "minimize"])
         for choice in first:
             self._study.enqueue_trial(self._params(choice), skip_if_exists=True)
 
@@ -70,12 +70,21 @@ class Trials:
             found.append(choice)
             return measured
 
-        for _ in range(_MOST_REPEATS):
+        for _ in range(_MAX_REPEATS):
+            self._study.sampler = self._next_sampler()
             with no_experimental_warnings():
                 self._study.optimize(lambda trial: self._values(trial, measure_and_note), n_trials=1)
             if found:
                 return True
         return False
+
+    def _next_sampler(self):
+        """NSGA-II or random draws, seeded by the number of the next trial; a resumed search would repeat its draws."""
+        number = len(self._study.get_trials(deepcopy=False))
+        seed = (self._seed * 1_000_003 + number) % 2**32
+        if self._population is None:
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.NSGAIISampler(population_size=self._population, seed=seed)
 
     def _values(self, trial, measure):
         """The objectives of a trial: cross-entropy and cost."""
@@ -112,33 +121,3 @@ class Trials:
         """The choice of a trial's parameters; None if not all are drawn yet."""
         names = self._names()
         return tuple(params[name] for name in names) if all(name in params for name in names) else None
-
-
-class _SeededByTrial(optuna.samplers.BaseSampler):
-    """NSGA-II or random draws, seeded by each trial's number; a new sampler would repeat its draws."""
-
-    def __init__(self, population: int | None, seed: int) -> None:
-        self._population, self._seed = population, seed
-        self._of_trial: tuple[int | None, Any] = (None, None)
-
-    def _sampler(self, trial):
-        if self._of_trial[0] != trial.number:
-            seed = (self._seed * 1_000_003 + trial.number) % 2**32
-            if self._population is None:
-                sampler = optuna.samplers.RandomSampler(seed=seed)
-            else:
-                sampler = optuna.samplers.NSGAIISampler(population_size=self._population, seed=seed)
-            self._of_trial = (trial.number, sampler)
-        return self._of_trial[1]
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        return self._sampler(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
-        return self._sampler(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(self, study: Any, trial: Any, state: Any, values: Sequence[float] | None) -> None:
-        self._sampler(trial).after_trial(study, trial, state, values)
