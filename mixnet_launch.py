@@ -39,8 +39,8 @@ _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _VERBOSITY = re.compile(r"--?(v|verbosity)(=|$)")
 _SUCCESS = b"\0command succeeded\0\n"
 _WAIT = 0.2  # seconds that an unfinished line may stay unseen
-_MOST_HELD = 1000  # lines
-_LONGEST_END = 3.0  # seconds to wait for the filter
+_MAX_HELD = 1000  # lines
+_MAX_WAIT_AT_END = 3.0  # seconds to wait for the filter
 
 
 def keep_quiet():
@@ -76,7 +76,7 @@ def _end_filter(child, unfiltered, owner):
     if not hasattr(sys, "last_value"):  # set where an exception nobody caught ends the process
         os.write(2, _SUCCESS)
     os.dup2(unfiltered, 2)
-    give_up = time.monotonic() + _LONGEST_END  # a process that the command has left behind may hold the pipe
+    give_up = time.monotonic() + _MAX_WAIT_AT_END  # a process that the command has left behind may hold the pipe
     with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
         while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < give_up:
             time.sleep(0.01)
@@ -84,7 +84,7 @@ def _end_filter(child, unfiltered, owner):
 
 def _filter(source, target):
     """Copies lines until the other end is closed; then the lines held back, if nothing said that all went well."""
-    held: collections.deque[bytes] = collections.deque(maxlen=_MOST_HELD)
+    held: collections.deque[bytes] = collections.deque(maxlen=_MAX_HELD)
     rest, succeeded = b"", False
     while True:
         waited = rest and not select.select([source], [], [], _WAIT)[0]

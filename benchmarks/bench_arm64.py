@@ -12,13 +12,13 @@ from absl import flags
 from arm64 import emulation
 
 from mixnet_tf import build_model
-from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.commands import process
 from mixnet_tf.errors import MissingFileError
 from mixnet_tf.export import runtime
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.rewrite import AsWritten
 from mixnet_tf.files import write_json
+from mixnet_tf.saved_models import load_keras_file
 
 _FILES = flags.DEFINE_list("files", None, "The .tflite files.", required=True)
 _CORES = flags.DEFINE_list("cores", ["cortex-a76"], f"Some of {list(emulation.CORES)}.")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tiny import GOLDEN, build_small, images, randomise, values
 
-from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, noting_training_images, save_model
+from mixnet_tf.saved_models import load_keras_file, open_model
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _CONFIG = RunConfig("tiny", 5, "digits", 100, Recipe(image_size=32), ("a", "b", "c", "d", "e"))

@@ -14,9 +14,9 @@ from scripts import run
 from tiny import GOLDEN
 
 import mixnet_tf
-from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import RunConfig
+from mixnet_tf.saved_models import load_keras_file, open_model
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 _WRITTEN = GOLDEN / "version-0.1.0"

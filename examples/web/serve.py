@@ -13,12 +13,12 @@ import shutil
 
 from absl import flags
 
-from mixnet_tf.classifiers import open_model
 from mixnet_tf.commands import process
 from mixnet_tf.data import label_names
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import write_json
 from mixnet_tf.networks import class_names
+from mixnet_tf.saved_models import open_model
 
 _HERE = pathlib.Path(__file__).parent
 _MODEL = _HERE / "model"

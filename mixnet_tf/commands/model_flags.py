@@ -2,9 +2,9 @@
 
 from absl import flags
 
-from mixnet_tf.classifiers import Opened, open_model
 from mixnet_tf.commands.settings_flags import define_path, flag_values
 from mixnet_tf.networks import INPUTS, VARIANTS, is_network_file, parse_kernels
+from mixnet_tf.saved_models import Opened, open_model
 
 WEIGHTS_HELP = (
     "A .keras or .weights.h5 file, an official checkpoint, timm's .safetensors or .npz, hf://ORG/NAME, or imagenet."

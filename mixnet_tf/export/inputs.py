@@ -98,7 +98,7 @@ def gather(opened: Any, settings: ExportSettings, options: ExportOptions, progre
     """Finds images and names for a model that is to be exported.
 
     Args:
-        opened: A `mixnet_tf.classifiers.Opened`.
+        opened: A `mixnet_tf.saved_models.Opened`.
         settings: `ExportSettings`.
         options: `ExportOptions`.
         progress: Shows the phases of the work.

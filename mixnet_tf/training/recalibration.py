@@ -11,7 +11,7 @@ from mixnet_tf.networks import BatchNormalization
 from mixnet_tf.recipe import Recipe
 
 _BATCH = 128  # images per replica, as many as in the reference; fewer give other moments
-_MOST_BATCHES = 10  # batches per replica
+_MAX_BATCHES = 10  # batches per replica
 
 
 def recalibrate(
@@ -74,7 +74,7 @@ def _batches(strategy, split, recipe):
             split.num_examples // hosts // (strategy.num_replicas_in_sync // hosts)
         )  # images per replica, rounded down
         batch_size = max(1, min(_BATCH, own))
-        count = max(1, min(_MOST_BATCHES, own // batch_size)) * (strategy.num_replicas_in_sync // hosts)
+        count = max(1, min(_MAX_BATCHES, own // batch_size)) * (strategy.num_replicas_in_sync // hosts)
         return measuring_batches(
             split, recipe.image_size, batch_size, recipe.crop, context.input_pipeline_id, hosts
         ).take(count)

@@ -8,7 +8,7 @@ import pytest
 from scripts import process, run
 
 from mixnet_tf.class_names import NOT_COMPARED
-from mixnet_tf.classifiers import load_keras_file
+from mixnet_tf.saved_models import load_keras_file
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
 _QUICK = ("--train_batch_size=4", "--train_epochs=1", "--image_size=16", "--warmup_epochs=0", "--eval_batch_size=8")

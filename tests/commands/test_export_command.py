@@ -10,7 +10,6 @@ import pytest
 from exported_digits import SIZE
 from scripts import run
 
-from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import MissingSplitError, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ExportOptions, ExportSettings, export_opened, gates, gather
@@ -18,6 +17,7 @@ from mixnet_tf.export.images import Images, ImageStream, folder_images
 from mixnet_tf.models import build_model
 from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig
+from mixnet_tf.saved_models import Opened
 
 
 def test_the_script_exports_a_keras_file(untrained, data_dir, tmp_path, capfd):

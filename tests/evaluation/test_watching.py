@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 from short_run import STEPS, copy_run
 
-from mixnet_tf.classifiers import open_model
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import watching
 from mixnet_tf.files import read_json
 from mixnet_tf.runs import TRAINING_IMAGES
+from mixnet_tf.saved_models import open_model
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

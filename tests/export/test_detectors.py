@@ -15,7 +15,6 @@ from scripts import run
 
 import mixnet_tf
 from mixnet_tf import training
-from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.data import load_objects, object_eval_batches
 from mixnet_tf.detection import anchors_of, encode, iou, scores_of
 from mixnet_tf.export import Detector, ExportOptions, runtime, text
@@ -24,6 +23,7 @@ from mixnet_tf.export.gates import judge_precision
 from mixnet_tf.export.postprocess import decoding_of
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.recipe import RECIPES, DetectionRecipe
+from mixnet_tf.saved_models import load_keras_file
 
 SOAK = pytest.mark.soak
 

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from mixnet_tf.classifiers import Opened
 from mixnet_tf.data import load_split, preprocess_for_eval
 from mixnet_tf.export import ExportOptions, ExportSettings, export_model, export_opened, images, runtime
+from mixnet_tf.saved_models import Opened
 
 SIZE = 32  # pixels
 MANY = 70  # images

@@ -7,10 +7,10 @@ from exported_digits import SIZE
 from scripts import process
 
 from mixnet_tf import networks
-from mixnet_tf.classifiers import open_model
 from mixnet_tf.export import Classifier, ExportOptions, ExportSettings, calibrate, export_opened, quantize, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.saved_models import open_model
 
 # No photograph is like this: each channel of each pixel is 0 or 255. It drives the classifier far.
 RUNAWAY = 255.0 * np.random.default_rng(0).integers(0, 2, (SIZE, SIZE, 3))

@@ -14,10 +14,10 @@ import tiny_run
 from scripts import ROOT, run
 from tiny import values
 
-from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.networks import count_parts, network_content, stages_and_params, unroll
 from mixnet_tf.networks.layers import MixConv
 from mixnet_tf.recipe import RECIPES
+from mixnet_tf.saved_models import load_keras_file
 from mixnet_tf.training import RunOptions, train
 
 _SCRIPT = "studies/kernel_sizes.py"

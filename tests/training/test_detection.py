@@ -14,10 +14,10 @@ from shared_trainers import share, shared
 from tiny import DETECTOR_NETWORK, images, randomise, values
 
 import mixnet_tf
-from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.detection import anchors_of, class_predictors, is_detector
 from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
 from mixnet_tf.runs import RunConfig
+from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training import RunOptions, read_metrics, task_of, train
 from mixnet_tf.training.objectives import detection
 

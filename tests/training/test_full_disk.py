@@ -10,8 +10,8 @@ import tiny_run
 from scripts import run
 from tiny import values
 
-from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.recipe import Recipe
+from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training.checkpointing import Checkpointer
 
 pytestmark = pytest.mark.usefixtures("tiny_network")

@@ -22,9 +22,9 @@ from shared_trainers import share
 from tiny import DETECTOR_NETWORK, listing, values
 from weights_server import write_archive
 
-from mixnet_tf.classifiers import load_keras_file
 from mixnet_tf.detection import is_detector
 from mixnet_tf.recipe import RECIPES
+from mixnet_tf.saved_models import load_keras_file
 from mixnet_tf.training import RunOptions, train
 from mixnet_tf.training.metrics import read_metrics
 from mixnet_tf.weights import google, pretrained

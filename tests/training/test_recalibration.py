@@ -35,7 +35,7 @@ def _normalizations(model):
 
 def test_the_statistics_are_the_mean_moments_of_batches_each_normalized_by_its_own(split, monkeypatch):
     monkeypatch.setattr(recalibration, "_BATCH", 100)
-    monkeypatch.setattr(recalibration, "_MOST_BATCHES", 3)
+    monkeypatch.setattr(recalibration, "_MAX_BATCHES", 3)
     model = _model()
     first, second = _normalizations(model)[:2]
     batches = [batch.numpy() for batch in measuring_batches(split, 16, 100, crop=False).take(3)]
@@ -56,7 +56,7 @@ def test_the_statistics_are_the_mean_moments_of_batches_each_normalized_by_its_o
 
 
 def test_weights_momentum_and_frozen_statistics_stay(split, monkeypatch):
-    monkeypatch.setattr(recalibration, "_MOST_BATCHES", 1)
+    monkeypatch.setattr(recalibration, "_MAX_BATCHES", 1)
     model = _model()
     frozen, *others = _normalizations(model)
     frozen.trainable = False
@@ -71,10 +71,10 @@ def test_weights_momentum_and_frozen_statistics_stay(split, monkeypatch):
 
 def test_two_replicas_measure_images_of_their_own(split, two_replicas, monkeypatch):
     monkeypatch.setattr(recalibration, "_BATCH", 50)
-    monkeypatch.setattr(recalibration, "_MOST_BATCHES", 2)
+    monkeypatch.setattr(recalibration, "_MAX_BATCHES", 2)
     alone, both = _model(), _model(two_replicas)
     recalibrate(both, split, _RECIPE, two_replicas)
-    monkeypatch.setattr(recalibration, "_MOST_BATCHES", 4)
+    monkeypatch.setattr(recalibration, "_MAX_BATCHES", 4)
     recalibrate(alone, split, _RECIPE)
     for ours, theirs in zip(_normalizations(both), _normalizations(alone), strict=True):
         np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, rtol=1e-4, atol=1e-5)

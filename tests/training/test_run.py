@@ -18,12 +18,12 @@ from absl import flags
 from short_run import RECIPE, STEPS, copy_run, train_tiny
 from tiny import values
 
-from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.data import DATA_VERSION, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import update_best_with_final, watch
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
+from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training import RunOptions, checkpointing, locking, recalibration, run, train
 from mixnet_tf.training.locking import only_run_in
 from mixnet_tf.training.metrics import MetricsLog, read_metrics
@@ -59,7 +59,7 @@ def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_
     unbroken, tmp_path, data_dir, monkeypatch
 ):
     monkeypatch.setattr(recalibration, "_BATCH", 32)
-    monkeypatch.setattr(recalibration, "_MOST_BATCHES", 2)
+    monkeypatch.setattr(recalibration, "_MAX_BATCHES", 2)
     copy_run(unbroken, tmp_path)
     recipe = RECIPE._replace(recalibrate_batch_norm=True)
     assert train_tiny(tmp_path, data_dir, recipe, allow_config_change=True) == 0

@@ -10,11 +10,11 @@ import tiny_run
 from shared_trainers import shared
 from tiny import images, randomise, values
 
-from mixnet_tf.classifiers import load_keras_file, open_model
 from mixnet_tf.models import build_model
 from mixnet_tf.networks import class_names
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import RunConfig
+from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training import RunOptions, Trainer, train
 from mixnet_tf.training.optim import build_optimizer
 
