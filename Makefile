@@ -1,7 +1,7 @@
-# Each target makes .venv where it is missing, and installs the extras of setup.py that it needs: $(INSTALLED) is a
-# folder with one empty file for each set of extras that is installed. TF=tensorflow-tpu or TF='tensorflow[and-cuda]'
-# installs that TensorFlow instead. The packages own the same folder, so .venv is made anew where another one is
-# installed, TF goes first, and of what setup.py asks for tensorflow is left out.
+# Each target creates .venv if it is missing, and installs the extras of setup.py that it needs; the folder
+# $(INSTALLED) has an empty file for each set of extras that is installed. TF=tensorflow-tpu or
+# TF='tensorflow[and-cuda]' installs that TensorFlow instead. All of them install the same folder `tensorflow`, so .venv
+# is created anew for another TF, TF is installed first, and tensorflow is left out of what setup.py asks for.
 PYTHON ?= python3
 TF ?= tensorflow
 BIN := .venv/bin
@@ -13,50 +13,49 @@ REQUIREMENTS = import importlib.metadata, re; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
 .PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 verify-weights clean
-.PRECIOUS: $(INSTALLED)/%
 
 demo: $(INSTALLED)/demo,export,report
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
 	$(BIN)/python export_tflite.py --model_dir=runs/demo --output_dir=runs/demo/export --formats=fp32,int8
 	$(BIN)/python eval.py --model_dir=runs/demo --report_dir=runs/demo/report
 
-# An SSDLite detector of handwritten digits: training, COCO's numbers of the test scenes and a picture of twelve, export.
+# Trains an SSDLite detector of handwritten digits, prints COCO's numbers, draws twelve test scenes, and exports.
 detection-demo: $(INSTALLED)/demo,detection,export
 	$(BIN)/python train.py --task=detection --model_dir=runs/detection-demo --deterministic
 	$(BIN)/python eval.py --model_dir=runs/detection-demo --split=test --draw=runs/detection-demo/scenes.png
 	$(BIN)/python export_tflite.py --model_dir=runs/detection-demo --output_dir=runs/detection-demo/export --formats=fp32
 
-# The paper's figure 4 with a small network, in about a quarter of an hour; interrupted, the same command resumes it.
+# Repeats the paper's figure 4 with a small network, in about a quarter of an hour; the same command resumes it.
 study: $(INSTALLED)/demo,report
 	$(BIN)/python studies/kernel_sizes.py --figure=4 --networks=studies/v1_stride4.json --largest_kernel=9 --seeds=3 \
 	  --dataset=scattered_digits --eval_split=test --model_dir=runs/study --deterministic
 
-# Cheap and good networks of a small space, beside as many drawn at random; interrupted, the same command resumes it.
+# Searches a small space for cheap and accurate networks, and draws as many at random; the same command resumes it.
 search: $(INSTALLED)/demo,export,search
 	$(BIN)/python -m mixnet_tf.search --space=studies/search_space.json --dataset=scattered_digits --image_size=32 \
 	  --evaluations=20 --population=10 --random_baseline --search_dir=runs/search
 
-# A page on localhost that classifies images in the browser with what make demo has exported.
+# Serves a page on localhost that classifies images in the browser with the files that `make demo` exported.
 web: $(INSTALLED)/demo,export
 	@command -v npm > /dev/null || { echo "make web needs npm, which comes with Node.js: https://nodejs.org" >&2; exit 1; }
 	npm ci --prefix examples/web
 	$(BIN)/python examples/web/serve.py --model_dir=runs/demo
 
-# The documentation as a site, in docs/_build/html; a warning, such as of a link that leads nowhere, is an error.
+# Builds the documentation site in docs/_build/html; a warning, such as of a broken link, is an error.
 docs: $(INSTALLED)/test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 test: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
-# All but what trains, exports, builds full-size networks or starts a process: about a minute.
+# All tests but those that train, export, read datasets, build full-size networks or start a process.
 test-fast: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m 'not soak and not slow'
 
 soak: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m soak
 
-# The long checks of one package: soak-training, soak-export, ...
+# The long tests of one package: soak-training, soak-export, ...
 soak-%: $(INSTALLED)/test
 	$(BIN)/python -m pytest -m soak tests/$*
 
@@ -72,8 +71,9 @@ bench: $(INSTALLED)/test
 	$(BIN)/python benchmarks/bench_depthwise.py
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l
 
-# Instructions on ARM64 cores beside milliseconds here. Makes an ARM64 system in .arm64 where there is none, for which it
-# installs Debian's qemu-user and debootstrap: needs root, Debian and the network. make soak-export then runs on it, too.
+# Counts instructions on ARM64 cores, and measures milliseconds here. Creates an ARM64 system in .arm64 if it is
+# missing, for which it installs Debian's qemu-user and debootstrap: needs root, Debian and the network.
+# `make soak-export` then uses it, too.
 arm64: $(INSTALLED)/test .arm64
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s --others= --formats=fp32,int8 \
 	  --cores=cortex-a76,cortex-a55,cortex-a53
@@ -81,7 +81,7 @@ arm64: $(INSTALLED)/test .arm64
 .arm64: | $(INSTALLED)/test
 	benchmarks/arm64/build.sh .arm64 $(BIN)/pip
 
-# Needs the network: compares the published weights with the one published answer.
+# Compares the published weights' answer with the one published answer; needs the network.
 verify-weights: $(INSTALLED)/test
 	$(BIN)/python benchmarks/verify_weights.py
 

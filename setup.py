@@ -43,10 +43,10 @@ setup(
         "absl-py",
         "h5py",
         "numpy",
-        "tensorboard",  # TensorFlow 2.21 no longer brings it
-        "requests",  # what tensorflow-datasets downloads with; its errors are caught
+        "tensorboard",  # TensorFlow 2.21 no longer installs it
+        "requests",  # tensorflow-datasets downloads with it; its errors are caught
         "tqdm",
-        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not declare it
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
     ],
     extras_require={
         **_EXTRAS,

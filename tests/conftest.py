@@ -22,8 +22,8 @@ _TOGETHER = {
 }
 # Tests of many minutes that share nothing with the others of their file: any process may take the next.
 _ALONE = ("test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float",)
-# Files that train, export, build full-size networks or start processes, the longest first: no process is left with a
-# long one at the end.
+# Files that train, export, read datasets, build full-size networks or start processes, the longest first: no process is
+# left with a long one at the end.
 _SLOW = (
     "test_readme",
     "test_kills",
@@ -67,6 +67,17 @@ _SLOW = (
     "test_network_files",
     "test_keras_way",
     "test_recalibration",
+    "test_objects",
+    "test_splits",
+    "test_official",
+    "test_pipeline",
+    "test_reports",
+    "test_average_precision",
+    "test_classes_and_input",
+    "test_paths",
+    "test_held_out",
+    "test_folders",
+    "test_hub",
 )
 
 
