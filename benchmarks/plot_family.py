@@ -5,12 +5,10 @@ All figures are the papers' own; none was measured here. Needs matplotlib: pip i
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import matplotlib.style
 from absl import app, flags
+
+from mixnet_tf.figures import new_figure, png
 
 _OUTPUT = flags.DEFINE_string("output", "docs/family.png", "The PNG file to write.")
 
@@ -26,8 +24,9 @@ _GREY, _BLUE = "#6b7280", "#1d4ed8"
 
 
 def main(_):
-    plt.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
-    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    matplotlib.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
+    figure = new_figure(figsize=(6.4, 4.2), layout="tight")
+    axes = figure.subplots()
     for family, points in _PEERS.items():
         axes.plot(*zip(*points.values(), strict=True), "o-", color=_GREY, markersize=4, linewidth=1)
         for name, (cost, accuracy) in points.items():
@@ -37,9 +36,7 @@ def main(_):
         _label(axes, name, cost, accuracy, _BLUE, above=True)
     axes.set(xlabel="multiply-adds per image, millions", ylabel="ImageNet top-1, %", xlim=(190, 690), ylim=(71, 80))
     axes.set_title("Accuracy and cost, as the papers give them")
-    figure.tight_layout()
-    figure.savefig(_OUTPUT.value)
-    plt.close(figure)
+    pathlib.Path(_OUTPUT.value).write_bytes(png(figure))
 
 
 def _label(axes, text, cost, accuracy, color, above=False):

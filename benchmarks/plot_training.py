@@ -5,15 +5,12 @@ Reads metrics.jsonl, also of a run that has not ended. Needs matplotlib: pip ins
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import matplotlib.style
 from absl import flags
 
 from mixnet_tf.commands import process
 from mixnet_tf.errors import InputError
+from mixnet_tf.figures import new_figure, png
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training.metrics import METRICS, read_metrics
 
@@ -30,8 +27,9 @@ def main(_screen):
     if not trained:
         raise InputError(f"{_MODEL_DIR.value}/{METRICS} has no row of training yet.")
 
-    plt.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
-    figure, (loss, accuracy) = plt.subplots(2, 1, figsize=(6.4, 4.8), sharex=True)
+    matplotlib.style.use(pathlib.Path(__file__).with_name("figures.mplstyle"))
+    figure = new_figure(figsize=(6.4, 4.8), layout="tight")
+    loss, accuracy = figure.subplots(2, 1, sharex=True)
     loss.plot(*_series(trained, "loss"), color="#1d4ed8", linewidth=1.2)
     loss.set_ylabel("loss, with L2" if config.recipe.weight_decay else "loss")
     accuracy.plot(*_series(trained, "top_1_accuracy"), color="#1d4ed8", linewidth=1.2, label="training batches")
@@ -45,9 +43,7 @@ def main(_screen):
     accuracy.set(ylabel="top-1 accuracy", xlabel=f"step, {config.recipe.train_batch_size} images each", ylim=(0, 1.05))
     accuracy.legend(frameon=False, fontsize=8, loc="lower right")
     loss.set_title(f"{config.model_name} on {config.dataset}, {config.recipe.image_size} px")
-    figure.tight_layout()
-    figure.savefig(_OUTPUT.value)
-    plt.close(figure)
+    pathlib.Path(_OUTPUT.value).write_bytes(png(figure))
     return 0
 
 

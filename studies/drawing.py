@@ -1,17 +1,13 @@
-"""A study's figure, above the paper's. Needs matplotlib: pip install 'mixnet_tf[docs]'."""
+"""A study's figure, above the paper's. Needs matplotlib: pip install 'mixnet_tf[report]'."""
 
 import json
 import math
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import matplotlib.style
 from figures import SERIES
 
-from mixnet_tf.figures import png
+from mixnet_tf.figures import new_figure, png
 from mixnet_tf.files import write_bytes
 
 _HERE = pathlib.Path(__file__).parent
@@ -39,8 +35,8 @@ def draw(report, path):
     number = report["figure"]
     ours = {f"{name} on {report['dataset']}": curves for name, curves in report["networks"].items()}
     papers = {f"Paper, figure {number}: {name} on ImageNet": curves for name, curves in paper_networks(number).items()}
-    plt.style.use(_HERE.parent / "benchmarks" / "figures.mplstyle")
-    figure = plt.figure(figsize=(5.4 * max(len(ours), len(papers)), 8), layout="constrained")
+    matplotlib.style.use(_HERE.parent / "benchmarks" / "figures.mplstyle")
+    figure = new_figure(figsize=(5.4 * max(len(ours), len(papers)), 8), layout="constrained")
     columns = math.lcm(len(ours), len(papers))
     grid = figure.add_gridspec(2, columns)
     for row, panels in enumerate((ours, papers)):
@@ -50,7 +46,6 @@ def draw(report, path):
             _draw_panel(axes, curves, number)
     figure.supxlabel(_caption(report), fontsize=8, color=_GREY)
     write_bytes(path, png(figure))
-    plt.close(figure)
 
 
 def paper_networks(figure):
