@@ -1,4 +1,4 @@
-"""What a training run leaves in its folder."""
+"""The files in a run's folder: config.json, the saved models, the checkpoints."""
 
 import itertools
 import os
@@ -25,7 +25,7 @@ CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "
 
 
 class RunConfig(NamedTuple):
-    """What a run trains: enough to build its model again, and to see whether another run is the same."""
+    """The configuration of a run: enough to build its model again, and to compare it with another run."""
 
     model_name: str
     num_label_classes: int
@@ -33,22 +33,22 @@ class RunConfig(NamedTuple):
     num_train_images: int
     recipe: Recipe
     label_names: tuple[str, ...] | None = None
-    weights: str | None = None  # what the run started from
-    # None in the next ones: not recorded, as in version 0.1.0.
+    weights: str | None = None  # the weights that the run started from
+    # The following fields are None in a config written by 0.1.0.
     train_split: str | None = None
     eval_split: str | None = None
-    train_shards: int | None = None  # TFRecord files; 0: read from others
-    missing_shards: tuple[str, ...] | None = None  # of both splits, let pass by --allow_missing_shards
-    network: Mapping[str, Any] | None = None  # the content of its network file; None: the released one of its name
+    train_shards: int | None = None  # number of TFRecord files; 0: the data is in other files
+    missing_shards: tuple[str, ...] | None = None  # of both splits, if --allow_missing_shards was given
+    network: Mapping[str, Any] | None = None  # content of its network file; None: the released network of that name
     task: str = CLASSIFICATION
-    detection: DetectionRecipe | None = None  # of a detector
-    data_version: int = 0  # of the rules by which its data is read, see `data.load_split`; 0 of 0.2.0 and before
+    detection: DetectionRecipe | None = None  # None: a classifier
+    data_version: int = 0  # version of the rules by which its data is read, see `data.load_split`; 0.2.0 wrote none
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of the run's classes; None where they are not known.
+        """The names of the run's classes; None if they are not known.
 
-        Version 0.2.0 recorded none of a run on ImageNet's own shards, whose classes are known by their number.
+        Version 0.2.0 recorded no names for a run on ImageNet's own shards; they follow from the classes' numbers.
         """
         shards, _ = SPLITS.get(self.train_split or "", (None, None))
         is_imagenet = self.dataset == "tfrecord" and shards is not None and self.train_shards == shards
@@ -67,8 +67,8 @@ class RunConfig(NamedTuple):
         """Reads `model_dir`/config.json.
 
         Raises:
-            FileNotFoundError: If `model_dir` is no training run's folder.
-            ValueError: If the file is not what `write` writes.
+            FileNotFoundError: If `model_dir` is not the folder of a training run.
+            ValueError: If `write` did not write the file.
         """
         path = os.path.join(model_dir, CONFIG)
         try:
@@ -96,15 +96,15 @@ class RunConfig(NamedTuple):
 
     @classmethod
     def wait_for(cls, model_dir: StrPath, seconds: float, timeout: float | None = None) -> "RunConfig":
-        """Reads the configuration as soon as a run has written it.
+        """Waits until a run has written its configuration, and reads it.
 
         Args:
             model_dir: The run's folder.
             seconds: Poll interval.
-            timeout: Seconds after which to give up; None: never.
+            timeout: Seconds to wait at most; None: without limit.
 
         Raises:
-            FileNotFoundError: If it did not come in time.
+            FileNotFoundError: If the configuration was not written in time.
         """
         start = time.monotonic()
         while True:
@@ -116,7 +116,7 @@ class RunConfig(NamedTuple):
                 time.sleep(seconds)
 
     def build_model(self, classifier_activation: str | None = "softmax") -> keras.Model:
-        """The run's model, at its image size: a classifier that ends in an activation, or a detector."""
+        """Builds the run's model at its image size: a classifier that ends in an activation, or a detector."""
         if self.task == DETECTION:
             network = self._network(include_top=False)
             return SSDLite(network, self.num_label_classes, network.input_shape[1:], class_names=self.class_names)
@@ -148,7 +148,7 @@ class RunConfig(NamedTuple):
             )
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """Lines that name each field in which `other` differs."""
+        """Returns one line for each field in which `other` differs."""
         lines = []
         for name, ours, theirs in _compared(self, other):
             if ours != theirs:
@@ -179,7 +179,7 @@ def _compared(one, other):
 
 
 def _compared_networks(one, other):
-    """By their content, whatever the names; the number of classes is the dataset's."""
+    """Compares networks by content, not by name, and without the number of classes, which is the dataset's."""
     if one.network is None and other.network is None:
         yield "model_name", one.model_name, other.model_name
         return
@@ -191,7 +191,7 @@ def _compared_networks(one, other):
 
 
 def _content(config):
-    """The content of a network file for a run's network, with the defaults of parameters that it lacks."""
+    """The content of a run's network file, with default values for missing parameters."""
     if config.network is None:
         return network_content(*get_model_params(config.model_name))
     params = override_global_params(GlobalParams(), config.network["params"])
@@ -199,24 +199,24 @@ def _content(config):
 
 
 def save_model(model: keras.Model, path: StrPath) -> None:
-    """Writes a `.keras` file; an older one at `path` stays whole until the new one is."""
+    """Writes a `.keras` file; an older file at `path` is kept until the new one is complete."""
     with publishing(path) as local:
         model.save(local)
 
 
 def inference_model(config: RunConfig, weights: Sequence[np.ndarray]) -> keras.Model:
-    """The run's model in float32, ending in softmax, with the given arrays as its weights."""
+    """Builds the run's model in float32, a classifier with softmax, with the given arrays as its weights."""
     model = config.build_model()
     model.set_weights(weights)
     return model
 
 
 def noting_training_images(split: Split, config: RunConfig | None) -> Split:
-    """A split, with a note where its images are those that a model was trained on.
+    """Adds a note to a split whose images a model was trained on.
 
     Args:
         split: A `data.Split` to evaluate on.
-        config: Of the model's run, whose own split counts; None where it is not known, and a split called "train" does.
+        config: The `RunConfig` of the model's run. None: unknown; then a split named "train" gets the note.
     """
     trained_on = (split.dataset, "train") if config is None else (config.dataset, config.train_split or "train")
     if (split.dataset, split.name) != trained_on:
@@ -227,7 +227,7 @@ def noting_training_images(split: Split, config: RunConfig | None) -> Split:
 def newest_checkpoint(folder: StrPath) -> str | None:
     """The newest checkpoint of a folder of checkpoints; None if there is none.
 
-    `tf.train.latest_checkpoint` takes the folder's name for a pattern, and finds none where it has brackets.
+    `tf.train.latest_checkpoint` interprets brackets in the folder's name as a pattern, and finds no checkpoint then.
     """
     state = tf.train.get_checkpoint_state(os.fspath(folder))
     path = None if state is None else state.model_checkpoint_path
@@ -235,10 +235,10 @@ def newest_checkpoint(folder: StrPath) -> str | None:
 
 
 def restore_averages(model: keras.Model, checkpoint: str) -> None:
-    """Reads the averages of a training checkpoint into the run's model.
+    """Loads the EMA weights of a training checkpoint into the run's model.
 
     Raises:
-        InputError: If the checkpoint is gone or damaged.
+        ValueError: If the checkpoint is missing or damaged.
     """
     variables = [variable.value for variable in model.weights]
     try:

@@ -1,4 +1,4 @@
-"""The classifier or detector that saved weights, or a training run, stand for."""
+"""Opens saved weights or a training run as the classifier or detector that they hold."""
 
 import os
 import zipfile
@@ -28,15 +28,15 @@ from mixnet_tf.weights import load_weights
 
 
 class Opened(NamedTuple):
-    """A model to evaluate or export, and what is known about it."""
+    """A model to evaluate or export, with its origin."""
 
     model: keras.Model
-    source: str  # the file or checkpoint that it came from
-    config: RunConfig | None  # None where it is not from a run's folder
+    source: str  # the file or checkpoint that it was loaded from
+    config: RunConfig | None  # None: it was not loaded from a run's folder
 
     @property
     def data_version(self) -> int:
-        """Of the rules by which data is read for the model: those of its run, or the newest."""
+        """Version of the rules by which data is read for the model: that of its run, or the newest."""
         return DATA_VERSION if self.config is None else self.config.data_version
 
 
@@ -49,26 +49,27 @@ def open_model(
     kernel_size: int | Sequence[int] | None = None,
     input: str | None = None,
 ) -> Opened:
-    """The float32 model that weights, or the best of a training run, stand for, as a function of pixels.
+    """Opens saved weights, or the best model of a training run, as a float32 model of pixels.
 
     Args:
-        weights: A `.keras` file, which is a whole model; or anything else that `mixnet_tf.load_weights`
-            takes, of the network that the next arguments describe.
-        model_dir: A training run's folder: its best.keras, else final.keras, else the averages of its
-            newest checkpoint. Give `weights` or `model_dir`, not both.
+        weights: A `.keras` file, which holds a whole model; or anything else that `mixnet_tf.load_weights` takes, for
+            the network that the following arguments describe.
+        model_dir: A training run's folder: its best.keras, else final.keras, else the EMA weights of its newest
+            checkpoint. Give either `weights` or `model_dir`.
         model_name: A network's name or the path of a network file, as `mixnet_tf.build_model` takes it.
-        num_label_classes: Number of classes; None for 1000, or what the network file says.
-        image_size: Pixels; None for 224, or for the size of a `.keras` file, which needs it where it takes any.
-        kernel_size: What `mixnet_tf.build_model` takes, in place of every depthwise kernel; None: the network's own.
-        input: "pixels" or "normalized", what a model takes; None: what `networks.input_of` finds, else pixels.
+        num_label_classes: Number of classes; None: 1000, or as in the network file.
+        image_size: Height and width, pixels; None: 224, or the size of a `.keras` file. A `.keras` file for any size
+            needs it.
+        kernel_size: Replaces every depthwise kernel, as in `mixnet_tf.build_model`; None: the network's own.
+        input: The model's input, "pixels" or "normalized"; None: what `networks.input_of` finds, else pixels.
 
     Returns:
-        An `Opened`; its model takes square images of a fixed size, RGB in [0, 255], and gives probabilities: a `.keras`
-        file of a classifier that ends in logits gets a softmax, and one that takes normalized images `Preprocessing`.
+        An `Opened`; its model takes square RGB images of a fixed size in [0, 255]. A classifier returns probabilities:
+        one that ends in logits gets a softmax. A model that takes normalized images gets `Preprocessing` in front.
 
     Raises:
-        FileNotFoundError: If there is nothing to open.
-        ValueError: If what is there does not fit, or the arguments do not.
+        FileNotFoundError: If the file or run does not exist.
+        ValueError: If the file does not fit the network, or if the arguments contradict each other.
     """
     opened = _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_size)
     model = taking_pixels(opened.model, input)
@@ -83,7 +84,7 @@ def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_
     if model_dir is not None and weights is None:
         given += [] if image_size is None else ["image_size"]
         if given:
-            raise InputError(f"The run in {model_dir} says what its model is; leave out {given}.")
+            raise InputError(f"The run in {model_dir} describes its own model; leave out {given}.")
         return _open_run(os.fspath(model_dir))
     if weights is None or model_dir is not None:
         raise InputError(f"Give either weights or model_dir; received weights={weights!r}, model_dir={model_dir!r}.")
@@ -110,7 +111,7 @@ def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_
 
 
 def _of_fixed_size(model, image_size):
-    """The model for square images of one size, with the same weights."""
+    """Returns the model for square images of one size, with the same weights."""
     shape = model.input_shape[1:]
     if None in shape[:2] and image_size is None:
         raise InputError(
@@ -131,7 +132,7 @@ def _of_fixed_size(model, image_size):
 
 
 def _with_probabilities(model):
-    """The model, or where it ends in logits, the model with a softmax behind them."""
+    """Returns a classifier unchanged, or with a softmax if it ends in logits."""
     last = last_operation(model)
     if gives_probabilities(last):
         return model
@@ -165,10 +166,10 @@ def _open_run(model_dir):
 
 
 def load_keras_file(path: StrPath) -> keras.Model:
-    """A MixNet with its classifier, or a detector, out of a `.keras` file.
+    """Loads a classifier or a detector from a `.keras` file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ValueError: If it is not a Keras file of an image classifier or a detector.
     """
     if not exists(path):

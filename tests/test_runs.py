@@ -179,7 +179,7 @@ def test_a_keras_file_opens_alone_and_a_weights_file_with_its_network(saved, tmp
         ({"weights": "a.keras", "model_dir": "b"}, "either weights or model_dir"),
         (
             {"model_dir": "b", "model_name": "mixnet-m", "image_size": 64},
-            r"b says what its model is; leave out \['model",
+            r"b describes its own model; leave out \['model",
         ),
         ({"model_dir": "b", "kernel_size": 3}, r"leave out \['kernel_size'\]"),
         (

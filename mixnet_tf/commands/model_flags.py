@@ -12,11 +12,11 @@ WEIGHTS_HELP = (
 
 
 def define_network_flags(default: str | None, text: str) -> None:
-    """The flags that name a network.
+    """Defines the flags that name a network.
 
     Args:
-        default: The network's name where none is given; None: none.
-        text: What the network is for, the beginning of the help.
+        default: Default of --model_name; None: no default.
+        text: The beginning of the help: what the network is for.
     """
     define_path("model_name", default, f"{text}: one of {', '.join(VARIANTS)}, or a network file, FILE.json.")
     flags.register_validator(
@@ -30,30 +30,42 @@ def define_network_flags(default: str | None, text: str) -> None:
 
 
 def kernels_from_flags() -> tuple[int, ...] | None:
-    """The kernel sizes that --kernels names; None where it is not given."""
+    """The kernel sizes of --kernels; None if the flag is not given."""
     text = flags.FLAGS.kernels
     return None if text is None else parse_kernels(text)
 
 
 def define_model_flags() -> None:
-    """The flags that say which model to evaluate or export."""
-    define_path("model_dir", None, "A training run: its best model, else its final one, else its newest.")
-    define_path("weights", None, WEIGHTS_HELP)
-    define_network_flags(None, "The network, where --weights holds weights alone")
-    flags.DEFINE_integer(
-        "num_label_classes", None, "Its number of classes; by default 1000, or the network file's.", lower_bound=1
+    """Defines the flags of the model to evaluate or export."""
+    define_path(
+        "model_dir",
+        None,
+        "Folder of a training run; opens its best model, else its final model, else its newest checkpoint.",
     )
-    flags.DEFINE_integer("image_size", None, "Its pixels a side; by default 224 or the file's.", lower_bound=1)
+    define_path("weights", None, WEIGHTS_HELP)
+    define_network_flags(None, "The network of --weights, unless they are a .keras file")
+    flags.DEFINE_integer(
+        "num_label_classes",
+        None,
+        "Number of classes of the network; by default 1000, or as in the network file.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "image_size",
+        None,
+        "Height and width of the input, pixels; by default 224, or the size of the .keras file.",
+        lower_bound=1,
+    )
     flags.DEFINE_enum(
         "input",
         None,
         INPUTS,
-        "What it takes: RGB from 0 to 255, or those normalized, which Preprocessing is put in front for; by default as "
-        "its layers show, else pixels.",
+        "Input of the model: pixels, RGB from 0 to 255, or normalized, for which Preprocessing is put in front; by "
+        "default what its layers show, else pixels.",
     )
 
 
 def open_model_from_flags() -> Opened:
-    """The model that the model flags say; raises what `open_model` raises."""
+    """Opens the model that the flags describe; raises what `open_model` raises."""
     names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size", "input")
     return open_model(**flag_values(names), kernel_size=kernels_from_flags())

@@ -77,33 +77,33 @@ def _guarded(main, argv):
 
 
 def _forget_flags():
-    """Leaves nothing of an earlier run in this process, as in a notebook, whose command may have been another one."""
+    """Removes the flags of an earlier command in this process, as in a notebook, which may be another command."""
     for name, flag in _DEFINED.items():
-        if name in flags.FLAGS and flags.FLAGS[name] is flag:  # not one of a script that defines its own by that name
+        if name in flags.FLAGS and flags.FLAGS[name] is flag:  # not a flag that a script has defined by the same name
             delattr(flags.FLAGS, name)
     _DEFINED.clear()
     flags.FLAGS.unparse_flags()
 
 
 def _is_full_disk(error):
-    # TensorFlow and HDF5 have the system's text alone.
+    # TensorFlow and HDF5 keep only the system's text.
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
 
 
 def _is_unknown_scheme(error):
-    """Whether a path begins with https:// or another scheme of which TensorFlow reads no files."""
+    """Whether a path begins with https:// or another scheme that TensorFlow cannot read."""
     return isinstance(error, tf.errors.UnimplementedError) and "File system scheme" in str(error)
 
 
 def _is_lost_host(error):
-    """Whether a collective failed since another of its hosts is gone, so that a restart of all can help."""
+    """Whether a collective failed because another host is gone, so that restarting all hosts can help."""
     unreachable = isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError)
     return unreachable and "ollective" in str(error)
 
 
 def _first_line(error):
-    """The first line of an error's text, without the nodes and ops that TensorFlow puts into it."""
+    """The first line of an error's text, without the names of nodes and ops that TensorFlow inserts."""
     return first_line(re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error)))
 
 

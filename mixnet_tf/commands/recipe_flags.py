@@ -16,11 +16,11 @@ _RECIPE_FLAGS = tuple(name for name in Recipe._fields if name not in ("model_ove
 
 
 def define_recipe_flags() -> None:
-    """A flag for each field of `Recipe`, without a value of its own: the recipe gives it."""
+    """Defines a flag for each field of `Recipe`, without a default: the recipe has it."""
     flags.DEFINE_string(
         "model_overrides",
         None,
-        "JSON object of model parameters to replace beside those that the recipe does, such as "
+        "JSON object of model parameters to replace in addition to those that the recipe replaces, such as "
         '{"dropout_rate": 0.3} or {"activation": "mish"}.',
     )
     flags.DEFINE_enum("recipe", None, list(RECIPES), "Settings to start from; by default the dataset's own.")
@@ -28,16 +28,15 @@ def define_recipe_flags() -> None:
 
 
 def recipe_from_flags(dataset: str, model_dir: StrPath | None = None, task: str = CLASSIFICATION) -> Recipe:
-    """The recipe of a run, with the flags given in place of its fields.
+    """Returns the recipe of a run, with the flags that were given in place of its fields.
 
-    A run that has begun in `model_dir` keeps the fields that its config.json has, so that another version's
-    recipes change nothing about it. A new run, or one without a folder, has those of `--recipe`, or of the
-    dataset's own recipe.
+    A run that has begun in `model_dir` keeps the recipe of its config.json, even if a newer version has changed that
+    recipe. A new run, or one without a folder, has the recipe that `--recipe` names, or the dataset's own recipe.
     """
     values = flags.FLAGS
     if model_dir is not None and exists(os.path.join(model_dir, CONFIG)):
         recipe = RunConfig.read(model_dir).recipe
-        # The name alone: `train` refuses a run of another one.
+        # Only the name: `train` refuses to resume a run of another recipe.
         recipe = recipe._replace(name=values.recipe or recipe.name)
     else:
         recipe = recipe_for(dataset, task) if values.recipe is None else RECIPES[values.recipe]

@@ -43,7 +43,7 @@ def flag_values(names: Iterable[str]) -> dict[str, Any]:
 
 
 class _PathParser(flags.ArgumentParser):
-    """Of a path, whose leading ~ is the home folder, as a shell has it only at the beginning of a word."""
+    """Parses a path and expands a leading ~, which a shell does only at the beginning of a word."""
 
     syntactic_help = "a path"
 
@@ -55,7 +55,7 @@ class _PathParser(flags.ArgumentParser):
 
 
 class _PathsParser(flags.ListParser):
-    """Of paths, comma-separated."""
+    """Parses comma-separated paths."""
 
     def parse(self, argument: Any) -> list[str]:
         return [os.path.expanduser(path) for path in super().parse(argument)]
@@ -67,5 +67,5 @@ def define_path(name: str, default: str | None, text: str, required: bool = Fals
 
 
 def define_paths(name: str, text: str) -> None:
-    """Defines a flag for comma-separated paths, none by default."""
+    """Defines a flag for comma-separated paths, without a default."""
     flags.DEFINE(_PathsParser(), name, None, text, serializer=flags.ListSerializer(","))

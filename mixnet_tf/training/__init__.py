@@ -1,6 +1,7 @@
-"""A model, a recipe and a split to trained weights: one step (`Trainer`), and a whole run (`train`).
+"""Training: one step (`Trainer`) and a whole run (`train`).
 
-In: a network's name, a dataset, a `Recipe`. Out: in the run's folder, checkpoints, metrics and the final model.
+A run takes a network's name, a dataset, a `Recipe` and `RunOptions`. It writes checkpoints, metrics and the final model
+into its folder.
 """
 
 from mixnet_tf.training.checkpointing import Checkpointer

@@ -19,7 +19,7 @@ class Checkpointer:
 
     Args:
         trainer: A `Trainer`.
-        model_dir: The run's folder; the checkpoints are in its `checkpoints`.
+        model_dir: The run's folder; the checkpoints are in its subfolder `checkpoints`.
     """
 
     def __init__(self, trainer: Trainer, model_dir: StrPath) -> None:
@@ -97,7 +97,7 @@ class Checkpointer:
             The path of the checkpoint, or None if there is none.
 
         Raises:
-            ValueError: If there are checkpoints but none can be read.
+            ValueError: If there are checkpoints, but none of them can be read.
         """
         broken = []
         for path in reversed(_listed(self._folder)):
@@ -116,6 +116,6 @@ class Checkpointer:
 
 
 def _listed(folder):
-    """The paths of the checkpoints that the file "checkpoint" lists, the newest last."""
+    """Paths of the checkpoints that the file "checkpoint" lists, from the oldest to the newest."""
     state = tf.train.get_checkpoint_state(folder)
     return list(state.all_model_checkpoint_paths) if state else []

@@ -1,4 +1,4 @@
-"""A `tf.distribute` strategy by name."""
+"""Makes a `tf.distribute` strategy by its name."""
 
 import functools
 import json
@@ -59,7 +59,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def is_evaluator() -> bool:
-    """Whether TF_CONFIG makes this process its run's evaluator, which watches the run instead of training.
+    """Whether TF_CONFIG makes this process the run's evaluator, which watches the run and does not train.
 
     Raises:
         ValueError: If TF_CONFIG is not JSON.
@@ -96,8 +96,8 @@ def _check_task():
         raise InputError(f"{_TF_CONFIG}: an evaluator does not train; it runs train.py, or eval.py --watch.")
     if kind not in _TRAIN or str(index) not in map(str, range(len(cluster.get(kind, [])))):
         raise InputError(
-            f'{_TF_CONFIG}: expected "task": {{"type": "worker", "index": 0}}, the type (chief or worker) and the '
-            f"index of a task of its cluster, another one on each host; received {task}."
+            f'{_TF_CONFIG}: expected "task": {{"type": "worker", "index": 0}}, the type (chief or worker) and index '
+            f"of a task of its cluster, a different task on each host; received {task}."
         )
 
 

@@ -50,7 +50,7 @@ def _lock(descriptor, model_dir):
     except BlockingIOError as error:
         holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
         raise InputError(
-            f"model_dir: {model_dir} is in use by {holder}, which trains there; wait for its end, or name another "
+            f"model_dir: {model_dir} is in use by {holder}, which trains there; wait until it ends, or name another "
             "model_dir."
         ) from error
     except OSError:
@@ -62,5 +62,5 @@ def _lock(descriptor, model_dir):
 
 def _say_not_checked(model_dir):
     logging.info(
-        f"{model_dir}: whether another process trains there was not checked, since its file system has no locks."
+        f"{model_dir}: whether another process trains there was not checked, because its file system has no locks."
     )

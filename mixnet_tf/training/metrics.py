@@ -1,4 +1,4 @@
-"""The measurements of a run: in the log, in metrics.jsonl and as TensorBoard's scalars."""
+"""Writes the measurements of a run to the log, to metrics.jsonl and to TensorBoard."""
 
 import contextlib
 import json
@@ -14,15 +14,19 @@ from mixnet_tf.files import StrPath, is_remote, json_text
 from mixnet_tf.progress import Phase
 
 METRICS = "metrics.jsonl"
-_SHOWN = {"top_1_accuracy": "accuracy", "classification_loss": "classes", "box_loss": "boxes"}  # while it trains
-_REMOTE_INTERVAL = 300.0  # seconds; to append to a file of remote storage uploads all of it again
+_SHOWN = {
+    "top_1_accuracy": "accuracy",
+    "classification_loss": "classes",
+    "box_loss": "boxes",
+}  # in the progress line of training
+_REMOTE_INTERVAL = 300.0  # seconds; an append to a file on remote storage uploads the whole file again
 
 
 class MetricsLog:
-    """Keeps the measurements of a run.
+    """Writes the measurements of a run.
 
     Args:
-        model_dir: The run's folder; None to write no file, as on workers other than the chief.
+        model_dir: The run's folder; None: no file is written, as on workers other than the chief.
         first_step: The step that the run starts at or resumes from.
         batch_size: Images per step.
     """
@@ -40,12 +44,12 @@ class MetricsLog:
             self._writer = tf.summary.create_file_writer(os.path.join(model_dir, "tensorboard"))
 
     def train(self, step: int, metrics: dict[str, float], phase: Phase) -> None:
-        """Reports a loop of training that ended at `step` to the files and to a `Phase` of progress.
+        """Reports the metrics of a loop of training steps to the files and to a `Phase` of progress.
 
         Args:
-            step: Steps taken.
-            metrics: Floats by name.
-            phase: Counts steps.
+            step: The number of steps taken so far.
+            metrics: Floats by name, averaged over the loop.
+            phase: The phase, which counts steps.
         """
         last_step, last_time = self._last
         self._last = (step, time.monotonic())
@@ -60,11 +64,11 @@ class MetricsLog:
         self._write(step, "train", {**metrics, "images_per_second": images_per_second})
 
     def evaluation(self, step: int, metrics: dict[str, Any]) -> None:
-        """Reports an evaluation of the averages at `step`."""
+        """Reports an evaluation of the EMA weights at `step`."""
         logging.info(f"Evaluation at step {step} on {metrics['num_images']} images: {in_words(metrics)}")
         self._write(step, "eval", metrics)
         self.flush()
-        self._last = (self._last[0], time.monotonic())  # the next images/s counts training alone
+        self._last = (self._last[0], time.monotonic())  # so that the next images/s leaves the evaluation out
 
     def _write(self, step, kind, metrics):
         if self._writer is None:
@@ -78,7 +82,7 @@ class MetricsLog:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is not written yet: on remote storage the rows of five minutes, or since the last checkpoint."""
+        """Writes the rows that are not written yet; on remote storage they are collected for up to five minutes."""
         if self._writer is None or not self._rows:
             return
         with tf.io.gfile.GFile(self._path, "a") as file:
@@ -89,7 +93,7 @@ class MetricsLog:
 
 
 def _ends_in_half_a_row(path):
-    """Whether a killed run left a row without its end, which the next row may not begin in."""
+    """Whether a killed run left an incomplete last row, after which a new line has to begin."""
     if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length == 0:
         return False
     with tf.io.gfile.GFile(path, "rb") as file:
@@ -98,9 +102,10 @@ def _ends_in_half_a_row(path):
 
 
 def read_metrics(model_dir: StrPath) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl by step, for each step and kind the last that was written.
+    """Reads the rows of a run's metrics.jsonl, sorted by step; of each step and kind, the last row that was written.
 
-    A run that resumes from a checkpoint writes rows again, and one that was killed may leave half a row.
+    A run that resumes from a checkpoint writes some rows again. A run that was killed may leave an incomplete row,
+    which is left out.
     """
     path = os.path.join(model_dir, METRICS)
     if not tf.io.gfile.exists(path):
@@ -108,7 +113,7 @@ def read_metrics(model_dir: StrPath) -> list[dict[str, Any]]:
     rows = {}
     with tf.io.gfile.GFile(path) as file:
         for line in file.read().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # half a row
+            with contextlib.suppress(json.JSONDecodeError):  # an incomplete row
                 row = json.loads(line)
                 rows[row["step"], row["kind"]] = row
     return [rows[key] for key in sorted(rows)]

@@ -1,4 +1,4 @@
-"""What a training step lowers: the loss of each task, as each replica's share of the global batch's."""
+"""The loss of each task, computed by each replica as its share of the global batch's loss."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,9 +16,9 @@ class Objective(NamedTuple):
     """The loss of a task without its L2 term.
 
     Attributes:
-        names: Of what `share` measures.
-        share: A function (outputs of the model, targets), called in a replica, to (loss, tuple of scalars by `names`),
-            float32: summed over replicas they are those of the global batch.
+        names: The names of the scalars that `share` returns beside the loss.
+        share: A function (outputs of the model, targets) -> (loss, tuple of scalars), float32, which each replica
+            calls. The sums over replicas are the loss and the scalars of the global batch.
     """
 
     names: tuple[str, ...]
@@ -26,7 +26,7 @@ class Objective(NamedTuple):
 
 
 def classification(recipe: Recipe) -> Objective:
-    """Cross-entropy with smoothed labels; targets are int32 (batch,)."""
+    """The objective of classifiers: cross-entropy with smoothed labels; targets are int32 (batch,)."""
 
     def share(outputs, labels):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
@@ -40,11 +40,11 @@ def classification(recipe: Recipe) -> Objective:
 
 
 def detection(detection_recipe: DetectionRecipe, anchors: np.ndarray) -> Objective:
-    """The losses of classes and boxes over the matches of the global batch.
+    """The objective of detectors: the losses of classes and boxes, divided by the matches of the global batch.
 
     Args:
         detection_recipe: A `DetectionRecipe`.
-        anchors: The detector's, as `anchors_of` gives them.
+        anchors: The detector's anchors, as `anchors_of` returns them.
 
     Returns:
         An `Objective` whose targets are a dict of "boxes" (batch, objects, 4) and "labels" (batch, objects), as

@@ -1,4 +1,4 @@
-"""What a new run starts from: saved weights, as far as they fit its model and its classes."""
+"""Starts a new run from saved weights, as far as they fit its model and its classes."""
 
 import keras
 from absl import logging
@@ -11,18 +11,18 @@ from mixnet_tf.weights import Arrays, assign
 
 
 def start_from(read: Arrays, config: RunConfig, model: keras.Model) -> None:
-    """Assigns all that fits a run's model, and logs what that was.
+    """Assigns all weights that fit a run's model, and logs which they were.
 
-    A classifier of the same names is put into the run's order; one of other names, or of another number, is left out.
-    Where a side has no names the number decides, and the log says so.
+    A classifier with the same class names is put into the run's order. A classifier with other names, or with another
+    number of classes, is left out. If one side has no names, the number of classes decides, and the log says so.
 
     Args:
-        read: The weights.
-        config: The run's.
-        model: Its model.
+        read: The saved weights.
+        config: The run's `RunConfig`.
+        model: The run's model.
 
     Raises:
-        ValueError: For what does not fit otherwise, or names that are to be put into another order and occur twice.
+        ValueError: If other weights do not fit, or if names that have to be put into another order occur twice.
     """
     if config.task == DETECTION:
         _start_detector_from(read, config, model)
@@ -45,19 +45,19 @@ def start_from(read: Arrays, config: RunConfig, model: keras.Model) -> None:
 
 
 def _order(read, config):
-    """How the classes of weights that are loaded with their classifier were found among the run's, in words."""
+    """How the classes of loaded weights were matched with the run's classes, in words."""
     if read.class_names is None or config.class_names is None:
         return f"; {NOT_COMPARED}"
     return "" if read.class_names == config.class_names else "; its classes were put into the order of the dataset's"
 
 
 def _others(read, config):
-    """Names of classes that the weights have and the run does not."""
+    """The class names that the weights have and the run lacks."""
     return sorted(set(read.class_names) - set(config.class_names))
 
 
 def _start_detector_from(read, config, model):
-    """Of a detector all, its predictors of classes if they are of the same; of anything else the network."""
+    """Loads a detector, without its class predictors if its classes differ; of any other model, the network alone."""
     predictors = [layer.name for layer in class_predictors(model)]
     shapes = [[value.shape for value in read.of_layer(name)] for name in predictors]
     if not all(shapes):

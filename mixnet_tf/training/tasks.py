@@ -1,4 +1,4 @@
-"""What a run does differently for classification and for detection: its data, its loss, its measurement."""
+"""What differs between classification and detection in a run: data, loss and evaluation."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ from mixnet_tf.training.objectives import Objective, classification, detection
 
 
 class Task(NamedTuple):
-    """A task of a run.
+    """The functions of a task.
 
     Attributes:
-        check: A function of the `Recipe` that raises a ValueError for what the task cannot do.
-        load_split: Takes the arguments of `data.load_split`.
-        train_batches: Takes those of `data.train_batches`.
-        objective: A function of the model to train and the `RunConfig` to the `Objective`.
-        build_evaluator: Takes the arguments of `evaluation.build_evaluator`.
+        check: A function of the `Recipe` that raises a ValueError for a field that the task does not support.
+        load_split: A function with the arguments of `data.load_split` that returns a `data.Split`.
+        train_batches: A function with the arguments of `data.train_batches` that returns a dataset.
+        objective: A function (model to train, `RunConfig`) -> `Objective`.
+        build_evaluator: A function with the arguments of `evaluation.build_evaluator` that returns an evaluator.
     """
 
     check: Callable[[Recipe], None]
@@ -33,7 +33,7 @@ class Task(NamedTuple):
 
 
 def task_of(name: str) -> Task:
-    """The task of a name, "classification" or "detection"."""
+    """Returns the `Task` named "classification" or "detection"."""
     if name == DETECTION:
         return Task(
             _check_detection,
@@ -58,5 +58,5 @@ def _check_detection(recipe):
 
 
 def _build_detection_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_compile=False):
-    del crop, strategy, jit_compile  # the whole image always, on the first device; suppression is not XLA's
+    del crop, strategy, jit_compile  # always the whole image, on the first device; XLA does not compile suppression
     return build_detection_evaluator(model, split, batch_size)

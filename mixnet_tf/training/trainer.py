@@ -1,4 +1,4 @@
-"""One training step of the official recipe, under any `tf.distribute` strategy."""
+"""One training step of a recipe, under any `tf.distribute` strategy."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Trainer:
         recipe: A `Recipe`.
         steps_per_epoch: A float, as in the reference.
         strategy: A `tf.distribute.Strategy`; None for the current one.
-        total_steps: Steps of the whole run; only the cosine schedule needs it.
+        total_steps: Number of steps of the whole run; only the cosine schedule needs it.
         jit_compile: Whether XLA compiles the step of each replica. On a TPU it always does; on a CPU it makes
             depthwise convolutions ten times slower.
         objective: The loss to minimize; None for the recipe's `classification`.
@@ -85,7 +85,7 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """Steps taken, a Python int."""
+        """The number of steps taken, a Python int."""
         return int(self.optimizer.iterations.numpy())
 
     def is_finite(self) -> bool:
@@ -190,7 +190,7 @@ def _freeze(model, part):
         behind = [layer for layer in model.layers if not is_mixnets(layer)]
     if part == "backbone" and not behind:
         raise InputError(
-            f"freeze='backbone' leaves the layer head_dense to train, or a detector's own; model {model.name!r} has "
+            f"freeze='backbone' trains only the layer head_dense, or a detector's own layers; model {model.name!r} has "
             "neither."
         )
     for layer in model.layers:

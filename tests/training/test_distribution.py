@@ -20,10 +20,22 @@ _TWO = {"worker": ["localhost:12345", "localhost:12346"]}
         ({"cluster": _TWO, "task": {}}, "received {}"),
         ({"cluster": _TWO, "task": 0}, "received 0"),
         ({"cluster": _TWO, "task": {"type": "worker"}}, "received {'type': 'worker'}"),
-        ({"cluster": _TWO, "task": {"type": "worker", "index": 2}}, "of a task of its cluster"),
-        ({"cluster": _TWO, "task": {"type": "worker", "index": -1}}, "of a task of its cluster"),
-        ({"cluster": _TWO, "task": {"type": "worker", "index": "first"}}, "of a task of its cluster"),
-        ({"cluster": _TWO, "task": {"type": "boss", "index": 0}}, "of a task of its cluster"),
+        (
+            {"cluster": _TWO, "task": {"type": "worker", "index": 2}},
+            "of a task of its cluster, a different task on each host",
+        ),
+        (
+            {"cluster": _TWO, "task": {"type": "worker", "index": -1}},
+            "of a task of its cluster, a different task on each host",
+        ),
+        (
+            {"cluster": _TWO, "task": {"type": "worker", "index": "first"}},
+            "of a task of its cluster, a different task on each host",
+        ),
+        (
+            {"cluster": _TWO, "task": {"type": "boss", "index": 0}},
+            "of a task of its cluster, a different task on each host",
+        ),
         ({"cluster": {**_TWO, "ps": ["localhost:1"]}, "task": {"type": "ps", "index": 0}}, "chief or worker"),
         ({"cluster": _TWO, "task": {"type": "evaluator", "index": 0}}, "an evaluator does not train"),
         (["cluster"], "is not the JSON of a cluster"),

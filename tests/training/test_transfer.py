@@ -107,7 +107,7 @@ def test_a_frozen_run_over_two_replicas_is_one_devices(two_replicas):
 
 def test_a_model_without_a_classifier_to_train_is_refused():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    with pytest.raises(ValueError, match="leaves the layer head_dense to train"):
+    with pytest.raises(ValueError, match="trains only the layer head_dense"):
         Trainer(model, Recipe(train_batch_size=8, freeze="backbone"), 1.0)
 
 
