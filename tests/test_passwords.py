@@ -2,7 +2,9 @@
 
 import json
 import sys
+import types
 
+import keras
 import pytest
 from scripts import run
 from weights_server import serving
@@ -45,7 +47,9 @@ def test_a_command_without_a_password_is_written_as_it_was_given(monkeypatch):
 def test_a_report_has_no_password(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["eval.py", f"--data_dir={ADDRESSES[1]}"])
     pytest.importorskip("jinja2")
-    write_page(Page("Title", "", [], {}, []), str(tmp_path))
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    split = types.SimpleNamespace(dataset="digits", name="test", notes=())
+    write_page(Page("", [], "the whole image", []), str(tmp_path), model, split, "random weights")
     for path in tmp_path.rglob("*"):
         assert b"s3c" not in path.read_bytes()
 
