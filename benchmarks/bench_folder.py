@@ -46,8 +46,8 @@ def _listed(files, classes):
 
 
 def _measure(values):
-    """Seconds after the listing until the first batch, then of a second epoch's; MB at the peak, listing included."""
-    tf.constant(0)  # what TensorFlow starts with the first op is not a folder's
+    """Seconds from the listing to the first batch, and to one in the second epoch; peak memory with the listing, MB."""
+    tf.constant(0)  # TensorFlow starts its threads with the first op
     before = _peak()
     images = _listed(values.files, values.classes)
     names = tuple(f"n{label:08d}" for label in range(values.classes))

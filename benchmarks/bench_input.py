@@ -61,7 +61,7 @@ def _one_thread():
 
 
 def _bare(files, windows):
-    """Decodes, and keeps a byte of each image so that nothing is left out."""
+    """Decodes each image, and keeps one byte of it, so that TensorFlow skips none."""
 
     def decode(image_bytes, window):
         return tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3)[0, 0]

@@ -1,4 +1,4 @@
-"""The study of `found_networks.py`: a search's networks trained in full."""
+"""The study of `found_networks.py`: trains a search's networks by the whole recipe."""
 
 import os
 
@@ -12,14 +12,13 @@ from mixnet_tf.networks import stages_and_params
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import RunOptions
 
+_OPTIONS = ("model_dir", "data_dir", "eval_split", "deterministic")
+
 
 def define_flags():
     settings_flags.define_path("search_dir", "runs/search", "The search's folder.")
-    settings_flags.define_path("model_dir", "runs/found", "Where the runs are kept; the same command resumes them.")
-    settings_flags.define_path("data_dir", "data", "Where the data is or, for tensorflow_datasets, is prepared.")
-    flags.DEFINE_string("eval_split", "test", "Split to evaluate on.")
-    flags.DEFINE_integer("seeds", 3, "Runs of each network, from the search's seed on.", lower_bound=1)
-    flags.DEFINE_bool("deterministic", False, "Bit-equal results from equal runs, at some cost of speed.")
+    settings_flags.define(RunOptions, _OPTIONS, model_dir="runs/found", data_dir="data", eval_split="test")
+    flags.DEFINE_integer("seeds", 3, "Number of seeds per network, from the search's seed upwards.", lower_bound=1)
 
 
 def main(screen):
@@ -28,13 +27,7 @@ def main(screen):
     config = read_json(os.path.join(values.search_dir, "search.json"))
     chosen = _choose(read_json(os.path.join(values.search_dir, "front.json")))
     recipe = Recipe(**config["recipe"])
-    folders = {name: values[name].value for name in ("model_dir", "data_dir")}
-    options = RunOptions(
-        **folders,
-        train_split=config["train_split"],
-        eval_split=values.eval_split,
-        deterministic=values.deterministic,
-    )
+    options = RunOptions(**settings_flags.flag_values(_OPTIONS), train_split=config["train_split"])
     networks = [
         Network(name, *stages_and_params(None, row["blocks"], config["space"]["params"]))
         for name, row in chosen.items()

@@ -1,4 +1,4 @@
-"""A study's figure, above the paper's. Needs matplotlib: pip install 'mixnet_tf[report]'."""
+"""Draws a study's figure above the paper's. Needs matplotlib: pip install 'mixnet_tf[report]'."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from mixnet_tf.figures import new_figure, png
 from mixnet_tf.files import write_bytes
 
 _HERE = pathlib.Path(__file__).parent
-# Curve: color, and what stands at its dots before the kernel size or the number of groups.
+# Color of each curve, and the letter before the kernel size or the number of groups at its dots.
 _CURVES = {
     "one size": ("#1d4ed8", "k"),
     "mixed": ("#b91c1c", "g"),
@@ -21,8 +21,8 @@ _CURVES = {
     "3.5.7.9": ("#b91c1c", ""),
 }
 _GREY = "#6b7280"
-_AREAS = (25, 160)  # of the dots of the fewest and of the most parameters, points^2
-_ONE_AREA = 40  # where the parameters are not known
+_AREAS = (25, 160)  # areas of the dots with the fewest and the most parameters, points^2
+_ONE_AREA = 40  # area if the parameters are not known
 
 
 def draw(report, path):
@@ -100,7 +100,7 @@ def _draw_panel(axes, curves, figure):
 
 
 def _areas(points, curves):
-    """Between the two of `_AREAS`, linear in the parameters."""
+    """The areas of dots, which grow linearly with the parameters, within `_AREAS`."""
     known = [point["parameters"] for curve in curves.values() for point in curve if "parameters" in point]
     if not known or min(known) == max(known):
         return _ONE_AREA

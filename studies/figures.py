@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import BlockArgs, GlobalParams, stages_and_params
 
-# A figure: what its curves vary. "one size": every depthwise kernel has it; "mixed": groups of 3, 5, ... pixels, of
+# The curves of each figure. "one size": all depthwise kernels have one size; "mixed": groups of 3, 5, ... pixels with
 # equally many channels; "exponential": half of the channels to the first group, a quarter to the second ...;
 # "dilated": 3x3 kernels that reach as far where the stride is 1. Figure 5 changes a single layer.
 SERIES = {
@@ -16,7 +16,7 @@ SERIES = {
     6: ("mixed", "exponential", "dilated"),
 }
 FIGURES = tuple(SERIES)
-_BASE = "k3"  # every kernel 3x3: where all curves begin
+_BASE = "k3"  # every kernel 3x3; all curves begin there
 
 
 class Variation(NamedTuple):
@@ -54,7 +54,7 @@ def variations(figure: int, network: str, largest_kernel: int = 13) -> list[Vari
 
 
 def _everywhere(series: str, network: str, largest_kernel: int) -> Iterator[Variation]:
-    """Every depthwise kernel of the network replaced."""
+    """The network with every depthwise kernel replaced, a point for each kernel size."""
     for size in range(3, largest_kernel + 1, 2):
         kernels: Sequence[int] = (size,) if series == "one size" else range(3, size + 1, 2)
         name = "k" + ".".join(map(str, kernels))
@@ -68,7 +68,7 @@ def _everywhere(series: str, network: str, largest_kernel: int) -> Iterator[Vari
 
 
 def _in_one_layer(network: str) -> Iterator[Variation]:
-    """One layer's kernels replaced, 3x3 in the others, and first the network without such a layer.
+    """The network with 3x3 kernels in all layers, and then with other kernels in one layer, a point for each layer.
 
     The paper numbers 15 of MobileNetV2's 17 layers. Here these are all blocks except the first and the last: of the two
     readings, this one gives 15 layers, with a stage beginning wherever the paper marks a stride of 2.
@@ -86,6 +86,6 @@ def _in_one_layer(network: str) -> Iterator[Variation]:
 
 
 def _single_blocks(stage: BlockArgs) -> list[BlockArgs]:
-    """A stage as stages of one block."""
+    """Splits a stage into stages of one block."""
     repeat = stage._replace(num_repeat=1, input_filters=stage.output_filters, strides=(1, 1))
     return [stage._replace(num_repeat=1)] + [repeat] * (stage.num_repeat - 1)

@@ -17,12 +17,12 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.export import runtime
 
 _HERE = pathlib.Path(__file__).parent
-FOLDER = _HERE.parents[1] / ".arm64"  # what build.sh made
+FOLDER = _HERE.parents[1] / ".arm64"  # created by build.sh
 
 
 class _Core(NamedTuple):
-    emulated: str  # whose instructions QEMU runs
-    part: int  # of /proc/cpuinfo, by which XNNPACK chooses among its kernels
+    emulated: str  # the core whose instructions QEMU runs
+    part: int  # the part number in /proc/cpuinfo, by which XNNPACK chooses its kernels
 
 
 # QEMU's cortex-a76 has the dot product and no i8mm; Cortex-A55 has the same instructions.
@@ -46,15 +46,15 @@ class Ran(NamedTuple):
 
 
 def check(cores: list[str]) -> None:
-    """Checks that there is an emulation of these cores; none is needed where none is asked for.
+    """Checks that there is an emulation of these cores; an empty list needs none.
 
     Raises:
-        ValueError: For an unknown core, or where build.sh has not run.
+        ValueError: If a core is unknown, or if build.sh has not run.
     """
     if unknown := sorted(set(cores) - set(CORES)):
         raise InputError(f"cores: expected some of {list(CORES)}; received {unknown}.")
     if cores and not FOLDER.exists():
-        raise InputError(f"There is no ARM64 system in {FOLDER}: `make arm64` makes it.")
+        raise InputError(f"There is no ARM64 system in {FOLDER}: `make arm64` creates it.")
 
 
 def run(content: bytes, image: np.ndarray, core: str = "cortex-a76") -> Ran:
@@ -66,7 +66,7 @@ def run(content: bytes, image: np.ndarray, core: str = "cortex-a76") -> Ran:
         core: One of `CORES`.
 
     Raises:
-        RuntimeError: If the emulated program fails; with what it wrote.
+        RuntimeError: If the emulated program fails; the message has its output.
     """
     emulated, part = CORES[core]
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,7 +76,7 @@ def run(content: bytes, image: np.ndarray, core: str = "cortex-a76") -> Ran:
         np.save(values, runtime.quantized(image, runtime.interpreter(content).get_input_details()[0]))
         command = ["qemu-aarch64", "-cpu", emulated, "-L", root, "-plugin", FOLDER / "count_instructions.so"]
         command += ["-d", "plugin", "-D", counts, f"{root}/usr/bin/python3", _HERE / "guest.py"]
-        # An environment of its own: the count moves with the stack, a little.
+        # A fixed environment: the count changes a little with the size of the stack.
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": FOLDER / "packages", "PYTHONHASHSEED": "0"}
         done = subprocess.run(
             [*command, model, values, outputs], env=environment, capture_output=True, text=True, check=False
@@ -89,7 +89,7 @@ def run(content: bytes, image: np.ndarray, core: str = "cortex-a76") -> Ran:
 
 
 def here(content: bytes, image: np.ndarray) -> list[np.ndarray]:
-    """A model's output tensors on this machine, to compare with; the arguments are those of `run`."""
+    """Runs a model on this machine, and returns its output tensors; the arguments are those of `run`."""
     loaded = runtime.interpreter(content)
     detail = loaded.get_input_details()[0]
     loaded.set_tensor(detail["index"], runtime.quantized(image, detail))
@@ -98,7 +98,7 @@ def here(content: bytes, image: np.ndarray) -> list[np.ndarray]:
 
 
 def _root(folder, part):
-    """The ARM64 system with a /proc/cpuinfo of its own: where it has a file, the emulated program gets that one."""
+    """The ARM64 system with a /proc/cpuinfo of its own; the emulated program opens its files before the machine's."""
     os.makedirs(f"{folder}/proc")
     pathlib.Path(f"{folder}/proc/cpuinfo").write_text(
         f"processor : 0\nCPU implementer : 0x41\nCPU architecture: 8\nCPU part : {part:#x}\n"

@@ -1,7 +1,7 @@
 """Runs inside the emulation, on Debian's Python with LiteRT and NumPy: python3 guest.py MODEL IMAGE OUTPUTS.
 
-IMAGE is an .npy file, OUTPUTS an .npz file to write: `outputs_0`, ... in the order of the output tensors. Of two
-invocations the second one is counted; the first one packs weights.
+IMAGE is an .npy file, OUTPUTS an .npz file to write: `outputs_0`, ... in the order of the output tensors. It invokes
+the model twice and counts the second time; the first invocation packs weights.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Searches a space of networks on one's own data, for a front of cheap and good ones."""
+"""Searches a space of networks, on any dataset, for a front of cheap and accurate ones."""
 
 import os
 
@@ -14,10 +14,12 @@ def define_flags() -> None:
     settings_flags.define_path(
         "space",
         "mixnet-s",
-        "A network file whose block strings have alternatives; or a network, around which the space is.",
+        "Space of networks: a network file whose block strings have alternatives, or a network to search around.",
     )
     flags.DEFINE_string(
-        "dataset", "scattered_digits", "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
+        "dataset",
+        "scattered_digits",
+        "Dataset: digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets.",
     )
     settings_flags.define(SearchSettings, search_dir="runs/search", data_dir="data")
     recipe_flags.define_recipe_flags()

@@ -76,6 +76,6 @@ def _key(option):
 
 
 def _option(stage, key, field, value):
-    """An alternative as written in a block string, without its key."""
+    """An alternative as it is written in a block string, without its key."""
     [text] = MixnetDecoder.encode([stage._replace(**{field: value})])
     return next((option[len(key) :] for option in text.split("_") if _key(option) == key), "0")  # se0: none

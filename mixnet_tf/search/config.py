@@ -23,13 +23,13 @@ def config_of(
 
     Args:
         space: The space.
-        split: The `data.Split` that is trained on and held out from.
+        split: The `data.Split` that images are held out from.
         digest: The digest of the held-out images.
         recipe: The `Recipe`.
         settings: The `SearchSettings`.
 
     Returns:
-        What search.json holds.
+        The content of search.json.
     """
     return {
         "space": {"blocks": space.encode(), "params": space.global_params._asdict()},
@@ -60,15 +60,15 @@ def read_config(search_dir: str) -> dict[str, Any] | None:
 
 
 def check_same(there: dict[str, Any], config: dict[str, Any], search_dir: str) -> None:
-    """Checks that the search in a folder has a configuration.
+    """Checks that a folder holds the search of this configuration.
 
     Args:
-        there: What `read_config` gave.
-        config: What `config_of` gave.
+        there: The configuration in the folder, from `read_config`.
+        config: The configuration of this search, from `config_of`.
         search_dir: The folder.
 
     Raises:
-        ValueError: If it is another search; the message lists the differences.
+        ValueError: If the folder holds another search; the message lists the differences.
     """
     lines = _differences("", {"data_version": 0, **there}, config)  # 0.2.0 recorded none
     if lines:

@@ -24,7 +24,7 @@ def draw_front(report: Mapping[str, Any], path: StrPath) -> None:
         path: The PNG file.
 
     Raises:
-        MissingPackageError: Without matplotlib.
+        MissingPackageError: If matplotlib is not installed.
     """
     require_matplotlib()
     front = report["front"]

@@ -49,7 +49,7 @@ def sqlite_address(path: str) -> str:
     Raises:
         ValueError: If SQLAlchemy has no address for the path.
     """
-    # Where it decodes %41, it has to be quoted.
+    # If SQLAlchemy decodes %41, the path has to be quoted.
     for shown in (urllib.parse.quote(path), path):
         address = f"sqlite:///{shown}"
         if sqlalchemy.engine.make_url(address).database == path:
