@@ -64,7 +64,7 @@ def to_tflite(
         The model's bytes.
 
     Raises:
-        ConversionError: As `convert`.
+        ConversionError: See `convert`.
     """
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(function, folder, image_size, batch_size, output_name, channels)
@@ -99,7 +99,7 @@ def _converted(converter, configure):
         return converter.convert()
 
 
-def convert_but(folder: str, float_tensors: list[str], configure: Callable[[Any], None]) -> bytes:
+def convert_partly(folder: str, float_tensors: list[str], configure: Callable[[Any], None]) -> bytes:
     """Converts a SavedModel to a TFLite model in which all ops except some are quantized.
 
     Args:
@@ -111,7 +111,7 @@ def convert_but(folder: str, float_tensors: list[str], configure: Callable[[Any]
         The model's bytes.
 
     Raises:
-        ConversionError: As `convert`.
+        ConversionError: See `convert`.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     _configure(converter, configure)

@@ -1,4 +1,4 @@
-"""The export of a detector: its answers, their gates, and the metadata that MediaPipe's ObjectDetector reads."""
+"""The export of a detector: its outputs, their gates, and the metadata that MediaPipe's ObjectDetector reads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +53,7 @@ class Detector(Task):
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
         if arithmetic == "float32":
             return self._finished(InferenceFunction(self.model, self.options.large_kernels), form)
-        # Of each output, the tensors that it puts side by side: each map's answers.
+        # The inputs of each output's concatenation, one per feature map.
         maps = {name: keras.tree.flatten(self.model.get_layer(name).input) for name in self.model.output}
         outputs = {postprocess.part(name, place): tensor for name in maps for place, tensor in enumerate(maps[name])}
         apart = keras.Model(self.model.input, outputs, name=self.model.name)
@@ -95,15 +95,14 @@ class Detector(Task):
         return row | precision, failures + lost, []
 
     def predict_function(self, content: bytes) -> Predict:
-        """A file as a function of images to what `detect` gives."""
-        run = runtime.signature(content)
+        """Makes a file a function of images, which returns what `detect` returns."""
 
         def raw(images):
-            found = _outputs(run, images)
+            found = outputs_of(content, images)
             return suppress(found[postprocess.CODES], found[postprocess.SCORES], self.decoding.anchors)
 
         def suppressed(images):
-            found = _outputs(run, images)
+            found = outputs_of(content, images)
             return {
                 "boxes": np.clip(found[postprocess.LOCATION], 0, 1),
                 "scores": found[postprocess.SCORE],
@@ -117,16 +116,12 @@ class Detector(Task):
         custom = {}
         if self.form == _RAW:
             custom = {postprocess.DETECTOR_METADATA: postprocess.anchors_metadata(self.decoding)}
-        return postprocess.described(runtime.output_names(content)), custom
+        return [postprocess.DESCRIBED[name] for name in runtime.output_names(content)], custom
 
 
 def outputs_of(content: bytes, images: np.ndarray, seen: Callable[[], None] | None = None) -> dict[str, np.ndarray]:
     """The outputs of a file for images, one by one, by their names; `seen` is called after each image."""
-    return _outputs(runtime.signature(content), images, seen)
-
-
-def _outputs(run, images, seen=None):
-    found = []
+    run, found = runtime.signature(content), []
     for image in images:
         found.append(run(np.asarray(image[np.newaxis], np.float32)))
         if seen is not None:
@@ -135,7 +130,7 @@ def _outputs(run, images, seen=None):
 
 
 def distance(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], scales: tuple[float, ...]) -> float:
-    """How far encoded boxes and scores are from Keras', for what Keras finds.
+    """Distance of encoded boxes and scores from Keras', where Keras finds something.
 
     The mean over images of the anchors' differences, weighted by Keras' largest score at the anchor: of the scores, and
     of the encoded boxes as parts of the anchor's size.

@@ -87,7 +87,7 @@ def export_model(
     task.check_measured_on(labels, objects)
     _check(task, images, calibration_images, label_names)
     output_dir = os.fspath(output_dir)
-    publish.check_folder(output_dir, options.formats)
+    publish.check_loadable(output_dir, options.formats)
     publish.check_writable(output_dir)
     if task.foreign_layers:
         logging.info(f"Not MixNet's, exported unchanged: {', '.join(task.foreign_layers)}.")
@@ -105,7 +105,6 @@ def export_model(
 
     notes = dict(notes or {})
     if input_of(task.model) is None:
-        logging.info(f"{NOT_CHECKED[0].upper()}{NOT_CHECKED[1:]}: the files take what the model takes.")
         notes["notes"] = [*(note for note in notes.get("notes", ()) if note != NOT_CHECKED), NOT_CHECKED]
     result = {
         "model": model.name,

@@ -18,15 +18,17 @@ _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "li
 def fold(
     model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str, splits: bool
 ) -> tuple[list[Node], list[Node]]:
-    """Returns the nodes of a model's inference graph, each after its sources, and its output nodes in units of 1.
-
-    Some nodes are unused: a convolution from before something was folded into it.
+    """Builds the nodes of a model's inference graph.
 
     Args:
         model: A float32 `keras.Model` with one input.
         units: Dict from a batch normalization to the units of its output, (channels,).
         arithmetic: One of `ARITHMETICS`.
         splits: As in `Depthwise`.
+
+    Returns:
+        (all nodes, each after its sources; the nodes that are the model's outputs, in units of 1). Some nodes are
+        unused: a convolution from before something was folded into it.
 
     Raises:
         ValueError: If the model uses a layer twice.

@@ -9,7 +9,7 @@ from absl import logging
 from mixnet_tf.export import quantize, runtime
 from mixnet_tf.export.arithmetics import ARITHMETIC_OF
 from mixnet_tf.export.calibrate import Calibration, calibrate
-from mixnet_tf.export.convert import ConversionError, convert, convert_but, write_saved_model
+from mixnet_tf.export.convert import ConversionError, convert, convert_partly, write_saved_model
 from mixnet_tf.export.selective import part_names, quantize_selectively
 from mixnet_tf.export.tasks import Task
 from mixnet_tf.export.unconvertible import unconvertible_layers
@@ -17,7 +17,7 @@ from mixnet_tf.progress import Progress, silent
 
 
 class Graphs:
-    """The graphs of a model, and the conversion of them.
+    """The rewritten graphs of a model, and their conversion to TFLite.
 
     Args:
         task: The `Task` of the model.
@@ -36,7 +36,7 @@ class Graphs:
         self.calibration: Calibration | None = None
 
     def convert(self, format_name: str) -> bytes:
-        """The model's bytes in a format.
+        """Converts the model to a format, and returns its bytes.
 
         Raises:
             ConversionError: If TFLite has no builtin op for something, with the layers that it is in.
@@ -48,7 +48,7 @@ class Graphs:
             raise ConversionError(f"{error} (in {', '.join(map(repr, names))})" if names else str(error)) from error
 
     def as_written(self) -> bytes:
-        """The float32 conversion of the Keras model's own graph."""
+        """Converts the Keras model's own graph to float32."""
         return convert(self._written("as_written", self._task.graph_as_written()), self._configure("fp32"))
 
     def int8(
@@ -59,12 +59,12 @@ class Graphs:
         seen: Callable[[], None] | None = None,
         format_name: str = "int8",
     ) -> bytes:
-        """The model in int8, calibrated.
+        """Converts the model to int8, and returns its bytes.
 
         Args:
             form: The `Task.form` or `Task.measured_form`.
-            images: Those whose ranges are taken.
-            units: Of the channels, as `Activations.units` gives them; None: 1.
+            images: Images that the ranges are measured on.
+            units: Units of the channels, see `Activations.units`; None: 1.
             seen: Called without arguments for each image.
             format_name: "int8" or "int8_full".
         """
@@ -74,7 +74,7 @@ class Graphs:
         if folder not in self._float_tensors:
             content = convert(folder, self._configure("fp32"))
             self._float_tensors[folder] = runtime.tensors_behind(content, self._task.float_behind)
-        return convert_but(folder, self._float_tensors[folder], configure)
+        return convert_partly(folder, self._float_tensors[folder], configure)
 
     def _converted(self, format_name):
         task = self._task
@@ -104,7 +104,7 @@ class Graphs:
         )
 
     def _folder(self, form, format_name, units=None):
-        """The SavedModel of the graph for a format, its channels in their own units or in units of 1."""
+        """Folder of the SavedModel of the graph for a format; it is written once."""
         arithmetic = ARITHMETIC_OF[format_name]
         kind = "_".join(filter(None, (arithmetic, form, "in_units" if units else "")))
         if kind not in self._folders:

@@ -81,7 +81,7 @@ class Images(NamedTuple):
 
 
 def split_images(split: Split, image_size: int, crop: bool, count: int | None = None) -> Images:
-    """The first images of a split.
+    """Reads the first images of a split.
 
     Args:
         split: A `data.Split`.

@@ -110,7 +110,7 @@ def gather(opened: Any, settings: ExportSettings, options: ExportOptions, progre
         FileNotFoundError, ValueError: For what is missing or does not fit.
     """
     settings.check()
-    publish.check_folder(settings.output_dir, options.formats)
+    publish.check_loadable(settings.output_dir, options.formats)
     model, config = opened.model, opened.config
     if is_detector(model):
         return _of_detector(opened, settings, options.calibrates)

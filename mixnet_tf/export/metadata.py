@@ -167,7 +167,7 @@ class Int32(int):
 
 
 def table(builder: flatbuffers.Builder, **fields: Any) -> int:
-    """A table of fields given as name=(number, value): a `Byte`, an `Int32`, a float or an offset; None is left out."""
+    """Writes a table of fields, name=(number, value): a `Byte`, `Int32`, float or offset; None is left out."""
     builder.StartObject(1 + max((number for number, _ in fields.values()), default=-1))
     for number, value in fields.values():
         if isinstance(value, Byte):
@@ -182,12 +182,12 @@ def table(builder: flatbuffers.Builder, **fields: Any) -> int:
 
 
 def vector(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
-    """A vector of tables."""
+    """Writes a vector of tables."""
     return numbers(builder, offsets, builder.PrependUOffsetTRelative)
 
 
 def numbers(builder: flatbuffers.Builder, values: Sequence[Any], prepend: Any) -> int:
-    """A vector of values of four bytes, each written by `prepend`."""
+    """Writes a vector of values of four bytes, each by `prepend`."""
     builder.StartVector(4, len(values), 4)
     for value in reversed(values):
         prepend(value)

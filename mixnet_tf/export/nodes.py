@@ -175,7 +175,7 @@ class Elementwise(Node):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class InUnitsOfOne(Node):
-    """The source in units of 1."""
+    """Converts its source to units of 1."""
 
     def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
         units = self.sources[0].units.astype(np.float32)

@@ -1,4 +1,4 @@
-"""A detector's outputs on the phone: TensorFlow Lite's own op behind them, or metadata to decode them by."""
+"""Decoding and suppression of a detector's boxes on the phone: by TensorFlow Lite's own op, or by the client."""
 
 import numbers
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class Decoding(NamedTuple):
 
     Attributes:
         anchors: float32 (anchors, 4): y0, x0, y1, x1 as fractions of the image.
-        scales: Of the codes of y, x, height and width.
+        scales: Scales of the encoded y, x, height and width.
         classes: Number of classes, without the background of slot 0.
         max_detections: Detections of an image.
         iou_threshold: Overlap above which the less probable of two boxes of a class is dropped.
@@ -52,15 +52,15 @@ def decoding_of(model: keras.Model) -> Decoding:
 
 
 class Joined(tf.Module):
-    """A detector whose maps' answers keep scales of their own in int8, put together in float32.
+    """A detector that concatenates the outputs of its feature maps in float32, so that in int8 each has its own scale.
 
-    The converter gives all that a concatenation joins one scale, the coarsest, even where it stays float32 itself. So
-    each map's answers are multiplied before it and divided behind it, exactly: by a power of two for each value, as the
-    converter would remove one factor for all.
+    The converter gives all inputs of a concatenation the same scale, the coarsest, even if the concatenation stays
+    float32. Therefore they are multiplied before it and divided after it, which is exact: by 1 and 2 in turns, because
+    the converter would remove a single factor.
 
     Args:
-        function: An `AsWritten`, of images to a dict of each map's answers by `part`.
-        maps: Dict from an output's name to its maps.
+        function: An `AsWritten`, of images to a dict of the outputs of each feature map, named by `part`.
+        maps: Dict from an output's name to a list of its feature maps.
     """
 
     def __init__(self, function: AsWritten, maps: dict[str, list]) -> None:
@@ -78,12 +78,12 @@ class Joined(tf.Module):
 
 
 def part(name: str, place: int) -> str:
-    """The name of a map's answers among all those of an output."""
+    """The name of the output of one feature map."""
     return f"{name}_of_map_{place}"
 
 
 class Raw(tf.Module):
-    """A detector with scores, the background left out, in place of logits.
+    """A detector that outputs encoded boxes and scores, without the background.
 
     Args:
         function: An `AsWritten` or a `Joined`, of images to a dict of "boxes" and "logits".
@@ -99,9 +99,9 @@ class Raw(tf.Module):
 
 
 class Suppressed(tf.Module):
-    """A detector with TensorFlow Lite's own op behind it, which the converter puts in place of a stand-in.
+    """A detector followed by TensorFlow Lite's own op, which decodes and suppresses boxes.
 
-    The stand-in computes nothing: the function is of use to the converter alone.
+    The op is a stand-in that computes nothing; the converter replaces it.
 
     Args:
         function: As `Raw` takes it.
@@ -148,8 +148,8 @@ def _value(value):
     return f"{kind}: {str(value).lower()}"
 
 
-# The names are those that MediaPipe looks for.
-_DESCRIBED = {
+# What the metadata says of each output; the names are those that MediaPipe looks for.
+DESCRIBED = {
     LOCATION: Output("location", "y0, x0, y1, x1 as fractions of the image.", BOXES),
     CATEGORY: Output("category", "The class of each box.", labels=LABELS_OF_VALUES),
     SCORE: Output("score", "The probability of each box.", limits=(0.0, 1.0)),
@@ -159,17 +159,8 @@ _DESCRIBED = {
 }
 
 
-def described(names: list[str]) -> list[Output]:
-    """What the metadata says of outputs.
-
-    Args:
-        names: Of the file's outputs in its order.
-    """
-    return [_DESCRIBED[name] for name in names]
-
-
 def anchors_metadata(decoding: Decoding) -> bytes:
-    """What MediaPipe needs to decode the outputs of `Raw`: the schema of its object detectors, identifier V001."""
+    """The metadata by which MediaPipe decodes the outputs of `Raw`, in the schema of its object detectors (V001)."""
     builder = flatbuffers.Builder(1024)
     anchors = [
         table(builder, x_center=(0, float(x)), y_center=(1, float(y)), width=(2, float(w)), height=(3, float(h)))

@@ -1,4 +1,4 @@
-"""The files of an export take their names together, and their report last."""
+"""Publishes the files of an export together, and their report last."""
 
 import os
 from collections.abc import Iterable
@@ -34,12 +34,12 @@ def discard(path: str) -> None:
 
 
 def publish(paths: Iterable[str], outdated: dict[str, str], report: str) -> None:
-    """Gives the files that were prepared their names.
+    """Renames the prepared files to their final names.
 
-    A report is never beside files that it does not tell of: the old one goes first, the new one comes last.
+    A report never lies beside files that it does not describe: the old one is removed first, the new one comes last.
 
     Args:
-        paths: Of files and folders; the older ones there are replaced.
+        paths: Paths of the files and folders; older ones are replaced.
         outdated: Dict from a path to the name that `name_aside` found for it.
         report: Path of the report, prepared as well.
     """
@@ -53,7 +53,7 @@ def publish(paths: Iterable[str], outdated: dict[str, str], report: str) -> None
 
 
 def name_aside(path: str) -> str | None:
-    """Where an older file or folder can go so that it does not pass for a new one; None if there is none."""
+    """A free name for an older file or folder, so that it is not taken for a new one; None if there is none."""
     if not tf.io.gfile.exists(path):
         return None
     while tf.io.gfile.exists(path):
@@ -62,14 +62,13 @@ def name_aside(path: str) -> str | None:
 
 
 def size_of(folder: str) -> int:
-    """Bytes of the files in a folder and in those inside it."""
+    """Total size of the files in a folder, bytes."""
     walk = tf.io.gfile.walk(folder)
     return sum(tf.io.gfile.stat(os.path.join(at, name)).length for at, _, names in walk for name in names)
 
 
-def check_folder(folder: str, formats: Iterable[str]) -> None:
-    """Raises a ValueError if a folder cannot be made, or TensorFlow could not load a SavedModel from it."""
-    check_can_be_made("output_dir", folder)
+def check_loadable(folder: str, formats: Iterable[str]) -> None:
+    """Raises a ValueError if a format is a SavedModel and TensorFlow could not load it from the folder."""
     if "saved_model" in formats and "[" in folder:  # it looks for the variables by a pattern
         raise InputError(
             f"output_dir: TensorFlow does not load a SavedModel from {folder}, because of the '['; name another folder "
@@ -78,7 +77,8 @@ def check_folder(folder: str, formats: Iterable[str]) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Makes a folder, and fails now and not after long work if nothing can be written there."""
+    """Makes a folder, and raises an error before any long work if nothing can be written there."""
+    check_can_be_made("output_dir", folder)
     tf.io.gfile.makedirs(folder)
     probe = os.path.join(folder, "probe")
     prepared(probe, b"")

@@ -27,7 +27,7 @@ except ImportError:
 
 
 def interpreter(content: bytes, num_threads: int = 1, batch_size: int | None = None) -> Any:
-    """An interpreter that is ready to be invoked.
+    """Makes an interpreter that is ready to be invoked.
 
     Args:
         content: A TFLite model's bytes.

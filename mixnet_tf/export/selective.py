@@ -1,4 +1,4 @@
-"""Int8 but for the parts of a network that lose most by it, found by measuring each."""
+"""Quantizes a network to int8 except for the parts with the largest error, found by measuring each part."""
 
 import contextlib
 import importlib.util
@@ -14,6 +14,7 @@ import numpy as np
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import runtime
+from mixnet_tf.export.convert import INPUT_NAME
 from mixnet_tf.networks import MixConv, models, parts
 
 _PROBES = 8  # images that the error is measured on
@@ -21,7 +22,7 @@ _CALIBRATION = 100  # images; the calibration keeps every tensor's range
 
 
 def check_float_parts(model: keras.Model, number: int) -> None:
-    """Refuses a number of float parts that a model's int8 form cannot have.
+    """Checks the number of parts of a model that are to stay float in int8.
 
     Raises:
         ValueError: If `litert-quantizer` is not installed, the model holds no MixNet, or it has fewer parts.
@@ -46,19 +47,17 @@ def quantize_selectively(
     images: np.ndarray,
     names: list[str],
     num_float: int,
-    input_name: str = "image",
     seen: Callable[[], None] | None = None,
 ) -> tuple[bytes, dict[str, float]]:
     """Quantizes a float32 TFLite model to int8, and leaves the parts with the largest error in float32.
 
-    Each part is quantized alone and the error of the model's output measured; that is what it would cost.
+    The error of a part is that of the model's output if this part alone is quantized.
 
     Args:
         content: The float32 model's bytes; its tensors' names begin with the parts' layers, as the rewrite names them.
         images: (images, size, size, 3), float32 in [0, 255], to calibrate and measure with.
-        names: Of the parts, such as "stem", "block_0", "head".
-        num_float: How many parts stay float.
-        input_name: Of the signature's input.
+        names: Names of the parts, such as "stem", "block_0", "head".
+        num_float: Number of parts that stay float.
         seen: Called without arguments after each part; None: nothing.
 
     Returns:
@@ -73,7 +72,7 @@ def quantize_selectively(
         path = os.path.join(folder, "float.tflite")
         with open(path, "wb") as file:
             file.write(content)
-        data = {"serving_default": [{input_name: image[np.newaxis]} for image in images[:_CALIBRATION]]}
+        data = {"serving_default": [{INPUT_NAME: image[np.newaxis]} for image in images[:_CALIBRATION]]}
         with _quiet():
             ranges = quantizer.Quantizer(path, [whole]).calibrate(data)
 
@@ -96,7 +95,7 @@ def quantize_selectively(
 
 @contextlib.contextmanager
 def _quiet():
-    """Without the quantizer's progress bars, and its warning that it keeps all tensors."""
+    """Hides the quantizer's progress bars, and its warning that it keeps all tensors."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

@@ -40,7 +40,7 @@ def target_model(model: keras.Model, output: str = "probabilities") -> keras.Mod
     if gives_probabilities(last):
         return keras.Model(model.inputs[0], logits_model(model).outputs[0], name=model.name)
     if not is_linear:
-        raise InputError(f"Model {model.name!r} does not end in an activation layer; its logits cannot be told.")
+        raise InputError(f"Model {model.name!r} does not end in an activation layer, whose input would be the logits.")
     return model
 
 
