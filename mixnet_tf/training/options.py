@@ -29,7 +29,7 @@ class RunOptions(NamedTuple):
         int | None, Setting("tfrecord: number of evaluation images; by default ImageNet's, or counted.", least=1)
     ] = None
     allow_missing_shards: Annotated[
-        bool, Setting("tfrecord: allow missing shards: fewer than N files whose names end in -of-N.")
+        bool, Setting("tfrecord: allow fewer than N shards, although their names end in -of-N.")
     ] = False
     eval_batch_size: Annotated[int, Setting("Images per evaluation step over all replicas.", least=1)] = 64
     strategy: Annotated[str, Setting("How the work is distributed over devices.", choices=STRATEGIES)] = "auto"
