@@ -1,4 +1,4 @@
-"""Two logical CPUs, so that every test process can also run as two replicas."""
+"""Two logical CPUs in each test process, so that it can run two replicas; the order of the files; shared fixtures."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""What the tests of the search have in common: a space of two stages, and a recipe of small images."""
+"""The space and the recipe of the search's tests: two stages, and small images."""
 
 from mixnet_tf.recipe import RECIPES
 
@@ -8,4 +8,4 @@ SPACE = {
 }
 SMALL, LARGE = (0, 0, 1, 0, 0), (1, 1, 2, 1, 1)
 RECIPE = RECIPES["digits"]._replace(image_size=16, train_batch_size=64)
-STEPS = 3  # of a short training
+STEPS = 3  # steps of a short training

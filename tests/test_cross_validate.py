@@ -1,4 +1,4 @@
-"""Cross-validation within the training digits: each of them held out once, no test image read."""
+"""Cross-validation within the training digits: each image is held out once, and no test image is read."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from tiny import write_small_network
 import mixnet_tf.data
 import mixnet_tf.evaluation
 
-_IMAGES = 301  # of the training digits
+_IMAGES = 301  # training digits that the tests use
 _SCRIPT = "benchmarks/cross_validate.py"
 
 

@@ -1,4 +1,4 @@
-"""The notebook, the pictures and the files beside the code do what they say."""
+"""The notebook runs, the pictures can be drawn, and the documents agree with the measured figures."""
 
 import ast
 import json

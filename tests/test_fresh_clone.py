@@ -1,4 +1,4 @@
-"""Every target of the Makefile once in a fresh clone: nothing but the committed files, what takes long made short."""
+"""Every target of the Makefile runs once in a fresh clone of the committed files, with long work shortened."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from scripts import ROOT
 from tiny import DETECTOR_NETWORK
 
 _COLLECT = ("--collect-only", "-q", "tests/test_files.py", "tests/test_documents.py")
-# Script or module: what is added to its flags.
+# Flags that are added, by script or module.
 _SHORT = {
     "train.py": ("--model_name=small.json", "--train_steps=2", "--warmup_epochs=0"),
     "export_tflite.py": ("--num_images=8", "--calibration_images=8", "--latency_runs=0", "--allow_accuracy_drop"),

@@ -1,4 +1,4 @@
-"""The Makefile, around a Python and a pip that only write down what they are asked."""
+"""The Makefile, run with a Python and a pip that only log their arguments."""
 
 import os
 import runpy
@@ -11,7 +11,7 @@ import pytest
 from scripts import ROOT
 
 _PYTEST = "python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder"
-# `python -m venv .venv` makes a pip and a python that log their calls; the python runs `-c` in earnest.
+# `python -m venv .venv` makes a pip and a python that log their calls; the python runs only `-c`.
 _FAKE = f"""#!/usr/bin/env bash
 if [ "$2" = venv ]; then
   mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/pip
@@ -35,7 +35,7 @@ def clone(tmp_path):
 
 
 def _make(clone, *arguments, fails=False):
-    """What pip and python were asked by `make arguments`."""
+    """Runs `make arguments`, and returns the logged calls of pip and python."""
     (clone / "log").write_text("")
     environment = {key: value for key, value in os.environ.items() if key not in ("TF", "MAKEFLAGS", "MAKELEVEL")}
     command = ["make", "--silent", *arguments, f"PYTHON={clone}/python"]

@@ -1,4 +1,4 @@
-"""The README and the docs tell the truth: their commands run, their figures are ours, their links lead somewhere."""
+"""The README and the docs are true: their commands run, their figures are ours, and their links exist."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from mixnet_tf.networks import count_parts, stages_and_params
 
 _README = (ROOT / "README.md").read_text()
 _DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# What makes a documented command short enough for a test.
+# Flags that make a documented command short enough for a test.
 _SHORTER = {
     "train.py": ["--model_name=small.json", "--train_epochs=0.05", "--warmup_epochs=0"],
     "export_tflite.py": ["--latency_runs=0", "--num_images=32", "--calibration_images=16"],

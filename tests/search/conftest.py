@@ -1,4 +1,4 @@
-"""A space of two stages, digits to compare its networks on, and the one short training of all tests that search it."""
+"""Fixtures of the search's tests: a space of two stages, digits, and a short training that all tests share."""
 
 import pytest
 from short_search import RECIPE, SPACE, STEPS

@@ -1,4 +1,4 @@
-"""Estimates: L2 of what is used alone, statistics of each network, networks drawn by the step, several replicas."""
+"""Estimates: the L2 term, the statistics of each network, the networks that are drawn, and several replicas."""
 
 import signal
 
@@ -64,7 +64,7 @@ def test_l2_covers_the_weights_of_the_steps_network_alone(space):
         for weight, gradient in zip(
             trainer.model.trainable_variables, tape.gradient(loss, trainer.model.trainable_variables), strict=True
         ):
-            if gradient is not None:  # decay pulls at a weight, or leaves it
+            if gradient is not None:  # weight decay changes a weight, or does not
                 pulled = np.abs(np.array(gradient)) > 0
                 np.testing.assert_allclose(np.array(gradient), 0.1 * np.array(weight) * pulled, rtol=1e-4, atol=1e-7)
     block = trainer.model.get_layer("block_2")  # the repeat that the small network lacks

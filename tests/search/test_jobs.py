@@ -1,4 +1,4 @@
-"""Jobs: each done once, an interrupted one next, a killed process' one a minute later."""
+"""Jobs: each is done once; an interrupted job is next, and that of a killed process a minute later."""
 
 import contextlib
 
@@ -44,7 +44,7 @@ def test_a_job_of_a_process_that_was_killed_is_waited_for_and_taken_over(address
     with storage.no_experimental_warnings():
         study.enqueue_trial({}, user_attrs={"job": "a"})
         with pytest.warns(UserWarning, match="Heartbeat"):
-            trial = study.ask()  # as a process that works on it, and gives one sign of life
+            trial = study.ask()  # as a process that works on it, with one heartbeat
         study._storage.record_heartbeat(trial._trial_id)
     waited, calls = [], []
 

@@ -1,4 +1,4 @@
-"""A search as a command: measured, interrupted, resumed, refused, and its front trained by `build_model`."""
+"""The search command: it measures networks, is interrupted and resumed, refuses bad input, and writes a front."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def space(tmp_path):
 
 @pytest.fixture
 def trained_once(short, digits_space, data, monkeypatch):
-    """Searches by short trainings share one, which starts each network anew."""
+    """All searches share one short training, which resets its weights for each network."""
 
     def same(space, own_data, recipe, steps):
         assert space.encode() == digits_space.encode() and space.global_params == digits_space.global_params

@@ -1,4 +1,4 @@
-"""Search spaces: what block strings with alternatives stand for, the way from a choice to a network and back."""
+"""Search spaces: the networks of block strings with alternatives, from a choice to a network and back."""
 
 import math
 

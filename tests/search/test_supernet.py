@@ -1,4 +1,4 @@
-"""The supernet: each network in it is the one that stands alone, in outputs, gradients and training, by one trace."""
+"""The supernet: each of its networks equals the separate model in outputs, gradients and training, with one trace."""
 
 import keras
 import numpy as np
@@ -91,7 +91,7 @@ def test_gradients_are_the_extracted_networks_and_nothing_elsewhere(space, model
         loss, ours = _gradients(model, _inputs(choice))
         expected_loss, theirs = _gradients(alone, _inputs(choice)[0])
         assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
-        # The supernet's gradients as a supernet's weights: what is extracted of them are the network's.
+        # With the gradients as the weights of a supernet, `extract` gives the network's gradients.
         of_gradients = build_supernet(space, _CLASSES, (_SIZE, _SIZE, 3))
         for weight, gradient in zip(of_gradients.trainable_variables, ours, strict=True):
             weight.assign(tf.zeros_like(weight) if gradient is None else gradient)

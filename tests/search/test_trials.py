@@ -1,4 +1,4 @@
-"""What a search measures next: each network once, the smallest and the largest first, whoever was interrupted."""
+"""The order of a search: the smallest and the largest network first, and each network once, also after interruptions."""
 
 import pytest
 
@@ -96,7 +96,7 @@ def test_the_front_and_its_hypervolume():
     trials = [
         Trial((0,), 3.0, {"cross_entropy": 1.0}),
         Trial((1,), 1.0, {"cross_entropy": 3.0}),
-        Trial((2,), 3.0, {"cross_entropy": 2.0}),  # as dear as the first, and worse
+        Trial((2,), 3.0, {"cross_entropy": 2.0}),  # costs as much as the first, and is worse
         Trial((3,), 2.0, {"cross_entropy": 2.5}),
         Trial((4,), 5.0, {"cross_entropy": 0.5}),
         Trial((5,), 0.5, {"cross_entropy": float("inf")}),  # whose loss was not finite

@@ -1,4 +1,4 @@
-"""The comparison of what a search found: which networks, trained on which split, and what is refused."""
+"""The comparison of a search's networks: which networks it trains, on which split, and what it refuses."""
 
 import json
 

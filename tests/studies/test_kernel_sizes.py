@@ -1,4 +1,4 @@
-"""The study of kernel sizes: the figures' networks, trained one by one, resumed, reported and drawn."""
+"""The study of kernel sizes: it trains the networks of a figure one by one, resumes, reports and draws."""
 
 import json
 import os
@@ -31,7 +31,7 @@ _SHORT = ("--image_size=16", "--train_batch_size=256", "--train_epochs=1", "--wa
 
 @pytest.fixture(scope="module", autouse=True)
 def figures():
-    """The module of the networks; beside it lies the one that draws."""
+    """The module `studies/figures.py`."""
     pytest.importorskip("matplotlib")
     sys.path.insert(0, str(ROOT / "studies"))
     import figures
