@@ -1,4 +1,4 @@
-"""The order of a search: the smallest and the largest network first, and each network once, also after interruptions."""
+"""The order of a search: the smallest and the largest network first, and each network once, even if interrupted."""
 
 import pytest
 
