@@ -1,4 +1,4 @@
-"""Builds MixNet-S and opens saved models where nothing but mixnet_tf was imported, and writes what came of it.
+"""Builds MixNet-S and opens saved models in a process that imports only mixnet_tf, and writes the results as JSON.
 
 Usage: python fresh_process.py IMAGES.npy OUT.json A.keras B.keras ...
 """

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, on a local disk and elsewhere."""
+"""Files are written whole or not at all, on a local disk and on remote storage."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""MixNet used as any Keras model is: fit, frozen layers, the transfer guide, export."""
+"""MixNet used like any Keras model: fit, frozen layers, the transfer learning guide, export."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ _BLOCKS = ("r1_k3.5_a1_p1_s11_e1_i6_o6_se0.5_sw",)
 
 @pytest.fixture(scope="module")
 def two_colors():
-    """Reddish and bluish noise, and which it is."""
+    """Images of reddish and bluish noise, and their labels."""
     x, y = tiny.images(48, _SIZE, _SIZE, 3), np.arange(48, dtype="int32") % 2
     x[y == 0, ..., 0] *= 0.2
     x[y == 1, ..., 2] *= 0.2

@@ -260,7 +260,7 @@ def test_under_mixed_bfloat16_weights_and_probabilities_are_float32(bfloat16_mod
 
 @pytest.fixture(scope="module")
 def fresh(tiny_model, bfloat16_model, tmp_path_factory):
-    """What `fresh_process.py` has found, and the saved models that it opened, by file."""
+    """The output of `fresh_process.py`, and the saved models that it opened, by file."""
     folder = tmp_path_factory.mktemp("fresh")
     np.save(folder / "images.npy", tiny.images(2, 40, 40, 3))
     compiled = keras.Model(tiny_model.input, tiny_model.output)

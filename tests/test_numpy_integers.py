@@ -1,4 +1,4 @@
-"""Numpy's integers, as sizes and counts often are, are taken wherever ints are, and become ints."""
+"""Numpy integers are accepted wherever ints are, and become ints."""
 
 import json
 

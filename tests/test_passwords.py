@@ -1,4 +1,4 @@
-"""Whatever is written or printed: a password is not in it."""
+"""No password is written or printed."""
 
 import json
 import sys

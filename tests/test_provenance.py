@@ -1,4 +1,4 @@
-"""Where figures come from."""
+"""The provenance of figures."""
 
 import sys
 

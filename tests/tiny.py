@@ -1,4 +1,4 @@
-"""What several tests need: golden data, models small enough to test with, values that hide no mistake."""
+"""Small models, random values and golden data for several test files."""
 
 import contextlib
 import functools
@@ -52,14 +52,14 @@ def write_small_network(path):
 
 
 def build_tiny(golden="tiny-s", **kwargs):
-    """A tiny model that gives logits; `kwargs` are those of `build_model`."""
+    """A MixNet of the golden data's width that outputs logits; `kwargs` are arguments of `build_model`."""
     model_name, overrides = TINY[golden]
     overrides = {**overrides, "num_classes": kwargs.get("classes", overrides["num_classes"])}
     return mixnet_tf.build_model(model_name, overrides, **{"classifier_activation": None, **kwargs})
 
 
 def build_small(**kwargs):
-    """The network of `SMALL`, which gives logits of 10 classes; `kwargs` are those of `build_model`."""
+    """The network of `SMALL`, which outputs logits of 10 classes; `kwargs` are arguments of `build_model`."""
     arguments = {"blocks_args": SMALL, "classes": 10, "classifier_activation": None, **kwargs}
     return mixnet_tf.build_model(None, {"feature_size": 24, **arguments.pop("override_params", {})}, **arguments)
 
@@ -77,7 +77,7 @@ def listing(model_name):
 
 
 def randomise(model, seed=0):
-    """Gives every weight of a model random values; a fresh BN hides swaps."""
+    """Assigns random values to all weights: with the defaults of batch normalization, swaps would not show."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         low, high = (0.5, 1.5) if weight.name in ("gamma", "moving_variance") else (-0.5, 0.5)
@@ -102,7 +102,7 @@ def values(model):
 
 @contextlib.contextmanager
 def refusal(model, error, message):
-    """What is done here raises `error` with `message`, and no variable of the model is assigned a value."""
+    """Expects that the `with` block raises `error` with `message`, and assigns no variable of the model."""
     assign, assigned = keras.Variable.assign, set()
 
     def note(variable, value):
@@ -121,7 +121,7 @@ def images(*shape, seed=0):
 
 
 def read_checkpoint(prefix):
-    """A checkpoint's arrays by name."""
+    """The arrays in a checkpoint, by name."""
     reader = tf.train.load_checkpoint(str(prefix))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 

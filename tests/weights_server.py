@@ -1,4 +1,4 @@
-"""A local server in place of Google's, and archives like the published ones."""
+"""A local server that stands in for Google's, and archives in the form of the published ones."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ from mixnet_tf.weights.timm import read_timm_file
 
 @contextlib.contextmanager
 def serving(folder, handler=http.server.SimpleHTTPRequestHandler):
-    """The URL of a local server over a folder, and the paths that it was asked for."""
+    """The URL of a local server of a folder's files, and a list of the paths that were requested."""
     asked = []
 
     class Handler(handler):
@@ -35,7 +35,7 @@ def serving(folder, handler=http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def silent_server(seconds=4):
-    """The URL of a server that takes connections and answers none of them for some seconds, and a list of them."""
+    """The URL of a server that does not answer for some seconds, and a list of the connections that it accepted."""
     taken, over = [], threading.Event()
 
     class Silent(socketserver.BaseRequestHandler):
@@ -53,7 +53,7 @@ def silent_server(seconds=4):
 
 @contextlib.contextmanager
 def _running(server):
-    """The URL of a server that answers in a thread of its own."""
+    """The URL of a server that runs in another thread."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -64,7 +64,7 @@ def _running(server):
 
 
 class LoginPage(http.server.BaseHTTPRequestHandler):
-    """What a network's login page answers to any request: HTML with status 200."""
+    """Answers every request with HTML and status 200, as the login page of a network does."""
 
     def __init__(self, *arguments, directory):
         super().__init__(*arguments)
@@ -77,7 +77,7 @@ class LoginPage(http.server.BaseHTTPRequestHandler):
 
 
 def know(monkeypatch, archive, model_name="mixnet-s"):
-    """Makes the contents of a file what is known of the published archive."""
+    """Takes the size and checksum of a file for those of the published archive."""
     content = archive.read_bytes()
     monkeypatch.setitem(google.ARCHIVES, model_name, google.Archive(len(content), hashlib.sha256(content).hexdigest()))
 
@@ -95,14 +95,14 @@ def make_archive(path, files=(), members=()):
 
 
 def write_released_archive(folder):
-    """mixnet-s.tar.gz as published, but each variable filled with its place: from 2, no initial value."""
+    """Writes a mixnet-s.tar.gz in which each variable is filled with its position plus 2, which is no initial value."""
     rows = tiny.listing("mixnet-s")["variables"]
     averages = {row["name"]: np.full(row["shape"], place + 2, "float32") for place, row in enumerate(rows)}
     return write_archive(folder, "mixnet-s", averages)
 
 
 def write_archive(folder, model_name, averages):
-    """A network's .tar.gz as published, with moving averages by the names of their variables."""
+    """Writes a network's .tar.gz in the published form, from moving averages by variable name."""
     inside = folder / model_name
     inside.mkdir()
     arrays = {name: np.full_like(average, -1) for name, average in averages.items()}
@@ -116,7 +116,7 @@ def write_archive(folder, model_name, averages):
 
 
 def write_as_timm(archive, path):
-    """A mixnet-s.tar.gz of ours as timm's model.safetensors, and returns its path."""
+    """Converts such a mixnet-s.tar.gz to timm's model.safetensors, and returns its path."""
     import safetensors.numpy
 
     names = read_timm_file(tiny.GOLDEN / "timm-tiny" / "tf_mixnet_s.npz").names  # as those of every width
@@ -132,5 +132,5 @@ def write_as_timm(archive, path):
 
 
 def places(model):
-    """The places of the variables that a model's weights, in the order of computation, came from."""
+    """The position of the variable that each weight of a model was read from, in the order of computation."""
     return [int(weight.numpy().flat[0]) - 2 for layer in model.layers for weight in layer.weights]

@@ -1,4 +1,4 @@
-"""MobileNetV1 and V2 through the same builder: what keras.applications computes, and the paper's kernels."""
+"""MobileNetV1 and V2 from the same builder, compared with keras.applications and with the paper's figures."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The names of the layers: every one that is built is known, and nothing else is taken for MixNet's."""
+"""Layer names: every layer of a MixNet is recognized, and no other layer is."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from mixnet_tf.networks.endpoints import parts
 
 
 def _all_roles():
-    """A network in which each layer that a MixNet can have occurs."""
+    """A network with every layer that a MixNet can have."""
     return tiny.build_small(override_params={"project_activation": "relu"})
 
 

@@ -1,4 +1,4 @@
-"""Network files and counts: a network of one's own by its block strings, in JSON, in a table, in a model."""
+"""Network files, and counts of parameters and multiply-adds from block strings."""
 
 import json
 import re

@@ -64,7 +64,7 @@ def test_the_parameters_are_the_builders(model_name):
 
 
 def reference_blocks(model_name):
-    """What the reference's variables and endpoints tell of each block."""
+    """The properties of each block, from the shapes of the reference's variables and endpoints."""
     listing = tiny.listing(model_name)
     shapes = {row["name"]: row["shape"] for row in listing["variables"]}
     ends = listing["endpoints"]

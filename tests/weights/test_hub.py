@@ -26,7 +26,7 @@ _TIMM_S = "timm/tf_mixnet_s.in1k"
 
 @pytest.fixture
 def hubs(tmp_path, monkeypatch):
-    """A function that publishes files as a repository on a local hub, and what was asked of that."""
+    """A function that publishes files as a repository on a local hub, and a list of the requests to that hub."""
     root = tmp_path / "hub"
     root.mkdir()
 

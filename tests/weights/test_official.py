@@ -20,7 +20,7 @@ def models():
 
 @pytest.fixture
 def built(models):
-    """A model with any weights, for what is refused."""
+    """A model for checkpoints that are refused; its weights do not matter."""
     return models["tiny-s"]
 
 
@@ -83,7 +83,7 @@ def numbered(model_name):
 
 
 def places(model):
-    """Which place each variable of the model received, in the order of computation."""
+    """The number that each variable of the model was filled with, in the order of computation."""
     found = [np.unique(weight.numpy()) for layer in model.layers for weight in layer.weights]
     assert all(len(values) == 1 for values in found)
     return [int(values[0]) for values in found]

@@ -20,7 +20,7 @@ _OFFICIAL = {"conv": "conv2d", "depthwise": "depthwise_conv2d", "bn": "batch_nor
 
 @pytest.fixture(scope="module")
 def source():
-    """A model whose weights are saved as every kind of file that the resolver takes."""
+    """A model whose weights are saved in every kind of file."""
     model = tiny.build_small()
     tiny.randomise(model, seed=3)
     return model
@@ -265,7 +265,7 @@ def test_weights_saved_in_bfloat16_load_into_float32(own, tmp_path, monkeypatch)
 
 @pytest.fixture(scope="module")
 def bases():
-    """Two networks without a top, to put heads of one's own on."""
+    """Two networks without a top, for custom heads."""
     return [_network(2, include_top=False, pooling="avg") for _ in range(2)]
 
 

@@ -52,7 +52,7 @@ def assert_golden(model):
 
 
 def assert_golden_arrays(path):
-    """The file holds what that of `test_the_logits_are_timms` does."""
+    """Checks that a file has the arrays of the golden file, whose logits are those of timm."""
     np.testing.assert_equal(read_timm_file(path).arrays, read_timm_file(GOLDEN / "tf_mixnet_s.npz").arrays)
 
 
