@@ -26,24 +26,42 @@ def runs():
     return {}
 
 
+def _started(capfd, dataset):
+    """What runs a script as a process of its own for the dataset "folder", and here for others."""
+
+    def start(script, *arguments):
+        if dataset != "folder":
+            return run(capfd, script, *arguments)
+        command = ("tests/tiny_run.py", script) if script == "train.py" else (script,)
+        done = process(*command, *arguments, TF_CPP_MIN_LOG_LEVEL="2")
+        assert done.stderr == ""  # our lines alone
+        return done.returncode, done.stdout, done.stderr
+
+    return start
+
+
 @pytest.mark.parametrize("dataset", ["folder", "tfrecord"])
 def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factory, capfd):
     folder, num_eval = data[dataset]
-    model_dir = tmp_path_factory.mktemp(dataset)
-    where = (f"--dataset={dataset}", f"--data_dir={folder}")
-    code, out, err = run(capfd, "train.py", "--model_name=tiny", *where, f"--model_dir={model_dir}", *_QUICK)
+    model_dir, start = tmp_path_factory.mktemp(dataset), _started(capfd, dataset)
+    where = (f"--model_dir={model_dir}", f"--data_dir={folder}")
+    code, out, err = start("train.py", "--model_name=tiny", f"--dataset={dataset}", *where, *_QUICK)
     assert code == 0, err
     assert f"Evaluation: {num_eval}/{num_eval} images" in out and "images/s" in out and "ETA" in out
+    lines = out.splitlines()
+    assert lines[0] == f"Training tiny on {dataset} in {model_dir}."
+    assert lines[-2:] == [f"Wrote {model_dir / 'final.keras'}.", f"Next: python eval.py {' '.join(where)}"]
     report = model_dir / "eval.json"
-    code, out, err = run(
-        capfd, "eval.py", f"--model_dir={model_dir}", f"--data_dir={folder}", f"--output_json={report}"
-    )
+    code, out, err = start("eval.py", *where, f"--output_json={report}")
     assert code == 0, err
+    assert f"num_images {num_eval}" in out
     measured = json.loads(report.read_text())
     notes = measured.pop("notes", [])  # these shards are not numbered as ImageNet's
     assert notes == ([NOT_COMPARED] if dataset == "tfrecord" else [])
     assert measured["num_images"] == num_eval and set(measured) == {"top_1_accuracy", "top_5_accuracy", "num_images"}
-    export = [f"--model_dir={model_dir}", f"--data_dir={folder}", f"--output_dir={model_dir}/out", "--latency_runs=0"]
+    classes = {"folder": 2, "tfrecord": 1000}[dataset]
+    assert load_keras_file(str(model_dir / "final.keras")).output_shape == (None, classes)
+    export = [*where, f"--output_dir={model_dir}/out", "--latency_runs=0"]
     if dataset == "tfrecord":  # without it, the names of ImageNet's classes would be downloaded
         (model_dir / "labels.txt").write_text("".join(f"class {i}\n" for i in range(1000)))
         export.append(f"--labels={model_dir}/labels.txt")
@@ -232,22 +250,6 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(script, arguments, messa
     assert code not in (0, None)
     assert message in err and "Traceback" not in err
     assert not (tmp_path / "run").exists() and not (names["tmp"] / "o").exists()
-
-
-def test_train_and_eval_are_processes_of_their_own_that_write_our_lines_alone(data, tmp_path):
-    folder, _ = data["folder"]
-    where = (f"--model_dir={tmp_path}", f"--data_dir={folder}")
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    flags = ("--model_name=tiny", "--dataset=folder", *_QUICK)
-    done = process("tests/tiny_run.py", "train.py", *flags, *where, **environment)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0] == f"Training tiny on folder in {tmp_path}."
-    assert lines[-2:] == [f"Wrote {tmp_path / 'final.keras'}.", f"Next: python eval.py {' '.join(where)}"]
-    done = process("eval.py", *where, **environment)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert "num_images 2" in done.stdout
-    assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 2)
 
 
 def test_a_bad_flag_ends_a_command_without_a_traceback(tmp_path, monkeypatch, capfd):

@@ -225,9 +225,8 @@ def test_the_whole_step_compiles_under_xla(precision, fused):
     np.testing.assert_allclose(loss, fused[0][0], rtol=0.3)
 
 
-@pytest.mark.parametrize(
-    "precision, images_off", [pytest.param("float32", 1, marks=pytest.mark.soak), ("mixed_bfloat16", 36)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("precision, images_off", [("float32", 1), ("mixed_bfloat16", 36)])
 def test_the_evaluation_compiles_under_xla(precision, images_off, data_dir):
     split = load_split("digits", data_dir, False)
     policy = keras.config.dtype_policy()

@@ -97,6 +97,7 @@ def test_the_l2_term_of_a_frozen_backbone_is_the_classifiers():
     np.testing.assert_allclose(float(metrics["loss"]) - float(metrics["cross_entropy"]), expected, rtol=1e-4)
 
 
+@pytest.mark.soak
 def test_a_frozen_run_over_two_replicas_is_one_devices(two_replicas):
     fields = {"freeze": "bn", "optimizer": "sgd", "base_learning_rate": 0.1}
     one, two = _trained(**fields)[1], _trained(two_replicas, **fields)[1]
