@@ -8,7 +8,7 @@ from mixnet_tf.evaluation.average_precision import (
     build_detection_measurement,
 )
 from mixnet_tf.evaluation.box_pictures import SHOWN_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
-from mixnet_tf.evaluation.ranking import TOP, is_among, top_classes
+from mixnet_tf.evaluation.ranking import is_among, top_classes
 from mixnet_tf.evaluation.scores import in_words, with_notes
 from mixnet_tf.evaluation.watching import update_best_with_final, watch
 
@@ -16,8 +16,6 @@ __all__ = [
     "COCO_METRICS",
     "DetectionResult",
     "SHOWN_SCORE",
-    "TOP",
-    "update_best_with_final",
     "build_detection_evaluator",
     "build_detection_measurement",
     "build_evaluator",
@@ -30,6 +28,7 @@ __all__ = [
     "is_among",
     "matched",
     "top_classes",
+    "update_best_with_final",
     "watch",
     "with_notes",
 ]
