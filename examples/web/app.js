@@ -6,15 +6,15 @@ const find = (id) => document.getElementById(id);
 const say = (text) => { find('status').textContent = text; };
 
 let model, labels, settings; // the compiled .tflite, the names of its classes, model/model.json
-let chosen, last; // the file that was chosen last, and the image, which another model classifies, too
+let chosen, last; // the .tflite file and the image that were chosen last; a new model classifies the image again
 let work = Promise.resolve(); // a model is neither deleted nor run while it is in use
 const afterwards = (task) => (work = work.then(task, task));
 
 /**
  * Classifies an image file.
- * @param {Blob} blob PNG, JPEG or what else the browser decodes.
- * @return {Promise<{probabilities: Float32Array, input: Float32Array, milliseconds: number}>} One probability a class;
- *     what the model took, RGB from 0 to 255; and the time that it took alone.
+ * @param {Blob} blob An image in a format that the browser decodes.
+ * @return {Promise<{probabilities: Float32Array, input: Float32Array, milliseconds: number}>} One probability per class;
+ *     the input of the model, RGB from 0 to 255; and the run time of the model alone.
  */
 async function classify(blob) {
   if (!model) throw new Error('no model is loaded');
@@ -26,13 +26,13 @@ async function classify(blob) {
 }
 
 async function run(input, size) {
-  const bytes = model.getInputDetails()[0].dtype === 'uint8'; // int8_full: pixels as they are
+  const bytes = model.getInputDetails()[0].dtype === 'uint8'; // int8_full: takes the pixels' own values
   const tensor = new Tensor(bytes ? Uint8Array.from(input, Math.round) : input, [1, size, size, 3]);
   const [output] = await model.run([tensor]);
   const answer = await output.data();
-  const scale = answer instanceof Uint8Array ? 1 / 256 : 1; // TFLite's softmax of bytes has this scale and no other
+  const scale = answer instanceof Uint8Array ? 1 / 256 : 1; // the scale of every uint8 softmax in TFLite
   const probabilities = Float32Array.from(answer, (value) => value * scale);
-  tensor.delete(); // WebAssembly's memory is not collected
+  tensor.delete(); // WebAssembly's memory is not garbage-collected
   output.delete();
   return probabilities;
 }
@@ -82,16 +82,16 @@ function draw(input) {
 
 function open(file) {
   chosen = file;
-  return afterwards(() => file === chosen && load(file)); // of those that wait, the last alone
+  return afterwards(() => file === chosen && load(file)); // only the last of those that wait
 }
 
 async function load(file) {
   say('Loading the model ...');
   close();
   try {
-    model = await loadAndCompile(`model/${file}`, {accelerator: 'wasm'}); // named: with a GPU the default is WebGPU
+    model = await loadAndCompile(`model/${file}`, {accelerator: 'wasm'}); // where there is a GPU, the default is WebGPU
     const size = model.getInputDetails()[0].shape[1];
-    await run(new Float32Array(3 * size * size), size); // the first run takes longer than those to come
+    await run(new Float32Array(3 * size * size), size); // the first run takes longer than the others
   } catch (error) {
     close();
     say(`The model could not be loaded: ${error.message}`);
@@ -141,7 +141,7 @@ function listen() {
   const drop = find('drop');
   for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) {
     document.addEventListener(kind, (event) => {
-      event.preventDefault(); // the browser would leave for the image
+      event.preventDefault(); // otherwise the browser opens the image in place of the page
       drop.classList.toggle('over', kind === 'dragenter' || kind === 'dragover');
       if (kind === 'drop' && event.dataTransfer.files[0]) show(event.dataTransfer.files[0]);
     });
@@ -162,5 +162,5 @@ async function start() {
   }
 }
 
-// For tests: the parts of the page that a person does not see.
+// For tests: functions behind the page.
 window.mixnet = {classify, open, ready: start()};

@@ -1,5 +1,5 @@
-// An image file to what the model takes, bit for bit as mixnet_tf.data.preprocess_for_eval does it with PNG and BMP.
-// JPEG differs by a few of 255: Chromium decodes it as TensorFlow's INTEGER_ACCURATE, whose default is INTEGER_FAST.
+// Turns an image file into the model's input, bit for bit as mixnet_tf.data.preprocess_for_eval does for PNG and BMP.
+// JPEG differs by a few of 255: Chromium decodes as TensorFlow's INTEGER_ACCURATE does; TensorFlow defaults to INTEGER_FAST.
 
 const CROP_PADDING = 32; // pixels, as in preprocessing.py
 
@@ -19,7 +19,7 @@ export async function decode(blob) {
     context.drawImage(bitmap, 0, 0);
     const {data} = context.getImageData(0, 0, width, height);
     for (let place = 3; place < data.length; place += 4) {
-      // A 2D canvas multiplies colors by alpha, and loses them where it is 0.
+      // A 2D canvas multiplies colors by alpha, so they are lost where alpha is 0.
       if (data[place] < 255) return {data: readWithWebGL(bitmap), width, height};
     }
     return {data, width, height};

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixnet_tf.errors import InputError
 from mixnet_tf.export import gates, publish, runtime
 from mixnet_tf.export.calibrate import distance
 from mixnet_tf.export.images import in_batches
@@ -28,6 +27,7 @@ class Classifier(Task):
     kind = "an image classifier"
     formats = FORMATS
     foreign_options = ("postprocess",)
+    measured_on = "labels"
     reading = "classifying "
     form = measured_form = ""
     threads = (1, 2)
@@ -39,10 +39,6 @@ class Classifier(Task):
         self.foreign_layers = InferenceFunction(self.model, options.large_kernels).foreign
         if options.int8_float_parts:
             check_float_parts(self.model, options.int8_float_parts)
-
-    def check_measured_on(self, labels: Any, objects: Any) -> None:
-        if objects is not None:
-            raise InputError("objects: expected None for an image classifier, which is measured on images and labels.")
 
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
         return InferenceFunction(self.model, self.options.large_kernels, units, arithmetic)

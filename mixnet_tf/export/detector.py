@@ -33,6 +33,7 @@ class Detector(Task):
     kind = "an object detector"
     formats = ("fp32", "fp16", "dynamic", "int8")
     foreign_options = ("images", "crop", "batch_size", "output", "int8_float_parts")
+    measured_on = "objects"
     measured_form = _RAW
     float_behind = "RESHAPE"
     allows_custom_ops = True
@@ -45,10 +46,6 @@ class Detector(Task):
         self._given, self.model = model, taking_pixels(model)
         self.decoding = decoding_of(model)
         self.classes, self.form = self.decoding.classes, options.postprocess
-
-    def check_measured_on(self, labels: Any, objects: Any) -> None:
-        if objects is None or labels is not None:
-            raise InputError("A detector is measured on objects, a split of `data.load_objects`; labels are None.")
 
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
         if arithmetic == "float32":

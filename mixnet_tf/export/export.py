@@ -84,8 +84,7 @@ def export_model(
     task: Task = (Detector if is_detector(model) else Classifier)(model, options)
     if calibration_images is not None:
         calibration_images = np.asarray(calibration_images, np.float32)
-    task.check_measured_on(labels, objects)
-    _check(task, images, calibration_images, label_names)
+    _check(task, images, labels, objects, calibration_images, label_names)
     output_dir = os.fspath(output_dir)
     publish.check_loadable(output_dir, options.formats)
     publish.check_writable(output_dir)
@@ -147,8 +146,13 @@ def export_opened(
     )
 
 
-def _check(task, images, calibration_images, label_names):
+def _check(task, images, labels, objects, calibration_images, label_names):
     """Refuses arguments that do not fit the model, before any work."""
+    for name, value in (("labels", labels), ("objects", objects)):
+        if value is not None and name != task.measured_on:
+            raise InputError(f"{name}: expected None for {task.kind}, which is measured on {task.measured_on}.")
+    if task.measured_on == "objects" and objects is None:
+        raise InputError(f"objects: expected a split of `data.load_objects` for {task.kind}; received None.")
     size, calibrates = task.model.input_shape[1], task.options.calibrates
     if label_names is not None and len(label_names) != task.classes:
         raise InputError(f"{len(label_names)} labels do not fit a model of {task.classes} classes.")

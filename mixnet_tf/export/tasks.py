@@ -28,6 +28,7 @@ class Task(abc.ABC):
         kind: What the model is, in words.
         formats: Those of `FORMATS` that it can be exported in.
         foreign_options: Fields of the options and settings that are for models of another kind.
+        measured_on: The argument of `export_model` with what the images show, "labels" or "objects".
         reading: What Keras does with images, in words, where the progress says it.
         form: Name of the graph that the files contain.
         measured_form: Name of the graph that int8 is calibrated by.
@@ -43,6 +44,7 @@ class Task(abc.ABC):
     kind: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
     foreign_options: ClassVar[tuple[str, ...]]
+    measured_on: ClassVar[str]
     reading: ClassVar[str] = ""
     float_behind: ClassVar[str | None] = None
     allows_custom_ops: ClassVar[bool] = False
@@ -67,10 +69,6 @@ class Task(abc.ABC):
     def shown_options(self) -> dict[str, Any]:
         """The options that are for this kind of model, as the report has them."""
         return {name: value for name, value in self.options._asdict().items() if name not in self.foreign_options}
-
-    @abc.abstractmethod
-    def check_measured_on(self, labels: Any, objects: Any) -> None:
-        """Raises a ValueError if these arguments of `export_model` are for a model of another kind, or missing."""
 
     @abc.abstractmethod
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:

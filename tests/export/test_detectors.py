@@ -17,7 +17,7 @@ import mixnet_tf
 from mixnet_tf import training
 from mixnet_tf.data import load_objects, object_eval_batches
 from mixnet_tf.detection import anchors_of, encode, iou, scores_of
-from mixnet_tf.export import Detector, ExportOptions, runtime, text
+from mixnet_tf.export import Detector, ExportOptions, export_model, runtime, text
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.gates import judge_precision
 from mixnet_tf.export.postprocess import decoding_of
@@ -249,6 +249,23 @@ def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(dete
 def test_options_that_cannot_be_are_refused(options, message, detector, pictures, tmp_path):
     with pytest.raises(ValueError, match=message):
         export(detector, tmp_path / "out", pictures, **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("detector", {}, "objects: expected a split of `data.load_objects` for an object detector; received None"),
+        ("detector", {"objects": "a split", "labels": [0]}, "labels: expected None for an object detector"),
+        ("detector", {"objects": "a split", "options": ExportOptions(output="logits")}, "leave out output"),
+        ("untrained", {"objects": "a split"}, "objects: expected None for an image classifier"),
+        ("untrained", {"options": ExportOptions(postprocess="none")}, "is an image classifier; leave out postprocess"),
+    ],
+)
+def test_what_is_for_the_other_kind_of_model_is_refused(kind, arguments, message, request, tmp_path):
+    model = request.getfixturevalue(kind)
+    with pytest.raises(ValueError, match=message):
+        export_model(model, tmp_path / "out", tiny.images(1, *model.input_shape[1:]), **arguments)
     assert not (tmp_path / "out").exists()
 
 

@@ -206,7 +206,7 @@ def test_tiles_cover_each_tap_once_and_each_is_small(tiled):
 
 
 # The lowest costs, relative to a kernel of 9 taps, of all covers that cut one tile in two, again and again.
-LEAST = {
+MIN_COSTS = {
     (7, 1, "float32"): 6.1,
     (7, 1, "int8"): 4.7,
     (7, 2, "float32"): 6.35,
@@ -232,8 +232,8 @@ def cost_of(tiles, arithmetic):
 
 
 def test_no_cover_of_a_kernel_of_up_to_13_is_cheaper():
-    costs = {case: cost_of(cheapest_tiles(*case), case[2]) for case in LEAST}
-    assert costs == pytest.approx(LEAST, abs=1e-9)
+    costs = {case: cost_of(cheapest_tiles(*case), case[2]) for case in MIN_COSTS}
+    assert costs == pytest.approx(MIN_COSTS, abs=1e-9)
 
 
 def test_a_kernel_of_any_size_up_to_31_is_tiled_in_few_tries(tiled):
