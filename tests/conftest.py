@@ -78,6 +78,7 @@ _SLOW = (
     "test_held_out",
     "test_folders",
     "test_hub",
+    "test_endpoints",
 )
 
 
