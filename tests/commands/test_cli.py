@@ -27,7 +27,7 @@ def runs():
 
 
 def _started(capfd, dataset):
-    """What runs a script as a process of its own for the dataset "folder", and here for others."""
+    """Returns a function that runs a script: for the dataset "folder" as a process of its own, else in this process."""
 
     def start(script, *arguments):
         if dataset != "folder":

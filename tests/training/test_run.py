@@ -1,4 +1,4 @@
-"""Whole runs of a tiny network: what they leave, and how they go on after an interruption."""
+"""Whole runs of a tiny network: the files that they write, and how they resume after an interruption."""
 
 import concurrent.futures
 import errno

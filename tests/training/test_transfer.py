@@ -1,4 +1,4 @@
-"""Fine-tuning: what is loaded, what stays as it was, and how the rest is trained."""
+"""Fine-tuning: which weights are loaded, which are frozen, and how the others are trained."""
 
 import signal
 
