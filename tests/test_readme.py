@@ -53,6 +53,7 @@ def test_every_documented_command_has_valid_flags(path, command, capfd):
     assert code == 0, err
 
 
+@pytest.mark.usefixtures("one_calibration")
 def test_the_commands_that_need_no_hardware_and_no_network_run_one_after_the_other(
     tmp_path, monkeypatch, data_dir, capfd
 ):

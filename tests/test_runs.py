@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from tiny import GOLDEN, build_small, images, randomise, values
+from tiny import GOLDEN, SMALL_NETWORK, build_small, images, randomise, values
 
 from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split
 from mixnet_tf.imagenet import wordnet_ids
@@ -216,6 +216,10 @@ def test_a_model_saved_to_another_file_system_opens_there(saved, tmp_path):
     assert isinstance(opened.model, keras.Model)
 
 
+def _one_block(**kwargs):
+    return build_small(blocks_args=SMALL_NETWORK["blocks"], **kwargs)
+
+
 @pytest.fixture
 def keras_file(tmp_path):
     """Saves a model as a .keras file, and returns its path."""
@@ -234,7 +238,7 @@ def _softmax(logits):
 
 
 def test_a_model_for_images_of_any_size_opens_at_the_size_that_is_given(keras_file):
-    model = build_small(classifier_activation="softmax")
+    model = _one_block(classifier_activation="softmax")
     randomise(model)
     path = keras_file(model)
     opened = open_model(weights=path, image_size=40).model
@@ -247,19 +251,19 @@ def test_a_model_for_images_of_any_size_opens_at_the_size_that_is_given(keras_fi
 
 
 def test_a_model_of_another_size_or_shape_is_refused(keras_file):
-    path = keras_file(build_small(input_shape=(40, 40, 3), classifier_activation="softmax"))
+    path = keras_file(_one_block(input_shape=(40, 40, 3), classifier_activation="softmax"))
     assert open_model(weights=path, image_size=40).model.input_shape == (None, 40, 40, 3)
     with pytest.raises(ValueError, match=r"takes images of \(40, 40, 3\); expected \(32, 32, 3\), for image_size=32"):
         open_model(weights=path, image_size=32)
-    path = keras_file(build_small(input_shape=(40, 32, 3)))
+    path = keras_file(_one_block(input_shape=(40, 32, 3)))
     with pytest.raises(ValueError, match=r"takes images of \(40, 32, 3\); expected \(40, 40, 3\), square"):
         open_model(weights=path)
 
 
 def test_a_model_that_ends_in_logits_opens_with_a_softmax(keras_file):
     x = images(2, 32, 32, 3)
-    model = build_small(input_shape=(32, 32, 3))
-    base = build_small(input_shape=(32, 32, 3), include_top=False, pooling="avg")
+    model = _one_block(input_shape=(32, 32, 3))
+    base = _one_block(input_shape=(32, 32, 3), include_top=False, pooling="avg")
     own = keras.Model(base.input, keras.layers.Dense(4)(base.output))
     nested = keras.Sequential([keras.Input((32, 32, 3)), base, keras.layers.Dense(4)])
     for ends_in_logits in (model, own, nested):
@@ -278,7 +282,7 @@ def _ending_in(operation):
 def test_a_model_that_ends_in_probabilities_opens_unchanged(keras_file, activation):
     x = images(2, 32, 32, 3)
     for model in (
-        build_small(input_shape=(32, 32, 3), classifier_activation=activation),
+        _one_block(input_shape=(32, 32, 3), classifier_activation=activation),
         keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation)]),
         _ending_in(getattr(keras.ops, activation)),
         _ending_in(keras.layers.Softmax()),
@@ -288,7 +292,7 @@ def test_a_model_that_ends_in_probabilities_opens_unchanged(keras_file, activati
 
 def test_a_model_whose_end_gives_no_probabilities_is_refused(keras_file):
     with pytest.raises(ValueError, match="ends in layer 'predictions'; expected softmax, sigmoid, or logits"):
-        open_model(weights=keras_file(build_small(input_shape=(32, 32, 3), classifier_activation="relu")))
+        open_model(weights=keras_file(_one_block(input_shape=(32, 32, 3), classifier_activation="relu")))
 
 
 def test_a_run_on_imagenets_shards_knows_its_classes_though_an_older_version_recorded_none():

@@ -20,17 +20,11 @@ def data(data_dir, imagenet_shards, image_folder):
     return {"digits": (data_dir, 360), "tfrecord": (imagenet_shards, 5), "folder": (image_folder, 2)}
 
 
-@pytest.fixture(scope="module")
-def runs():
-    """The model folders that the tests of training leave, by dataset."""
-    return {}
-
-
-def _started(capfd, dataset):
-    """Returns a function that runs a script: for the dataset "folder" as a process of its own, else in this process."""
+def _started(capfd, as_process):
+    """Returns a function that runs a script: as a process of its own, or in this process."""
 
     def start(script, *arguments):
-        if dataset != "folder":
+        if not as_process:
             return run(capfd, script, *arguments)
         command = ("tests/tiny_run.py", script) if script == "train.py" else (script,)
         done = process(*command, *arguments, TF_CPP_MIN_LOG_LEVEL="2")
@@ -40,10 +34,12 @@ def _started(capfd, dataset):
     return start
 
 
-@pytest.mark.parametrize("dataset", ["folder", "tfrecord"])
-def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factory, capfd):
+@pytest.mark.parametrize(
+    "dataset, as_process", [("tfrecord", False), pytest.param("folder", True, marks=pytest.mark.soak)]
+)
+def test_train_eval_and_export_run_on_photographs(dataset, as_process, data, tmp_path_factory, capfd):
     folder, num_eval = data[dataset]
-    model_dir, start = tmp_path_factory.mktemp(dataset), _started(capfd, dataset)
+    model_dir, start = tmp_path_factory.mktemp(dataset), _started(capfd, as_process)
     where = (f"--model_dir={model_dir}", f"--data_dir={folder}")
     code, out, err = start("train.py", "--model_name=tiny", f"--dataset={dataset}", *where, *_QUICK)
     assert code == 0, err
@@ -68,30 +64,6 @@ def test_train_eval_and_export_run_on_photographs(dataset, data, tmp_path_factor
     code, out, err = run(capfd, "export_tflite.py", *export)
     assert code == 0, err
     assert (model_dir / "out" / "tiny_16_fp32.tflite").stat().st_size > 0
-
-
-def test_a_network_file_is_trained_resumed_evaluated_and_exported_by_its_content(data, tmp_path, capfd):
-    blocks = ["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3.5_a1_p1_s11_e3_i8_o8_se0.5_sw"]
-    (tmp_path / "my.json").write_text(json.dumps({"blocks": blocks, "params": {"feature_size": 16}}))
-    where = ("--dataset=folder", f"--data_dir={data['folder'][0]}", f"--model_dir={tmp_path}/run")
-    command = ("train.py", f"--model_name={tmp_path}/my.json", "--kernels=3.5.7", *where, *_QUICK)
-    code, _, err = run(capfd, *command)
-    assert code == 0, err
-    network = json.loads((tmp_path / "run" / "config.json").read_text())["network"]
-    assert network["blocks"] == [block.replace("k3_", "k3.5.7_").replace("k3.5_", "k3.5.7_") for block in blocks]
-    (tmp_path / "other.json").write_text(json.dumps(network))
-    again = [f"--model_name={tmp_path}/other.json" if "model_name" in flag else flag for flag in command]
-    again.remove("--kernels=3.5.7")
-    code, out, err = run(capfd, *again)
-    assert code == 0 and "Resuming from" in out, err
-    code, _, err = run(capfd, *command[:2], *command[3:])
-    assert code == 2 and "network: block string 0: 'r1_k3.5.7_a1_p1_s22_e1_i8_o8' there, 'r1_k3_" in err
-    (tmp_path / "my.json").unlink()
-    code, out, err = run(capfd, "eval.py", *where[1:])
-    assert code == 0 and "num_images 2" in out, err
-    export = (f"--output_dir={tmp_path}/out", "--latency_runs=0", "--allow_accuracy_drop")
-    code, out, err = run(capfd, "export_tflite.py", *where[1:], *export)
-    assert code == 0 and (tmp_path / "out" / "other_16_fp32.tflite").exists(), out
 
 
 @pytest.mark.usefixtures("eagerly")

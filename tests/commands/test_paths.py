@@ -17,10 +17,12 @@ import mixnet_tf
 from mixnet_tf.data import load_split
 from mixnet_tf.export import ExportOptions, ExportSettings, export_opened
 from mixnet_tf.runs import newest_checkpoint
+from mixnet_tf.saved_models import load_keras_file
 from mixnet_tf.search.storage import open_study, sqlite_address
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
 NAMES = ("lr=[0.2]", "a?b", "a*b", "%41", "a b", "it's", 'q"q', "ü", "#1")
+_ODD = 'lr=[0.2] a?b*c%41 it\'s "ü" #1'  # all of them
 _PATHS = {
     "train.py": ("model_dir", "data_dir", "weights", "model_name"),
     "eval.py": ("model_dir", "data_dir", "weights", "output_json", "report_dir", "draw", "annotations", "labels"),
@@ -59,30 +61,54 @@ def test_shards_are_found_in_a_folder_of_any_name(name, imagenet_shards, tmp_pat
     assert split.num_examples == sum(1 for _ in split.read(3)) == 12
 
 
+def test_digits_are_prepared_in_a_folder_of_an_odd_name(tmp_path):
+    split = load_split("digits", tmp_path / _ODD, True)
+    assert split.num_examples == sum(1 for _ in split.read(3)) == 1437
+
+
 @pytest.mark.slow
-def test_a_run_in_a_folder_of_an_odd_name_is_stopped_resumed_evaluated_and_exported(tmp_path, monkeypatch, capfd):
-    folder = tmp_path / 'lr=[0.2] a?b*c%41 it\'s "ü" #1'
+def test_a_network_file_is_trained_stopped_resumed_evaluated_and_exported_in_a_folder_of_an_odd_name(
+    image_folder, tmp_path, monkeypatch, capfd
+):
+    folder = tmp_path / _ODD
+    shutil.copytree(image_folder, folder / "data")
+    blocks = ["r1_k3_a1_p1_s22_e1_i8_o8", "r1_k3.5_a1_p1_s11_e3_i8_o8_se0.5_sw"]
+    (folder / "my.json").write_text(json.dumps({"blocks": blocks, "params": {"feature_size": 16}}))
     where = (f"--model_dir={folder}/run", f"--data_dir={folder}/data")
-    shape = ("--model_name=tiny", "--image_size=16", "--train_batch_size=32", "--train_steps=9")
+    settings = ("--dataset=folder", "--image_size=16", "--train_batch_size=4", "--train_steps=9", "--eval_batch_size=8")
+    command = ("train.py", *where, *settings, "--steps_per_loop=1", "--checkpoint_steps=1")
     with monkeypatch.context() as patch:
         tiny_run.interrupt_at(patch, 7, signal.SIGTERM)
-        command = ("train.py", *where, *shape, "--steps_per_loop=1", "--checkpoint_steps=1")
-        assert run(capfd, *command)[0] == 75
+        code, out, err = run(capfd, *command, f"--model_name={folder}/my.json", "--kernels=3.5.7")
+    assert code == 75, err
+    assert out.splitlines()[0] == f"Training {folder}/my.json on folder in {folder}/run."
+    network = json.loads((folder / "run" / "config.json").read_text())["network"]
+    assert network["blocks"] == [block.replace("k3_", "k3.5.7_").replace("k3.5_", "k3.5.7_") for block in blocks]
     checkpoints = f"{folder}/run/checkpoints"
     assert newest_checkpoint(checkpoints) == f"{checkpoints}/ckpt-7"
     assert sum(name.endswith(".index") for name in os.listdir(checkpoints)) == 3
     code, out, err = run(capfd, "eval.py", *where, f"--output_json={folder}/measured.json")
     assert code == 0, err
-    assert "ckpt-7" in out and json.loads((folder / "measured.json").read_text())["num_images"] == 360
-    code, out, err = run(capfd, *command)
+    assert "ckpt-7" in out and "num_images 2" in out
+    measured = json.loads((folder / "measured.json").read_text())
+    assert measured["num_images"] == 2 and set(measured) == {"top_1_accuracy", "top_5_accuracy", "num_images"}
+
+    (folder / "other.json").write_text(json.dumps(network))
+    code, out, err = run(capfd, *command, f"--model_name={folder}/other.json")
     assert code == 0 and "Resuming from" in out, err
-    [following] = [line for line in out.splitlines() if line.startswith("Next: ")]
+    assert "Evaluation: 2/2 images" in out and "images/s" in out and "ETA" in out
+    written, following = out.splitlines()[-2:]
+    assert written == f"Wrote {folder}/run/final.keras." and following.startswith("Next: python eval.py ")
     assert shlex.split(following)[-2:] == [*where]
+    code, _, err = run(capfd, *command, f"--model_name={folder}/my.json")
+    assert code == 2 and "network: block string 0: 'r1_k3.5.7_a1_p1_s22_e1_i8_o8' there, 'r1_k3_" in err
+    (folder / "my.json").unlink()
+    assert load_keras_file(f"{folder}/run/final.keras").output_shape == (None, 2)
     code, out, err = run(capfd, "eval.py", *where, "--watch", "--watch_timeout=60")
     assert code == 0 and (folder / "run" / "best.keras").exists(), err
-    flags = ("--formats=fp32", "--num_images=8", "--latency_runs=0", "--allow_accuracy_drop")
-    code, out, err = run(capfd, "export_tflite.py", *where, f"--output_dir={folder}/out", *flags)
-    assert code == 0 and list((folder / "out").glob("*.tflite")), err
+    code, out, err = run(capfd, "export_tflite.py", *where, f"--output_dir={folder}/out", "--latency_runs=0")
+    assert code == 0, err
+    assert (folder / "out" / "other_16_fp32.tflite").stat().st_size > 0
 
 
 def test_official_weights_are_read_from_a_folder_of_an_odd_name(tmp_path):
