@@ -1,5 +1,6 @@
 """The export of a detector: its graph, both of its forms, their gates, and MediaPipe as a client."""
 
+import functools
 import json
 import os
 import subprocess
@@ -15,11 +16,13 @@ from scripts import run
 
 import mixnet_tf
 from mixnet_tf import training
+from mixnet_tf.commands import model_flags
 from mixnet_tf.data import load_objects, object_eval_batches
 from mixnet_tf.detection import anchors_of, encode, iou, scores_of
-from mixnet_tf.export import Detector, ExportOptions, export_model, runtime, text
+from mixnet_tf.export import Detector, ExportOptions, export_model, gather, runtime, text
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.gates import judge_precision
+from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.postprocess import decoding_of
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.recipe import RECIPES, DetectionRecipe
@@ -48,7 +51,7 @@ def test_a_rewritten_detector_is_keras_in_one_partition(network, detector, pictu
     ops, partitions, flex = runtime.operations(content)
     assert (partitions, flex) == (1, 0) and runtime.is_fully_delegated(content) in (True, None)
     assert ops["CONCATENATION"] >= 4  # two of six tensors, each by two
-    if network is not None:  # the small one is converted so where the command measures latencies
+    if network is not None:
         assert to_tflite(AsWritten(model), SIZE)
 
 
@@ -83,6 +86,7 @@ def test_with_it_the_file_gives_the_detections_of_keras(both, detector, pictures
 
 _CLIENT = """
 import sys
+sys.modules["tensorflow"] = None  # which MediaPipe needs for its documentation alone
 import mediapipe
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
@@ -293,7 +297,20 @@ def test_the_files_boxes_are_those_of_the_codes(detector, tmp_path):
     assert found["classes"][0, 0] == 1 and found["scores"][0, 0] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
 
 
-def test_the_command_exports_a_detector(detector, small_scenes, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize("plain", [False, pytest.param(True, marks=SOAK)])
+def test_the_command_exports_a_detector(plain, small_scenes, tmp_path, monkeypatch, capfd):
+    """Its latency is measured beside a plain conversion, for which the rewritten file stands in where not `plain`."""
+    given = []
+
+    def gather_once(*arguments):
+        given.extend([] if given else [gather(*arguments)])
+        return given[0]
+
+    if not plain:
+        monkeypatch.setattr(Graphs, "convert", functools.cache(Graphs.convert))
+        monkeypatch.setattr(Graphs, "as_written", lambda graphs: graphs.convert("fp32"))
+    monkeypatch.setattr("mixnet_tf.export.export.gather", gather_once)
+    monkeypatch.setattr(model_flags, "open_model_from_flags", functools.cache(model_flags.open_model_from_flags))
     monkeypatch.chdir(tmp_path)
     os.symlink(small_scenes, "data")
     model = small(10)
@@ -306,7 +323,7 @@ def test_the_command_exports_a_detector(detector, small_scenes, tmp_path, monkey
     assert load_objects("digit_scenes", small_scenes, False).label_names == tuple(
         (tmp_path / "out" / "labels.txt").read_text().split()
     )
-    code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=int8_full")
-    assert code == 2 and "for an object detector" in err
     code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--output=logits")
     assert code == 2 and "is an object detector; leave out --output" in err
+    code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=int8_full")
+    assert code == 2 and "for an object detector" in err

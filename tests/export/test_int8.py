@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from exported_digits import SIZE
+from exported_digits import SIZE, row
 from scripts import process
 
 from mixnet_tf import networks
@@ -43,10 +43,9 @@ def accuracy(content, digits):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(trained, digits, calibration_images, tmp_path_factory):
+def undisturbed(exported, digits):
     """The accuracy of int8 without any odd image."""
-    found = graphs(trained, calibration_images, tmp_path_factory.mktemp("undisturbed"))
-    return accuracy(found.convert("int8"), digits)
+    return accuracy((exported[0] / row(exported, "int8")["file"]).read_bytes(), digits)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,8 @@ def test_units_that_ruin_the_integers_are_not_taken(trained, calibration_images,
 
     monkeypatch.setattr(Activations, "units", ruinous)
     monkeypatch.setattr(calibrate, "_NEAR", 0.0)
-    found = graphs(trained, calibration_images[:60], tmp_path)
+    monkeypatch.setattr(calibrate, "FRACTIONS", (1.0,))
+    found = graphs(trained, calibration_images[:20], tmp_path)
     found.convert("int8")
     assert set(found._folders) == {"int8", "int8_in_units"} and not found.calibration.units
 

@@ -235,9 +235,16 @@ def files(model, folder, *formats, **options):
     return export_model(model, folder, images, calibration_images=images, options=options)["files"]
 
 
-def test_the_model_of_keras_guide_is_exported_in_every_format(tmp_path, one_calibration):
+@pytest.mark.parametrize(
+    "formats",
+    [
+        ("fp32", "int8", "saved_model"),  # each is of another graph
+        pytest.param(("fp32", "fp16", "dynamic", "int8", "int8_full", "saved_model"), marks=pytest.mark.soak),
+    ],
+    ids=["each graph", "each format"],
+)
+def test_the_model_of_keras_guide_is_exported_in_every_format(formats, tmp_path, one_calibration):
     model = around(base(), keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1))
-    formats = ("fp32", "fp16", "dynamic", "int8", "int8_full", "saved_model")
     images = tiny.images(12, SIZE, SIZE, 3)
     rows = {row["format"]: row for row in files(model, tmp_path, *formats)}
     assert all(row["written"] and not row["failures"] for row in rows.values())
