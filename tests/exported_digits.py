@@ -6,9 +6,9 @@ import pytest
 import tiny
 
 from mixnet_tf import build_model
-from mixnet_tf.data import load_split
+from mixnet_tf.data import eval_batches, load_split
 from mixnet_tf.export import ExportOptions, calibrate, export_model
-from mixnet_tf.export.images import split_images
+from mixnet_tf.export.images import Images
 
 SIZE = 32  # pixels
 BLOCKS = [
@@ -22,8 +22,15 @@ FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full", "saved_model")
 
 def digits_images(data_dir):
     """The images of digits by whether they are those to train with."""
-    found = {train: split_images(load_split("digits", data_dir, train), SIZE, False) for train in (True, False)}
-    return {train: images._replace(images=images.images.in_memory()) for train, images in found.items()}
+    found = {}
+    for train in (True, False):
+        split = load_split("digits", data_dir, train)
+        images, labels, _ = (
+            np.concatenate(values) for values in zip(*eval_batches(split, SIZE, 500, False), strict=True)
+        )
+        number = split.num_examples  # behind them is padding
+        found[train] = Images(images[:number], labels[:number], split.label_names, "digits")
+    return found
 
 
 def train(digits):
@@ -53,6 +60,7 @@ def export(trained, digits, folder):
     shown = digits[False]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "FRACTIONS", (0.9,))
+        patch.setattr(calibrate, "_NEAR", 1.0)
         result = export_model(
             trained,
             str(folder),

@@ -56,7 +56,14 @@ def test_a_run_that_resumes_reads_no_file_that_it_does_not_use(pets, tmp_path):
         _ids(split, 41, first_image=30)
 
 
-@pytest.mark.parametrize("num_shards, use_cache", [(1, False), (3, False), (3, True)])
+@pytest.mark.parametrize(
+    "num_shards, use_cache",
+    [
+        (1, False),
+        (3, True),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in ((1, True), (3, False))),
+    ],
+)
 def test_hosts_have_shares_of_their_own_of_equal_numbers_and_each_epoch_an_order_of_its_own(
     pets, num_shards, use_cache
 ):

@@ -275,13 +275,14 @@ def test_one_window_of_seven_is_the_whole_image():
     assert random_object_window(shape, boxes[:0], (3, 1)).shape == (4,)
 
 
-def test_training_batches_follow_from_the_place_in_training(small_scenes):
+@pytest.mark.parametrize("places", [(5,), pytest.param((1, 4), marks=pytest.mark.soak)])  # batches; 4 are an epoch
+def test_training_batches_follow_from_the_place_in_training(places, small_scenes):
     split, recipe = load_objects("digit_scenes", small_scenes, True), Recipe(image_size=32, seed=3)
     batches = train_object_batches(split, recipe, 20)
-    all_of_them = list(batches.take(5))
+    all_of_them = list(batches.take(6))
     images, targets = all_of_them[0]
     assert images.shape == (20, 32, 32, 3) and targets["boxes"].shape == (20, 100, 4)
-    for first in (1, 4):  # the fifth is of the next epoch
+    for first in places:
         later, found = next(iter(train_object_batches(split, recipe, 20, first_image=20 * first)))
         np.testing.assert_array_equal(later, all_of_them[first][0])
         np.testing.assert_array_equal(found["labels"], all_of_them[first][1]["labels"])

@@ -168,7 +168,10 @@ def _relabel(source, target, place, label):
             writer.write(example.SerializeToString())
 
 
-def test_a_label_that_is_no_class_is_named_with_its_file_and_place(imagenet_shards, tmp_path):
+@pytest.mark.parametrize(
+    "read_everywhere", [(0,), pytest.param((0, 1001, -3), marks=pytest.mark.soak)], ids=["one label", "every label"]
+)
+def test_a_label_that_is_no_class_is_named_with_its_file_and_place(read_everywhere, imagenet_shards, tmp_path):
     folder = tmp_path / "a b é"
     shutil.copytree(imagenet_shards, folder)
     train, validation = (load_split("tfrecord", folder, is_train) for is_train in (True, False))
@@ -181,7 +184,7 @@ def test_a_label_that_is_no_class_is_named_with_its_file_and_place(imagenet_shar
             (train, "train-00001-of-00002", lambda: list(batches[0])),
             (validation, "validation-00000-of-00001", lambda: split_images(validation, 8, True, 5)),
         )
-        for split, file, read in readers if label == 0 else readers[:1]:
+        for split, file, read in readers if label in read_everywhere else readers[:1]:
             expected = f"The label {label} of {os.path.join(folder, file)}__3 is not a whole number from 1 to 1000."
             with pytest.raises(ValueError, match=expected), naming_corrupt_images(split):
                 read()

@@ -56,7 +56,7 @@ def undisturbed(exported, digits):
     ],
 )
 def test_odd_images_among_the_calibration_images_change_nothing(
-    odd, trained, digits, calibration_images, undisturbed, tmp_path, logged
+    odd, trained, digits, calibration_images, undisturbed, tmp_path, logged, one_calibration
 ):
     images = among(calibration_images, *odd)
     found = graphs(trained, images, tmp_path)
