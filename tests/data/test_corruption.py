@@ -7,6 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from mixnet_tf.data import corruption
 from mixnet_tf.data.corruption import find_corrupt, naming_corrupt_images
 from mixnet_tf.data.pipeline import eval_batches, train_batches
 from mixnet_tf.data.split import Split
@@ -38,6 +39,14 @@ _DAMAGES = {
     "empty": lambda _: b"",
     "header": lambda image: image[:2] + bytes(300) + image[302:],
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def decoded_by_one_trace():
+    """Each scan for a damaged image decodes by the same trace, where it would make one of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corruption, "decode_image", tf.function(corruption.decode_image, autograph=False))
+        yield
 
 
 @pytest.fixture(scope="module")

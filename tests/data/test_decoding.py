@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.data import decode_image, eval_batches, load_split, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import (
+    corruption,
+    decode_image,
+    eval_batches,
+    load_split,
+    naming_corrupt_images,
+    preprocess_for_eval,
+)
 from mixnet_tf.data.decoding import decodes_webp, image_shape
 
 Image = pytest.importorskip("PIL.Image")
@@ -107,7 +114,8 @@ _REFUSED = {
 }
 
 
-def test_a_bmp_that_cannot_be_decoded_is_refused_by_name(tmp_path):
+def test_a_bmp_that_cannot_be_decoded_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(corruption, "decode_image", tf.function(decode_image, autograph=False))  # a trace for all kinds
     path = tmp_path / "test" / "x" / "a.bmp"
     path.parent.mkdir(parents=True)
     path.write_bytes(_INDEXED["4 bits"]())
