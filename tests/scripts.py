@@ -1,10 +1,13 @@
 """Runs the scripts as a person would, in this process, or in one of their own."""
 
+import contextlib
+import io
 import os
 import pathlib
 import runpy
 import subprocess
 import sys
+import types
 
 from absl import flags
 
@@ -35,6 +38,21 @@ def run(capfd, script, *arguments):
     finally:
         sys.argv, sys.path[:] = argv, path
     return (code, *capfd.readouterr())
+
+
+@contextlib.contextmanager
+def printed():
+    """For `run` in a fixture of a module, which has no capfd: what Python prints in the `with` block."""
+
+    def readouterr():
+        found = [stream.getvalue() for stream in (out, err)]
+        for stream in (out, err):
+            stream.seek(0)
+            stream.truncate()
+        return found
+
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        yield types.SimpleNamespace(readouterr=readouterr)
 
 
 def process(script, *arguments, cwd=None, timeout=600, **environment):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_run
-from scripts import run
+from scripts import printed, run
 from shared_trainers import share, shared
 from tiny import DETECTOR_NETWORK, images, randomise, values
 
@@ -19,6 +20,7 @@ from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training import RunOptions, read_metrics, task_of, train
+from mixnet_tf.training import run as training_run
 from mixnet_tf.training.objectives import detection
 
 pytest.importorskip("faster_coco_eval")
@@ -26,37 +28,47 @@ pytestmark = pytest.mark.usefixtures("shared_trainers")
 _RECIPE = RECIPES["digit_scenes"]._replace(
     image_size=64, train_epochs=2.0, base_learning_rate=0.16, rmsprop_epsilon=1e-3, warmup_epochs=1.0
 )
-_STEPS = 10  # 2 * 80 / 16
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A network file."""
     path = tmp_path_factory.mktemp("network") / "small.json"
-    path.write_text(json.dumps(DETECTOR_NETWORK))
+    blocks = [block.replace("r2_", "r1_") for block in DETECTOR_NETWORK["blocks"]]
+    path.write_text(json.dumps({**DETECTOR_NETWORK, "blocks": blocks}))
     return str(path)
 
 
-def _train(network, model_dir, data_dir, recipe=_RECIPE, weights=None, **options):
-    options = {"steps_per_loop": 3, "checkpoint_steps": 4, "deterministic": True, **options}
-    return train(
-        network,
-        "digit_scenes",
-        recipe,
-        RunOptions(str(model_dir), data_dir, **options),
-        weights,
-        detection=DetectionRecipe(),
-    )
+def _train(network, model_dir, data_dir, recipe=_RECIPE, weights=None):
+    options = RunOptions(str(model_dir), data_dir, steps_per_loop=3, checkpoint_steps=4, deterministic=True)
+    return train(network, "digit_scenes", recipe, options, weights, detection=DetectionRecipe())
 
 
 @pytest.fixture(scope="module")
-def detector_run(tmp_path_factory, network, small_scenes):
-    """The folder of a run that nothing interrupted."""
+def flags(network):
+    """Flags of a run of `_RECIPE`."""
+    return ("--task=detection", f"--model_name={network}", "--image_size=64", "--train_batch_size=16")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, flags, small_scenes):
+    """(folder, output) of a run of the command that nothing interrupted."""
     folder = tmp_path_factory.mktemp("detector")
-    with pytest.MonkeyPatch.context() as patch:
+    os.symlink(small_scenes, folder / "data")
+    recipe = ("--train_epochs=2", "--base_learning_rate=0.16", "--rmsprop_epsilon=1e-3", "--warmup_epochs=1")
+    options = ("--steps_per_loop=3", "--checkpoint_steps=4", "--deterministic")
+    with pytest.MonkeyPatch.context() as patch, printed() as caught:
         share(patch)
-        assert _train(network, folder, small_scenes) == 0
-    return folder
+        patch.chdir(folder)
+        code, out, err = run(caught, "train.py", *flags, *recipe, *options)
+    assert code == 0, err
+    return folder, out
+
+
+@pytest.fixture(scope="module")
+def detector_run(trained):
+    """The folder that it trained in."""
+    return trained[0] / "runs" / "detection"
 
 
 def _trainer(network, strategy=None, jit_compile=False, size=64, **fields):
@@ -136,7 +148,9 @@ def test_a_detectors_run_leaves_its_task_its_model_and_average_precision(detecto
     config = RunConfig.read(detector_run)
     assert (config.task, config.detection, config.dataset) == (DETECTION, DetectionRecipe(), "digit_scenes")
     assert config.label_names == tuple("0123456789") and config.eval_split == "validation"
-    model = load_keras_file(str(detector_run / "final.keras"))
+    opened = open_model(model_dir=detector_run)
+    assert opened.config == config and opened.source.endswith("final.keras")
+    model = opened.model
     assert is_detector(model) and model.get_layer("logits").output.shape[-1] == 11
     rows = read_metrics(detector_run)
     trained = [row for row in rows if row["kind"] == "train"]
@@ -144,8 +158,6 @@ def test_a_detectors_run_leaves_its_task_its_model_and_average_precision(detecto
     assert trained[-1]["loss"] < trained[0]["loss"]
     [evaluation] = [row for row in rows if row["kind"] == "eval"]
     assert evaluation["num_images"] == 5 and {"AP", "AP50", "AR100"} <= set(evaluation)
-    opened = open_model(model_dir=detector_run)
-    assert opened.config == config and opened.source.endswith("final.keras")
 
 
 @pytest.mark.soak
@@ -161,16 +173,37 @@ def test_an_interrupted_run_ends_bit_equal(tmp_path, network, small_scenes, dete
         np.testing.assert_array_equal(value, other)
 
 
+@pytest.fixture
+def one_step(monkeypatch):
+    """A function that takes a step with what `_train` would begin with, and gives the model trained."""
+
+    def stepped(*arguments):
+        begun = []
+        with monkeypatch.context() as patch:
+            patch.setattr(training_run, "fit", lambda trainer, *_: begun.append(trainer) or signal.SIGTERM)
+            assert _train(*arguments) == 75
+        begun[0].train_step(*_batch())
+        return begun[0].model
+
+    return stepped
+
+
+def _ended(network, model_dir, *arguments):
+    assert _train(network, model_dir, *arguments) == 0
+    return load_keras_file(str(model_dir / "final.keras"))
+
+
 @pytest.mark.usefixtures("eagerly")
-def test_a_detector_starts_from_a_classifiers_network(tmp_path, network, small_scenes, logged):
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["step", "run"])
+def test_a_detector_starts_from_a_classifiers_network(is_whole, tmp_path, network, small_scenes, logged, one_step):
     classifier = mixnet_tf.build_model(network, classes=7, input_shape=(32, 32, 3))
     randomise(classifier)
     classifier.save(tmp_path / "classifier.keras")
     recipe = _RECIPE._replace(train_epochs=0.2, freeze="backbone", moving_average_decay=0.0)
-    assert _train(network, tmp_path / "run", small_scenes, recipe, tmp_path / "classifier.keras") == 0
+    trained_by = _ended if is_whole else one_step
+    model = trained_by(network, tmp_path / "run", small_scenes, recipe, tmp_path / "classifier.keras")
     said = logged()
     assert "Loaded the network of" in said and "objects left out: 0 crowds, 0 difficult, 0 empty" in said
-    model = load_keras_file(str(tmp_path / "run" / "final.keras"))
     for name in ("stem_conv", "block_3_mixconv", "head_conv"):
         for value, other in zip(
             model.get_layer(name).get_weights(), classifier.get_layer(name).get_weights(), strict=True
@@ -215,15 +248,13 @@ def test_detectors_have_recipes_of_their_own():
         task_of(DETECTION).load_split("digit_scenes", "data", True, num_images=3)
 
 
-def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, network, small_scenes, capfd):
-    monkeypatch.chdir(tmp_path)
-    os.symlink(small_scenes, "data")
-    flags = ("--task=detection", f"--model_name={network}", "--image_size=64", "--train_batch_size=16")
-    recipe = ("--train_epochs=2", "--base_learning_rate=0.16", "--rmsprop_epsilon=1e-3", "--warmup_epochs=1")
-    code, out, err = run(capfd, "train.py", *flags, *recipe, "--deterministic")
-    assert code == 0, err
+@pytest.mark.usefixtures("eagerly")
+def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, flags, trained, capfd):
+    folder, out = trained
     assert "Training " in out and "in runs/detection." in out and "AP50" in out
 
+    shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True)  # the best model of it is written
+    monkeypatch.chdir(tmp_path)
     flags_of_eval = ("--model_dir=runs/detection", "--output_json=measured.json", "--draw=scenes.png")
     code, out, err = run(capfd, "eval.py", *flags_of_eval)
     assert code == 0, err

@@ -19,7 +19,7 @@ import tensorflow as tf
 import worker_run
 from scripts import ROOT
 from shared_trainers import share
-from tiny import DETECTOR_NETWORK, listing, values
+from tiny import DETECTOR_NETWORK, listing, read_checkpoint, values, write_small_network
 from weights_server import write_archive
 
 from mixnet_tf.detection import is_detector
@@ -73,20 +73,21 @@ def prepared(data_dir):
     return data_dir
 
 
-def _train_here(model_dir, data_dir):
-    """The weights that the run of `_RUN` ends with in this process."""
-    recipe = RECIPES["digits"]._replace(image_size=16, train_batch_size=32, train_epochs=2.0)
+def _train_here(model_dir, data_dir, network="tiny", epochs=2.0):
+    """Runs what `_RUN` says in this process."""
+    recipe = RECIPES["digits"]._replace(image_size=16, train_batch_size=32, train_epochs=epochs)
     options = RunOptions(str(model_dir), data_dir, checkpoint_steps=100, steps_per_loop=20, deterministic=True)
     with pytest.MonkeyPatch.context() as patch:
         share(patch)
-        assert train("tiny", "digits", recipe, options) == 0
-    return values(load_keras_file(str(model_dir / "final.keras")))
+        assert train(network, "digits", recipe, options) == 0
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, prepared, tiny_network):
     """The weights that an unbroken run ends with."""
-    return _train_here(tmp_path_factory.mktemp("unbroken"), prepared)
+    folder = tmp_path_factory.mktemp("unbroken")
+    _train_here(folder, prepared)
+    return values(load_keras_file(str(folder / "final.keras")))
 
 
 def _wait_for_loops(model_dir, process, number):
@@ -117,14 +118,21 @@ def _assert_bit_equal(model_dir, expected):
 
 
 @pytest.fixture(scope="module")
-def hung_up(tmp_path_factory, prepared):
+def small_network(tmp_path_factory):
+    """A network file."""
+    path = tmp_path_factory.mktemp("network") / "small.json"
+    write_small_network(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def hung_up(tmp_path_factory, prepared, small_network):
     """The folder of a run whose terminal goes away, and its exit code."""
     folder = tmp_path_factory.mktemp("hung_up")
     child, terminal = pty.fork()
     if child == 0:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, has it ignored
-        command = [sys.executable, str(ROOT / "tests" / "tiny_run.py"), "train.py", *_RUN]
-        os.environ["PYTHONPATH"] = str(ROOT)
+        command = [sys.executable, str(ROOT / "train.py"), *_RUN, f"--model_name={small_network}", "--train_epochs=1"]
         os.execv(command[0], [*command, f"--model_dir={folder}", f"--data_dir={prepared}"])
     while len(read_metrics(folder)) < 3 and os.waitpid(child, os.WNOHANG) == (0, 0):
         if select.select([terminal], [], [], 0.01)[0]:
@@ -140,9 +148,18 @@ def test_a_run_whose_terminal_goes_away_is_saved(hung_up):
     assert tf.train.latest_checkpoint(str(folder / "checkpoints")) is not None
 
 
-def test_a_run_that_was_hung_up_ends_bit_equal(hung_up, tmp_path, prepared, unbroken):
-    folder = shutil.copytree(hung_up[0], tmp_path / "run")
-    np.testing.assert_equal(_train_here(folder, prepared), unbroken)
+def _state(model_dir):
+    """The weights, averages and slots of a run's newest checkpoint."""
+    arrays = read_checkpoint(tf.train.latest_checkpoint(str(model_dir / "checkpoints")))
+    return {name: value for name, value in arrays.items() if name.startswith(("raw/", "averages/", "optimizer/"))}
+
+
+@pytest.mark.usefixtures("without_end")
+def test_a_run_that_was_hung_up_ends_bit_equal(hung_up, tmp_path, prepared, small_network):
+    resumed = shutil.copytree(hung_up[0], tmp_path / "resumed")
+    for folder in (tmp_path / "unbroken", resumed):
+        _train_here(folder, prepared, small_network, epochs=1.0)
+    np.testing.assert_equal(_state(resumed), _state(tmp_path / "unbroken"))
 
 
 @pytest.mark.soak
