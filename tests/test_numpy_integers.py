@@ -32,13 +32,12 @@ def test_a_layer_takes_numpy_integers_and_keeps_ints(integer):
         json.dumps(layer.get_config())  # has nothing of numpy
 
 
-def test_a_model_takes_numpy_integers(tmp_path):
-    overrides = {"num_classes": np.int64(7), "feature_size": np.uint8(24)}
-    sizes = {
-        "classes": np.int32(7),
-        "input_shape": (np.int64(32), np.int32(32), np.uint8(3)),
-        "kernel_size": np.uint8(3),
-    }
+@pytest.mark.parametrize(
+    "a, b, c", [_INTEGERS, *(pytest.param(*[integer] * 3, marks=pytest.mark.soak) for integer in _INTEGERS)]
+)
+def test_a_model_takes_numpy_integers(a, b, c, tmp_path):
+    overrides = {"num_classes": a(7), "feature_size": c(24)}
+    sizes = {"classes": b(7), "input_shape": (a(32), b(32), c(3)), "kernel_size": c(3)}
     model = tiny.build_small(override_params=overrides, **sizes)
     assert model.output_shape == (None, 7) and model.input_shape == (None, 32, 32, 3)
     for integer in _INTEGERS:
@@ -46,7 +45,7 @@ def test_a_model_takes_numpy_integers(tmp_path):
     model.save(tmp_path / "a.keras")
     assert keras.models.load_model(tmp_path / "a.keras").output_shape == (None, 7)
     network = tiny.build_small(include_top=False, input_shape=(64, 64, 3))
-    assert classes_of(mixnet_tf.SSDLite(network, np.int64(3), (np.int32(64), np.uint8(64), 3))) == 3
+    assert classes_of(mixnet_tf.SSDLite(network, a(3), (b(64), c(64), 3))) == 3
 
 
 def test_parameters_become_pythons_own_and_a_network_file_holds_them():

@@ -5,9 +5,8 @@ import json
 import colors
 import numpy as np
 import pytest
-import tiny_run
 from scripts import run
-from tiny import GOLDEN
+from tiny import GOLDEN, SMALL_NETWORK
 
 from mixnet_tf.class_names import NOT_COMPARED
 from mixnet_tf.models import build_model
@@ -116,7 +115,7 @@ def test_the_export_is_verified_by_the_names_of_classes(names, saved, tmp_path, 
 def twins(tmp_path_factory):
     """A network with its normalization and one with the same weights without, as .keras files."""
     folder = tmp_path_factory.mktemp("twins")
-    network = {"blocks_args": tiny_run.BLOCKS, "override_params": {"stem_size": 8, "feature_size": 16}, "classes": 10}
+    network = {"blocks_args": SMALL_NETWORK["blocks"], "override_params": SMALL_NETWORK["params"], "classes": 10}
     kwargs = {**network, "input_shape": (16, 16, 3), "class_names": list("0123456789")}
     pixels = build_model(**kwargs)
     normalized = build_model(**kwargs, include_preprocessing=False)

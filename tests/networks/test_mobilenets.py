@@ -120,11 +120,12 @@ def test_the_kernels_of_every_depthwise_layer_are_replaced_and_the_stems_is_not(
         assert model.get_layer("stem_conv").kernel_size == (3, 3)
 
 
+@pytest.mark.parametrize("width, stages", [(0.25, 2), pytest.param(1.0, 4, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("overrides", [{}, {"partition": "exponential"}, {"dilated": True}])
-def test_mobilenets_round_trip_through_keras_files(overrides, tmp_path):
-    overrides = {**overrides, "num_classes": 3, "depth_multiplier": 0.25}
-    stages, params = mixnet_tf.get_model_params("mobilenet-v1", overrides)
-    arguments = {"blocks_args": stages[:2], "override_params": params._asdict(), "input_shape": (32, 32, 3)}
+def test_mobilenets_round_trip_through_keras_files(overrides, width, stages, tmp_path):
+    overrides = {**overrides, "num_classes": 3, "depth_multiplier": width}
+    blocks, params = mixnet_tf.get_model_params("mobilenet-v1", overrides)
+    arguments = {"blocks_args": blocks[:stages], "override_params": params._asdict(), "input_shape": (32, 32, 3)}
     model = mixnet_tf.build_model(kernel_size=(3, 5, 7), **arguments)
     tiny.randomise(model)
     model.save(tmp_path / "m.keras")

@@ -338,6 +338,12 @@ def test_imagenet_weights_go_into_another_head_only_where_the_old_one_is_skipped
     np.testing.assert_equal([weight.numpy() for weight in model.get_layer("head_dense").weights], head)
 
 
+def test_a_constructor_refuses_imagenet_weights_with_another_head_before_any_download(mirrored):
+    with pytest.raises(ValueError, match="needs classes=1000, received 10; build with include_top=False"):
+        mixnet_tf.MixNetS(weights="imagenet", classes=10)
+    assert mirrored[1] == []
+
+
 def test_imagenet_weights_of_another_architecture_are_refused_before_any_download(mirrored):
     with pytest.raises(ValueError, match="none of .*'mixnet-s', 'mixnet-m', 'mixnet-l'"):
         tiny.build_small(weights="imagenet")
