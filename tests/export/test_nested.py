@@ -313,8 +313,9 @@ def test_every_row_of_the_table_is_tried():
     assert [line for line in table() if not line.startswith(tuple(ROWS))] == [] and len(table()) == len(ROWS)
 
 
+@pytest.mark.parametrize("converts", [False, pytest.param(True, marks=pytest.mark.soak)])  # the network, too
 @pytest.mark.parametrize(("row", "layer", "size"), [(row, *case) for row, cases in ROWS.items() for case in cases])
-def test_a_layer_in_front_becomes_what_the_table_says(row, layer, size, tmp_path):
+def test_a_layer_in_front_becomes_what_the_table_says(row, layer, size, converts):
     [line] = [line for line in table() if line.startswith(row)]
     inputs = keras.Input((size, size, 3))
     alone = keras.Model(inputs, L.GlobalAveragePooling2D()(layer(inputs)))
@@ -332,9 +333,14 @@ def test_a_layer_in_front_becomes_what_the_table_says(row, layer, size, tmp_path
     x = base(include_preprocessing="include_preprocessing=False" not in line)(layer(inputs), training=False)
     model = keras.Model(inputs, L.Dense(3, activation="softmax")(L.GlobalAveragePooling2D()(x)))
     images = tiny.images(3, size, size, 3)
+    function = InferenceFunction(model)
+    if converts:
+        answers = runtime.predict(to_tflite(function, size), images)
+    else:
+        answers = tf.function(function, autograph=False)(images)
     for found, expected in (
         (runtime.predict(content, images), alone(images).numpy()),
-        (tf.function(InferenceFunction(model), autograph=False)(images), model(images).numpy()),
+        (answers, model(images).numpy()),
     ):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1.0, np.abs(expected).max()))
 

@@ -176,7 +176,7 @@ def test_outputs_are_padded_to_eights_in_float32_where_an_eighth_is_enough(outpu
 
 @pytest.fixture(
     scope="module",
-    params=[(7, 9, 11, 13, 15, 21), pytest.param((17, 19, 23, 25, 27, 29, 31), marks=pytest.mark.soak)],
+    params=[(7, 9, 11, 13, 21), pytest.param((15, 17, 19, 23, 25, 27, 29, 31), marks=pytest.mark.soak)],
     ids=["up to 21", "up to 31"],
 )
 def tiled(request):
@@ -282,7 +282,7 @@ def test_split_kernels_are_the_large_ones_to_1e_5_in_litert(size, converts):
 
 
 def test_a_head_of_ones_own_is_called_as_it_is_and_named(model):
-    base = build_model(blocks_args=BLOCKS, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    base = build_model(blocks_args=BLOCKS[:2], include_top=False, pooling="avg", input_shape=(32, 32, 3))
     x = keras.layers.LayerNormalization(name="my_norm")(base.output * 2.0)
     own = keras.Model(base.input, keras.layers.Dense(3, activation="softmax", name="my_dense")(x))
     function = InferenceFunction(own, "keep")
