@@ -34,6 +34,7 @@ def _started(capfd, as_process):
     return start
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     "dataset, as_process", [("tfrecord", False), pytest.param("folder", True, marks=pytest.mark.soak)]
 )
@@ -70,7 +71,13 @@ def test_train_eval_and_export_run_on_photographs(dataset, as_process, data, tmp
 def test_the_flags_given_replace_the_fields_and_parameters_of_the_recipe(data, tmp_path, capfd):
     arguments = ("--model_name=tiny", f"--data_dir={data['digits'][0]}", f"--model_dir={tmp_path}", *_QUICK)
     overrides = '{"dropout_rate": 0.3, "activation": "mish"}'
-    flags = ("--train_steps=1", "--weight_decay=0.125", "--crop", f"--model_overrides={overrides}")
+    flags = (
+        "--train_steps=1",
+        "--eval_batch_size=128",
+        "--weight_decay=0.125",
+        "--crop",
+        f"--model_overrides={overrides}",
+    )
     code, _, err = run(capfd, "train.py", *[flag for flag in arguments if "epochs=1" not in flag], *flags)
     assert code == 0, err
     recipe = json.loads((tmp_path / "config.json").read_text())["recipe"]

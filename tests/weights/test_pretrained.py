@@ -338,6 +338,7 @@ def test_imagenet_weights_go_into_another_head_only_where_the_old_one_is_skipped
     np.testing.assert_equal([weight.numpy() for weight in model.get_layer("head_dense").weights], head)
 
 
+@pytest.mark.soak
 def test_a_constructor_refuses_imagenet_weights_with_another_head_before_any_download(mirrored):
     with pytest.raises(ValueError, match="needs classes=1000, received 10; build with include_top=False"):
         mixnet_tf.MixNetS(weights="imagenet", classes=10)
