@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tiny_run
+from tiny import SMALL_NETWORK
 
 from mixnet_tf import build_model
 from mixnet_tf.data import load_split
@@ -25,8 +25,8 @@ def split(data_dir):
 def _model(strategy=None):
     keras.utils.set_random_seed(0)
     with (strategy or tf.distribute.get_strategy()).scope():
-        overrides = {"feature_size": 16}
-        return build_model(None, overrides, blocks_args=tiny_run.BLOCKS, classes=10, input_shape=(16, 16, 3))
+        blocks, params = SMALL_NETWORK["blocks"], SMALL_NETWORK["params"]
+        return build_model(None, params, blocks_args=blocks, classes=10, input_shape=(16, 16, 3))
 
 
 def _normalizations(model):

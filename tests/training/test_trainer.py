@@ -183,6 +183,7 @@ def test_without_synchronization_the_replicas_statistics_stay_equal_and_are_the_
     np.testing.assert_allclose(stem.moving_mean, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_l2_counts_once_over_replicas(two_replicas):
     one = _small_trainer(weight_decay=0.1).train_step(images(8, 16, 16, 3), _labels(8, 5))
     two = _small_trainer(two_replicas, weight_decay=0.1).train_step(images(8, 16, 16, 3), _labels(8, 5))
@@ -258,6 +259,7 @@ def test_after_the_first_call_nothing_is_traced_again():
     assert trainer._replica_step.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_first_loss_that_is_not_finite_is_told_by_its_step():
     trainer = _small_trainer(base_learning_rate=1e36)  # the first update breaks every weight
     assert trainer.is_finite()
@@ -289,6 +291,7 @@ def test_a_model_that_ends_in_softmax_is_refused():
         Trainer(build_tiny(classifier_activation="softmax"), Recipe(train_batch_size=8), 1.0)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_batch_normalization_learns_nothing_where_it_is_frozen():
     trainer = _small_trainer()
     bn = next(layer for layer in trainer.model.layers if isinstance(layer, BatchNormalization))

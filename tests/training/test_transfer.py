@@ -158,10 +158,10 @@ def _finetune(model_dir, data_dir, weights, **fields):
     return train("tiny", "digits", _RECIPE._replace(**fields), options, weights)
 
 
-@pytest.mark.usefixtures("without_end")
+@pytest.mark.usefixtures("without_end", "eagerly")
 def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "3.keras")
-    assert _finetune(tmp_path, data_dir, path, freeze="backbone") == 0
+    assert _finetune(tmp_path, data_dir, path, train_steps=2, freeze="backbone") == 0
     said = f"Loaded all weights of {path} but the classifier, head_dense (there it is of 3 classes): the new one, of 10"
     assert said in logged()
     source, tuned = load_keras_file(path), open_model(model_dir=tmp_path).model
@@ -170,9 +170,10 @@ def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pre
     assert tuned.output_shape == (None, 10)
 
 
-_AS_LOADED = {"freeze": "bn", "base_learning_rate": 0.0, "weight_decay": 0.0}
+_AS_LOADED = {"train_steps": 2, "freeze": "bn", "base_learning_rate": 0.0, "weight_decay": 0.0}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_weights_of_the_same_classes_are_loaded_with_their_head(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "10.keras")
     assert _finetune(tmp_path, data_dir, path, **_AS_LOADED) == 0
@@ -189,7 +190,7 @@ def _named(folder, names):
     return str(folder / "named.keras"), model
 
 
-@pytest.mark.usefixtures("without_end")
+@pytest.mark.usefixtures("without_end", "eagerly")
 def test_a_classifier_of_the_same_names_in_another_order_is_put_into_the_datasets(data_dir, tmp_path, logged):
     names = list("9876543210")
     path, source = _named(tmp_path, names)
@@ -201,10 +202,10 @@ def test_a_classifier_of_the_same_names_in_another_order_is_put_into_the_dataset
     assert class_names(tuned) == tuple("0123456789")
 
 
-@pytest.mark.usefixtures("without_end")
+@pytest.mark.usefixtures("without_end", "eagerly")
 def test_a_classifier_of_as_many_other_classes_is_left_out_and_a_line_says_so(data_dir, tmp_path, logged):
     path, source = _named(tmp_path, list("abcdefghij"))
-    assert _finetune(tmp_path / "run", data_dir, path, freeze="backbone") == 0
+    assert _finetune(tmp_path / "run", data_dir, path, train_steps=2, freeze="backbone") == 0
     assert "(there it is of 10 classes with other names, such as 'a', 'b', 'c'): the new one, of 10" in logged()
     tuned = open_model(model_dir=tmp_path / "run").model
     for ours, theirs in zip(values(tuned)[:-2], values(source)[:-2], strict=True):
@@ -222,9 +223,9 @@ def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_u
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert _finetune(whole, data_dir, str(path), **fields) == 0
 
-    tiny_run.interrupt_at(monkeypatch, 2, signal.SIGTERM)
-    assert _finetune(broken, data_dir, str(path), **fields) == 75
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        tiny_run.interrupt_at(patch, 2, signal.SIGTERM)
+        assert _finetune(broken, data_dir, str(path), **fields) == 75
     path.unlink()
     logged()
     assert _finetune(broken, data_dir, str(path), **fields) == 0
@@ -235,7 +236,7 @@ def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_u
     assert resumed.get_layer("block_1_expand_activation").activation is keras.activations.mish
 
 
-@pytest.mark.usefixtures("without_end")
+@pytest.mark.usefixtures("without_end", "eagerly")
 def test_one_optimizers_slots_are_not_read_as_anothers(pretrained, data_dir, tmp_path):
     path = str(pretrained / "10.keras")
     assert _finetune(tmp_path, data_dir, path, **_AS_LOADED) == 0
