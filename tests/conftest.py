@@ -221,12 +221,13 @@ def eagerly():
     tf.config.run_functions_eagerly(False)
 
 
-@pytest.fixture
-def without_end(monkeypatch):
-    """Runs end with their last step: nothing is evaluated, and no final model written."""
+@pytest.fixture(params=["no end", pytest.param("with end", marks=pytest.mark.soak)])
+def without_end(request, monkeypatch):
+    """Runs end with their last step: nothing is evaluated, and no final model written. In the soak they are whole."""
     from mixnet_tf.training import run
 
-    monkeypatch.setattr(run, "finish", lambda *_: None)
+    if request.param == "no end":
+        monkeypatch.setattr(run, "finish", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

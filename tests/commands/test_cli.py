@@ -236,3 +236,10 @@ def test_a_bad_flag_ends_a_command_without_a_traceback(tmp_path, monkeypatch, ca
     code, out, err = run(capfd, "train.py", "--model_dir=/no/such", "--momentum=1", "--eval_batch_size=0")
     assert code == 1
     assert "Traceback" not in err and "eval_batch_size" in err + out
+
+
+@pytest.mark.soak
+def test_a_bad_flag_ends_a_process_without_a_traceback(tmp_path):
+    ended = process("train.py", "--model_dir=/no/such", "--momentum=1", "--eval_batch_size=0", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr and "eval_batch_size" in ended.stderr + ended.stdout

@@ -179,14 +179,15 @@ def test_another_configuration_is_refused_and_shown(unbroken, data_dir):
         train_tiny(unbroken, data_dir, RECIPE._replace(weight_decay=0.5))
 
 
-@pytest.fixture
-def begun(monkeypatch):
-    """Begins a run with the arguments of `train`, and stops it before its first step."""
+@pytest.fixture(params=["begun", pytest.param("whole", marks=pytest.mark.soak)])
+def begun(request, monkeypatch):
+    """Begins a run with the arguments of `train`, and stops it before its first step; but in the soak it is whole."""
 
     def begin(*arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(run, "fit", lambda *_: signal.SIGTERM)
-            assert train(*arguments) == 75
+            if request.param == "begun":
+                patch.setattr(run, "fit", lambda *_: signal.SIGTERM)
+            assert train(*arguments) == (75 if request.param == "begun" else 0)
 
     return begin
 
@@ -371,7 +372,7 @@ def _restored(model_dir):
 @pytest.mark.usefixtures("eagerly")
 def test_a_run_that_ends_within_its_warm_up_is_warned_of_and_unchanged(tmp_path, data_dir, logged):
     recipe = RECIPE._replace(train_steps=2, warmup_epochs=0.5)
-    assert train_tiny(tmp_path, data_dir, recipe, eval_split="train") == 0
+    assert train_tiny(tmp_path, data_dir, recipe, eval_split="train", eval_batch_size=480) == 0
     said = logged()
     [warning] = [line for line in said.splitlines() if "warm-up" in line]
     assert "2 steps are within the warm-up of 0.5 epochs" in warning and "--warmup_epochs" in warning
