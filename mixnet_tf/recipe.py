@@ -131,7 +131,8 @@ class DetectionRecipe(NamedTuple):
     classification_loss: Annotated[
         str,
         Setting(
-            "The loss of the classes. hard_negatives: cross-entropy of the matches and of three negatives for each.",
+            "detection: the loss of the classes, by default focal. hard_negatives: cross-entropy of the matches and of "
+            "three negatives for each.",
             choices=CLASSIFICATION_LOSSES,
         ),
     ] = "focal"

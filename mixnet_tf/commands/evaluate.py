@@ -47,12 +47,10 @@ def define_flags() -> None:
     """Defines the command's flags."""
     model_flags.define_model_flags()
     flags.DEFINE_string("dataset", None, "Dataset, as for train.py; by default the run's, or digits.")
-    settings_flags.define_path("data_dir", "data", "Folder of the data; tensorflow_datasets prepares its data there.")
     flags.DEFINE_string("split", None, "Split to evaluate on; by default validation or test.")
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: number of images, if not ImageNet's.")
-    settings_flags.define(RunOptions, names=("allow_missing_shards",))
+    settings_flags.define(RunOptions, ("data_dir", "allow_missing_shards", "eval_batch_size"), data_dir="data")
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as in the run, or in the dataset's recipe.")
-    flags.DEFINE_integer("eval_batch_size", 64, "Images per step.", lower_bound=1)
     settings_flags.define_path("output_json", None, "Also write the metrics to this JSON file.")
     settings_flags.define_path(
         "report_dir",

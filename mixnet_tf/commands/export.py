@@ -6,9 +6,8 @@ from absl import flags
 
 from mixnet_tf.commands import model_flags, settings_flags
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError
-from mixnet_tf.export import Classifier, Detector, ExportOptions, ExportSettings, export_opened, text
+from mixnet_tf.export import ExportOptions, ExportSettings, export_opened, task_of, text
 from mixnet_tf.settings import fields
 
 _OPTIONS = [name for name in fields(ExportOptions) if name not in ExportSettings._fields]
@@ -28,7 +27,7 @@ def main(screen: Screen) -> int:
     options = options._replace(formats=tuple(options.formats)).check()
     opened = model_flags.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
-    task = Detector if is_detector(opened.model) else Classifier
+    task = task_of(opened.model)
     if foreign := [f"--{name}" for name in task.foreign_options if flags.FLAGS[name].present]:
         raise InputError(f"{opened.source} is {task.kind}; leave out {', '.join(foreign)}.")
     report = export_opened(opened, settings, options, screen.phase)

@@ -6,7 +6,7 @@ from mixnet_tf.commands import following, model_flags, recipe_flags, settings_fl
 from mixnet_tf.commands.evaluate import evaluate_beside
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.errors import InputError
-from mixnet_tf.recipe import CLASSIFICATION, CLASSIFICATION_LOSSES, DETECTION, TASKS, DetectionRecipe
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, TASKS, DetectionRecipe
 from mixnet_tf.training import RunOptions, is_evaluator, train
 
 
@@ -15,9 +15,7 @@ def define_flags() -> None:
     model_flags.define_network_flags("mixnet-s", "The network")
     settings_flags.define_path("weights", None, "Weights to start from: " + model_flags.WEIGHTS_HELP)
     flags.DEFINE_enum("task", CLASSIFICATION, TASKS, "Train a classifier, or an SSDLite detector on the network.")
-    flags.DEFINE_enum(
-        "classification_loss", None, CLASSIFICATION_LOSSES, "detection: the loss of the classes; by default focal."
-    )
+    settings_flags.define(DetectionRecipe, classification_loss=None)
     define_run_flags("digits", "runs/train")
 
 

@@ -6,7 +6,7 @@ Out: TFLite files, a SavedModel, `report.json`.
 
 from mixnet_tf.export.classifier import Classifier
 from mixnet_tf.export.detector import Detector
-from mixnet_tf.export.export import export_model, export_opened
+from mixnet_tf.export.export import export_model, export_opened, task_of
 from mixnet_tf.export.inputs import ExportSettings, Inputs, gather
 from mixnet_tf.export.latency import litert_latencies
 from mixnet_tf.export.options import FORMATS, POSTPROCESSES, ExportOptions
@@ -28,5 +28,6 @@ __all__ = [
     "export_opened",
     "gather",
     "litert_latencies",
+    "task_of",
     "text",
 ]

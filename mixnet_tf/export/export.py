@@ -81,7 +81,7 @@ def export_model(
         ValueError: For arguments that do not fit, before anything is converted.
     """
     options = (options or ExportOptions()).check()
-    task: Task = (Detector if is_detector(model) else Classifier)(model, options)
+    task = task_of(model)(model, options)
     if calibration_images is not None:
         calibration_images = np.asarray(calibration_images, np.float32)
     _check(task, images, labels, objects, calibration_images, label_names)
@@ -121,6 +121,11 @@ def export_model(
     }
     _write(result, files, output_dir, label_names)
     return result
+
+
+def task_of(model: keras.Model) -> type[Task]:
+    """Returns the `Task` that exports a model: `Detector` for an `SSDLite`, else `Classifier`."""
+    return Detector if is_detector(model) else Classifier
 
 
 def export_opened(
