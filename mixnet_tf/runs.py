@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.class_names import lacking, listed
-from mixnet_tf.data import Split, rules_of
+from mixnet_tf.data import Reading, Split
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, readable_checkpoint, write_json
@@ -42,7 +42,14 @@ class RunConfig(NamedTuple):
     network: Mapping[str, Any] | None = None  # content of its network file; None: the released network of that name
     task: str = CLASSIFICATION
     detection: DetectionRecipe | None = None  # None: a classifier
-    data_version: int = 0  # version of the rules by which its data is read, see `data.load_split`; 0.2.0 wrote none
+    data_version: int = 0  # version of the rules by which its data is read, see `data.Reading`; 0.2.0 wrote none
+    exif: bool = False  # whether images are turned as their EXIF orientation says
+    validation_fraction: float | None = None  # share of the images held out; None: the dataset has splits
+    hash_version: int | None = None  # version of the hash that holds them out
+    list: str | None = None  # path of the file that lists the images
+    eval_every: float | None = None  # epochs between evaluations; None: an older version's run, which has none
+    early_stopping: int | None = None  # evaluations without a better one after which the run ends
+    stopped_at: int | None = None  # the step at which early stopping ended the run
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -53,6 +60,20 @@ class RunConfig(NamedTuple):
         shards, _ = SPLITS.get(self.train_split or "", (None, None))
         is_imagenet = self.dataset == "tfrecord" and shards is not None and self.train_shards == shards
         return wordnet_ids() if self.label_names is None and is_imagenet else self.label_names
+
+    def reading(self, dataset: str | None = None) -> Reading:
+        """How the run reads a dataset; None: its own. Of another one, only the rules are the run's."""
+        rules = Reading(self.data_version, self.exif)
+        if dataset not in (None, self.dataset):
+            return rules
+        classes = self.num_label_classes if self.dataset == "tfrecord" else None
+        return rules._replace(validation_fraction=self.validation_fraction, list=self.list, num_label_classes=classes)
+
+    def split_name(self, dataset: str | None, train: bool) -> str | None:
+        """The name of the split that the run trains on, or is evaluated on; None for another dataset than the run's."""
+        if dataset not in (None, self.dataset):
+            return None
+        return self.train_split if train else self.eval_split
 
     def write(self, model_dir: StrPath) -> None:
         """Writes `model_dir`/config.json."""
@@ -89,7 +110,7 @@ class RunConfig(NamedTuple):
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is not the configuration of a training run: {error}") from error
         try:
-            rules_of(config.data_version)
+            config.reading().rules()
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         return config
@@ -147,7 +168,7 @@ class RunConfig(NamedTuple):
                 f"with --allow_config_change.\n{listing}"
             )
 
-    def differences(self, other: "RunConfig") -> list[str]:
+    def differences(self, other: "RunConfig") -> Sequence[str]:
         """Returns one line for each field in which `other` differs."""
         lines = []
         for name, ours, theirs in _compared(self, other):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 from absl import logging
 
-from mixnet_tf.data import DATA_VERSION
+from mixnet_tf.data import NEWEST, Reading, Rules
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import StrPath, exists, local_copy
@@ -35,9 +35,17 @@ class Opened(NamedTuple):
     config: RunConfig | None  # None: it was not loaded from a run's folder
 
     @property
-    def data_version(self) -> int:
-        """Version of the rules by which data is read for the model: that of its run, or the newest."""
-        return DATA_VERSION if self.config is None else self.config.data_version
+    def rules(self) -> Rules:
+        """The rules by which image files are read: those of the model's run, or the newest with images turned."""
+        return NEWEST._replace(exif=True) if self.config is None else self.config.reading().rules()
+
+    def reading(self, dataset: str | None) -> Reading:
+        """How a dataset is read for the model: as by its run, if it has one."""
+        return Reading() if self.config is None else self.config.reading(dataset)
+
+    def split_name(self, dataset: str | None, train: bool) -> str | None:
+        """The split of a dataset that the model's run trains on, or is evaluated on; None: there is none."""
+        return None if self.config is None else self.config.split_name(dataset, train)
 
 
 def open_model(

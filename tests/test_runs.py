@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import GOLDEN, SMALL_NETWORK, build_small, images, randomise, values
 
-from mixnet_tf.data import DATA_VERSION, Split, load_objects, load_split
+from mixnet_tf.data import DATA_VERSION, Reading, Split, load_objects, load_split
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.endpoints import endpoints
@@ -54,7 +54,7 @@ def test_a_data_version_that_is_not_known_is_one_clear_error(data_version, tmp_p
         RunConfig.read(tmp_path)
     for load in (load_split, load_objects):
         with pytest.raises(ValueError, match="data_version: expected .*, received"):
-            load("digits", tmp_path, True, data_version=data_version)
+            load("digits", tmp_path, True, reading=Reading(data_version))
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -16,7 +16,7 @@ import tensorflow as tf
 from scripts import run
 from tiny import GOLDEN
 
-from mixnet_tf.data import DATA_VERSION, eval_batches, load_split, train_batches, train_examples
+from mixnet_tf.data import DATA_VERSION, Reading, eval_batches, load_split, train_batches, train_examples
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import RunOptions, train
 from mixnet_tf.training import run as run_module
@@ -46,7 +46,7 @@ def read_by_0_2_0():
 
 def _splits(name, data_dirs):
     version = RunConfig.read(_WRITTEN / name).data_version
-    return [load_split(name, data_dirs[name], is_train, data_version=version) for is_train in (True, False)]
+    return [load_split(name, data_dirs[name], is_train, reading=Reading(version)) for is_train in (True, False)]
 
 
 def _digest(images):
@@ -153,7 +153,7 @@ def test_a_run_of_0_2_0_is_exported_by_its_own_rules(ended, data_dirs, tmp_path,
 
 def test_a_new_run_on_the_same_folder_has_the_newest_rules(data_dirs):
     split = load_split("folder", data_dirs["folder"], True)
-    assert split.label_names == ("cat", "dog", "owl") and split.data_version == DATA_VERSION
+    assert split.label_names == ("cat", "dog", "owl") and split.rules.version == DATA_VERSION
 
 
 def _weights(model_dir):

@@ -97,7 +97,7 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    found = _load_split(task_of(CLASSIFICATION), dataset, values.split, opened.data_version)
+    found = _load_split(task_of(CLASSIFICATION), dataset, values.split, opened.reading(dataset))
     split, path = noting_training_images(found, opened.config), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
@@ -122,7 +122,7 @@ def _evaluate_detector(opened, screen):
     if values.image:
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
-    found = _load_split(task_of(DETECTION), dataset, values.split, opened.data_version)
+    found = _load_split(task_of(DETECTION), dataset, values.split, opened.reading(dataset))
     split = noting_training_images(found, opened.config)
     known = label_names(classes_of(opened.model), values.labels, class_names(opened.model), split.label_names)
     names = known or range(split.num_classes)
@@ -155,7 +155,7 @@ def _detect(opened, screen):
         raise InputError("--draw takes the boxes of one --image.")
     for path in flags.FLAGS.image:
         screen.say(path)
-        found = detect_in_file(opened.model, path, data_version=opened.data_version)
+        found = detect_in_file(opened.model, path, rules=opened.rules)
         for box, score, label in found:
             shown = ", ".join(f"{value:.3f}" for value in box)
             screen.say(f"  {score:7.2%}  {names[label]}  {shown}")
@@ -165,7 +165,7 @@ def _detect(opened, screen):
     return 0
 
 
-def _load_split(task, dataset, split, data_version):
+def _load_split(task, dataset, split, reading):
     values = flags.FLAGS
     return task.load_split(
         dataset,
@@ -174,7 +174,7 @@ def _load_split(task, dataset, split, data_version):
         split,
         values.num_eval_images,
         values.allow_missing_shards,
-        data_version=data_version,
+        reading=reading,
     )
 
 
@@ -194,7 +194,7 @@ def _classify(opened, crop, screen):
     names = _shown_names(opened.model, opened.model.output_shape[-1], screen)
     for path in flags.FLAGS.image:
         screen.say(path)
-        for number, probability in classify(opened.model, path, crop, data_version=opened.data_version):
+        for number, probability in classify(opened.model, path, crop, rules=opened.rules):
             screen.say(f"  {probability:7.2%}  {names[number]}")
     return 0
 
@@ -242,5 +242,5 @@ def _watch_run(model_dir, split, report, seconds=_WATCH_SECONDS, timeout=None, d
     values = flags.FLAGS
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     task = task_of(config.task)
-    images = _load_split(task, dataset or config.dataset, split, config.data_version)
+    images = _load_split(task, dataset or config.dataset, split, config.reading(dataset))
     watch(model_dir, images, values.eval_batch_size, seconds, timeout, report, crop, task.build_evaluator)

@@ -13,14 +13,17 @@ from mixnet_tf.data.object_batches import object_eval_batches, train_object_batc
 from mixnet_tf.data.objects import count_left_out, load_objects
 from mixnet_tf.data.pipeline import eval_batches, measuring_batches, report_batches, train_batches, train_examples
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
-from mixnet_tf.data.rules import DATA_VERSION, rules_of
+from mixnet_tf.data.rules import DATA_VERSION, NEWEST, Reading, Rules
 from mixnet_tf.data.split import MissingSplitError, Split
 from mixnet_tf.data.splits import load_split
 
 __all__ = [
     "DATA_VERSION",
     "FORMATS",
+    "NEWEST",
     "MissingSplitError",
+    "Reading",
+    "Rules",
     "Split",
     "center_window",
     "count_left_out",
@@ -39,7 +42,6 @@ __all__ = [
     "preprocess_for_train",
     "random_window",
     "report_batches",
-    "rules_of",
     "train_batches",
     "train_examples",
     "train_object_batches",

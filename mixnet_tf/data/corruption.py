@@ -68,7 +68,7 @@ def find_corrupt(split: Split) -> str | None:
     """The "id" of the first example of a `data.Split` whose image cannot be fully decoded, or None."""
 
     def place_and_size(place, example):
-        image = decode_image(example["image"], split.data_version)
+        image = decode_image(example["image"], split.rules)
         return place, tf.size(image)  # so that the decoding is not removed as unused
 
     places = split.read().enumerate().map(place_and_size, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()

@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from mixnet_tf.data.rules import DATA_VERSION, rules_of
+from mixnet_tf.data.rules import NEWEST, Rules
 
 FORMATS = "JPEG, PNG, GIF, WebP or uncompressed BMP"
 _WEBP = b"RIFF\x1a\0\0\0WEBPVP8L\x0e\0\0\0/\0\0\0\0\x07\x10\x11\xfd\x0fDD\xff\x03"  # one black pixel
@@ -28,28 +28,28 @@ def readable(endings: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(ending for ending in endings if ending != ".webp" or decodes_webp())
 
 
-def decode_image(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.Tensor:
+def decode_image(image_bytes: tf.Tensor, rules: Rules = NEWEST) -> tf.Tensor:
     """Decodes a whole image.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
-        data_version: Version of the `Rules`.
+        rules: The `Rules`.
 
     Returns:
         uint8 (height, width, 3), RGB.
     """
-    if not rules_of(data_version).applies_palettes:
+    if not rules.applies_palettes:
         return _decode_by_tensorflow(image_bytes)
     is_bmp = tf.strings.regex_full_match(tf.strings.substr(image_bytes, 0, 2), "BM")
     return tf.cond(is_bmp, lambda: _decode_bmp(image_bytes), lambda: _decode_by_tensorflow(image_bytes))
 
 
-def image_shape(image_bytes: tf.Tensor, data_version: int = DATA_VERSION) -> tf.Tensor:
+def image_shape(image_bytes: tf.Tensor, rules: Rules = NEWEST) -> tf.Tensor:
     """int32 (height, width, channels) of an encoded image; a JPEG is not decoded."""
     return tf.cond(
         tf.io.is_jpeg(image_bytes),
         lambda: tf.io.extract_jpeg_shape(image_bytes),
-        lambda: tf.shape(decode_image(image_bytes, data_version)),
+        lambda: tf.shape(decode_image(image_bytes, rules)),
     )
 
 

@@ -14,7 +14,7 @@ from absl import logging
 
 from mixnet_tf.class_names import checked_names
 from mixnet_tf.data.decoding import readable
-from mixnet_tf.data.rules import DATA_VERSION, Rules, rules_of
+from mixnet_tf.data.rules import NEWEST, Rules
 from mixnet_tf.data.split import Split, first_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, is_remote, read_json
@@ -112,13 +112,12 @@ def class_files(folder: StrPath, rules: Rules) -> ClassFiles:
     return ClassFiles(images, others + collections.Counter(folder=len(listing.folders)))
 
 
-def list_images(folder: StrPath, data_version: int = DATA_VERSION) -> tuple[str, ...]:
+def list_images(folder: StrPath, rules: Rules = NEWEST) -> tuple[str, ...]:
     """The paths of all images in a folder, sorted by name, ignoring classes.
 
     Raises:
         InputError: If there is no image, or if one is a broken symbolic link.
     """
-    rules = rules_of(data_version)
     endings = readable(rules.endings)
     images = _images(folder, endings, list_folder(folder, rules).files)
     if not images:
@@ -136,19 +135,18 @@ def _images(folder, endings, names):
     return images
 
 
-def folder_split(data_dir: StrPath, wanted: Sequence[str], data_version: int) -> Split:
+def folder_split(data_dir: StrPath, wanted: Sequence[str], rules: Rules) -> Split:
     """The first of the wanted splits that a folder has.
 
     Args:
         data_dir: The folder that contains split/class/image.
         wanted: Names of splits.
-        data_version: Version of the `Rules`.
+        rules: The `Rules`.
 
     Raises:
         MissingSplitError: If it has none of them.
         InputError: If there is no such folder or no image in it, or if a folder's name cannot be a class name.
     """
-    rules = rules_of(data_version)
     if not tf.io.gfile.isdir(data_dir):
         raise InputError(f"data_dir: there is no folder {data_dir}; expected data_dir/split/class/image files.")
     splits = list_folder(data_dir, rules).folders
@@ -163,14 +161,13 @@ def folder_split(data_dir: StrPath, wanted: Sequence[str], data_version: int) ->
     if not any(images):
         raise InputError(f"Split {name!r} of dataset 'folder' has no images; expected {data_dir}/{name}/class/*.jpg.")
     _say_left_out(name, [each for each, own in zip(label_names, images, strict=True) if not own], found)
-    return split_of_files(name, images, label_names, data_version)
+    return split_of_files(name, images, label_names, rules)
 
 
 def split_of_files(
-    name: str, images: Sequence[Sequence[str]], label_names: tuple[str, ...], data_version: int = DATA_VERSION
+    name: str, images: Sequence[Sequence[str]], label_names: tuple[str, ...], rules: Rules = NEWEST
 ) -> Split:
     """The split `name` of a folder dataset, from the paths of each class's images."""
-    rules = rules_of(data_version)
     listed = list(itertools.chain(*images))
     order = array.array("i", range(len(listed)))  # a Python list of ints would take more than half of a split's memory
     random.Random(name).shuffle(order)  # in the order of tfds.ImageFolder
@@ -196,7 +193,7 @@ def split_of_files(
         label_names,
         len(label_names),
         read,
-        data_version=data_version,
+        rules=rules,
         ids=paths if rules.shuffles_files else None,
     )
 

@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data.rules import rules_of
 from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
 
@@ -33,7 +32,7 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     """
     if not 0 < fraction < 1:
         raise InputError(f"held_out: expected a fraction above 0 and below 1, received {fraction!r}.")
-    by_shard = rules_of(split.data_version).finds_held_out_by_shard
+    by_shard = split.rules.finds_held_out_by_shard
     pattern = _FILE if by_shard and split.files else _CLASS_AND_FILE
 
     def names(ids):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from mixnet_tf.data.decoding import image_shape
 from mixnet_tf.data.pipeline import prefetched, train_examples
 from mixnet_tf.data.preprocessing import decode_and_resize, whole_window
-from mixnet_tf.data.rules import DATA_VERSION
+from mixnet_tf.data.rules import NEWEST, Rules
 from mixnet_tf.data.split import Split
 from mixnet_tf.recipe import Recipe
 
@@ -25,7 +25,7 @@ def augment_objects(
     seed: Any,
     crop: bool = True,
     flip: bool = True,
-    data_version: int = DATA_VERSION,
+    rules: Rules = NEWEST,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Crops an image at random, resizes and perhaps flips it; keeps the objects whose centers are in the crop.
 
@@ -35,15 +35,15 @@ def augment_objects(
         seed: int (2,); equal seeds give equal results.
         crop: Whether to crop; one image in seven stays whole.
         flip: Whether to flip left to right with probability 1/2.
-        data_version: Version of the rules by which the image is decoded; see `load_split`.
+        rules: The `Rules` by which the image is decoded.
 
     Returns:
         (float32 (image_size, image_size, 3), RGB in [0, 255]; dict of "boxes", float32 (100, 4), and "labels", int32
         (100,), -1 for padding).
     """
-    boxes, labels, shape = example["boxes"], example["labels"], image_shape(example["image"], data_version)
+    boxes, labels, shape = example["boxes"], example["labels"], image_shape(example["image"], rules)
     window = random_object_window(shape, boxes, seed) if crop else whole_window(shape)
-    image = decode_and_resize(example["image"], lambda _: window, image_size, data_version)
+    image = decode_and_resize(example["image"], lambda _: window, image_size, rules)
     boxes, labels = _inside(boxes, labels, tf.cast(window, tf.float32) / tf.tile(tf.cast(shape[:2], tf.float32), [2]))
     if flip:
         draw = tf.random.stateless_uniform((), tf.random.experimental.stateless_fold_in(seed, 1))
@@ -116,7 +116,7 @@ def train_object_batches(
         train_examples(split, recipe, first_image, shard, num_shards, use_cache)
         .map(
             lambda example, seed: augment_objects(
-                example, recipe.image_size, seed, recipe.crop, recipe.flip, split.data_version
+                example, recipe.image_size, seed, recipe.crop, recipe.flip, split.rules
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
@@ -136,8 +136,8 @@ def object_eval_batches(split: Split, image_size: int, batch_size: int) -> tf.da
 
     def prepare(example):
         described = {name: example[name] for name in ("boxes", "labels", "image_id") if name in example}
-        image = decode_and_resize(example["image"], whole_window, image_size, split.data_version)
-        return image, {**described, "shape": image_shape(example["image"], split.data_version)}
+        image = decode_and_resize(example["image"], whole_window, image_size, split.rules)
+        return image, {**described, "shape": image_shape(example["image"], split.rules)}
 
     read = split.read().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     nothing = tf.nest.map_structure(lambda spec: tf.zeros((), spec.dtype), read.element_spec)

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mixnet_tf.data.decoding import image_shape
-from mixnet_tf.data.rules import DATA_VERSION, rules_of
+from mixnet_tf.data.rules import NEWEST, Reading
 from mixnet_tf.data.split import Split, first_of, wanted_splits
 from mixnet_tf.data.tfds_splits import prepared_builder, split_of_builder
 from mixnet_tf.errors import InputError
@@ -40,7 +40,7 @@ def load_objects(
     num_images: int | None = None,
     allow_missing_shards: bool = False,
     *,
-    data_version: int = DATA_VERSION,
+    reading: Reading | None = None,
 ) -> Split:
     """Loads a split of a dataset with boxes; tfds prepares the dataset first if needed.
 
@@ -52,7 +52,7 @@ def load_objects(
         split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
         num_images: Has to be None; `load_split` takes it for "tfrecord", which has no boxes.
         allow_missing_shards: Has to be False, for the same reason.
-        data_version: Version of the rules by which the data is read; see `load_split`.
+        reading: The `Reading`, of which only the rules are for detection; None: the newest.
 
     Returns:
         A `Split` whose examples have, in place of "label":
@@ -71,7 +71,7 @@ def load_objects(
     """
     if num_images is not None or allow_missing_shards:
         raise InputError("num_images and allow_missing_shards go with --dataset=tfrecord, which has no boxes.")
-    rules_of(data_version)
+    rules = (reading or Reading()).rules()
     builder = prepared_builder(dataset, data_dir)
     name = first_of(wanted_splits(train, split), list(builder.info.splits), dataset, data_dir)
     image_key, objects_key, box_key, label_key = _keys(dataset, builder.info.features)
@@ -87,11 +87,11 @@ def load_objects(
             flags,
             read["tfds_id"],
             label.num_classes,
-            data_version,
+            rules,
         )
         return {**found, "image_id": read["image/id"]} if "image/id" in read else found
 
-    return split_of_builder(dataset, builder, name, image_key, label, example, data_version)
+    return split_of_builder(dataset, builder, name, image_key, label, example, rules)
 
 
 def count_left_out(split: Split) -> LeftOut:
@@ -126,10 +126,10 @@ def _is_relative_box(feature):
     return is_box and getattr(getattr(feature, "bbox_format", None), "name", "REL_YXYX") == "REL_YXYX"
 
 
-def _example(image, boxes, labels, flags, example_id, num_classes, data_version=DATA_VERSION):
+def _example(image, boxes, labels, flags, example_id, num_classes, rules=NEWEST):
     """An example of a split, without the objects that are left out."""
     boxes, labels = tf.cast(boxes, tf.float32), tf.cast(labels, tf.int32)
-    pixels = tf.tile(tf.cast(image_shape(image, data_version)[:2], tf.float32), [2])
+    pixels = tf.tile(tf.cast(image_shape(image, rules)[:2], tf.float32), [2])
     fits = tf.reduce_all((boxes * pixels >= -_OVERSHOOT) & (boxes * pixels <= pixels + _OVERSHOOT), -1)  # false for NaN
     is_right = fits & tf.reduce_all(boxes[:, :2] <= boxes[:, 2:], -1) & (labels >= 0) & (labels < num_classes)
     first = tf.argmin(tf.cast(tf.concat([is_right, [False]], 0), tf.int32))  # adds zeros if all are right

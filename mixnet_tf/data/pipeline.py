@@ -47,7 +47,7 @@ def train_batches(
             recipe.shift,
             recipe.zoom,
             recipe.rotation,
-            split.data_version,
+            split.rules,
         )
         return image, tf.cast(example["label"], tf.int32)
 
@@ -135,7 +135,7 @@ def eval_batches(
     """
 
     def decode(example):
-        image = preprocess_for_eval(example["image"], image_size, crop, split.data_version)
+        image = preprocess_for_eval(example["image"], image_size, crop, split.rules)
         return image, tf.cast(example["label"], tf.int32), tf.constant(1.0)
 
     largest_shard = split.shard_size(0, num_shards)
@@ -166,7 +166,7 @@ def measuring_batches(
     batches = (
         split.read(None, shard, num_shards)
         .map(
-            lambda example: preprocess_for_eval(example["image"], image_size, crop, split.data_version),
+            lambda example: preprocess_for_eval(example["image"], image_size, crop, split.rules),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         .batch(batch_size, drop_remainder=True)
@@ -184,7 +184,7 @@ def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = 
     """
 
     def decode(example):
-        image = preprocess_for_eval(example["image"], image_size, crop, split.data_version)
+        image = preprocess_for_eval(example["image"], image_size, crop, split.rules)
         return image, tf.cast(example["label"], tf.int32), example["id"]
 
     batches = split.read(None, 0, 1).map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)

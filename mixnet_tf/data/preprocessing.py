@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from mixnet_tf.data.decoding import decode_image
-from mixnet_tf.data.rules import DATA_VERSION
+from mixnet_tf.data.rules import NEWEST, Rules
 
 _CROP_PADDING = 32  # pixels; source: preprocessing.py:CROP_PADDING
 _AREA_RANGE = (0.08, 1.0)  # fraction of the image
@@ -16,9 +16,7 @@ _MIN_OBJECT_COVERED = 0.1
 _MAX_ATTEMPTS = 10
 
 
-def preprocess_for_eval(
-    image_bytes: tf.Tensor, image_size: int, crop: bool = True, data_version: int = DATA_VERSION
-) -> tf.Tensor:
+def preprocess_for_eval(image_bytes: tf.Tensor, image_size: int, crop: bool = True, rules: Rules = NEWEST) -> tf.Tensor:
     """Prepares an image for evaluation: crops its center and resizes it.
 
     Args:
@@ -26,7 +24,7 @@ def preprocess_for_eval(
         image_size: Pixels.
         crop: Whether to take the center square of image_size / (image_size + 32) of the shorter
             side, as the reference does. If not, the whole image is resized.
-        data_version: Version of the rules by which the image is decoded; see `load_split`.
+        rules: The `Rules` by which the image is decoded.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
@@ -37,7 +35,7 @@ def preprocess_for_eval(
     def window(shape):
         return center_window(shape, image_size) if crop else whole_window(shape)
 
-    return decode_and_resize(image_bytes, window, image_size, data_version)
+    return decode_and_resize(image_bytes, window, image_size, rules)
 
 
 def preprocess_for_train(
@@ -49,7 +47,7 @@ def preprocess_for_train(
     shift: float = 0.0,
     zoom: float = 0.0,
     rotation: float = 0.0,
-    data_version: int = DATA_VERSION,
+    rules: Rules = NEWEST,
 ) -> tf.Tensor:
     """Prepares an image for training: crops a random area, resizes it, and perhaps flips and moves it.
 
@@ -62,7 +60,7 @@ def preprocess_for_train(
         shift: Largest random shift along each axis, a fraction of `image_size`.
         zoom: Largest random change of size: the scale is from 1 - zoom to 1 + zoom.
         rotation: Largest random angle, degrees either way.
-        data_version: Version of the rules by which the image is decoded; see `load_split`.
+        rules: The `Rules` by which the image is decoded.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255]. A moved image is padded with black.
@@ -74,7 +72,7 @@ def preprocess_for_train(
     def window(shape):
         return random_window(shape, image_size, seed) if crop else whole_window(shape)
 
-    image = decode_and_resize(image_bytes, window, image_size, data_version)
+    image = decode_and_resize(image_bytes, window, image_size, rules)
     if flip:
         image = tf.image.stateless_random_flip_left_right(image, tf.random.experimental.stateless_fold_in(seed, 1))
     if shift or zoom or rotation:
@@ -120,7 +118,7 @@ def decode_and_resize(
     image_bytes: tf.Tensor,
     window: Callable[[tf.Tensor], tf.Tensor],
     image_size: int,
-    data_version: int = DATA_VERSION,
+    rules: Rules = NEWEST,
 ) -> tf.Tensor:
     """Decodes and resizes a part of an image.
 
@@ -129,7 +127,7 @@ def decode_and_resize(
         window: A function from the image's shape, int32 (3,), to int32 (4,): offset y, offset x, height and width,
             pixels.
         image_size: Pixels.
-        data_version: Version of the rules by which the image is decoded; see `load_split`.
+        rules: The `Rules` by which the image is decoded.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
@@ -139,7 +137,7 @@ def decode_and_resize(
         return tf.io.decode_and_crop_jpeg(image_bytes, window(tf.io.extract_jpeg_shape(image_bytes)), channels=3)
 
     def from_other():
-        image = decode_image(image_bytes, data_version)
+        image = decode_image(image_bytes, rules)
         y, x, height, width = tf.unstack(window(tf.shape(image)))
         return image[y : y + height, x : x + width]
 

@@ -8,9 +8,10 @@ _ANY = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp")
 
 
 class Rules(NamedTuple):
-    """The differences between the versions of reading data.
+    """The rules by which files are found and images decoded: those of a version, and whether images are turned.
 
     Attributes:
+        version: Number of the version.
         class_endings: File endings of images in a class folder.
         endings: File endings of images in a folder without classes.
         leaves_out_litter: Whether names that begin with a dot, files of macOS, Windows and Jupyter, and folders of runs
@@ -21,8 +22,10 @@ class Rules(NamedTuple):
             number alone, or also by the name of the shard's folder.
         applies_palettes: Whether a BMP file of up to 8 bits per pixel is read with its palette, or its indices as
             gray values.
+        exif: Whether a JPEG is turned as its EXIF orientation says; a version decides nothing about it.
     """
 
+    version: int
     class_endings: tuple[str, ...]
     endings: tuple[str, ...]
     leaves_out_litter: bool
@@ -30,10 +33,12 @@ class Rules(NamedTuple):
     shuffles_files: bool
     finds_held_out_by_shard: bool
     applies_palettes: bool
+    exif: bool = False
 
 
 _VERSIONS = (
-    Rules(  # 0, of releases 0.1.0 and 0.2.0
+    Rules(  # of releases 0.1.0 and 0.2.0
+        version=0,
         class_endings=(".jpg", ".jpeg", ".png"),
         endings=(".jpg", ".jpeg", ".png", ".bmp", ".gif"),
         leaves_out_litter=False,
@@ -42,7 +47,8 @@ _VERSIONS = (
         finds_held_out_by_shard=False,
         applies_palettes=False,
     ),
-    Rules(  # 1, of release 0.3.0
+    Rules(  # of release 0.3.0
+        version=1,
         class_endings=_ANY,
         endings=_ANY,
         leaves_out_litter=True,
@@ -52,11 +58,12 @@ _VERSIONS = (
         applies_palettes=True,
     ),
 )
-DATA_VERSION = len(_VERSIONS) - 1  # the newest
+NEWEST = _VERSIONS[-1]
+DATA_VERSION = NEWEST.version
 
 
-def rules_of(data_version: int) -> Rules:
-    """The rules of a version.
+def rules_of(data_version: int, exif: bool = False) -> Rules:
+    """The rules of a version, for images that are turned by EXIF or not.
 
     Raises:
         ValueError: If the version is unknown.
@@ -66,4 +73,32 @@ def rules_of(data_version: int) -> Rules:
             f"data_version: expected a whole number from 0 to {DATA_VERSION}, received {data_version!r}. A larger one "
             "was written by a newer mixnet_tf; install that version."
         )
-    return _VERSIONS[data_version]
+    return _VERSIONS[data_version]._replace(exif=exif)
+
+
+class Reading(NamedTuple):
+    """How a dataset is read, beyond its name and folder; a run stores it in its config.json.
+
+    Attributes:
+        data_version: Version of the `Rules`.
+        exif: Whether a JPEG is turned as its EXIF orientation says; None: for "folder" and "list", unless their classes
+            are ImageNet's WordNet ids.
+        validation_fraction: Share of the images that are the split "validation", for a folder or a list without splits;
+            None: 0.2.
+        list: "list": path of the file that lists the images.
+        num_label_classes: "tfrecord": number of classes; None: 1000.
+    """
+
+    data_version: int = DATA_VERSION
+    exif: bool | None = None
+    validation_fraction: float | None = None
+    list: str | None = None
+    num_label_classes: int | None = None
+
+    def rules(self, exif: bool = False) -> Rules:
+        """The `Rules`; `exif` decides about turning images if the reading does not.
+
+        Raises:
+            ValueError: If the version is unknown.
+        """
+        return rules_of(self.data_version, exif if self.exif is None else self.exif)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mixnet_tf.class_names import lacking, match
-from mixnet_tf.data.rules import DATA_VERSION
+from mixnet_tf.data.rules import NEWEST, Rules
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
@@ -38,7 +38,7 @@ class Split(NamedTuple):
         files: Paths of its TFRecord files, if it has any.
         missing_shards: Names of the shards that were allowed to be missing.
         notes: Sentences to show beside every number measured on the split.
-        data_version: Version of the `Rules` by which it is read and its images are decoded.
+        rules: The `Rules` by which it is read and its images are decoded.
         ids: The "id" of every example, string (num_examples,), if they are known without reading; else None.
         digest: Hexadecimal number that identifies the held-out images; None: no images were held out.
     """
@@ -52,7 +52,7 @@ class Split(NamedTuple):
     files: tuple[str, ...] = ()
     missing_shards: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    data_version: int = DATA_VERSION
+    rules: Rules = NEWEST
     ids: tf.Tensor | None = None
     digest: str | None = None
 

@@ -3,7 +3,7 @@
 import os
 
 from mixnet_tf.data.folders import folder_split
-from mixnet_tf.data.rules import DATA_VERSION, rules_of
+from mixnet_tf.data.rules import Reading
 from mixnet_tf.data.split import Split, wanted_splits
 from mixnet_tf.data.tfds_splits import tfds_split
 from mixnet_tf.data.tfrecords import tfrecord_split
@@ -19,7 +19,7 @@ def load_split(
     num_images: int | None = None,
     allow_missing_shards: bool = False,
     *,
-    data_version: int = DATA_VERSION,
+    reading: Reading | None = None,
 ) -> Split:
     """Loads a split of a dataset; tfds prepares the dataset first if needed.
 
@@ -32,7 +32,7 @@ def load_split(
         num_images: tfrecord: examples of the split. None: ImageNet's number if the shards are numbered like
             ImageNet's, else they are counted.
         allow_missing_shards: tfrecord: whether files named `*-of-N` may be fewer than N.
-        data_version: Version of the `Rules` by which the data is read; a run keeps the one in its config.json.
+        reading: The `Reading`; a run keeps the one in its config.json. None: the newest rules.
 
     Returns:
         A `Split`. Reading an example whose label is not a class fails with `LABEL_ERROR`.
@@ -44,15 +44,15 @@ def load_split(
         ConnectionError: If tfds cannot download the dataset.
     """
     data_dir = os.path.expanduser(data_dir)
-    rules_of(data_version)  # an unknown one is refused
+    rules = (reading or Reading()).rules()  # an unknown version is refused
     if dataset == "tfrecord":
         name = split or ("train" if train else "validation")
-        return tfrecord_split(data_dir, name, num_images, allow_missing_shards, data_version)
+        return tfrecord_split(data_dir, name, num_images, allow_missing_shards, rules)
     if num_images is not None or allow_missing_shards:
         raise InputError(
             f"num_images and allow_missing_shards go with --dataset=tfrecord; {dataset!r} knows its own size and files."
         )
     wanted = wanted_splits(train, split)
     if dataset == "folder":
-        return folder_split(data_dir, wanted, data_version)
-    return tfds_split(dataset, data_dir, wanted, data_version)
+        return folder_split(data_dir, wanted, rules)
+    return tfds_split(dataset, data_dir, wanted, rules)

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from mixnet_tf.class_names import checked_names
 from mixnet_tf.data import digits, scenes  # noqa: F401 (registers the builders with tfds)
+from mixnet_tf.data.rules import Rules
 from mixnet_tf.data.split import PARALLEL_FILES, Split, first_of, labeled_example
 from mixnet_tf.errors import InputError, first_line
 from mixnet_tf.files import StrPath
@@ -21,14 +22,14 @@ from mixnet_tf.files import StrPath
 _RETRIES = 4  # retries of tfds for each file; with its pauses about 6 seconds
 
 
-def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], data_version: int) -> Split:
+def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], rules: Rules) -> Split:
     """Returns the first of the wanted splits that a dataset has; its examples need images and class labels.
 
     Args:
         dataset: A name of tensorflow_datasets.
         data_dir: Where the data is prepared.
         wanted: Names of splits.
-        data_version: Version of the `Rules`.
+        rules: The `Rules`.
 
     Raises:
         MissingSplitError: If the dataset has none of them.
@@ -43,7 +44,7 @@ def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], data_vers
     def example(read):
         return labeled_example(read[image_key], read[label_key], read["tfds_id"], label.num_classes)
 
-    return split_of_builder(dataset, builder, name, image_key, label, example, data_version)
+    return split_of_builder(dataset, builder, name, image_key, label, example, rules)
 
 
 def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilder:
@@ -99,7 +100,7 @@ def split_of_builder(
     image_key: str,
     label: tfds.features.ClassLabel,
     example: Callable,
-    data_version: int,
+    rules: Rules,
 ) -> Split:
     """A split of a prepared builder; its images stay encoded.
 
@@ -110,7 +111,7 @@ def split_of_builder(
         image_key: Name of the image feature.
         label: The feature of the class label.
         example: A function from an example of tfds, with "tfds_id", to an example of the split.
-        data_version: Version of the `Rules`.
+        rules: The `Rules`.
 
     Raises:
         InputError: If the split is empty.
@@ -148,7 +149,7 @@ def split_of_builder(
         label.num_classes,
         read,
         files=tuple(map(os.fspath, info.filepaths)),
-        data_version=data_version,
+        rules=rules,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from mixnet_tf import imagenet
+from mixnet_tf.data.rules import Rules
 from mixnet_tf.data.split import PARALLEL_FILES, MissingSplitError, Split, labeled_example
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -16,7 +17,7 @@ _SHARD = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)")
 
 
 def tfrecord_split(
-    data_dir: StrPath, name: str, num_images: int | None, allow_missing_shards: bool, data_version: int
+    data_dir: StrPath, name: str, num_images: int | None, allow_missing_shards: bool, rules: Rules
 ) -> Split:
     """A split of ImageNet's raw shards, the files `name-*` of a folder.
 
@@ -26,7 +27,7 @@ def tfrecord_split(
         num_images: Examples of the split. None: ImageNet's number if the shards are numbered like ImageNet's, else they
             are counted.
         allow_missing_shards: Whether files named `*-of-N` may be fewer than N.
-        data_version: Version of the `Rules`.
+        rules: The `Rules`.
 
     Raises:
         MissingSplitError: If there are no such files.
@@ -71,7 +72,7 @@ def tfrecord_split(
         read,
         files=tuple(files),
         missing_shards=missing,
-        data_version=data_version,
+        rules=rules,
     )
 
 

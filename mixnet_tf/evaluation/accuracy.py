@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mixnet_tf.data import DATA_VERSION, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import NEWEST, Rules, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.evaluation.image_files import read_image_file
 from mixnet_tf.evaluation.ranking import is_among, top_classes
 from mixnet_tf.evaluation.scores import with_notes
@@ -108,7 +108,7 @@ def _distributed_batches(strategy, split, image_size, crop, batch_size):
 
 
 def classify(
-    model: keras.Model, path: StrPath, crop: bool = True, top: int = 5, data_version: int = DATA_VERSION
+    model: keras.Model, path: StrPath, crop: bool = True, top: int = 5, rules: Rules = NEWEST
 ) -> list[tuple[int, float]]:
     """The most probable classes of an image file.
 
@@ -117,7 +117,7 @@ def classify(
         path: A JPEG, PNG, GIF, WebP or BMP file.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         top: Number of classes to return.
-        data_version: Version of the rules by which the image is decoded; see `data.load_split`.
+        rules: The `data.Rules` by which the image is decoded.
 
     Returns:
         A list of (class, probability), the most probable first.
@@ -127,6 +127,6 @@ def classify(
         ValueError: If it is not an image.
     """
     size = model.input_shape[1]
-    image = read_image_file(path, lambda content: preprocess_for_eval(content, size, crop, data_version))
+    image = read_image_file(path, lambda content: preprocess_for_eval(content, size, crop, rules))
     logits, probabilities = with_logits(model)(prepare_pixels(model)(image[tf.newaxis]), training=False)
     return [(int(number), float(probabilities[0, number])) for number in top_classes(logits, top)[0]]

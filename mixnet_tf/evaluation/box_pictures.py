@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import DATA_VERSION, Split, decode_image, object_eval_batches
+from mixnet_tf.data import NEWEST, Rules, Split, decode_image, object_eval_batches
 from mixnet_tf.detection import detect
 from mixnet_tf.errors import require_package
 from mixnet_tf.evaluation.image_files import read_image_file
@@ -22,7 +22,7 @@ Found = tuple[tuple[float, ...], float, int]
 
 
 def detect_in_file(
-    model: keras.Model, path: StrPath, score_threshold: float = SHOWN_SCORE, data_version: int = DATA_VERSION
+    model: keras.Model, path: StrPath, score_threshold: float = SHOWN_SCORE, rules: Rules = NEWEST
 ) -> list[Found]:
     """Finds the objects in an image file.
 
@@ -30,7 +30,7 @@ def detect_in_file(
         model: An `SSDLite`.
         path: A JPEG, PNG, GIF, WebP or BMP file.
         score_threshold: Objects with a lower score are left out.
-        data_version: Version of the rules by which the image is decoded; see `data.load_split`.
+        rules: The `data.Rules` by which the image is decoded.
 
     Returns:
         A list of ((y0, x0, y1, x1) as fractions of the image, score, class), the most probable first.
@@ -40,7 +40,7 @@ def detect_in_file(
         ValueError: If it is not an image.
     """
     size = model.input_shape[1]
-    image = tf.raw_ops.ResizeBilinear(images=_decoded(path, data_version)[tf.newaxis], size=(size, size))
+    image = tf.raw_ops.ResizeBilinear(images=_decoded(path, rules)[tf.newaxis], size=(size, size))
     found = {name: value[0].numpy() for name, value in detect(model, image, score_threshold).items()}
     rows = zip(found["boxes"], found["scores"], found["classes"], strict=True)
     return [(tuple(map(float, box)), float(score), int(label)) for box, score, label in rows][: found["count"]]
@@ -137,6 +137,6 @@ def _draw(axes, image, boxes, color=_FOUND):
             axes.text(*corner, words, color="white", fontsize=6, va="bottom", bbox={"color": color, "pad": 0.5})
 
 
-def _decoded(path, data_version=DATA_VERSION):
+def _decoded(path, rules=NEWEST):
     """float32 (height, width, 3)."""
-    return tf.cast(read_image_file(path, lambda content: decode_image(content, data_version)), tf.float32)
+    return tf.cast(read_image_file(path, lambda content: decode_image(content, rules)), tf.float32)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import DATA_VERSION, Split, list_images, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import NEWEST, Rules, Split, list_images, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, first_line
 
 _AT_ONCE = 4  # images to decode ahead
@@ -97,7 +97,7 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
         labels = np.array(list(examples.map(lambda example: example["label"]).as_numpy_iterator()))
 
     def prepared(_, example):
-        return preprocess_for_eval(example["image"], image_size, crop, split.data_version)
+        return preprocess_for_eval(example["image"], image_size, crop, split.rules)
 
     def read(places):
         wanted = np.isin(np.arange(len(labels)), places)
@@ -110,9 +110,7 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
     return Images(stream, labels, split.label_names, source, split.notes)
 
 
-def folder_images(
-    folder: str, image_size: int, crop: bool, count: int | None, data_version: int = DATA_VERSION
-) -> Images:
+def folder_images(folder: str, image_size: int, crop: bool, count: int | None, rules: Rules = NEWEST) -> Images:
     """The first images in a folder, sorted by name; their classes are not known.
 
     Raises:
@@ -120,13 +118,13 @@ def folder_images(
     """
     if not tf.io.gfile.isdir(folder):
         raise InputError(f"There is no folder {folder}.")
-    paths = list_images(folder, data_version)[:count]
+    paths = list_images(folder, rules)[:count]
 
     def read(places):
         for place in places:
             path = paths[place]
             try:
-                yield preprocess_for_eval(tf.io.read_file(path), image_size, crop, data_version).numpy()
+                yield preprocess_for_eval(tf.io.read_file(path), image_size, crop, rules).numpy()
             except tf.errors.OpError as error:
                 raise InputError(f"{path} cannot be read as an image: {first_line(error.message)}") from error
 

@@ -126,7 +126,7 @@ def gather(opened: Any, settings: ExportSettings, options: ExportOptions, progre
 
     with progress("Reading images"):
         if dataset is None:
-            shown, calibration = _of_folder(settings, size, crop, options.calibrates, opened.data_version)
+            shown, calibration = _of_folder(settings, size, crop, options.calibrates, opened.rules)
         else:
             load = functools.partial(_of_split, opened, dataset, settings.data_dir, size, crop)
             shown, calibration = _of_dataset(dataset, settings, load, options.calibrates)
@@ -153,7 +153,7 @@ def _of_detector(opened, settings, calibrates):
     model, config = opened.model, opened.config
     size, classes = model.input_shape[1], classes_of(model)
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
-    found = load_objects(dataset, settings.data_dir, False, data_version=opened.data_version)
+    found = load_objects(dataset, settings.data_dir, False, reading=opened.reading(dataset))
     whole = noting_training_images(found, config)
     number = min(settings.num_images, whole.num_examples)
     first = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
@@ -161,7 +161,7 @@ def _of_detector(opened, settings, calibrates):
     calibration_images = None
     if calibrates:
         train_split = config.train_split if config else None
-        learned = load_objects(dataset, settings.data_dir, True, train_split, data_version=opened.data_version)
+        learned = load_objects(dataset, settings.data_dir, True, train_split, reading=opened.reading(dataset))
         calibration_images = _first_images(learned, size, min(settings.calibration_images, learned.num_examples))
     labels = label_names(classes, settings.labels, class_names(model), split.label_names)
     notes = {"source": opened.source, "dataset": dataset, "split": split.name, "notes": list(split.notes)}
@@ -173,17 +173,17 @@ def _first_images(split, size, number):
     return next(iter(object_eval_batches(split, size, number)))[0].numpy()
 
 
-def _of_folder(settings, size, crop, calibrates, data_version):
+def _of_folder(settings, size, crop, calibrates, rules):
     """Images to verify with, and others to calibrate with, where that is wanted."""
     count = settings.num_images + (settings.calibration_images if calibrates else 0)
-    found = folder_images(settings.images, size, crop, count, data_version)
+    found = folder_images(settings.images, size, crop, count, rules)
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
 def _of_split(opened, dataset, data_dir, size, crop, count, train):
     """The first images of a split, labelled with the model's classes; of a sample no shard has to be there."""
     partly = dataset == "tfrecord"
-    split = load_split(dataset, data_dir, train, allow_missing_shards=partly, data_version=opened.data_version)
+    split = load_split(dataset, data_dir, train, allow_missing_shards=partly, reading=opened.reading(dataset))
     if not train:
         split = noting_training_images(split, opened.config)
     return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, crop, count)

@@ -38,7 +38,7 @@ def config_of(
         "num_train_images": split.num_examples,
         "recipe": recipe._asdict(),
         **{name: getattr(settings, name) for name in _DECISIVE},
-        "data_version": split.data_version,
+        "data_version": split.rules.version,
         "held_out_digest": digest,
     }
 

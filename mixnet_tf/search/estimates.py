@@ -210,7 +210,7 @@ class WholeTraining:
             recipe,
             train.label_names,
             network=content,
-            data_version=train.data_version,
+            data_version=train.rules.version,
         )
         config.check_resumes(folder)
         trainer = trainer_for(config)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import DATA_VERSION, hold_out, load_split, naming_corrupt_images
+from mixnet_tf.data import Reading, hold_out, load_split, naming_corrupt_images
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import check_can_be_made, write_json
 from mixnet_tf.progress import Progress, silent
@@ -69,9 +69,9 @@ def search(
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     there = read_config(settings.search_dir)
-    data_version = DATA_VERSION if there is None else there.get("data_version", 0)
+    reading = Reading() if there is None else Reading(there.get("data_version", 0))
     with progress(f"Opening dataset {dataset}", draws_itself=True):
-        split = load_split(dataset, settings.data_dir, True, settings.train_split, data_version=data_version)
+        split = load_split(dataset, settings.data_dir, True, settings.train_split, reading=reading)
     with progress("Holding out images"), naming_corrupt_images(split, progress):
         data = Data(*hold_out(split, settings.held_out))
     space = space.with_classes(split.num_classes)

@@ -18,9 +18,37 @@ class RunOptions(NamedTuple):
 
     model_dir: Annotated[str, Setting("Folder of the run; the same command resumes it.", is_path=True)]
     data_dir: Annotated[str, Setting("Where the data is or, for tensorflow_datasets, is prepared.", is_path=True)]
-    train_split: Annotated[str | None, Setting("Split to train on; by default train.")] = None
+    list: Annotated[
+        str | None,
+        Setting("list: CSV or JSON Lines file of the columns path, label and, if wanted, split.", is_path=True),
+    ] = None
+    train_split: Annotated[
+        str | None, Setting("Split to train on, such as train[:80%] of tensorflow_datasets; by default train.")
+    ] = None
     eval_split: Annotated[
-        str | None, Setting("Split to evaluate on; by default the first of validation, test, val and eval.")
+        str | None,
+        Setting(
+            "Split to evaluate on, such as train[80%:] of tensorflow_datasets; by default the first of validation, "
+            "test, val and eval."
+        ),
+    ] = None
+    validation_fraction: Annotated[
+        float | None,
+        Setting(
+            "folder and list, without splits: share of the images held out as the split validation; by default 0.2.",
+            above=0,
+            below=1,
+        ),
+    ] = None
+    exif: Annotated[
+        bool | None,
+        Setting(
+            "Turn each JPEG as its EXIF orientation says; by default for folder and list, unless the classes are "
+            "ImageNet's."
+        ),
+    ] = None
+    num_label_classes: Annotated[
+        int | None, Setting("tfrecord: number of classes, which labels count from 1; by default 1000.", least=1)
     ] = None
     num_train_images: Annotated[
         int | None, Setting("tfrecord: number of training images; by default ImageNet's, or counted.", least=1)
@@ -32,6 +60,17 @@ class RunOptions(NamedTuple):
         bool, Setting("tfrecord: allow fewer than N shards, although their names end in -of-N.")
     ] = False
     eval_batch_size: Annotated[int, Setting("Images per evaluation step over all replicas.", least=1)] = 64
+    eval_every: Annotated[
+        float | None,
+        Setting(
+            "Epochs between evaluations of the averaged weights; 0: only after the last step; by default 1, or more if "
+            "there are many evaluation images.",
+            least=0,
+        ),
+    ] = None
+    early_stopping: Annotated[
+        int | None, Setting("End after this many evaluations without a better one; by default never.", least=1)
+    ] = None
     strategy: Annotated[str, Setting("How the work is distributed over devices.", choices=STRATEGIES)] = "auto"
     tpu: Annotated[str | None, Setting("Name or address of a TPU; local for this machine's.")] = None
     steps_per_loop: Annotated[int, Setting("Steps between checks for signals and metrics.", least=1)] = 10

@@ -120,7 +120,9 @@ def train(
         network=content,
         task=task_name,
         detection=detection,
-        data_version=train_split.data_version,
+        data_version=train_split.rules.version,
+        exif=train_split.rules.exif,
+        list=options.list,
     )
     _warn_of_a_run_within_its_warmup(config)
 

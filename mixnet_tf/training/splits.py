@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from absl import logging
 
 from mixnet_tf.class_names import lacking, listed
-from mixnet_tf.data import DATA_VERSION, Split, count_left_out, naming_corrupt_images
+from mixnet_tf.data import Reading, Split, count_left_out, naming_corrupt_images
 from mixnet_tf.errors import InputError
 from mixnet_tf.progress import Progress
 from mixnet_tf.runs import RunConfig
@@ -31,12 +31,10 @@ def load_splits(task: Task, dataset: str, options: RunOptions, is_new: bool) -> 
         before = RunConfig.read(options.model_dir)
     except FileNotFoundError:
         before = None
-    version = DATA_VERSION if before is None else before.data_version
+    reading = Reading() if before is None else before.reading(dataset)
     wanted = ((options.train_split, options.num_train_images), (options.eval_split, options.num_eval_images))
     train, evaluation = (
-        task.load_split(
-            dataset, options.data_dir, is_train, name, count, options.allow_missing_shards, data_version=version
-        )
+        task.load_split(dataset, options.data_dir, is_train, name, count, options.allow_missing_shards, reading=reading)
         for is_train, (name, count) in zip((True, False), wanted, strict=True)
     )
     if before is not None and before.dataset == dataset and not (is_new and options.allow_config_change):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from mixnet_tf.data import corruption
 from mixnet_tf.data.corruption import find_corrupt, naming_corrupt_images
 from mixnet_tf.data.pipeline import eval_batches, train_batches
+from mixnet_tf.data.rules import Reading
 from mixnet_tf.data.split import Split
 from mixnet_tf.data.splits import load_split
 from mixnet_tf.evaluation import build_evaluator
@@ -194,7 +195,7 @@ def test_training_stops_and_names_the_image(strategy, image_folder, network, tmp
 
 def test_a_file_that_is_gone_or_a_folder_is_named(image_folder, tmp_path):
     root = shutil.copytree(image_folder, tmp_path / "images: 1; 2")
-    split = load_split("folder", root, True, data_version=0)
+    split = load_split("folder", root, True, reading=Reading(0))
     path = root / "train" / "china" / "0.jpg"
     path.unlink()
     for reason in ("No such file or directory", "Is a directory"):

@@ -16,6 +16,7 @@ from mixnet_tf.data import (
     preprocess_for_eval,
 )
 from mixnet_tf.data.decoding import decodes_webp, image_shape
+from mixnet_tf.data.rules import rules_of
 
 Image = pytest.importorskip("PIL.Image")
 _COLORS = bytes([0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0])  # red, green and blue, as a BMP has them
@@ -68,8 +69,10 @@ def test_a_bmp_with_a_palette_has_its_colors(kind):
 
 def test_runs_of_0_2_0_see_a_palettes_numbers_as_grays():
     encoded = _INDEXED["8 bits, 3 colors"]()
-    assert decode_image(encoded, data_version=0).numpy().max() == 2
-    np.testing.assert_array_equal(decode_image(encoded, 0), tf.io.decode_bmp(encoded, 0).numpy().repeat(3, -1))
+    assert decode_image(encoded, rules_of(0)).numpy().max() == 2
+    np.testing.assert_array_equal(
+        decode_image(encoded, rules_of(0)), tf.io.decode_bmp(encoded, 0).numpy().repeat(3, -1)
+    )
 
 
 @pytest.mark.parametrize(

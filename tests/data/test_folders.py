@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.data import list_images, load_split, train_batches, train_examples
+from mixnet_tf.data import Reading, list_images, load_split, train_batches, train_examples
 from mixnet_tf.recipe import Recipe
 
 _RECIPE = Recipe(image_size=8, crop=False, flip=False)
@@ -104,7 +104,7 @@ def test_the_classes_of_a_split_are_its_own(tmp_path):
     _write(tmp_path, "train/cat/0.png", "train/dog/0.png", "test/cat/0.png", "test/owl/0.png", "dev/fox/0.png")
     names = [load_split("folder", tmp_path, False, split).label_names for split in ("train", "test", "dev")]
     assert names == [("cat", "dog"), ("cat", "owl"), ("fox",)]
-    assert load_split("folder", tmp_path, True, data_version=0).label_names == ("cat", "dog", "fox", "owl")
+    assert load_split("folder", tmp_path, True, reading=Reading(0)).label_names == ("cat", "dog", "fox", "owl")
 
 
 def test_a_class_without_an_image_is_named(pets, tmp_path, logged):
@@ -152,7 +152,7 @@ def test_a_link_to_an_image_that_is_not_there_is_named(data_version, tmp_path):
     _write(tmp_path, "train/x/a.png")
     (tmp_path / "train/x/b.png").symlink_to(tmp_path / "gone.png")
     for read in (
-        lambda: load_split("folder", tmp_path, True, data_version=data_version),
+        lambda: load_split("folder", tmp_path, True, reading=Reading(data_version)),
         lambda: list_images(tmp_path / "train/x"),
     ):
         with pytest.raises(ValueError, match="b.png is a symbolic link to .*gone.png, which is not there"):
@@ -165,7 +165,7 @@ def test_a_name_that_is_not_utf_8_is_named(data_version, tmp_path):
     with open(os.fsencode(tmp_path / "train/x") + b"/\xff.png", "wb") as file:
         file.write(_PNG)
     with pytest.raises(ValueError, match=r"train/x holds '\\udcff.png', a name that is not UTF-8"):
-        load_split("folder", tmp_path, True, data_version=data_version)
+        load_split("folder", tmp_path, True, reading=Reading(data_version))
 
 
 def test_a_folder_of_images_without_any_names_what_is_read(tmp_path):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from mixnet_tf.data import hold_out, load_split, train_examples
+from mixnet_tf.data import Reading, hold_out, load_split, train_examples
 from mixnet_tf.recipe import Recipe
 
 # Of the shards of `imagenet_shards` in a folder called "imagenet".
@@ -75,7 +75,7 @@ def test_other_parts_have_another_digest(folder, data_dir):
 def test_the_parts_of_0_2_0_stay_as_they_were(imagenet_shards, tmp_path):
     # Its rule goes by the name of the data's folder, too.
     place = shutil.copytree(imagenet_shards, tmp_path / "imagenet")
-    rest, held = hold_out(load_split("tfrecord", place, True, data_version=0), 0.4)
+    rest, held = hold_out(load_split("tfrecord", place, True, reading=Reading(0)), 0.4)
     assert [path.removeprefix(str(place) + "/") for path in _ids(held)] == _HELD_BY_0_2_0
     assert len(_ids(rest)) == rest.num_examples == 12 - len(_HELD_BY_0_2_0)
 
