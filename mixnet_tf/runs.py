@@ -239,10 +239,10 @@ def noting_training_images(split: Split, config: RunConfig | None) -> Split:
         split: A `data.Split` to evaluate on.
         config: The `RunConfig` of the model's run. None: unknown; then a split named "train" gets the note.
     """
-    trained_on = (split.dataset, "train") if config is None else (config.dataset, config.train_split or "train")
-    if (split.dataset, split.name) != trained_on:
-        return split
-    return split.noted(TRAINING_IMAGES)
+    dataset, name = (split.dataset, None) if config is None else (config.dataset, config.train_split)
+    if split.dataset == dataset and split.shares_images(name or "train"):
+        return split.noted(TRAINING_IMAGES)
+    return split
 
 
 def newest_checkpoint(folder: StrPath) -> str | None:

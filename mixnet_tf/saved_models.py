@@ -40,8 +40,11 @@ class Opened(NamedTuple):
         return NEWEST._replace(exif=True) if self.config is None else self.config.reading().rules()
 
     def reading(self, dataset: str | None) -> Reading:
-        """How a dataset is read for the model: as by its run, if it has one."""
-        return Reading() if self.config is None else self.config.reading(dataset)
+        """How a dataset is read for the model: as by its run, if it has one; TFRecords with the model's classes."""
+        reading = Reading() if self.config is None else self.config.reading(dataset)
+        if dataset == "tfrecord" and reading.num_label_classes is None and not is_detector(self.model):
+            return reading._replace(num_label_classes=self.model.output_shape[-1])
+        return reading
 
     def split_name(self, dataset: str | None, train: bool) -> str | None:
         """The split of a dataset that the model's run trains on, or is evaluated on; None: there is none."""

@@ -58,7 +58,7 @@ def _remembering(function):
 def _same(argument):
     """Equal for arguments of equal meaning."""
     if isinstance(argument, Split) and argument.dataset in ("digits", "digit_scenes"):
-        return repr(argument._replace(read=None))
+        return repr(argument._replace(read=None, overlaps=None))
     return id(argument) if isinstance(argument, keras.Model | tf.distribute.Strategy | Split) else repr(argument)
 
 

@@ -47,7 +47,7 @@ def define_flags() -> None:
     """Defines the command's flags."""
     model_flags.define_model_flags()
     flags.DEFINE_string("dataset", None, "Dataset, as for train.py; by default the run's, or digits.")
-    flags.DEFINE_string("split", None, "Split to evaluate on; by default validation or test.")
+    flags.DEFINE_string("split", None, "Split to evaluate on; by default the run's, or validation or test.")
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: number of images, if not ImageNet's.")
     settings_flags.define(RunOptions, ("data_dir", "allow_missing_shards", "eval_batch_size"), data_dir="data")
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as in the run, or in the dataset's recipe.")
@@ -97,7 +97,9 @@ def main(screen: Screen) -> int:
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
         return _classify(opened, crop, screen)
-    found = _load_split(task_of(CLASSIFICATION), dataset, values.split, opened.reading(dataset))
+    found = _load_split(
+        task_of(CLASSIFICATION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
+    )
     split, path = noting_training_images(found, opened.config), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
@@ -122,7 +124,9 @@ def _evaluate_detector(opened, screen):
     if values.image:
         return _detect(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
-    found = _load_split(task_of(DETECTION), dataset, values.split, opened.reading(dataset))
+    found = _load_split(
+        task_of(DETECTION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
+    )
     split = noting_training_images(found, opened.config)
     known = label_names(classes_of(opened.model), values.labels, class_names(opened.model), split.label_names)
     names = known or range(split.num_classes)
@@ -231,7 +235,7 @@ def evaluate_beside(screen: Screen, model_dir: str, split: str | None) -> int:
     Args:
         screen: Shows the metrics.
         model_dir: The run's folder.
-        split: Name of the split; None: validation or test.
+        split: Name of the split; None: the run's.
     """
     screen.say(f"Evaluating the checkpoints of {model_dir}, as TF_CONFIG says.")
     _watch_run(model_dir, split, lambda metrics: _say_measured(metrics, screen))
@@ -242,5 +246,6 @@ def _watch_run(model_dir, split, report, seconds=_WATCH_SECONDS, timeout=None, d
     values = flags.FLAGS
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     task = task_of(config.task)
-    images = _load_split(task, dataset or config.dataset, split, config.reading(dataset))
+    dataset = dataset or config.dataset
+    images = _load_split(task, dataset, split or config.split_name(dataset, False), config.reading(dataset))
     watch(model_dir, images, values.eval_batch_size, seconds, timeout, report, crop, task.build_evaluator)

@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 
 from mixnet_tf.data.decoding import image_shape
 from mixnet_tf.data.rules import NEWEST, Reading
-from mixnet_tf.data.split import Split, first_of, wanted_splits
-from mixnet_tf.data.tfds_splits import prepared_builder, split_of_builder
+from mixnet_tf.data.split import Split, wanted_splits
+from mixnet_tf.data.tfds_splits import prepared_builder, split_name, split_of_builder
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
@@ -49,7 +49,8 @@ def load_objects(
             "coco/2017" or "voc/2007".
         data_dir: Where the data is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
-        split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
+        split: Name of the split, or an expression of tfds such as "train[:80%]"; None for "train", or for the first of
+            "validation", "test", "val", "eval".
         num_images: Has to be None; `load_split` takes it for "tfrecord", which has no boxes.
         allow_missing_shards: Has to be False, for the same reason.
         reading: The `Reading`, of which only the rules are for detection; None: the newest.
@@ -73,7 +74,7 @@ def load_objects(
         raise InputError("num_images and allow_missing_shards go with --dataset=tfrecord, which has no boxes.")
     rules = (reading or Reading()).rules()
     builder = prepared_builder(dataset, data_dir)
-    name = first_of(wanted_splits(train, split), list(builder.info.splits), dataset, data_dir)
+    name = split_name(builder, wanted_splits(train, split), dataset, data_dir)
     image_key, objects_key, box_key, label_key = _keys(dataset, builder.info.features)
     label = builder.info.features[objects_key].feature[label_key]
 

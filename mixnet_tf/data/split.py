@@ -41,6 +41,7 @@ class Split(NamedTuple):
         rules: The `Rules` by which it is read and its images are decoded.
         ids: The "id" of every example, string (num_examples,), if they are known without reading; else None.
         digest: Hexadecimal number that identifies the held-out images; None: no images were held out.
+        overlaps: What `shares_images` answers, where splits of other names may have images in common; else None.
     """
 
     dataset: str
@@ -55,6 +56,11 @@ class Split(NamedTuple):
     rules: Rules = NEWEST
     ids: tf.Tensor | None = None
     digest: str | None = None
+    overlaps: Callable[[str], bool] | None = None
+
+    def shares_images(self, name: str) -> bool:
+        """Whether some of its images are in the split of its dataset that has a name, too."""
+        return self.name == name if self.overlaps is None else self.overlaps(name)
 
     def shard_size(self, shard: int, num_shards: int) -> int:
         """The number of examples of one of `num_shards` equal shards; the first ones may have one more."""

@@ -24,11 +24,12 @@ def load_split(
     """Loads a split of a dataset; tfds prepares the dataset first if needed.
 
     Args:
-        dataset: "digits" or "scattered_digits"; "tfrecord": ImageNet's raw shards `train-*` and `validation-*` in
-            `data_dir`; "folder": images at `data_dir/split/class/*`; or any tfds name.
+        dataset: "digits" or "scattered_digits"; "tfrecord": raw shards `train-*` and `validation-*` in `data_dir`, in
+            the format of ImageNet's; "folder": images at `data_dir/split/class/*`; or any tfds name.
         data_dir: Where the data is or, for tfds, is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
-        split: Name of the split; None for "train", or for the first of "validation", "test", "val", "eval".
+        split: Name of the split, or an expression of tfds such as "train[:80%]"; None for "train", or for the first of
+            "validation", "test", "val", "eval".
         num_images: tfrecord: examples of the split. None: ImageNet's number if the shards are numbered like
             ImageNet's, else they are counted.
         allow_missing_shards: tfrecord: whether files named `*-of-N` may be fewer than N.
@@ -47,7 +48,8 @@ def load_split(
     rules = (reading or Reading()).rules()  # an unknown version is refused
     if dataset == "tfrecord":
         name = split or ("train" if train else "validation")
-        return tfrecord_split(data_dir, name, num_images, allow_missing_shards, rules)
+        classes = (reading or Reading()).num_label_classes
+        return tfrecord_split(data_dir, name, num_images, allow_missing_shards, classes, rules)
     if num_images is not None or allow_missing_shards:
         raise InputError(
             f"num_images and allow_missing_shards go with --dataset=tfrecord; {dataset!r} knows its own size and files."

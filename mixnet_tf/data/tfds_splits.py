@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from mixnet_tf.class_names import checked_names
 from mixnet_tf.data import digits, scenes  # noqa: F401 (registers the builders with tfds)
 from mixnet_tf.data.rules import Rules
-from mixnet_tf.data.split import PARALLEL_FILES, Split, first_of, labeled_example
+from mixnet_tf.data.split import PARALLEL_FILES, MissingSplitError, Split, first_of, labeled_example
 from mixnet_tf.errors import InputError, first_line
 from mixnet_tf.files import StrPath
 
@@ -28,7 +28,7 @@ def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], rules: Ru
     Args:
         dataset: A name of tensorflow_datasets.
         data_dir: Where the data is prepared.
-        wanted: Names of splits.
+        wanted: Names of splits, or expressions of tensorflow_datasets such as "train[:80%]".
         rules: The `Rules`.
 
     Raises:
@@ -37,7 +37,7 @@ def tfds_split(dataset: str, data_dir: StrPath, wanted: Sequence[str], rules: Ru
         ConnectionError: If it cannot be downloaded.
     """
     builder = prepared_builder(dataset, data_dir)
-    name = first_of(wanted, list(builder.info.splits), dataset, data_dir)
+    name = split_name(builder, wanted, dataset, data_dir)
     image_key, label_key = _image_and_label(dataset, builder.info)
     label = builder.info.features[label_key]
 
@@ -93,6 +93,65 @@ def _few_retries():
         log.setLevel(level)
 
 
+def split_name(builder: tfds.core.DatasetBuilder, wanted: Sequence[str], dataset: str, data_dir: StrPath) -> str:
+    """Returns the first of the wanted splits that a prepared dataset has.
+
+    Args:
+        builder: The dataset's builder.
+        wanted: Names of splits, or one expression of tensorflow_datasets, such as "train[:80%]" or "train+test".
+        dataset: Name of the dataset, for the error.
+        data_dir: Where it is prepared, for the error.
+
+    Raises:
+        MissingSplitError: If it has none of them; if it has a single split, the message says how to divide it.
+        InputError: If an expression cannot be read, or takes no images.
+    """
+    available = list(builder.info.splits)
+    expression = next((name for name in wanted if "[" in name or "+" in name or name == "all"), None)
+    if expression is None or expression in available:
+        if len(available) == 1 and not set(wanted) & set(available):
+            [only] = available
+            raise MissingSplitError(
+                f"Dataset {dataset!r} in {data_dir} has no split {' or '.join(wanted)}; its only split is {only!r}. "
+                f"Divide it: --train_split='{only}[:80%]' --eval_split='{only}[80%:]'."
+            )
+        return first_of(wanted, available, dataset, data_dir)
+    try:
+        images = builder.info.splits[expression].num_examples
+    except ValueError as error:
+        raise InputError(
+            f"Split {expression!r} of dataset {dataset!r}: {first_line(error)} Expected one of {available}, or a part "
+            "such as 'train[:80%]'."
+        ) from error
+    if images < 1:
+        raise InputError(f"Split {expression!r} of dataset {dataset!r} has no images; it is an empty part.")
+    return expression
+
+
+def _parts(builder, expression):
+    """The (split, first, end) places that an expression of tfds takes."""
+    for part in tfds.core.ReadInstruction.from_spec(expression).to_absolute(builder.info.splits):
+        end = builder.info.splits[part.splitname].num_examples if part.to is None else part.to
+        yield part.splitname, part.from_ or 0, end
+
+
+def _overlaps(builder, name):
+    """The function that says whether the split `name` has images in common with the split of another name."""
+
+    def overlaps(other):
+        try:
+            theirs = list(_parts(builder, other))
+        except ValueError:  # the dataset has no such split
+            return False
+        return any(
+            one == two and max(first, start) < min(last, end)
+            for one, first, last in _parts(builder, name)
+            for two, start, end in theirs
+        )
+
+    return overlaps
+
+
 def split_of_builder(
     dataset: str,
     builder: tfds.core.DatasetBuilder,
@@ -125,6 +184,9 @@ def split_of_builder(
             "not read with tf.data; name another data_dir, where it is prepared as TFRecords."
         )
 
+    # The shards of one part are equal; those of a sum of parts are not, so hosts divide its examples.
+    by_tfds = len(list(_parts(builder, name))) == 1
+
     def read(shuffle_seed=None, shard=0, num_shards=1):
         config = tfds.ReadConfig(
             try_autocache=False,
@@ -134,12 +196,12 @@ def split_of_builder(
             skip_prefetch=True,
         )
         examples = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
-            split=tfds.even_splits(name, num_shards)[shard],
+            split=tfds.even_splits(name, num_shards)[shard] if by_tfds else name,
             decoders={image_key: tfds.decode.SkipDecoding()},
             shuffle_files=shuffle_seed is not None,
             read_config=config,
         )
-        return examples.map(example)
+        return (examples if by_tfds else examples.shard(num_shards, shard)).map(example)
 
     return Split(
         dataset,
@@ -150,6 +212,7 @@ def split_of_builder(
         read,
         files=tuple(map(os.fspath, info.filepaths)),
         rules=rules,
+        overlaps=_overlaps(builder, name),
     )
 
 

@@ -1,6 +1,7 @@
-"""Splits of ImageNet's raw TFRecord shards; finds missing shards and damaged records."""
+"""Splits of raw TFRecord shards in the format of ImageNet's; finds missing shards and damaged records."""
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterable
@@ -17,9 +18,14 @@ _SHARD = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)")
 
 
 def tfrecord_split(
-    data_dir: StrPath, name: str, num_images: int | None, allow_missing_shards: bool, rules: Rules
+    data_dir: StrPath,
+    name: str,
+    num_images: int | None,
+    allow_missing_shards: bool,
+    num_label_classes: int | None,
+    rules: Rules,
 ) -> Split:
-    """A split of ImageNet's raw shards, the files `name-*` of a folder.
+    """A split of raw shards in the format of ImageNet's, the files `name-*` of a folder.
 
     Args:
         data_dir: The folder.
@@ -27,6 +33,7 @@ def tfrecord_split(
         num_images: Examples of the split. None: ImageNet's number if the shards are numbered like ImageNet's, else they
             are counted.
         allow_missing_shards: Whether files named `*-of-N` may be fewer than N.
+        num_label_classes: Number of classes, which labels count from 1; None: ImageNet's 1000.
         rules: The `Rules`.
 
     Raises:
@@ -48,6 +55,7 @@ def tfrecord_split(
     is_imagenet = files[0].endswith(f"-of-{shards:05d}") if shards else False
     if num_images is None and is_imagenet and len(files) == shards:
         num_images = images
+    classes = num_label_classes or imagenet.CLASSES
     count = count_records(files) if num_images is None else num_images
     if count < 1:
         raise InputError(f"{data_dir}/{name}-* hold no records.")
@@ -60,15 +68,15 @@ def tfrecord_split(
         records = own.interleave(numbered_records, cycle_length=PARALLEL_FILES, num_parallel_calls=tf.data.AUTOTUNE)
         if not whole_files:
             records = records.shard(num_shards, shard)
-        return records.map(_parse_imagenet)
+        return records.map(functools.partial(_parse, classes))
 
-    names = imagenet.wordnet_ids() if is_imagenet else None
+    names = imagenet.wordnet_ids() if is_imagenet and classes == imagenet.CLASSES else None
     return Split(
         "tfrecord",
         name,
         count,
         names,
-        imagenet.CLASSES,
+        classes,
         read,
         files=tuple(files),
         missing_shards=missing,
@@ -76,15 +84,13 @@ def tfrecord_split(
     )
 
 
-def _parse_imagenet(record, record_id):
+def _parse(classes, record, record_id):
     features = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
         "image/class/label": tf.io.FixedLenFeature([], tf.int64),
     }
     parsed = tf.io.parse_single_example(record, features)
-    return labeled_example(
-        parsed["image/encoded"], parsed["image/class/label"], record_id, imagenet.CLASSES, first_label=1
-    )
+    return labeled_example(parsed["image/encoded"], parsed["image/class/label"], record_id, classes, first_label=1)
 
 
 def missing_shards(files: Iterable[str]) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The images and class names that an export needs, found by the settings of a command."""
 
-import functools
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -44,6 +43,7 @@ class ExportSettings(NamedTuple):
     data_dir: Annotated[
         str, Setting("Folder of the dataset or, for tensorflow_datasets, where it is prepared.", is_path=True)
     ] = "data"
+    split: Annotated[str | None, Setting("Split to verify with; by default the run's, or validation or test.")] = None
     images: Annotated[
         str | None,
         Setting(
@@ -75,8 +75,9 @@ class ExportSettings(NamedTuple):
         """
         check(self)
         check_can_be_made("output_dir", self.output_dir)
-        if self.dataset is not None and self.images is not None:
-            raise InputError("Give --dataset or --images, not both.")
+        given = [f"--{name}" for name in ("dataset", "split") if getattr(self, name) is not None]
+        if given and self.images is not None:
+            raise InputError(f"--images is in place of a dataset; leave out {' and '.join(given)}.")
         if self.images is not None and not tf.io.gfile.isdir(self.images):
             raise InputError(f"--images: there is no folder {self.images}.")
         return self
@@ -128,8 +129,7 @@ def gather(opened: Any, settings: ExportSettings, options: ExportOptions, progre
         if dataset is None:
             shown, calibration = _of_folder(settings, size, crop, options.calibrates, opened.rules)
         else:
-            load = functools.partial(_of_split, opened, dataset, settings.data_dir, size, crop)
-            shown, calibration = _of_dataset(dataset, settings, load, options.calibrates)
+            shown, calibration = _of_dataset(opened, dataset, settings, size, crop, options.calibrates)
     labels = labels or label_names(classes, None, shown.label_names, class_names(model))
     if labels is None:
         logging.info("The class names are not known; the files have none. --labels=FILE gives them.")
@@ -153,15 +153,14 @@ def _of_detector(opened, settings, calibrates):
     model, config = opened.model, opened.config
     size, classes = model.input_shape[1], classes_of(model)
     dataset = settings.dataset or (config.dataset if config else "digit_scenes")
-    found = load_objects(dataset, settings.data_dir, False, reading=opened.reading(dataset))
-    whole = noting_training_images(found, config)
+    whole = _split(load_objects, opened, dataset, settings, train=False)
     number = min(settings.num_images, whole.num_examples)
     first = whole._replace(num_examples=number, read=lambda *place: whole.read(*place).take(number))
     split = matched(model, first, classes)
     calibration_images = None
     if calibrates:
-        train_split = config.train_split if config else None
-        learned = load_objects(dataset, settings.data_dir, True, train_split, reading=opened.reading(dataset))
+        learned = _split(load_objects, opened, dataset, settings, train=True)
+        _check_apart(whole, learned)
         calibration_images = _first_images(learned, size, min(settings.calibration_images, learned.num_examples))
     labels = label_names(classes, settings.labels, class_names(model), split.label_names)
     notes = {"source": opened.source, "dataset": dataset, "split": split.name, "notes": list(split.notes)}
@@ -180,22 +179,37 @@ def _of_folder(settings, size, crop, calibrates, rules):
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
-def _of_split(opened, dataset, data_dir, size, crop, count, train):
-    """The first images of a split, labelled with the model's classes; of a sample no shard has to be there."""
-    partly = dataset == "tfrecord"
-    split = load_split(dataset, data_dir, train, allow_missing_shards=partly, reading=opened.reading(dataset))
-    if not train:
-        split = noting_training_images(split, opened.config)
-    return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, crop, count)
-
-
-def _of_dataset(dataset, settings, load, calibrates):
+def _of_dataset(opened, dataset, settings, size, crop, calibrates):
     """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
+
+    def first(split, count):
+        return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, crop, count)
+
+    split, wanted = _split(load_split, opened, dataset, settings, train=False), settings.calibration_images
     if not calibrates:
-        return load(settings.num_images, False), None
+        return first(split, settings.num_images), None
     try:
-        calibration = load(settings.calibration_images, True)
+        learned = _split(load_split, opened, dataset, settings, train=True)
     except MissingSplitError:
         logging.info(f"Dataset {dataset!r} has no training images; int8 is calibrated on some and verified on others.")
-        return load(settings.num_images + settings.calibration_images, False).halves(settings.calibration_images)
-    return load(settings.num_images, False), calibration
+        return first(split, settings.num_images + wanted).halves(wanted)
+    _check_apart(split, learned)
+    return first(split, settings.num_images), first(learned, wanted)
+
+
+def _split(load, opened, dataset, settings, train):
+    """A split of the run, or of another dataset, loaded by `load_split` or `load_objects`."""
+    name = opened.split_name(dataset, train) if train or settings.split is None else settings.split
+    partly = dataset == "tfrecord"  # a sample is read, so no shard has to be there
+    reading = opened.reading(dataset)
+    split = load(dataset, settings.data_dir, train, split=name, allow_missing_shards=partly, reading=reading)
+    return split if train else noting_training_images(split, opened.config)
+
+
+def _check_apart(split, learned):
+    """Refuses to calibrate on images that verify, too."""
+    if split.shares_images(learned.name):
+        raise InputError(
+            f"Int8 would be verified on images that it is calibrated on: split {split.name!r} of dataset "
+            f"{split.dataset!r} has images of split {learned.name!r}. Name another one with --split."
+        )

@@ -46,7 +46,7 @@ def test_bad_flags_are_one_line_and_no_zero(flags, message, capfd):
     ("settings", "message"),
     [
         (ExportSettings("never", images="nowhere"), "no folder nowhere"),
-        (ExportSettings("never", images=".", dataset="digits"), "not both"),
+        (ExportSettings("never", images=".", dataset="digits"), "in place of a dataset; leave out --dataset"),
         (ExportSettings("never"), "give --dataset=NAME or --images=FOLDER"),
     ],
 )
@@ -185,6 +185,23 @@ def test_a_verification_on_the_images_of_the_training_says_so(untrained, data_di
         Opened(untrained, "run", run), ExportSettings(str(tmp_path), data_dir=data_dir, num_images=3), ExportOptions()
     )
     assert TRAINING_IMAGES in given.notes["notes"]
+
+
+def test_a_run_is_verified_on_its_own_split_and_calibrated_on_what_it_learned(untrained, data_dir, tmp_path):
+    run = RunConfig("tiny", 10, "digits", 360, RECIPES["digits"], train_split="train[:80%]", eval_split="train[80%:]")
+    opened, settings = Opened(untrained, "run", run), ExportSettings(str(tmp_path), data_dir=data_dir, num_images=3)
+    options = ExportOptions(formats=("int8",))
+    notes = gather(opened, settings._replace(calibration_images=4), options).notes
+    assert notes["verified_on"] == "3 images of digits, split train[80%:]"
+    assert notes["calibrated_on"] == "4 images of digits, split train[:80%]" and TRAINING_IMAGES not in notes["notes"]
+    notes = gather(opened, settings._replace(split="test"), options).notes
+    assert notes["verified_on"] == "3 images of digits, split test"
+    with pytest.raises(ValueError, match=r"'train\[70%:\]' of dataset 'digits' has images of split 'train\[:80%\]'"):
+        gather(opened, settings._replace(split="train[70%:]"), options)
+    notes = gather(opened, settings._replace(split="train[70%:]"), ExportOptions()).notes
+    assert TRAINING_IMAGES in notes["notes"]
+    with pytest.raises(ValueError, match="--images is in place of a dataset; leave out --split"):
+        gather(opened, settings._replace(split="test", images=str(tmp_path)), options)
 
 
 def test_a_sample_is_taken_from_the_shards_that_are_there(tiny_network, imagenet_shards, tmp_path):

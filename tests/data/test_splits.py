@@ -13,6 +13,7 @@ from mixnet_tf.data import tfds_splits
 from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.digits import ScatteredDigits
 from mixnet_tf.data.pipeline import eval_batches, train_batches
+from mixnet_tf.data.rules import Reading
 from mixnet_tf.data.splits import load_split
 from mixnet_tf.export.images import split_images
 from mixnet_tf.imagenet import wordnet_ids
@@ -261,6 +262,85 @@ def test_the_seed_decides_the_order_of_files(imagenet_shards):
     split = load_split("tfrecord", imagenet_shards, True)
     orders = [tuple(e["id"] for e in _read(split, shuffle_seed=seed)) for seed in (3, 6, 7, 3, 3)]
     assert len(set(orders)) == 2 and orders[0] == orders[3] == orders[4]
+
+
+@pytest.mark.parametrize("name", ["train[:80%]", "train[80%:]", "train[10:30]+test[:7]"])
+def test_a_part_of_a_split_by_the_syntax_of_tfds_is_read_like_a_whole_one(name, data_dir):
+    split = load_split("digits", data_dir, True, name)
+    images = {"train[:80%]": 1150, "train[80%:]": 287, "train[10:30]+test[:7]": 27}[name]
+    assert (split.name, split.num_examples, split.num_classes) == (name, images, 10)
+    whole = {
+        example["id"] for part in ("train", "test") for example in _read(load_split("digits", data_dir, True, part))
+    }
+    shards = [[e["id"] for e in _read(split, shuffle_seed=3, shard=i, num_shards=3)] for i in range(3)]
+    assert [len(shard) for shard in shards] == [split.shard_size(i, 3) for i in range(3)]
+    ids = [each for shard in shards for each in shard]
+    assert len(set(ids)) == len(ids) == images and set(ids) <= whole
+    assert sorted(e["id"] for e in _read(split)) == sorted(ids)
+
+
+def test_a_part_resumes_at_the_image_where_it_was(data_dir):
+    split = load_split("digits", data_dir, True, "train[:20%]")
+    recipe = Recipe(image_size=8, crop=False)
+    images = [list(train_batches(split, recipe, 40, first).take(9 - first // 40)) for first in (0, 120, 320)]
+    for resumed in images[1:]:
+        for batch, expected in zip(resumed, images[0][-len(resumed) :], strict=True):
+            np.testing.assert_array_equal(batch[0], expected[0])
+            np.testing.assert_array_equal(batch[1], expected[1])
+
+
+def test_parts_know_which_others_they_have_images_in_common_with(data_dir):
+    split = load_split("digits", data_dir, False, "train[:80%]")
+    shared = {
+        "train": True,
+        "train[80%:]": False,
+        "train[79%:]": True,
+        "test": False,
+        "train[1149:]+test": True,
+        "train[1150:]+test": False,
+        "all": True,
+        "gone": False,
+    }
+    assert {name: split.shares_images(name) for name in shared} == shared
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("dev[:3]", "'dev\\[:3\\]' of dataset 'digits': Unknown split 'dev'. .* Expected one of"),
+        ("train[:80%", "Error parsing split .* Expected one of \\['train', 'test'\\]"),
+        ("train[:0%]", "has no images; it is an empty part"),
+        ("train[5:3]", "has no images; it is an empty part"),
+    ],
+)
+def test_a_part_that_is_not_there_is_named(name, message, data_dir):
+    with pytest.raises(ValueError, match=message):
+        load_split("digits", data_dir, True, name)
+
+
+def test_a_dataset_with_one_split_says_how_to_divide_it(tmp_path, monkeypatch):
+    features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["a", "b"])}
+    with tfds.core.registered.skip_registration():
+        builder = _builder(features, ["train"])(data_dir=tmp_path)
+    monkeypatch.setattr(tfds, "builder", lambda asked, data_dir: builder)
+    with pytest.raises(
+        ValueError, match=r"only split is 'train'. .* --train_split='train\[:80%\]' --eval_split='train"
+    ):
+        load_split("made", tmp_path, False)
+
+
+def test_tfrecords_have_as_many_classes_as_they_are_said_to(imagenet_shards, tmp_path):
+    _relabel(f"{imagenet_shards}/validation-00000-of-00001", tmp_path / "validation-00000-of-00001", 3, 5)
+    for place in (1, 2, 3, 4):  # all labels of these images are 1 or 1000
+        source = tmp_path / "source"
+        shutil.copy(tmp_path / "validation-00000-of-00001", source)
+        _relabel(source, tmp_path / "validation-00000-of-00001", place, place)
+    split = load_split("tfrecord", tmp_path, False, reading=Reading(num_label_classes=4))
+    assert split.num_classes == 4 and [e["label"] for e in _read(split)] == [0, 0, 1, 2, 3]
+    split = load_split("tfrecord", tmp_path, False, reading=Reading(num_label_classes=3))
+    with pytest.raises(ValueError, match="The label 4 of .* is not a whole number from 1 to 3"):
+        with naming_corrupt_images(split):
+            _read(split)
 
 
 @pytest.mark.parametrize(
