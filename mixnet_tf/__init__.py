@@ -37,6 +37,7 @@ from mixnet_tf.networks import (
 )
 
 if typing.TYPE_CHECKING:
+    from mixnet_tf.commands.in_python import train
     from mixnet_tf.data import decode_predictions
     from mixnet_tf.detection import SSDLite, detect
     from mixnet_tf.export import ExportOptions, export_model
@@ -52,6 +53,7 @@ else:
         "load_official_checkpoint": "weights",
         "load_timm_weights": "weights",
         "load_weights": "weights",
+        "train": "commands.in_python",
     }
 
     def __getattr__(name):
@@ -96,4 +98,5 @@ __all__ = [
     "load_weights",
     "multiply_adds",
     "preprocess_input",
+    "train",
 ]

@@ -1,5 +1,6 @@
 """Training settings: the official ImageNet recipe and the others, frozen."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -231,6 +232,42 @@ RECIPES = {
         adapt_batch_norm=True,
     ),
 }
+
+
+OWN_IMAGES = "own_images"
+
+
+def own_images(num_images: int, pretrained: bool, shorter_side: int | None = None) -> Recipe:
+    """The recipe of `train.py` for images of one's own; not measured on photographs.
+
+    Optimizer, label smoothing, warm-up and, for pretrained weights, the learning rate are those by which MediaPipe
+    Model Maker fine-tunes image classifiers; from random weights the learning rate is the official one. Batch and
+    epochs are bounded for few images: at least 500 steps, or 2,000 from random weights, but at most 100 or 400 epochs.
+
+    Args:
+        num_images: Number of training images.
+        pretrained: Whether the run starts from pretrained weights.
+        shorter_side: Typical shorter side of the images, pixels. A run from random weights takes no larger input than
+            the next multiple of 32 pixels. None: not known.
+
+    Source: google-ai-edge/mediapipe, model_maker/python/vision/image_classifier/hyperparameters.py and
+    train_image_classifier_lib.py.
+    """
+    batch_size = min(max(16, min(128, 2 ** int(math.log2(max(1, num_images / 40))))), num_images)
+    epochs, steps = (10, 500) if pretrained else (40, 2000)
+    image_size = 224
+    if not pretrained and shorter_side is not None:
+        image_size = min(224, max(32, 32 * math.ceil(shorter_side / 32)))
+    return Recipe(
+        name=OWN_IMAGES,
+        train_batch_size=batch_size,
+        train_epochs=float(max(epochs, min(10 * epochs, math.ceil(steps * batch_size / num_images)))),
+        image_size=image_size,
+        base_learning_rate=0.005 if pretrained else 0.016,
+        learning_rate_schedule="cosine",
+        warmup_epochs=2.0,
+        adapt_batch_norm=True,
+    )
 
 
 _OWN = ("digits", "scattered_digits", "digit_scenes")  # datasets with a recipe of the same name

@@ -205,6 +205,11 @@ CALLS = {
         ),
         (lambda g: mixnet_tf.export_model(g.whole, g.folder, np.zeros((1, 9, 8, 3))), _VALUE, "takes 32x32 RGB images"),
     ],
+    "train": [
+        (lambda g: mixnet_tf.train(g.folder, g.folder, "mixnet-xs"), _VALUE, "Unknown model"),
+        (lambda g: mixnet_tf.train(g.folder, g.folder, recipe=3), _VALUE, "recipe: expected a Recipe or one of"),
+        (lambda g: mixnet_tf.train(g.folder, g.folder, epochs=3), _VALUE, "Unknown fields"),
+    ],
     "load_weights": [
         (lambda g: mixnet_tf.load_weights(g.model, g.text + ".keras"), _VALUE, "is not a readable file of Keras 3"),
         (

@@ -1,53 +1,47 @@
 """The flags of a recipe, and the recipe that they describe."""
 
 import json
-import os
+from typing import Any
 
 from absl import flags
 
 from mixnet_tf.commands import settings_flags
 from mixnet_tf.commands.settings_flags import flag_values
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import StrPath, exists
-from mixnet_tf.recipe import CLASSIFICATION, RECIPES, Recipe, recipe_for
-from mixnet_tf.runs import CONFIG, RunConfig
+from mixnet_tf.recipe import RECIPES, Recipe, recipe_for
+from mixnet_tf.training import replaced
 
 _RECIPE_FLAGS = tuple(name for name in Recipe._fields if name not in ("model_overrides", "name"))
 
 
-def define_recipe_flags() -> None:
-    """Defines a flag for each field of `Recipe`, without a default: the recipe has it."""
+def define_recipe_flags(*others: str) -> None:
+    """Defines a flag for each field of `Recipe`, without a default: the recipe has it.
+
+    Args:
+        *others: Names that `--recipe` takes beside those of `RECIPES`.
+    """
     flags.DEFINE_string(
         "model_overrides",
         None,
         "JSON object of model parameters to replace in addition to those that the recipe replaces, such as "
         '{"dropout_rate": 0.3} or {"activation": "mish"}.',
     )
-    flags.DEFINE_enum("recipe", None, list(RECIPES), "Settings to start from; by default the dataset's own.")
+    flags.DEFINE_enum("recipe", None, [*RECIPES, *others], "Settings to start from; by default the dataset's own.")
     settings_flags.define(Recipe, names=_RECIPE_FLAGS, **dict.fromkeys(_RECIPE_FLAGS))
 
 
-def recipe_from_flags(dataset: str, model_dir: StrPath | None = None, task: str = CLASSIFICATION) -> Recipe:
-    """Returns the recipe of a run, with the flags that were given in place of its fields.
-
-    A run that has begun in `model_dir` keeps the recipe of its config.json, even if a newer version has changed that
-    recipe. A new run, or one without a folder, has the recipe that `--recipe` names, or the dataset's own recipe.
-    """
-    values = flags.FLAGS
-    if model_dir is not None and exists(os.path.join(model_dir, CONFIG)):
-        recipe = RunConfig.read(model_dir).recipe
-        # Only the name: `train` refuses to resume a run of another recipe.
-        recipe = recipe._replace(name=values.recipe or recipe.name)
-    else:
-        recipe = recipe_for(dataset, task) if values.recipe is None else RECIPES[values.recipe]
+def recipe_name_and_fields() -> tuple[str | None, dict[str, Any]]:
+    """The recipe that the flags name, and the fields that they give."""
     given = {name: value for name, value in flag_values(_RECIPE_FLAGS).items() if value is not None}
-    if "train_epochs" in given and "train_steps" in given:
-        raise InputError("Give either --train_epochs or --train_steps, not both.")
-    if "train_epochs" in given:
-        given["train_steps"] = None
-    if values.model_overrides is not None:
-        given["model_overrides"] = {**(recipe.model_overrides or {}), **_json_object(values.model_overrides)}
-    return recipe._replace(**given)
+    if flags.FLAGS.model_overrides is not None:
+        given["model_overrides"] = _json_object(flags.FLAGS.model_overrides)
+    return flags.FLAGS.recipe, given
+
+
+def recipe_from_flags(dataset: str) -> Recipe:
+    """The recipe that the flags name, or the dataset's own, with the fields that they give."""
+    name, fields = recipe_name_and_fields()
+    return replaced(recipe_for(dataset) if name is None else RECIPES[name], fields)
 
 
 def _json_object(text):

@@ -6,8 +6,8 @@ from mixnet_tf.commands import following, model_flags, recipe_flags, settings_fl
 from mixnet_tf.commands.evaluate import evaluate_beside
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.errors import InputError
-from mixnet_tf.recipe import CLASSIFICATION, DETECTION, TASKS, DetectionRecipe
-from mixnet_tf.training import RunOptions, is_evaluator, train
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, OWN_IMAGES, TASKS, DetectionRecipe
+from mixnet_tf.training import RunOptions, choose_recipe, is_evaluator, train
 
 
 def define_flags() -> None:
@@ -16,21 +16,22 @@ def define_flags() -> None:
     settings_flags.define_path("weights", None, "Weights to start from: " + model_flags.WEIGHTS_HELP)
     flags.DEFINE_enum("task", CLASSIFICATION, TASKS, "Train a classifier, or an SSDLite detector on the network.")
     settings_flags.define(DetectionRecipe, classification_loss=None)
-    define_run_flags("digits", "runs/train")
+    define_run_flags("digits", "runs/train", OWN_IMAGES)
 
 
-def define_run_flags(dataset: str, model_dir: str) -> None:
+def define_run_flags(dataset: str, model_dir: str, *recipes: str) -> None:
     """Defines the flags of a run, without those of its network.
 
     Args:
         dataset: Default of --dataset.
         model_dir: Default of --model_dir.
+        *recipes: Names that --recipe takes beside those of `RECIPES`.
     """
     flags.DEFINE_string(
-        "dataset", dataset, "digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets."
+        "dataset", dataset, "digits, scattered_digits, tfrecord, folder, list, or a name of tensorflow_datasets."
     )
     settings_flags.define(RunOptions, model_dir=model_dir, data_dir="data")
-    recipe_flags.define_recipe_flags()
+    recipe_flags.define_recipe_flags(*recipes)
 
 
 def options_from_flags() -> RunOptions:
@@ -52,7 +53,8 @@ def main(screen: Screen) -> int:
     options = options_from_flags()
     if is_evaluator():
         return evaluate_beside(screen, options.model_dir, options.eval_split)
-    recipe = recipe_flags.recipe_from_flags(values.dataset, options.model_dir, values.task)
+    name, fields = recipe_flags.recipe_name_and_fields()
+    recipe = choose_recipe(name, fields, values.dataset, options.model_dir, values.task, values.weights)
     kernels = model_flags.kernels_from_flags()
     code = train(values.model_name, values.dataset, recipe, options, values.weights, screen.phase, kernels, detection)
     if code == 0:

@@ -11,7 +11,14 @@ from mixnet_tf.data.folders import list_images
 from mixnet_tf.data.held_out import hold_out
 from mixnet_tf.data.object_batches import object_eval_batches, train_object_batches
 from mixnet_tf.data.objects import count_left_out, load_objects
-from mixnet_tf.data.pipeline import eval_batches, measuring_batches, report_batches, train_batches, train_examples
+from mixnet_tf.data.pipeline import (
+    eval_batches,
+    measuring_batches,
+    report_batches,
+    shorter_sides,
+    train_batches,
+    train_examples,
+)
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
 from mixnet_tf.data.rules import DATA_VERSION, NEWEST, Reading, Rules
 from mixnet_tf.data.split import MissingSplitError, Split
@@ -42,6 +49,7 @@ __all__ = [
     "preprocess_for_train",
     "random_window",
     "report_batches",
+    "shorter_sides",
     "train_batches",
     "train_examples",
     "train_object_batches",

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from mixnet_tf.data.decoding import image_shape
 from mixnet_tf.data.preprocessing import preprocess_for_eval, preprocess_for_train
 from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
@@ -189,6 +190,16 @@ def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = 
 
     batches = split.read(None, 0, 1).map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
     return prefetched(batches)
+
+
+def shorter_sides(split: Split, count: int) -> list[int]:
+    """The shorter sides of the first images of a split, pixels; at most `count` of them."""
+
+    def side(example):
+        return tf.reduce_min(image_shape(example["image"], split.rules)[:2])
+
+    examples = split.read().take(count)
+    return [int(each) for each in examples.map(side, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator()]
 
 
 def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:

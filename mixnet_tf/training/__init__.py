@@ -12,6 +12,7 @@ from mixnet_tf.training.objectives import Objective, classification
 from mixnet_tf.training.optim import decayed_variables, l2_loss
 from mixnet_tf.training.options import RunOptions
 from mixnet_tf.training.recalibration import measure_statistics, recalibrate
+from mixnet_tf.training.recipes import choose_recipe, replaced
 from mixnet_tf.training.run import fit, train, trainer_for
 from mixnet_tf.training.tasks import Task, task_of
 from mixnet_tf.training.trainer import Trainer, dtype_policy
@@ -28,6 +29,7 @@ __all__ = [
     "STRATEGIES",
     "Task",
     "Trainer",
+    "choose_recipe",
     "classification",
     "decayed_variables",
     "dtype_policy",
@@ -39,6 +41,7 @@ __all__ = [
     "measure_statistics",
     "read_metrics",
     "recalibrate",
+    "replaced",
     "task_of",
     "train",
     "trainer_for",

@@ -44,7 +44,7 @@ from mixnet_tf.weights import Arrays, read_weights
 def train(
     model_name: StrPath,
     dataset: str,
-    recipe: Recipe,
+    recipe: Recipe | Callable[[Split], Recipe],
     options: RunOptions,
     weights: StrPath | None = None,
     progress: Progress = silent,
@@ -60,7 +60,7 @@ def train(
     Args:
         model_name: A network's name or the path of a network file, as `mixnet_tf.build_model` takes it.
         dataset: What `mixnet_tf.data.load_split` takes, or for detection `load_objects`.
-        recipe: A `Recipe`.
+        recipe: A `Recipe`, or a function that returns it for the `data.Split` to train on.
         options: `RunOptions`.
         weights: What `mixnet_tf.load_weights` takes, to start from. A classifier of other classes is not loaded: a new
             one is trained, and the log says so. None: random weights.
@@ -76,30 +76,47 @@ def train(
         FloatingPointError: If the loss is not finite.
     """
     # Everything that can be checked before the work starts.
-    validate(recipe)
     check(options)
     if detection is not None:
         check(detection)
     task_name = CLASSIFICATION if detection is None else DETECTION
     task = task_of(task_name)
-    task.check(recipe)
-    network = stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
+
+    def check_recipe(recipe):
+        """Checks the recipe, and returns the network with the parameters that it replaces."""
+        validate(recipe)
+        task.check(recipe)
+        if recipe.freeze != "none" and weights is None:
+            raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
+        return stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
+
+    if isinstance(recipe, Recipe):
+        network = check_recipe(recipe)
+    else:
+        stages_and_params(model_name, kernel_size=kernel_size)
     check_can_be_made("model_dir", options.model_dir)
-    if recipe.freeze != "none" and weights is None:
-        raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
 
     # The devices, the weights to start from, and the data.
     strategy = make_strategy(options.strategy, options.tpu)  # before anything is computed, as TensorFlow asks
     chief = is_chief(strategy)
     # A run that resumes does not need the weights that it started from.
     is_new = newest_checkpoint(os.path.join(options.model_dir, CHECKPOINTS)) is None
-    # Before the scope: in it, a variable that only some of the hosts make would leave all of them waiting.
-    first_weights = read_weights(weights, unroll(*network)) if weights is not None and is_new else None
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
     logging.info(f"Training {model_name} on {dataset} in {options.model_dir}.")
-    with progress(f"Opening dataset {dataset}", draws_itself=True):
-        train_split, eval_split = load_splits(task, dataset, options, is_new)
+
+    def open_dataset():
+        with progress(f"Opening dataset {dataset}", draws_itself=True):
+            return load_splits(task, dataset, options, is_new)
+
+    splits = None
+    if not isinstance(recipe, Recipe):
+        splits = open_dataset()
+        recipe = recipe(splits[0])
+        network = check_recipe(recipe)
+    # Before the scope: in it, a variable that only some of the hosts make would leave all of them waiting.
+    first_weights = read_weights(weights, unroll(*network)) if weights is not None and is_new else None
+    train_split, eval_split = splits or open_dataset()
     if detection is not None and is_new:
         check_boxes((train_split, eval_split), progress)
     content = None  # of the network file; a released network with its own kernels needs none
