@@ -8,7 +8,7 @@ from mixnet_tf.evaluation.average_precision import (
     build_detection_measurement,
 )
 from mixnet_tf.evaluation.box_pictures import SHOWN_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
-from mixnet_tf.evaluation.ranking import is_among, top_classes
+from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
 from mixnet_tf.evaluation.scores import in_words, with_notes
 from mixnet_tf.evaluation.watching import update_best_with_final, watch
 
@@ -16,6 +16,7 @@ __all__ = [
     "COCO_METRICS",
     "DetectionResult",
     "SHOWN_SCORE",
+    "build_cross_entropy",
     "build_detection_evaluator",
     "build_detection_measurement",
     "build_evaluator",

@@ -1,4 +1,4 @@
-"""Accuracy of a classifier over every image of a split."""
+"""Accuracy and cross-entropy of a classifier over every image of a split."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.data import NEWEST, Rules, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.evaluation.image_files import read_image_file
-from mixnet_tf.evaluation.ranking import is_among, top_classes
+from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
 from mixnet_tf.evaluation.scores import with_notes
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import NOT_CHECKED, class_names, input_of, logits_model, prepare_pixels, with_logits
@@ -25,7 +25,7 @@ def build_evaluator(
     strategy: tf.distribute.Strategy | None = None,
     jit_compile: bool = False,
 ) -> Callable[..., dict[str, Any]]:
-    """Builds a function that measures a model's accuracy on a split; it is compiled once.
+    """Builds a function that measures a model's accuracy and cross-entropy on a split; it is compiled once.
 
     Args:
         model: A Keras model from images of a fixed size to logits or probabilities. If it takes normalized images,
@@ -38,8 +38,9 @@ def build_evaluator(
 
     Returns:
         A function that takes a `Progress`, or nothing, and returns a dict of "top_1_accuracy", "top_5_accuracy" (floats
-        from 0 to 1), "num_images" and, if the split has notes, "notes". Every image of the split counts once, on any
-        number of hosts.
+        from 0 to 1), "cross_entropy" (mean over the images, nats, of the softmax of the logits, without label
+        smoothing), "num_images" and, if the split has notes, "notes". Every image of the split counts once, on any
+        number of hosts. An error that the progress raises ends it.
 
     Raises:
         ValueError: If the split has classes that the model does not know. The function raises it, with file and
@@ -48,12 +49,19 @@ def build_evaluator(
     split = matched(model, split, model.output_shape[-1])
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     ranked, prepare = logits_model(model), prepare_pixels(model)
+    cross_entropy = build_cross_entropy(ranked)
 
     @tf.function(jit_compile=jit_compile)
     def replica_step(images, labels, mask):
-        top = top_classes(ranked(prepare(images), training=False))
-        hits = (is_among(labels, top[:, :1]), is_among(labels, top), tf.ones_like(mask))
-        return tf.stack([tf.reduce_sum(each * mask) for each in hits])
+        outputs = ranked(prepare(images), training=False)
+        top = top_classes(outputs)
+        of_image = (
+            is_among(labels, top[:, :1]),
+            is_among(labels, top),
+            cross_entropy(labels, outputs),
+            tf.ones_like(mask),
+        )
+        return tf.stack([tf.reduce_sum(tf.math.multiply_no_nan(each, mask)) for each in of_image])
 
     @tf.function
     def step(images, labels, mask):
@@ -62,14 +70,14 @@ def build_evaluator(
     batches = _distributed_batches(strategy, split, model.input_shape[1], crop, batch_size)
 
     def evaluate(progress=silent):
-        top_1 = top_5 = count = 0.0  # Python floats, because float32 loses images past 2^24
+        top_1 = top_5 = loss = count = 0.0  # Python floats, because float32 loses images past 2^24
         with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
             for batch in batches:
-                hits = step(*batch).numpy().tolist()
-                top_1, top_5, count = top_1 + hits[0], top_5 + hits[1], count + hits[2]
+                sums = step(*batch).numpy().tolist()
+                top_1, top_5, loss, count = top_1 + sums[0], top_5 + sums[1], loss + sums[2], count + sums[3]
                 phase.update(int(count), f"top-1 {top_1 / count:.2%}")
-        measured = {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "num_images": int(count)}
-        return with_notes(measured, split.notes)
+        means = {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "cross_entropy": loss / count}
+        return with_notes({**means, "num_images": int(count)}, split.notes)
 
     return evaluate
 

@@ -1,8 +1,12 @@
-"""Ranks a classifier's classes by one rule for evaluation, reports, single images and export."""
+"""Ranks a classifier's classes by one rule for evaluation, reports, single images and export; its cross-entropy."""
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+from mixnet_tf.networks import gives_probabilities, last_operation
 
 TOP = 5
 
@@ -38,3 +42,23 @@ def is_among(labels: Any, top: Any) -> tf.Tensor:
     """
     hits = tf.equal(tf.cast(labels, tf.int32)[:, tf.newaxis], top)
     return tf.cast(tf.reduce_any(hits, axis=-1), tf.float32)
+
+
+def build_cross_entropy(ranked: keras.Model) -> Callable[[Any, Any], tf.Tensor]:
+    """Builds a function that computes the cross-entropy of a classifier, without label smoothing.
+
+    Args:
+        ranked: The classifier as `networks.logits_model` returns it. If it still ends in probabilities, their
+            logarithms are used in place of logits.
+
+    Returns:
+        A function (labels, int (batch,); outputs of `ranked`, (batch, classes)) -> float32 (batch,), nats.
+    """
+    ends_in_probabilities = gives_probabilities(last_operation(ranked))
+
+    def cross_entropy(labels, outputs):
+        outputs = tf.cast(outputs, tf.float32)
+        logits = tf.math.log(outputs) if ends_in_probabilities else outputs
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+    return cross_entropy

@@ -37,4 +37,6 @@ def in_words(metrics: dict[str, Any]) -> str:
         numbers = f"AP {metrics['AP']:.2%}, AP50 {metrics['AP50']:.2%}"
     else:
         numbers = f"top-1 {metrics['top_1_accuracy']:.2%}, top-5 {metrics['top_5_accuracy']:.2%}"
+        if metrics.get("cross_entropy") is not None:  # None in a file: it was not finite; versions to 0.2.0 wrote none
+            numbers += f", cross-entropy {metrics['cross_entropy']:.4f}"
     return "; ".join([numbers, *metrics.get("notes", ())])

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, naming_corrupt_images, report_batches
-from mixnet_tf.evaluation import is_among, matched, top_classes, with_notes
-from mixnet_tf.networks import prepare_pixels, with_logits
+from mixnet_tf.evaluation import build_cross_entropy, is_among, matched, top_classes, with_notes
+from mixnet_tf.networks import logits_model, prepare_pixels, with_logits
 from mixnet_tf.progress import Progress, silent
 
 _MISTAKES = 25
@@ -41,6 +41,7 @@ class Predictions(NamedTuple):
         predicted: int32 (images,), the most probable class of each image.
         probability: float32 (images,), the probability of this class.
         in_top_5: bool (images,).
+        cross_entropy: float32 (images,), nats.
         mistakes: The 25 most confident mistakes, the most confident first.
         notes: The notes of the split.
     """
@@ -49,6 +50,7 @@ class Predictions(NamedTuple):
     predicted: np.ndarray
     probability: np.ndarray
     in_top_5: np.ndarray
+    cross_entropy: np.ndarray
     mistakes: list[Mistake]
     notes: tuple[str, ...] = ()
 
@@ -57,6 +59,7 @@ class Predictions(NamedTuple):
         measured = {
             "top_1_accuracy": float(np.mean(self.predicted == self.labels)),
             "top_5_accuracy": float(np.mean(self.in_top_5)),
+            "cross_entropy": float(np.mean(self.cross_entropy, dtype=np.float64)),
             "num_images": len(self.labels),
         }
         return with_notes(measured, self.notes)
@@ -79,15 +82,16 @@ def predict(
     """
     split = matched(model, split, model.output_shape[-1])
     answers, prepare = with_logits(model), prepare_pixels(model)
+    cross_entropy = build_cross_entropy(logits_model(model))
 
     @tf.function(reduce_retracing=True)
     def step(images, labels):
         logits, scores = answers(prepare(images), training=False)
         top = top_classes(logits)
         probability = tf.gather(tf.cast(scores, tf.float32), top[:, 0], batch_dims=1)
-        return top[:, 0], probability, is_among(labels, top) > 0
+        return top[:, 0], probability, is_among(labels, top) > 0, cross_entropy(labels, logits)
 
-    columns: list[list[np.ndarray]] = [[], [], [], []]
+    columns: list[list[np.ndarray]] = [[], [], [], [], []]
     mistakes: list[Mistake] = []  # the most confident first
     done = 0
     with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
@@ -105,5 +109,5 @@ def predict(
                 mistakes = heapq.nlargest(_MISTAKES, [*mistakes, mistake], key=lambda each: each.probability)
             done += len(true)
             phase.update(done)
-    labels, predicted, probability, in_top_5 = (np.concatenate(column) for column in columns)
-    return Predictions(labels, predicted, probability, in_top_5, mistakes, split.notes)
+    labels, predicted, probability, in_top_5, losses = (np.concatenate(column) for column in columns)
+    return Predictions(labels, predicted, probability, in_top_5, losses, mistakes, split.notes)

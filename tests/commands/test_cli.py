@@ -55,7 +55,8 @@ def test_train_eval_and_export_run_on_photographs(dataset, as_process, data, tmp
     measured = json.loads(report.read_text())
     notes = measured.pop("notes", [])  # these shards are not numbered as ImageNet's
     assert notes == ([NOT_COMPARED] if dataset == "tfrecord" else [])
-    assert measured["num_images"] == num_eval and set(measured) == {"top_1_accuracy", "top_5_accuracy", "num_images"}
+    assert measured["num_images"] == num_eval
+    assert set(measured) == {"top_1_accuracy", "top_5_accuracy", "cross_entropy", "num_images"}
     classes = {"folder": 2, "tfrecord": 1000}[dataset]
     assert load_keras_file(str(model_dir / "final.keras")).output_shape == (None, classes)
     export = [*where, f"--output_dir={model_dir}/out", "--latency_runs=0"]

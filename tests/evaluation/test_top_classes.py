@@ -42,7 +42,9 @@ def _plain_decoder(monkeypatch):
 
 def _measure(model):
     measured = build_evaluator(model, _split(), crop=False)()
-    assert measured == predict(model, _split(), crop=False).metrics()
+    predicted = predict(model, _split(), crop=False).metrics()
+    assert measured.pop("cross_entropy") == pytest.approx(predicted.pop("cross_entropy"))  # sums round otherwise
+    assert measured == predicted
     return measured["top_1_accuracy"], measured["top_5_accuracy"]
 
 
@@ -67,3 +69,13 @@ def test_a_model_inside_another_is_ranked_by_its_logits(monkeypatch):
     inner = _constant(np.array([1e3, *(-1e4 - np.arange(_CLASSES - 1))]), "softmax")
     image = keras.Input((_SIZE, _SIZE, 3))
     assert _measure(keras.Model(image, inner(image, training=False))) == (1 / _CLASSES, 5 / _CLASSES)
+
+
+@pytest.mark.parametrize("end", ["softmax", keras.layers.Activation("sigmoid"), None, "probabilities"])
+def test_the_cross_entropy_is_of_the_softmax_of_the_logits(end):
+    logits = np.random.default_rng(0).normal(size=_CLASSES)
+    expected = np.log(np.exp(logits).sum()) - logits.mean()  # a mean over images of all classes
+    if end == "probabilities":  # of a layer that hides its logits
+        end = keras.layers.EinsumDense("bi,io->bo", _CLASSES, activation="softmax", kernel_initializer="identity")
+    model = _constant(logits, end)
+    assert build_evaluator(model, _split(), crop=False)()["cross_entropy"] == pytest.approx(expected, rel=1e-5)

@@ -379,4 +379,4 @@ def test_a_run_that_ends_within_its_warm_up_is_warned_of_and_unchanged(tmp_path,
     assert RunConfig.read(tmp_path).recipe.warmup_epochs == 0.5 and read_metrics(tmp_path)[-1]["step"] == 2
     [row] = [row for row in read_metrics(tmp_path) if row["kind"] == "eval"]
     assert row["notes"] == [TRAINING_IMAGES] and row["num_images"] == 1437
-    assert f"top-5 {row['top_5_accuracy']:.2%}; {TRAINING_IMAGES}" in said
+    assert f"top-5 {row['top_5_accuracy']:.2%}, cross-entropy {row['cross_entropy']:.4f}; {TRAINING_IMAGES}" in said
