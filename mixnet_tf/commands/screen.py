@@ -118,18 +118,20 @@ def shown_log(screen: Screen) -> Iterator[None]:
     Args:
         screen: A `Screen`.
     """
-    logger, others, ours = absl_logging.get_absl_logger(), absl_logging.get_absl_handler(), _OurLines(screen)
-    verbosity = absl_logging.get_verbosity()
-    others.setLevel(converter.absl_to_standard(verbosity))
+    logger, verbosity = absl_logging.get_absl_logger(), absl_logging.get_verbosity()
+    handlers = [_OurLines(screen), _PassedOn(converter.absl_to_standard(verbosity))]
+    propagate, logger.propagate = logger.propagate, False
     # Not the logger's own level, because TensorFlow resets it to the verbosity whenever it saves a model.
     absl_logging.set_verbosity(max(verbosity, absl_logging.INFO))
-    logger.addHandler(ours)
+    for handler in handlers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(ours)
+        for handler in handlers:
+            logger.removeHandler(handler)
+        logger.propagate = propagate
         absl_logging.set_verbosity(verbosity)
-        others.setLevel(logging.NOTSET)
 
 
 class _OurLines(logging.Handler):
@@ -144,6 +146,13 @@ class _OurLines(logging.Handler):
     def emit(self, record):
         if record.pathname.startswith(self._PACKAGE) and record.levelno < logging.ERROR:
             self._screen.say(record.getMessage())
+
+
+class _PassedOn(logging.Handler):
+    """Passes log lines of a level to the root logger's handlers: absl's in a script, others in a notebook."""
+
+    def emit(self, record):
+        logging.getLogger().callHandlers(record)
 
 
 @contextlib.contextmanager
