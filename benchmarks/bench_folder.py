@@ -16,7 +16,7 @@ from absl import app, flags
 from measurement import write_report
 
 from mixnet_tf.data import train_examples
-from mixnet_tf.data.folders import split_of_files
+from mixnet_tf.data.file_splits import ImageFiles, split_of_files
 from mixnet_tf.data.rules import rules_of
 from mixnet_tf.files import json_text
 from mixnet_tf.recipe import Recipe
@@ -54,7 +54,7 @@ def _measure(values):
     names = tuple(f"n{label:08d}" for label in range(values.classes))
     start, cpu = time.perf_counter(), time.process_time()
     with mock.patch.object(tf.io, "read_file", tf.identity):  # no file is opened
-        split = split_of_files("train", images, names, rules_of(_ORDERS[values.order]))
+        split = split_of_files("train", ImageFiles("folder", "", names, images), rules_of(_ORDERS[values.order]))
         del images
         seconds = []
         for first in (0, split.num_examples + split.num_examples // 2):

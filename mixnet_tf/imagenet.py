@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import pathlib
+from collections.abc import Sequence
 
 CLASSES = 1000
 # Shards and images of a split. Source: tools/datasets/imagenet_to_gcs.py; mnasnet_main.py.
@@ -17,3 +18,8 @@ def wordnet_ids() -> tuple[str, ...]:
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("tensorflow_datasets is not installed; it has the WordNet ids of ImageNet's classes.")
     return tuple(pathlib.Path(package.submodule_search_locations[0], _LABELS).read_text().split())
+
+
+def is_imagenet(names: Sequence[str] | None) -> bool:
+    """Whether classes are ImageNet's 1,000, named by their WordNet ids."""
+    return names is not None and len(names) == CLASSES and tuple(names) == wordnet_ids()

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.class_names import lacking, listed
-from mixnet_tf.data import Reading, Split
+from mixnet_tf.data import Reading, Split, check_hash_version
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, readable_checkpoint, write_json
@@ -67,7 +67,8 @@ class RunConfig(NamedTuple):
         if dataset not in (None, self.dataset):
             return rules
         classes = self.num_label_classes if self.dataset == "tfrecord" else None
-        return rules._replace(validation_fraction=self.validation_fraction, list=self.list, num_label_classes=classes)
+        own = rules.given(default_fraction=self.validation_fraction)
+        return own._replace(list=self.list, num_label_classes=classes)
 
     def split_name(self, dataset: str | None, train: bool) -> str | None:
         """The name of the split that the run trains on, or is evaluated on; None for another dataset than the run's."""
@@ -110,7 +111,8 @@ class RunConfig(NamedTuple):
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is not the configuration of a training run: {error}") from error
         try:
-            config.reading().rules()
+            config.reading().check(config.dataset)
+            check_hash_version(config.hash_version)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         return config
@@ -185,12 +187,13 @@ def _plain(value):
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
 
 
+_NOT_COMPARED = ("recipe", "model_name", "network", "label_names", "list")  # otherwise, or not at all: files may move
 _NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_shards")
 
 
 def _compared(one, other):
     yield from _compared_networks(one, other)
-    own = [field for field in RunConfig._fields if field not in ("recipe", "model_name", "network", "label_names")]
+    own = [field for field in RunConfig._fields if field not in _NOT_COMPARED]
     fields = [(field, getattr(one, field), getattr(other, field)) for field in own]
     fields += [(field, getattr(one.recipe, field), getattr(other.recipe, field)) for field in Recipe._fields]
     for field, ours, theirs in fields:

@@ -53,6 +53,7 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
             f"held_out={fraction} of the {split.num_examples} images of split {split.name!r} leaves one part empty; "
             "name another fraction."
         )
+    split = split._replace(class_counts=None)  # of the whole
     rest = split._replace(num_examples=split.num_examples - count, **parts[False])
     name, shown = f"held out of {split.name}", f"{digest % 2**64:016x}" if by_shard else None
     return rest, split._replace(name=name, num_examples=count, digest=shown, **parts[True])

@@ -72,7 +72,7 @@ def load_objects(
     """
     if num_images is not None or allow_missing_shards:
         raise InputError("num_images and allow_missing_shards go with --dataset=tfrecord, which has no boxes.")
-    rules = (reading or Reading()).rules()
+    rules = (reading or Reading()).check(dataset).rules()
     builder = prepared_builder(dataset, data_dir)
     name = split_name(builder, wanted_splits(train, split), dataset, data_dir)
     image_key, objects_key, box_key, label_key = _keys(dataset, builder.info.features)

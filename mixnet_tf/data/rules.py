@@ -1,9 +1,12 @@
 """The rules by which data is read, by version; a run keeps the version that it began with."""
 
-from typing import NamedTuple
+import numbers
+from typing import Any, NamedTuple
 
+from mixnet_tf.data.hashed_splits import DEFAULT_FRACTION
 from mixnet_tf.errors import InputError
 
+FILE_DATASETS = ("folder", "list")  # of image files, as people have them
 _ANY = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp")
 
 
@@ -22,6 +25,7 @@ class Rules(NamedTuple):
             number alone, or also by the name of the shard's folder.
         applies_palettes: Whether a BMP file of up to 8 bits per pixel is read with its palette, or its indices as
             gray values.
+        finds_flat_folders: Whether a folder dataset may have class folders in place of splits.
         exif: Whether a JPEG is turned as its EXIF orientation says; a version decides nothing about it.
     """
 
@@ -33,6 +37,7 @@ class Rules(NamedTuple):
     shuffles_files: bool
     finds_held_out_by_shard: bool
     applies_palettes: bool
+    finds_flat_folders: bool
     exif: bool = False
 
 
@@ -46,6 +51,7 @@ _VERSIONS = (
         shuffles_files=False,
         finds_held_out_by_shard=False,
         applies_palettes=False,
+        finds_flat_folders=False,
     ),
     Rules(  # of release 0.3.0
         version=1,
@@ -56,6 +62,7 @@ _VERSIONS = (
         shuffles_files=True,
         finds_held_out_by_shard=True,
         applies_palettes=True,
+        finds_flat_folders=True,
     ),
 )
 NEWEST = _VERSIONS[-1]
@@ -84,9 +91,10 @@ class Reading(NamedTuple):
         exif: Whether a JPEG is turned as its EXIF orientation says; None: for "folder" and "list", unless their classes
             are ImageNet's WordNet ids.
         validation_fraction: Share of the images that are the split "validation", for a folder or a list without splits;
-            None: 0.2.
+            an error if the dataset has splits. None: `default_fraction`.
         list: "list": path of the file that lists the images.
         num_label_classes: "tfrecord": number of classes; None: 1000.
+        default_fraction: The share where none is asked for; a dataset with splits ignores it.
     """
 
     data_version: int = DATA_VERSION
@@ -94,6 +102,7 @@ class Reading(NamedTuple):
     validation_fraction: float | None = None
     list: str | None = None
     num_label_classes: int | None = None
+    default_fraction: float = DEFAULT_FRACTION
 
     def rules(self, exif: bool = False) -> Rules:
         """The `Rules`; `exif` decides about turning images if the reading does not.
@@ -102,3 +111,30 @@ class Reading(NamedTuple):
             ValueError: If the version is unknown.
         """
         return rules_of(self.data_version, exif if self.exif is None else self.exif)
+
+    @property
+    def fraction(self) -> float:
+        """The share of the images that are the split "validation", if the dataset has no splits."""
+        return self.default_fraction if self.validation_fraction is None else self.validation_fraction
+
+    def given(self, **options: Any) -> "Reading":
+        """The reading with the options that a person gave; those that are None are left unchanged."""
+        return self._replace(**{name: value for name, value in options.items() if value is not None})
+
+    def check(self, dataset: str) -> "Reading":
+        """Checks that what is asked for goes with a dataset, and returns the reading.
+
+        Raises:
+            ValueError: If the version is unknown, the fraction out of range, or an option is for other datasets.
+        """
+        self.rules()
+        if not isinstance(self.fraction, numbers.Real) or not 0 < self.fraction < 1:
+            raise InputError(f"validation_fraction: expected a number above 0 and below 1, received {self.fraction!r}.")
+        if self.validation_fraction is not None and dataset not in FILE_DATASETS:
+            raise InputError(
+                f"validation_fraction={self.validation_fraction:g} goes with --dataset=folder and --dataset=list; "
+                f"{dataset!r} has splits of its own."
+            )
+        if self.list is not None and dataset != "list":
+            raise InputError(f"list={self.list!r} goes with --dataset=list; the dataset is {dataset!r}.")
+        return self

@@ -12,6 +12,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 
 PARALLEL_FILES = 16  # source: imagenet_input.py:ImageNetInput, cycle_length
+SPLITS = ("train", "validation", "test", "val", "eval")  # the usual names
 # The message, inside an error of TensorFlow, for an example whose label is not a class.
 LABEL_ERROR = re.compile(r"The label -?[0-9]+ of .+? is not a whole number from [0-9]+ to [0-9]+\.")
 
@@ -41,6 +42,10 @@ class Split(NamedTuple):
         rules: The `Rules` by which it is read and its images are decoded.
         ids: The "id" of every example, string (num_examples,), if they are known without reading; else None.
         digest: Hexadecimal number that identifies the held-out images; None: no images were held out.
+        validation_fraction: Share of the images, by a hash of their paths, that are the split "validation"; None: the
+            dataset has splits of its own.
+        list_path: Path of the list that names the images, as it was given; None: no list does.
+        class_counts: Number of examples of each class, if they are known without reading; else None.
         overlaps: What `shares_images` answers, where splits of other names may have images in common; else None.
     """
 
@@ -56,6 +61,9 @@ class Split(NamedTuple):
     rules: Rules = NEWEST
     ids: tf.Tensor | None = None
     digest: str | None = None
+    validation_fraction: float | None = None
+    list_path: str | None = None
+    class_counts: tuple[int, ...] | None = None
     overlaps: Callable[[str], bool] | None = None
 
     def shares_images(self, name: str) -> bool:
@@ -96,7 +104,11 @@ class Split(NamedTuple):
         def read(*args, **kwargs):
             return self.read(*args, **kwargs).map(renumbered)
 
-        return noted._replace(label_names=tuple(names or ()), num_classes=classes, read=read)
+        counts = None
+        if self.class_counts is not None:
+            by_number = dict(zip(found.numbers, self.class_counts, strict=True))
+            counts = tuple(by_number.get(number, 0) for number in range(classes))
+        return noted._replace(label_names=tuple(names or ()), num_classes=classes, read=read, class_counts=counts)
 
     def noted(self, *notes: str) -> "Split":
         """Adds notes to the split, each once."""
@@ -107,7 +119,7 @@ def wanted_splits(train: bool, split: str | None) -> tuple[str, ...]:
     """The names of splits to look for, in order: the requested one, or the usual ones."""
     if split:
         return (split,)
-    return ("train",) if train else ("validation", "test", "val", "eval")
+    return SPLITS[:1] if train else SPLITS[1:]
 
 
 def first_of(wanted: Sequence[str], available: Sequence[str], dataset: str, data_dir: StrPath) -> str:

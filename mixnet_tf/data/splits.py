@@ -2,7 +2,8 @@
 
 import os
 
-from mixnet_tf.data.folders import folder_split
+from mixnet_tf.data.folder_splits import folder_split
+from mixnet_tf.data.lists import list_split
 from mixnet_tf.data.rules import Reading
 from mixnet_tf.data.split import Split, wanted_splits
 from mixnet_tf.data.tfds_splits import tfds_split
@@ -25,7 +26,9 @@ def load_split(
 
     Args:
         dataset: "digits" or "scattered_digits"; "tfrecord": raw shards `train-*` and `validation-*` in `data_dir`, in
-            the format of ImageNet's; "folder": images at `data_dir/split/class/*`; or any tfds name.
+            the format of ImageNet's; "folder": images at `data_dir/split/class/*`, or at `data_dir/class/*`, which a
+            hash of the path divides into the splits "train" and "validation" ("all" is both); "list": images that
+            `reading.list` names, with their classes and, if wanted, splits; or any tfds name.
         data_dir: Where the data is or, for tfds, is prepared.
         train: Whether the split to train on is wanted, or the one to evaluate on.
         split: Name of the split, or an expression of tfds such as "train[:80%]"; None for "train", or for the first of
@@ -45,16 +48,18 @@ def load_split(
         ConnectionError: If tfds cannot download the dataset.
     """
     data_dir = os.path.expanduser(data_dir)
-    rules = (reading or Reading()).rules()  # an unknown version is refused
+    reading = (reading or Reading()).check(dataset)
+    rules = reading.rules()
     if dataset == "tfrecord":
         name = split or ("train" if train else "validation")
-        classes = (reading or Reading()).num_label_classes
-        return tfrecord_split(data_dir, name, num_images, allow_missing_shards, classes, rules)
+        return tfrecord_split(data_dir, name, num_images, allow_missing_shards, reading.num_label_classes, rules)
     if num_images is not None or allow_missing_shards:
         raise InputError(
             f"num_images and allow_missing_shards go with --dataset=tfrecord; {dataset!r} knows its own size and files."
         )
     wanted = wanted_splits(train, split)
     if dataset == "folder":
-        return folder_split(data_dir, wanted, rules)
+        return folder_split(data_dir, wanted, reading)
+    if dataset == "list":
+        return list_split(data_dir, wanted, reading)
     return tfds_split(dataset, data_dir, wanted, rules)

@@ -58,8 +58,8 @@ def prepared_builder(dataset: str, data_dir: StrPath) -> tfds.core.DatasetBuilde
         builder = tfds.builder(dataset, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise InputError(
-            f"Unknown dataset {dataset!r}: expected 'digits', 'scattered_digits', 'tfrecord', 'folder' or a name of "
-            f"tensorflow_datasets ({first_line(error)})."
+            f"Unknown dataset {dataset!r}: expected 'digits', 'scattered_digits', 'tfrecord', 'folder', 'list' or a "
+            f"name of tensorflow_datasets ({first_line(error)})."
         ) from error
     try:
         # tfds announces it on standard output; its progress bars are on standard error.

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import Split, naming_corrupt_images
+from mixnet_tf.data import HASH_VERSION, Split, naming_corrupt_images
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import update_best_with_final
 from mixnet_tf.files import StrPath, check_can_be_made
@@ -139,7 +139,9 @@ def train(
         detection=detection,
         data_version=train_split.rules.version,
         exif=train_split.rules.exif,
-        list=options.list,
+        validation_fraction=train_split.validation_fraction,
+        hash_version=None if train_split.validation_fraction is None else HASH_VERSION,
+        list=train_split.list_path,
     )
     _warn_of_a_run_within_its_warmup(config)
 

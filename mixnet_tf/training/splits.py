@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from absl import logging
 
 from mixnet_tf.class_names import lacking, listed
-from mixnet_tf.data import Reading, Split, count_left_out, naming_corrupt_images
+from mixnet_tf.data import ALL, Reading, Split, count_left_out, naming_corrupt_images
 from mixnet_tf.errors import InputError
 from mixnet_tf.progress import Progress
 from mixnet_tf.runs import RunConfig
@@ -16,7 +16,8 @@ from mixnet_tf.training.tasks import Task
 def load_splits(task: Task, dataset: str, options: RunOptions, is_new: bool) -> tuple[Split, Split]:
     """Loads the splits to train on and to evaluate on, which have the same classes.
 
-    A run that resumes keeps the data version and the classes that it began with.
+    A run that resumes keeps the classes that it began with, and reads its data as before where the options do not say
+    how.
 
     Args:
         task: The run's `Task`.
@@ -31,12 +32,19 @@ def load_splits(task: Task, dataset: str, options: RunOptions, is_new: bool) -> 
         before = RunConfig.read(options.model_dir)
     except FileNotFoundError:
         before = None
-    reading = Reading() if before is None else before.reading(dataset)
+    reading = (Reading() if before is None else before.reading(dataset)).given(
+        exif=options.exif,
+        validation_fraction=options.validation_fraction,
+        list=options.list,
+        num_label_classes=options.num_label_classes,
+    )
     wanted = ((options.train_split, options.num_train_images), (options.eval_split, options.num_eval_images))
     train, evaluation = (
         task.load_split(dataset, options.data_dir, is_train, name, count, options.allow_missing_shards, reading=reading)
         for is_train, (name, count) in zip((True, False), wanted, strict=True)
     )
+    if train.name == ALL and train.validation_fraction is not None:
+        raise InputError(f"train_split: {ALL!r} has the images to evaluate on, too; leave it out.")
     if before is not None and before.dataset == dataset and not (is_new and options.allow_config_change):
         own = train.label_names
         train = train.matched(before.class_names, before.num_label_classes)

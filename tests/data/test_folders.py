@@ -125,10 +125,11 @@ def test_every_kind_of_image_is_read_and_the_others_are_counted(tmp_path, logged
         "e.bmp": png,
         "f.gif": png,
     }.items():
-        _write(tmp_path, f"train/x/{name}", f"flat/{name}", content=content)
+        _write(tmp_path, f"data/train/x/{name}", f"images/{name}", content=content)
+    tmp_path, images = tmp_path / "data", tmp_path / "images"
     _write(tmp_path, "train/x/a.tif", "train/x/b.TIF", "train/x/README", "train/x/sub/a.png", "train/x/g.webp")
     split = load_split("folder", tmp_path, True)
-    assert split.num_examples == 7 and len(list_images(tmp_path / "flat")) == 6
+    assert split.num_examples == 7 and len(list_images(images)) == 6
     assert "Split 'train': left out what is no image: 2 .tif, 1 folder, 1 without an ending." in logged()
     [(images, _)] = train_batches(split, _RECIPE, 7).take(1)
     np.testing.assert_allclose(images, 9, atol=1)
