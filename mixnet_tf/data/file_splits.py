@@ -72,7 +72,9 @@ def own_split(name: str, files: ImageFiles, reading: Reading) -> Split:
             f"{name!r}; leave the fraction out."
         )
     if not any(files.paths):
-        raise InputError(f"Split {name!r} of dataset {files.dataset!r} in {files.source} has no images.")
+        raise InputError(
+            f"Split {name!r} of dataset {files.dataset!r} has no images; expected {files.source}/{name}/class/*.jpg."
+        )
     _log_empty(name, files)
     files.log_counts(f"Split {name!r}")
     return split_of_files(name, files, reading.rules(exif=not is_imagenet(files.label_names)))

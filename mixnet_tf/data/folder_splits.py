@@ -23,7 +23,8 @@ def folder_split(data_dir: StrPath, wanted: Sequence[str], reading: Reading) -> 
     """The first of the wanted splits that a folder has.
 
     A folder is flat if its subfolders hold images directly: these are the classes, and a hash of the path divides the
-    images into the splits "train" and "validation"; "all" is both. Otherwise its subfolders are splits.
+    images into the splits "train" and "validation"; "all" is both. Otherwise its subfolders are splits, also if those
+    that hold images are all named like splits.
 
     Args:
         data_dir: The folder.
@@ -43,7 +44,7 @@ def folder_split(data_dir: StrPath, wanted: Sequence[str], reading: Reading) -> 
     if not folders:
         raise InputError(f"data_dir: {data_dir} holds no folders; expected {_EXPECTED}.")
     flat = [name for name, each in folders.items() if rules.finds_flat_folders and _is_class(name, each, rules)]
-    if not flat:
+    if set(flat) <= set(SPLITS):  # not even one is surely a class
         return _split_with_splits(data_dir, wanted, folders, reading)
     splits = [name for name, each in folders.items() if name not in flat and each.folders]
     if splits:
@@ -77,12 +78,7 @@ def _log_outside(data_dir, top, classes):
     if others:
         logging.info(f"{data_dir}: left out the folders {listed(others)}, which hold no images or are of a run.")
     if top.files:
-        logging.info(f"{data_dir}: left out {len(top.files)} files that are in no class's folder.")
-    if set(classes) <= set(SPLITS):
-        logging.warning(
-            f"The classes are named {listed(list(classes))}, as splits are. To read these folders as splits, give each "
-            "of them a folder for each class."
-        )
+        logging.info(f"{data_dir}: left out files that are in no class's folder: {len(top.files)}.")
 
 
 def _split_with_splits(data_dir, wanted, folders, reading):

@@ -107,7 +107,7 @@ def _read(path: str, data_dir: str) -> list[_Image]:
             wrong.append((number, error))
     if wrong:
         number, first = wrong[0]
-        more = f" {len(wrong) - 1} more rows are wrong." if len(wrong) > 1 else ""
+        more = f" More wrong rows: {len(wrong) - 1}." if len(wrong) > 1 else ""
         raise InputError(f"list: {path}, row {number}: {first}.{more}")
     if not images:
         raise InputError(f"list: {path} names no images; {_EXPECTED}, and a row for each image.")

@@ -11,7 +11,7 @@ from absl import logging
 from mixnet_tf.data import Split, naming_corrupt_images, shorter_sides
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, exists
-from mixnet_tf.imagenet import wordnet_ids
+from mixnet_tf.imagenet import is_imagenet
 from mixnet_tf.recipe import CLASSIFICATION, OWN_IMAGES, RECIPES, Recipe, own_images, recipe_for
 from mixnet_tf.runs import CONFIG, RunConfig
 
@@ -74,7 +74,7 @@ def replaced(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
 
 def _fitting(fields, pretrained, named, split):
     """The recipe for a split: `own_images`, or ImageNet's, if its classes are ImageNet's and none was named."""
-    if not named and split.label_names == wordnet_ids():
+    if not named and is_imagenet(split.label_names):
         return replaced(RECIPES["imagenet"], fields)
     side = None
     if not pretrained and "image_size" not in fields:
