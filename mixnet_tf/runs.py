@@ -22,6 +22,7 @@ from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 
 TRAINING_IMAGES = "measured on images of the training split"  # a note of a `data.Split`
 CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "checkpoints"
+BEST_METRICS = "best.json"
 
 
 class RunConfig(NamedTuple):
@@ -50,6 +51,16 @@ class RunConfig(NamedTuple):
     eval_every: float | None = None  # epochs between evaluations; None: an older version's run, which has none
     early_stopping: int | None = None  # evaluations without a better one after which the run ends
     stopped_at: int | None = None  # the step at which early stopping ended the run
+
+    @property
+    def last_step(self) -> int:
+        """The step at which the run ends, or at which early stopping has ended it."""
+        return self.recipe.total_steps(self.num_train_images) if self.stopped_at is None else self.stopped_at
+
+    @property
+    def evaluates_itself(self) -> bool:
+        """Whether the run evaluates its averages while it trains."""
+        return self.eval_every is not None and self.eval_every > 0
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -118,6 +129,14 @@ class RunConfig(NamedTuple):
         return config
 
     @classmethod
+    def read_if_any(cls, model_dir: StrPath) -> "RunConfig | None":
+        """Reads `model_dir`/config.json; None if there is none. Raises the other errors of `read`."""
+        try:
+            return cls.read(model_dir)
+        except FileNotFoundError:
+            return None
+
+    @classmethod
     def wait_for(cls, model_dir: StrPath, seconds: float, timeout: float | None = None) -> "RunConfig":
         """Waits until a run has written its configuration, and reads it.
 
@@ -158,11 +177,8 @@ class RunConfig(NamedTuple):
 
     def check_resumes(self, model_dir: StrPath) -> None:
         """Raises a ValueError if the folder holds a run of another configuration; the message lists the differences."""
-        try:
-            there = RunConfig.read(model_dir)
-        except FileNotFoundError:
-            return
-        differences = there.differences(self)
+        there = RunConfig.read_if_any(model_dir)
+        differences = [] if there is None else there.differences(self)
         if differences:
             listing = "\n".join(f"  {line}" for line in differences)
             raise InputError(
@@ -187,7 +203,8 @@ def _plain(value):
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
 
 
-_NOT_COMPARED = ("recipe", "model_name", "network", "label_names", "list")  # otherwise, or not at all: files may move
+# Compared otherwise, or not at all: a list may move, and where early stopping ends a run is no setting.
+_NOT_COMPARED = ("recipe", "model_name", "network", "label_names", "list", "stopped_at")
 _NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_shards")
 
 
@@ -256,6 +273,11 @@ def newest_checkpoint(folder: StrPath) -> str | None:
     state = tf.train.get_checkpoint_state(os.fspath(folder))
     path = None if state is None else state.model_checkpoint_path
     return path if path and tf.io.gfile.exists(f"{path}.index") else None
+
+
+def step_of(checkpoint: str) -> int:
+    """The step of a training checkpoint, by its name."""
+    return int(checkpoint.rsplit("-", 1)[1])
 
 
 def restore_averages(model: keras.Model, checkpoint: str) -> None:

@@ -24,10 +24,10 @@ def train_tiny(model_dir, data_dir, recipe=RECIPE, **options):
     return train("tiny", "digits", recipe, RunOptions(str(model_dir), data_dir, **options))
 
 
-def copy_run(source, target):
-    """Copies what a run has left to another folder."""
+def copy_run(source, target, is_measured=True):
+    """Copies what a run has left to another folder; without its measurements, it has yet to end."""
     tf.io.gfile.makedirs(str(target / "checkpoints"))
-    for name in ("config.json", "final.keras", "metrics.jsonl"):
+    for name in ("config.json", "final.keras", *(["metrics.jsonl"] if is_measured else [])):
         (target / name).write_bytes((source / name).read_bytes())
     for name in os.listdir(source / "checkpoints"):
         data = (source / "checkpoints" / name).read_bytes()

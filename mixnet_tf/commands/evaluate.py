@@ -18,13 +18,14 @@ from mixnet_tf.evaluation import (
     detect_in_file,
     draw_boxes,
     draw_examples,
+    noting_origin,
     watch,
 )
 from mixnet_tf.files import check_can_be_made, write_json
 from mixnet_tf.networks import NOT_CHECKED, class_names, input_of
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, recipe_for
 from mixnet_tf.reports import write_detection_report, write_report
-from mixnet_tf.runs import RunConfig, noting_training_images
+from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import RunOptions, task_of
 
 _WATCH_SECONDS = 10.0  # poll interval
@@ -100,7 +101,7 @@ def main(screen: Screen) -> int:
     found = _load_split(
         task_of(CLASSIFICATION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
     )
-    split, path = noting_training_images(found, opened.config), None
+    split, path = noting_origin(found, opened), None
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
@@ -127,7 +128,7 @@ def _evaluate_detector(opened, screen):
     found = _load_split(
         task_of(DETECTION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
     )
-    split = noting_training_images(found, opened.config)
+    split = noting_origin(found, opened)
     known = label_names(classes_of(opened.model), values.labels, class_names(opened.model), split.label_names)
     names = known or range(split.num_classes)
     if values.draw is not None:  # first, because it may be refused

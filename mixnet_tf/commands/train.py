@@ -1,5 +1,7 @@
 """Trains MixNet. Without flags: MixNet-S on scikit-learn's handwritten digits, in minutes on a laptop."""
 
+import os
+
 from absl import flags
 
 from mixnet_tf.commands import following, model_flags, recipe_flags, settings_flags
@@ -58,7 +60,9 @@ def main(screen: Screen) -> int:
     kernels = model_flags.kernels_from_flags()
     code = train(values.model_name, values.dataset, recipe, options, values.weights, screen.phase, kernels, detection)
     if code == 0:
-        evaluate = following.other_command("eval.py")
-        where = following.flag_in_words("model_dir", options.model_dir)
-        screen.say(f"Next: {evaluate} {where}{following.given('data_dir')}")
+        where = f"{following.flag_in_words('model_dir', options.model_dir)}{following.given('data_dir')}"
+        report = following.flag_in_words("report_dir", os.path.join(options.model_dir, "report"))
+        export = following.flag_in_words("output_dir", os.path.join(options.model_dir, "export"))
+        screen.say(f"Next: {following.other_command('eval.py')} {where} {report}")
+        screen.say(f"Next: {following.other_command('export_tflite.py')} {where} {export}")
     return code

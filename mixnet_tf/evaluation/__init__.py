@@ -7,12 +7,21 @@ from mixnet_tf.evaluation.average_precision import (
     build_detection_evaluator,
     build_detection_measurement,
 )
+from mixnet_tf.evaluation.best_model import (
+    CHOSEN_ON,
+    has_best,
+    has_test_images,
+    may_choose,
+    noting_origin,
+    update_best,
+)
 from mixnet_tf.evaluation.box_pictures import SHOWN_SCORE, detect_in_file, draw_boxes, draw_examples, draw_found
 from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
-from mixnet_tf.evaluation.scores import in_words, with_notes
-from mixnet_tf.evaluation.watching import update_best_with_final, watch
+from mixnet_tf.evaluation.scores import in_words, score, with_notes
+from mixnet_tf.evaluation.watching import watch
 
 __all__ = [
+    "CHOSEN_ON",
     "COCO_METRICS",
     "DetectionResult",
     "SHOWN_SCORE",
@@ -25,11 +34,16 @@ __all__ = [
     "draw_boxes",
     "draw_examples",
     "draw_found",
+    "has_best",
+    "has_test_images",
     "in_words",
     "is_among",
     "matched",
+    "may_choose",
+    "noting_origin",
+    "score",
     "top_classes",
-    "update_best_with_final",
+    "update_best",
     "watch",
     "with_notes",
 ]

@@ -16,7 +16,7 @@ from mixnet_tf.data import (
 )
 from mixnet_tf.detection import classes_of, is_detector
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import matched
+from mixnet_tf.evaluation import matched, noting_origin
 from mixnet_tf.export import publish
 from mixnet_tf.export.images import ImageStream, folder_images, split_images
 from mixnet_tf.export.options import ExportOptions
@@ -25,7 +25,6 @@ from mixnet_tf.files import check_can_be_made
 from mixnet_tf.networks import class_names
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import recipe_for
-from mixnet_tf.runs import noting_training_images
 from mixnet_tf.settings import Setting, check, documented
 
 _COMPARED = 32  # images on which a detector's outputs are compared with Keras' one by one
@@ -203,7 +202,7 @@ def _split(load, opened, dataset, settings, train):
     partly = dataset == "tfrecord"  # a sample is read, so no shard has to be there
     reading = opened.reading(dataset)
     split = load(dataset, settings.data_dir, train, split=name, allow_missing_shards=partly, reading=reading)
-    return split if train else noting_training_images(split, opened.config)
+    return split if train else noting_origin(split, opened)
 
 
 def _check_apart(split, learned):

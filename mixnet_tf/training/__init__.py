@@ -6,6 +6,7 @@ into its folder.
 
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import STRATEGIES, is_chief, is_evaluator, make_strategy
+from mixnet_tf.training.fitting import fit
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.training.metrics import METRICS, MetricsLog, read_metrics
 from mixnet_tf.training.objectives import Objective, classification
@@ -13,7 +14,7 @@ from mixnet_tf.training.optim import decayed_variables, l2_loss
 from mixnet_tf.training.options import RunOptions
 from mixnet_tf.training.recalibration import measure_statistics, recalibrate
 from mixnet_tf.training.recipes import choose_recipe, replaced
-from mixnet_tf.training.run import fit, train, trainer_for
+from mixnet_tf.training.run import train, trainer_for
 from mixnet_tf.training.tasks import Task, task_of
 from mixnet_tf.training.trainer import Trainer, dtype_policy
 

@@ -1,6 +1,7 @@
 """Saves the whole state of a training run in checkpoints; the last good one always stays."""
 
 import os
+from collections.abc import Mapping
 
 import tensorflow as tf
 from absl import logging
@@ -20,16 +21,22 @@ class Checkpointer:
     Args:
         trainer: A `Trainer`.
         model_dir: The run's folder; the checkpoints are in its subfolder `checkpoints`.
+        evaluations: The `state` of the run's `Evaluations`. A checkpoint that lacks it leaves it unchanged.
     """
 
-    def __init__(self, trainer: Trainer, model_dir: StrPath) -> None:
+    def __init__(
+        self, trainer: Trainer, model_dir: StrPath, evaluations: Mapping[str, tf.Variable] | None = None
+    ) -> None:
         self._trainer = trainer
-        self._checkpoint = tf.train.Checkpoint(
-            raw=[variable.value for variable in trainer.model.variables],
-            averages=[variable.value for variable in trainer.ema_model.weights],
+        own = {
+            "raw": [variable.value for variable in trainer.model.variables],
+            "averages": [variable.value for variable in trainer.ema_model.weights],
             # Named, so that the slots of one optimizer are never read as another's.
-            optimizer={trainer.recipe.optimizer: [variable.value for variable in trainer.optimizer.variables]},
-        )
+            "optimizer": {trainer.recipe.optimizer: [variable.value for variable in trainer.optimizer.variables]},
+        }
+        extra = {"evaluations": dict(evaluations)} if evaluations else {}
+        self._checkpoint, self._evaluations = tf.train.Checkpoint(**own), tf.train.Checkpoint(**extra)
+        self._both = tf.train.Checkpoint(**own, **extra)
         self._folder = self._own_folder = os.path.join(model_dir, CHECKPOINTS)
         if not is_chief(trainer.strategy):  # every worker has to save, but only the chief's checkpoint is used
             self._own_folder = os.path.join(model_dir, f".worker-{trainer.strategy.cluster_resolver.task_id}")
@@ -45,7 +52,7 @@ class Checkpointer:
         if not self._trainer.is_finite():
             raise FloatingPointError(f"A weight is not finite at step {self._trainer.step}; no checkpoint was written.")
         try:
-            self._checkpoint.write(os.path.join(self._own_folder, f"ckpt-{self._trainer.step}"))
+            self._both.write(os.path.join(self._own_folder, f"ckpt-{self._trainer.step}"))
         except tf.errors.ResourceExhaustedError as error:
             raise self._full_disk(error) from error
         self.saved_step = self._trainer.step
@@ -104,6 +111,7 @@ class Checkpointer:
             try:
                 with readable_checkpoint(path) as prefix:
                     self._checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
+                    self._evaluations.read(prefix).expect_partial()
             except (*UNREADABLE, AssertionError) as error:
                 broken.append(path)
                 logging.warning(f"Checkpoint {path} cannot be read ({first_line(error)}).")

@@ -68,6 +68,11 @@ def is_evaluator() -> bool:
     return isinstance(task, dict) and task.get("type") == _EVALUATOR
 
 
+def has_evaluator() -> bool:
+    """Whether TF_CONFIG's cluster has an evaluator, a process that watches the run."""
+    return bool(_tf_config().get("cluster", {}).get(_EVALUATOR))
+
+
 def _tf_config():
     text = os.environ.get(_TF_CONFIG) or "{}"
     try:

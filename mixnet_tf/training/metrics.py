@@ -19,6 +19,7 @@ _SHOWN = {
     "classification_loss": "classes",
     "box_loss": "boxes",
 }  # in the progress line of training
+_EVALUATED = {"top_1_accuracy": "accuracy", "cross_entropy": "loss", "AP": "AP"}  # in the same line
 _REMOTE_INTERVAL = 300.0  # seconds; an append to a file on remote storage uploads the whole file again
 
 
@@ -34,6 +35,7 @@ class MetricsLog:
     def __init__(self, model_dir: StrPath | None, first_step: int, batch_size: int) -> None:
         self._batch_size = batch_size
         self._last = (first_step, time.monotonic())
+        self._evaluated = ""  # the last evaluation, in the progress line
         self._writer = None
         if model_dir is not None:
             self._path = os.path.join(model_dir, METRICS)
@@ -59,7 +61,7 @@ class MetricsLog:
         phase.update(
             step,
             f"loss {metrics['loss']:.4f}{measured}, rate {metrics['learning_rate']:.3g}, "
-            f"{images_per_second:.0f} images/s",
+            f"{images_per_second:.0f} images/s{self._evaluated}",
         )
         self._write(step, "train", {**metrics, "images_per_second": images_per_second})
 
@@ -67,6 +69,8 @@ class MetricsLog:
         """Reports an evaluation of the EMA weights at `step`."""
         logging.info(f"Evaluation at step {step} on {metrics['num_images']} images: {in_words(metrics)}")
         self._write(step, "eval", metrics)
+        shown = ", ".join(f"{word} {metrics[name]:.3f}" for name, word in _EVALUATED.items() if name in metrics)
+        self._evaluated = f"; evaluated: {shown}"
         self.flush()
         self._last = (self._last[0], time.monotonic())  # so that the next images/s leaves the evaluation out
 

@@ -5,35 +5,32 @@ import os
 import random
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import HASH_VERSION, Split, naming_corrupt_images
+from mixnet_tf.data import HASH_VERSION, Split
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import update_best_with_final
 from mixnet_tf.files import StrPath, check_can_be_made
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate
 from mixnet_tf.runs import (
     CHECKPOINTS,
-    FINAL,
     RunConfig,
-    inference_model,
     newest_checkpoint,
     noting_training_images,
-    save_model,
 )
 from mixnet_tf.settings import check
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
-from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
+from mixnet_tf.training.ending import finish, is_finished, report_end
+from mixnet_tf.training.evaluating import Evaluations, intervals
+from mixnet_tf.training.fitting import fit
+from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME
 from mixnet_tf.training.locking import only_run_in
 from mixnet_tf.training.metrics import MetricsLog
 from mixnet_tf.training.options import RunOptions
-from mixnet_tf.training.recalibration import recalibrate
 from mixnet_tf.training.splits import check_boxes, load_splits
 from mixnet_tf.training.starting import start_from
 from mixnet_tf.training.tasks import task_of
@@ -143,12 +140,20 @@ def train(
         hash_version=None if train_split.validation_fraction is None else HASH_VERSION,
         list=train_split.list_path,
     )
+    before = RunConfig.read_if_any(options.model_dir)
+    eval_every, early_stopping = intervals(options, before, train_split, eval_split)
+    config = config._replace(eval_every=eval_every, early_stopping=early_stopping)
+    if before is not None and not (is_new or options.allow_config_change):
+        config = config._replace(stopped_at=before.stopped_at)
     _warn_of_a_run_within_its_warmup(config)
 
     # Only the chief locks the folder: the workers of a run share it.
     with only_run_in(options.model_dir) if chief else contextlib.nullcontext():
         if not options.allow_config_change:
             config.check_resumes(options.model_dir)
+            if is_finished(config, options.model_dir):
+                report_end(config, options.model_dir)
+                return 0
         trainer = trainer_for(config, strategy, options.jit_compile, first_weights)
         eval_split = noting_training_images(eval_split, config)
         evaluate = task.build_evaluator(
@@ -161,18 +166,22 @@ def train(
         )
         if chief:
             config.write(options.model_dir)
-        checkpointer = Checkpointer(trainer, options.model_dir)
+        folder = options.model_dir if chief else None
+        evaluations = Evaluations(config, trainer, eval_split, evaluate, folder)
+        checkpointer = Checkpointer(trainer, options.model_dir, evaluations.state)
         restored = checkpointer.restore()
         if restored is not None:
             logging.info(f"Resuming from {restored}.")
-        metrics = MetricsLog(options.model_dir if chief else None, trainer.step, recipe.train_batch_size)
-        number = fit(trainer, checkpointer, train_split, task.train_batches, options, metrics, progress)
+            if before is not None and evaluations.begin_anew(before):
+                checkpointer.save()  # or a kill before the next one would bring back what was counted
+        metrics = MetricsLog(folder, trainer.step, recipe.train_batch_size)
+        number = fit(trainer, checkpointer, train_split, task.train_batches, options, metrics, progress, evaluations)
         total_steps = recipe.total_steps(config.num_train_images)
-        if trainer.step < total_steps:
+        if trainer.step < total_steps and not evaluations.end_the_run:
             logging.info(f"Saved at step {trainer.step} of {total_steps}; the same command resumes there.")
             return INTERRUPTED if number == signal.SIGINT else RESTART_ME
 
-        finish(trainer, evaluate, config, train_split, eval_split, options, metrics, progress)
+        finish(trainer, evaluations, config, train_split, metrics, progress)
         checkpointer.finish()
     return 0
 
@@ -209,93 +218,6 @@ def trainer_for(
         )
 
 
-def fit(
-    trainer: Trainer,
-    checkpointer: Checkpointer,
-    split: Split,
-    train_batches: Callable[..., tf.data.Dataset],
-    options: RunOptions,
-    metrics: MetricsLog,
-    progress: Progress = silent,
-) -> int | None:
-    """Trains to the last step, or until a signal asks to stop; the state is saved then.
-
-    Args:
-        trainer: A `Trainer`, at the step where the run starts or resumes.
-        checkpointer: Its `Checkpointer`.
-        split: The `data.Split` to train on.
-        train_batches: A function like `data.train_batches`.
-        options: `RunOptions`.
-        metrics: The `MetricsLog` for the measurements.
-        progress: Shows the phases of the work.
-
-    Returns:
-        The number of the signal that stopped the run, SIGINT if any host received that; None if no signal came.
-
-    Raises:
-        FloatingPointError: If the loss is not finite.
-    """
-    recipe, strategy = trainer.recipe, trainer.strategy
-    total_steps = recipe.total_steps(split.num_examples)
-    checkpoint_steps = options.checkpoint_steps or _default_checkpoint_steps(recipe, split)
-
-    def batches_of_host(context):
-        hosts = context.num_input_pipelines
-        batch_size = context.get_per_replica_batch_size(recipe.train_batch_size)
-        first_image = trainer.step * recipe.train_batch_size // hosts
-        return train_batches(
-            split, recipe, batch_size, first_image, context.input_pipeline_id, hosts, options.use_cache
-        )
-
-    with (
-        Interruption() as interruption,
-        naming_corrupt_images(split, progress),
-        progress("Training", total_steps, "steps", trainer.step) as phase,
-    ):
-        phase.describe("compiling the first step")
-        batches = iter(strategy.distribute_datasets_from_function(batches_of_host))
-        while trainer.step < total_steps and not trainer.any_host(interruption.requested is not None):
-            to_checkpoint = checkpoint_steps - trainer.step % checkpoint_steps
-            steps = min(options.steps_per_loop, to_checkpoint, total_steps - trainer.step)
-            measured = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
-            _check_finite(int(measured.pop("first_bad_step")), trainer)
-            metrics.train(trainer.step, measured, phase)
-            if trainer.step % checkpoint_steps == 0:
-                checkpointer.save()
-                metrics.flush()
-        if trainer.step != checkpointer.saved_step:
-            checkpointer.save()
-        metrics.flush()
-        ctrl_c = trainer.any_host(interruption.requested == signal.SIGINT)
-    return signal.SIGINT if ctrl_c else interruption.requested
-
-
-def finish(
-    trainer: Trainer,
-    evaluate: Callable[..., dict[str, Any]],
-    config: RunConfig,
-    train_split: Split,
-    eval_split: Split,
-    options: RunOptions,
-    metrics: MetricsLog,
-    progress: Progress = silent,
-) -> None:
-    """Evaluates the EMA weights, and writes them as the run's final model."""
-    model, recipe = trainer.ema_model, config.recipe
-    if recipe.recalibrate_batch_norm:
-        with progress("Measuring the statistics of batch normalization"):
-            recalibrate(model, train_split, recipe, trainer.strategy)
-    measured = evaluate(progress)
-    metrics.evaluation(trainer.step, measured)
-    if is_chief(trainer.strategy):
-        final, path = inference_model(config, model.get_weights()), os.path.join(options.model_dir, FINAL)
-        save_model(final, path)
-        logging.info(f"Wrote {path}.")
-        best = update_best_with_final(final, {"step": trainer.step, **measured}, eval_split, options.model_dir)
-        if best is not None:
-            logging.info(best)
-
-
 def _warn_of_a_run_within_its_warmup(config):
     """Warns if the run ends before its learning rate has reached the recipe's peak."""
     recipe, total_steps = config.recipe, config.recipe.total_steps(config.num_train_images)
@@ -303,18 +225,4 @@ def _warn_of_a_run_within_its_warmup(config):
         logging.warning(
             f"The run's {total_steps} steps are within the warm-up of {recipe.warmup_epochs:g} epochs: the learning "
             "rate only rises. To get past it, train longer, or give a smaller --warmup_epochs."
-        )
-
-
-def _default_checkpoint_steps(recipe, split):
-    """The steps of one epoch, clamped to 100 to 2,500."""
-    return min(2500, max(100, round(recipe.steps_per_epoch(split.num_examples))))
-
-
-def _check_finite(first_bad_step, trainer):
-    if first_bad_step >= 0:
-        raise FloatingPointError(
-            f"The loss is not finite at step {first_bad_step}, learning rate "
-            f"{float(trainer.learning_rate(first_bad_step)):.3g}; the last checkpoint was written before it. A smaller "
-            "--base_learning_rate may help."
         )

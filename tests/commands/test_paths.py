@@ -98,9 +98,10 @@ def test_a_network_file_is_trained_stopped_resumed_evaluated_and_exported_in_a_f
     code, out, err = run(capfd, *command, f"--model_name={folder}/other.json")
     assert code == 0 and "Resuming from" in out, err
     assert "Evaluation: 2/2 images" in out and "images/s" in out and "ETA" in out
-    written, following = out.splitlines()[-2:]
-    assert written == f"Wrote {folder}/run/final.keras." and following.startswith("Next: python eval.py ")
-    assert shlex.split(following)[-2:] == [*where]
+    report, export = (shlex.split(line) for line in out.splitlines()[-2:])
+    assert report == ["Next:", "python", "eval.py", *where, f"--report_dir={folder}/run/report"]
+    assert export == ["Next:", "python", "export_tflite.py", *where, f"--output_dir={folder}/run/export"]
+    assert f"Wrote {folder}/run/final.keras." in out and (folder / "run" / "best.keras").exists()
     code, _, err = run(capfd, *command, f"--model_name={folder}/my.json")
     assert code == 2 and "network: block string 0: 'r1_k3.5.7_a1_p1_s22_e1_i8_o8' there, 'r1_k3_" in err
     (folder / "my.json").unlink()

@@ -20,7 +20,7 @@ from tiny import values
 
 from mixnet_tf.data import DATA_VERSION, load_split
 from mixnet_tf.errors import InputError
-from mixnet_tf.evaluation import update_best_with_final, watch
+from mixnet_tf.evaluation import update_best, watch
 from mixnet_tf.files import read_json, write_json
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, save_model
 from mixnet_tf.saved_models import load_keras_file, open_model
@@ -72,12 +72,15 @@ def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_
     assert not np.allclose(before.get_layer(name).moving_mean, after.get_layer(name).moving_mean, rtol=1e-2)
 
 
-def test_a_run_that_is_done_evaluates_again_and_trains_no_more(unbroken, data_dir, logged):
-    before = values(load_keras_file(str(unbroken / "final.keras")))
-    assert train_tiny(unbroken, data_dir) == 0
-    assert "warm-up" not in logged()  # the run is longer than that
-    for value, again in zip(before, values(load_keras_file(str(unbroken / "final.keras"))), strict=True):
-        np.testing.assert_array_equal(value, again)
+def test_a_run_of_0_2_0_that_is_done_evaluates_again_and_trains_no_more(unbroken, tmp_path, data_dir, logged):
+    copy_run(unbroken, tmp_path)
+    RunConfig.read(unbroken)._replace(eval_every=None).write(tmp_path)
+    assert train_tiny(tmp_path, data_dir) == 0
+    said = logged()
+    assert "warm-up" not in said and f"Evaluation at step {STEPS}" in said  # the run is longer than that
+    before, again = (values(load_keras_file(str(folder / "final.keras"))) for folder in (unbroken, tmp_path))
+    np.testing.assert_equal(again, before)
+    assert RunConfig.read(tmp_path).eval_every is None
 
 
 def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_run(
@@ -243,7 +246,7 @@ def test_a_run_without_all_shards_records_which_were_missing_and_goes_on_with_no
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_path, data_dir, logged):
-    copy_run(unbroken, tmp_path)
+    copy_run(unbroken, tmp_path, is_measured=False)
     newest = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
     data_file = newest + ".data-00000-of-00001"
     with open(data_file, "r+b") as file:
@@ -254,7 +257,7 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(unbroken, tmp_
 
 
 def test_checkpoints_of_which_none_can_be_read_are_an_error_and_stay(unbroken, tmp_path, data_dir):
-    copy_run(unbroken, tmp_path)
+    copy_run(unbroken, tmp_path, is_measured=False)
     folder = tmp_path / "checkpoints"
     for name in os.listdir(folder):
         if ".data" in name:
@@ -266,7 +269,7 @@ def test_checkpoints_of_which_none_can_be_read_are_an_error_and_stay(unbroken, t
 
 
 def test_a_full_disk_leaves_the_previous_state_intact(unbroken, tmp_path, data_dir, monkeypatch):
-    copy_run(unbroken, tmp_path)
+    copy_run(unbroken, tmp_path, is_measured=False)
     before = (tmp_path / "final.keras").read_bytes()
 
     def full(model, path):
@@ -297,6 +300,7 @@ def with_best(unbroken, tmp_path):
     def write(best):
         copy_run(unbroken, tmp_path)
         older = load_keras_file(str(unbroken / "final.keras"))
+        RunConfig.read(unbroken)._replace(eval_every=None).write(tmp_path)  # as of 0.2.0, which chose on test images
         older.set_weights([value * 0 for value in older.get_weights()])
         save_model(older, str(tmp_path / "best.keras"))
         write_json(str(tmp_path / "best.json"), {"step": 7, **best})
@@ -335,7 +339,7 @@ def test_the_final_model_takes_the_place_of_a_worse_best_one(best, replaced, say
     model_dir = with_best(best)
     [measured] = [row for row in read_metrics(unbroken) if row["kind"] == "eval"]
     final, split = load_keras_file(str(unbroken / "final.keras")), load_split("digits", data_dir, False)
-    assert f"best.keras {says}" in update_best_with_final(final, measured, split, str(model_dir))
+    assert f"best.keras {says}" in update_best(final, measured, split, RunConfig.read(model_dir), str(model_dir))
     assert _is_replaced(model_dir) == replaced
 
 
