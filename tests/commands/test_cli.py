@@ -8,6 +8,7 @@ import pytest
 from scripts import process, run
 
 from mixnet_tf.class_names import NOT_COMPARED
+from mixnet_tf.evaluation import CHOSEN_ON
 from mixnet_tf.saved_models import load_keras_file
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
@@ -58,7 +59,7 @@ def test_train_eval_and_export_run_on_photographs(dataset, as_process, data, tmp
     assert f"num_images {num_eval}" in out
     measured = json.loads(report.read_text())
     notes = measured.pop("notes", [])  # these shards are not numbered as ImageNet's
-    assert notes == ([NOT_COMPARED] if dataset == "tfrecord" else [])
+    assert notes == [CHOSEN_ON] + ([NOT_COMPARED] if dataset == "tfrecord" else [])
     assert measured["num_images"] == num_eval
     assert set(measured) == {"top_1_accuracy", "top_5_accuracy", "cross_entropy", "num_images"}
     classes = {"folder": 2, "tfrecord": 1000}[dataset]

@@ -16,6 +16,7 @@ from tiny import DETECTOR_NETWORK, images, randomise, values
 
 import mixnet_tf
 from mixnet_tf.detection import anchors_of, class_predictors, is_detector
+from mixnet_tf.evaluation import CHOSEN_ON
 from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.saved_models import load_keras_file, open_model
@@ -149,15 +150,19 @@ def test_a_detectors_run_leaves_its_task_its_model_and_average_precision(detecto
     assert (config.task, config.detection, config.dataset) == (DETECTION, DetectionRecipe(), "digit_scenes")
     assert config.label_names == tuple("0123456789") and config.eval_split == "validation"
     opened = open_model(model_dir=detector_run)
-    assert opened.config == config and opened.source.endswith("final.keras")
+    assert opened.config == config and opened.source.endswith("best.keras")
     model = opened.model
     assert is_detector(model) and model.get_layer("logits").output.shape[-1] == 11
     rows = read_metrics(detector_run)
     trained = [row for row in rows if row["kind"] == "train"]
     assert {"loss", "classification_loss", "box_loss", "learning_rate"} <= set(trained[0])
     assert trained[-1]["loss"] < trained[0]["loss"]
-    [evaluation] = [row for row in rows if row["kind"] == "eval"]
-    assert evaluation["num_images"] == 5 and {"AP", "AP50", "AR100"} <= set(evaluation)
+    evaluations = [row for row in rows if row["kind"] == "eval"]
+    assert [row["step"] for row in evaluations] == [5, 10] and config.eval_every == 1.0  # each epoch of 80 scenes
+    for evaluation in evaluations:
+        assert evaluation["num_images"] == 5 and {"AP", "AP50", "AR100"} <= set(evaluation)
+    best = json.loads((detector_run / "best.json").read_text())
+    assert best["AP"] == max(row["AP"] for row in evaluations) and best["notes"] == [CHOSEN_ON]
 
 
 @pytest.mark.soak
