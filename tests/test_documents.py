@@ -28,6 +28,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
         for output in cell.get("outputs", [])
     )
     assert "mixnet_s_32_fp32.tflite" in printed
+    assert "report.html" in str(list((tmp_path / "report").iterdir())) and "&lt;html" in printed
     assert (tmp_path / "digits.keras").exists()
 
 
