@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.class_names import lacking, listed
-from mixnet_tf.data import Reading, Split, check_hash_version
+from mixnet_tf.data import ALL, VALIDATION, Reading, Split, check_hash_version
 from mixnet_tf.detection import SSDLite
 from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, readable_checkpoint, write_json
@@ -21,6 +21,7 @@ from mixnet_tf.networks import GlobalParams, get_model_params, network_content, 
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 
 TRAINING_IMAGES = "measured on images of the training split"  # a note of a `data.Split`
+SOME_TRAINING_IMAGES = "some of the images are those that the run trained on, if this is its data"  # another note
 CONFIG, BEST, FINAL, CHECKPOINTS = "config.json", "best.keras", "final.keras", "checkpoints"
 BEST_METRICS = "best.json"
 
@@ -260,9 +261,14 @@ def noting_training_images(split: Split, config: RunConfig | None) -> Split:
         config: The `RunConfig` of the model's run. None: unknown; then a split named "train" gets the note.
     """
     dataset, name = (split.dataset, None) if config is None else (config.dataset, config.train_split)
-    if split.dataset == dataset and split.shares_images(name or "train"):
-        return split.noted(TRAINING_IMAGES)
-    return split
+    if split.dataset != dataset:
+        return split
+    # The name does not say whether it is the run's folder: "all" is for folders of new images.
+    own = None if config is None else config.validation_fraction
+    larger = own is not None and split.name == VALIDATION and (split.validation_fraction or 0) > own
+    if split.validation_fraction is not None and (split.name == ALL or larger):
+        return split.noted(SOME_TRAINING_IMAGES)
+    return split.noted(TRAINING_IMAGES) if split.shares_images(name or "train") else split
 
 
 def newest_checkpoint(folder: StrPath) -> str | None:

@@ -50,7 +50,8 @@ def define_flags() -> None:
     flags.DEFINE_string("dataset", None, "Dataset, as for train.py; by default the run's, or digits.")
     flags.DEFINE_string("split", None, "Split to evaluate on; by default the run's, or validation or test.")
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: number of images, if not ImageNet's.")
-    settings_flags.define(RunOptions, ("data_dir", "allow_missing_shards", "eval_batch_size"), data_dir="data")
+    names = ("data_dir", "list", "validation_fraction", "allow_missing_shards", "eval_batch_size")
+    settings_flags.define(RunOptions, names, data_dir="data")
     flags.DEFINE_bool("crop", None, "Take the center crop; by default as in the run, or in the dataset's recipe.")
     settings_flags.define_path("output_json", None, "Also write the metrics to this JSON file.")
     settings_flags.define_path(
@@ -179,7 +180,7 @@ def _load_split(task, dataset, split, reading):
         split,
         values.num_eval_images,
         values.allow_missing_shards,
-        reading=reading,
+        reading=reading.given(list=values.list, validation_fraction=values.validation_fraction),
     )
 
 

@@ -19,7 +19,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "dataset",
         "scattered_digits",
-        "Dataset: digits, scattered_digits, tfrecord, folder, or a name of tensorflow_datasets.",
+        "Dataset: digits, scattered_digits, tfrecord, folder, list, or a name of tensorflow_datasets.",
     )
     settings_flags.define(SearchSettings, search_dir="runs/search", data_dir="data")
     recipe_flags.define_recipe_flags()
@@ -35,5 +35,6 @@ def main(screen: Screen) -> int:
     if code == 0:
         train = following.other_command("train.py")
         best = following.flag_in_words("model_name", os.path.join(settings.search_dir, "front", "00.json"))
-        screen.say(f"Next: {train} {best} --dataset={values.dataset} --model_dir=runs/found")
+        data = following.given("data_dir") + following.given("list")
+        screen.say(f"Next: {train} {best} --dataset={values.dataset}{data} --model_dir=runs/found")
     return code

@@ -8,7 +8,7 @@ from mixnet_tf.data.class_names import decode_predictions, label_names
 from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.decoding import FORMATS, decode_image
 from mixnet_tf.data.folders import list_images
-from mixnet_tf.data.hashed_splits import ALL, HASH_VERSION, VALIDATION, check_hash_version
+from mixnet_tf.data.hashed_splits import ALL, VALIDATION, check_hash_version
 from mixnet_tf.data.held_out import hold_out
 from mixnet_tf.data.object_batches import object_eval_batches, train_object_batches
 from mixnet_tf.data.objects import count_left_out, load_objects
@@ -21,7 +21,7 @@ from mixnet_tf.data.pipeline import (
     train_examples,
 )
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
-from mixnet_tf.data.rules import DATA_VERSION, NEWEST, Reading, Rules
+from mixnet_tf.data.rules import DATA_VERSION, LIST, NEWEST, VALIDATION_FRACTION, Reading, Rules
 from mixnet_tf.data.split import MissingSplitError, Split
 from mixnet_tf.data.splits import load_split
 
@@ -29,13 +29,14 @@ __all__ = [
     "ALL",
     "DATA_VERSION",
     "FORMATS",
-    "HASH_VERSION",
+    "LIST",
     "NEWEST",
     "MissingSplitError",
     "Reading",
     "Rules",
     "Split",
     "VALIDATION",
+    "VALIDATION_FRACTION",
     "center_window",
     "check_hash_version",
     "count_left_out",

@@ -5,8 +5,20 @@ from typing import Any, NamedTuple
 
 from mixnet_tf.data.hashed_splits import DEFAULT_FRACTION
 from mixnet_tf.errors import InputError
+from mixnet_tf.settings import Setting
 
 FILE_DATASETS = ("folder", "list")  # of image files, as people have them
+# Options of every command that reads such a dataset.
+LIST = Setting(
+    "list: CSV or JSON Lines file with the columns path, label and, if wanted, split; by default the run's.",
+    is_path=True,
+)
+VALIDATION_FRACTION = Setting(
+    "folder and list, without splits: share of the images held out as the split validation; by default the run's, or "
+    f"{DEFAULT_FRACTION:g}.",
+    above=0,
+    below=1,
+)
 _ANY = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp")
 
 

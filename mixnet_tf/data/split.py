@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mixnet_tf.class_names import lacking, match
+from mixnet_tf.data.hashed_splits import HASH_VERSION
 from mixnet_tf.data.rules import NEWEST, Rules
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
@@ -65,6 +66,11 @@ class Split(NamedTuple):
     list_path: str | None = None
     class_counts: tuple[int, ...] | None = None
     overlaps: Callable[[str], bool] | None = None
+
+    @property
+    def hash_version(self) -> int | None:
+        """The version of the hash that divides the dataset's images; None: the dataset has splits of its own."""
+        return None if self.validation_fraction is None else HASH_VERSION
 
     def shares_images(self, name: str) -> bool:
         """Whether some of its images are in the split of its dataset that has a name, too."""

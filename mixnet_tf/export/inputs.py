@@ -7,6 +7,8 @@ import tensorflow as tf
 from absl import logging
 
 from mixnet_tf.data import (
+    LIST,
+    VALIDATION_FRACTION,
     MissingSplitError,
     Split,
     label_names,
@@ -42,6 +44,8 @@ class ExportSettings(NamedTuple):
     data_dir: Annotated[
         str, Setting("Folder of the dataset or, for tensorflow_datasets, where it is prepared.", is_path=True)
     ] = "data"
+    list: Annotated[str | None, LIST] = None
+    validation_fraction: Annotated[float | None, VALIDATION_FRACTION] = None
     split: Annotated[str | None, Setting("Split to verify with; by default the run's, or validation or test.")] = None
     images: Annotated[
         str | None,
@@ -74,7 +78,11 @@ class ExportSettings(NamedTuple):
         """
         check(self)
         check_can_be_made("output_dir", self.output_dir)
-        given = [f"--{name}" for name in ("dataset", "split") if getattr(self, name) is not None]
+        given = [
+            f"--{name}"
+            for name in ("dataset", "split", "list", "validation_fraction")
+            if getattr(self, name) is not None
+        ]
         if given and self.images is not None:
             raise InputError(f"--images is in place of a dataset; leave out {' and '.join(given)}.")
         if self.images is not None and not tf.io.gfile.isdir(self.images):
@@ -200,7 +208,7 @@ def _split(load, opened, dataset, settings, train):
     """A split of the run, or of another dataset, loaded by `load_split` or `load_objects`."""
     name = opened.split_name(dataset, train) if train or settings.split is None else settings.split
     partly = dataset == "tfrecord"  # a sample is read, so no shard has to be there
-    reading = opened.reading(dataset)
+    reading = opened.reading(dataset).given(list=settings.list, validation_fraction=settings.validation_fraction)
     split = load(dataset, settings.data_dir, train, split=name, allow_missing_shards=partly, reading=reading)
     return split if train else noting_origin(split, opened)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from mixnet_tf.data import Split
+from mixnet_tf.data import Reading, Split, check_hash_version
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import read_json
 from mixnet_tf.recipe import Recipe
@@ -14,6 +14,8 @@ from mixnet_tf.search.space import SearchSpace
 CONFIG = "search.json"
 # The settings that decide the results.
 _DECISIVE = ("held_out", "population", "cost", "latency_table", "max_cost", "estimate", "estimate_steps")
+
+_NOT_IN_0_2_0 = {"data_version": 0, "exif": False, "validation_fraction": None, "hash_version": None, "list": None}
 
 
 def config_of(
@@ -39,6 +41,10 @@ def config_of(
         "recipe": recipe._asdict(),
         **{name: getattr(settings, name) for name in _DECISIVE},
         "data_version": split.rules.version,
+        "exif": split.rules.exif,
+        "validation_fraction": split.validation_fraction,
+        "hash_version": split.hash_version,
+        "list": split.list_path,
         "held_out_digest": digest,
     }
 
@@ -59,6 +65,25 @@ def read_config(search_dir: str) -> dict[str, Any] | None:
     return there
 
 
+def reading_of(there: dict[str, Any] | None, settings: SearchSettings) -> Reading:
+    """How a search reads its dataset: as the search in its folder does, unless the settings say otherwise.
+
+    Args:
+        there: The configuration in the folder, from `read_config`.
+        settings: The `SearchSettings`.
+
+    Raises:
+        ValueError: If a newer version wrote the search.
+    """
+    reading = Reading()
+    if there is not None:
+        before = {**_NOT_IN_0_2_0, **there}
+        check_hash_version(before["hash_version"])
+        reading = Reading(before["data_version"], before["exif"], list=before["list"])
+        reading = reading.given(default_fraction=before["validation_fraction"])
+    return reading.given(list=settings.list, validation_fraction=settings.validation_fraction)
+
+
 def check_same(there: dict[str, Any], config: dict[str, Any], search_dir: str) -> None:
     """Checks that a folder holds the search of this configuration.
 
@@ -70,7 +95,7 @@ def check_same(there: dict[str, Any], config: dict[str, Any], search_dir: str) -
     Raises:
         ValueError: If the folder holds another search; the message lists the differences.
     """
-    lines = _differences("", {"data_version": 0, **there}, config)  # 0.2.0 recorded none
+    lines = _differences("", {**_NOT_IN_0_2_0, **there, "list": config["list"]}, config)  # a list may move
     if lines:
         path, listing = os.path.join(search_dir, CONFIG), "\n".join(f"  {line}" for line in lines)
         raise InputError(f"{path} is of another search; name another search_dir.\n{listing}")

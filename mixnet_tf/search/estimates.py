@@ -211,6 +211,10 @@ class WholeTraining:
             train.label_names,
             network=content,
             data_version=train.rules.version,
+            exif=train.rules.exif,
+            validation_fraction=train.validation_fraction,
+            hash_version=train.hash_version,
+            list=train.list_path,
         )
         config.check_resumes(folder)
         trainer = trainer_for(config)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import Reading, hold_out, load_split, naming_corrupt_images
+from mixnet_tf.data import hold_out, load_split, naming_corrupt_images
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import check_can_be_made, write_json
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import Recipe, validate
-from mixnet_tf.search.config import CONFIG, check_same, config_of, read_config
+from mixnet_tf.search.config import CONFIG, check_same, config_of, read_config, reading_of
 from mixnet_tf.search.costs import (
     LATENCIES,
     LATENCY,
@@ -69,7 +69,7 @@ def search(
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     there = read_config(settings.search_dir)
-    reading = Reading() if there is None else Reading(there.get("data_version", 0))
+    reading = reading_of(there, settings)
     with progress(f"Opening dataset {dataset}", draws_itself=True):
         split = load_split(dataset, settings.data_dir, True, settings.train_split, reading=reading)
     with progress("Holding out images"), naming_corrupt_images(split, progress):

@@ -2,6 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
+from mixnet_tf.data import LIST, VALIDATION_FRACTION
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import is_remote
 from mixnet_tf.recipe import Recipe
@@ -22,6 +23,8 @@ class SearchSettings(NamedTuple):
     data_dir: Annotated[
         str, Setting("Folder that the data is read from or, for tensorflow_datasets, is prepared in.", is_path=True)
     ]
+    list: Annotated[str | None, LIST] = None
+    validation_fraction: Annotated[float | None, VALIDATION_FRACTION] = None
     train_split: Annotated[
         str | None, Setting("Split whose images the networks are trained and compared on; by default train.")
     ] = None

@@ -2,6 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
+from mixnet_tf.data import LIST, VALIDATION_FRACTION
 from mixnet_tf.settings import Setting, documented
 from mixnet_tf.training.distribution import STRATEGIES
 
@@ -18,10 +19,7 @@ class RunOptions(NamedTuple):
 
     model_dir: Annotated[str, Setting("Folder of the run; the same command resumes it.", is_path=True)]
     data_dir: Annotated[str, Setting("Where the data is or, for tensorflow_datasets, is prepared.", is_path=True)]
-    list: Annotated[
-        str | None,
-        Setting("list: CSV or JSON Lines file of the columns path, label and, if wanted, split.", is_path=True),
-    ] = None
+    list: Annotated[str | None, LIST] = None
     train_split: Annotated[
         str | None, Setting("Split to train on, such as train[:80%] of tensorflow_datasets; by default train.")
     ] = None
@@ -32,14 +30,7 @@ class RunOptions(NamedTuple):
             "test, val and eval."
         ),
     ] = None
-    validation_fraction: Annotated[
-        float | None,
-        Setting(
-            "folder and list, without splits: share of the images held out as the split validation; by default 0.2.",
-            above=0,
-            below=1,
-        ),
-    ] = None
+    validation_fraction: Annotated[float | None, VALIDATION_FRACTION] = None
     exif: Annotated[
         bool | None,
         Setting(

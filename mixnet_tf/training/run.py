@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import HASH_VERSION, Split
+from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
@@ -137,7 +137,7 @@ def train(
         data_version=train_split.rules.version,
         exif=train_split.rules.exif,
         validation_fraction=train_split.validation_fraction,
-        hash_version=None if train_split.validation_fraction is None else HASH_VERSION,
+        hash_version=train_split.hash_version,
         list=train_split.list_path,
     )
     before = RunConfig.read_if_any(options.model_dir)
