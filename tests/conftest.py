@@ -39,6 +39,7 @@ _SLOW = (
     "test_watching",
     "test_cli",
     "test_transfer",
+    "test_folder_runs",
     "test_pretrained",
     "test_screen",
     "test_version_0_1_0",

@@ -14,7 +14,7 @@ from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
-from mixnet_tf.runs import TRAINING_IMAGES, RunConfig, noting_training_images, save_model
+from mixnet_tf.runs import SOME_TRAINING_IMAGES, TRAINING_IMAGES, RunConfig, noting_training_images, save_model
 from mixnet_tf.saved_models import load_keras_file, open_model
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -317,3 +317,41 @@ def test_a_split_that_a_run_trained_on_is_noted_and_without_a_run_one_called_tra
 
     assert noted(run, "folder", "mine") and noted(older, "folder", "train") and noted(None, "any", "train")
     assert not noted(run, "folder", "train") and not noted(run, "other", "mine") and not noted(None, "any", "mine")
+
+
+def test_a_share_that_may_have_training_images_is_noted():
+    run = RunConfig("tiny", 10, "folder", 5, Recipe(), train_split="train", validation_fraction=0.2, hash_version=1)
+
+    def notes(config, name, fraction):
+        split = Split("folder", name, 5, None, 10, None, validation_fraction=fraction)
+        return noting_training_images(split, config).notes
+
+    some = (SOME_TRAINING_IMAGES,)
+    assert notes(run, "all", 0.2) == notes(None, "all", 0.2) == notes(run, "validation", 0.3) == some
+    assert notes(run, "validation", 0.2) == notes(run, "validation", 0.1) == notes(None, "validation", 0.3) == ()
+    assert notes(run, "train", 0.2) == (TRAINING_IMAGES,)
+
+
+def test_a_run_keeps_its_share_and_compares_no_path_of_a_list(tmp_path):
+    run = _CONFIG._replace(dataset="list", validation_fraction=0.3, hash_version=1, list="a.csv")
+    assert run.differences(run._replace(list="elsewhere/a.csv")) == []
+    assert run.differences(run._replace(validation_fraction=0.2)) == ["validation_fraction: 0.3 there, 0.2 now"]
+    run.write(tmp_path)
+    reading = RunConfig.read(tmp_path).reading("list")
+    assert (reading.fraction, reading.list, reading.validation_fraction) == (0.3, "a.csv", None)
+    assert RunConfig.read(tmp_path).reading("folder").fraction == 0.2
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("hash_version", 2, "hash_version: expected 1, received 2. A larger one was written by a newer mixnet_tf"),
+        ("validation_fraction", 2, "validation_fraction: expected a number above 0 and below 1, received 2"),
+    ],
+)
+def test_a_share_of_a_newer_version_is_refused(field, value, message, tmp_path):
+    _CONFIG._replace(dataset="folder", validation_fraction=0.2, hash_version=1).write(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**fields, field: value}))
+    with pytest.raises(ValueError, match=f"config.json: {message}"):
+        RunConfig.read(tmp_path)
