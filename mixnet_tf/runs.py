@@ -46,7 +46,7 @@ class RunConfig(NamedTuple):
     detection: DetectionRecipe | None = None  # None: a classifier
     data_version: int = 0  # version of the rules by which its data is read, see `data.Reading`; 0.2.0 wrote none
     exif: bool = False  # whether images are turned as their EXIF orientation says
-    validation_fraction: float | None = None  # share of the images held out; None: the dataset has splits
+    validation_fraction: float | None = None  # fraction of the images held out; None: the dataset has splits
     hash_version: int | None = None  # version of the hash that holds them out
     list: str | None = None  # path of the file that lists the images
     eval_every: float | None = None  # epochs between evaluations; None: an older version's run, which has none

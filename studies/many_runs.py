@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 
 import mixnet_tf
-from mixnet_tf.data import load_split
+from mixnet_tf.data import Reading, load_split
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import exists, write_json
 from mixnet_tf.networks import BlockArgs, GlobalParams, count_parts, network_content, override_global_params
@@ -89,6 +89,7 @@ def carry_out(study, title, screen):
             options.train_split,
             options.num_train_images,
             options.allow_missing_shards,
+            reading=options.reading(Reading()),
         )
     for network in study.networks:
         write_json(study.network_file(network), network_content(network.stages, network.params))

@@ -64,7 +64,7 @@ def own_split(name: str, files: ImageFiles, reading: Reading) -> Split:
         reading: The `Reading`.
 
     Raises:
-        InputError: If the split has no images, or if the reading asks for a share of the images to hold out.
+        InputError: If the split has no images, or if the reading asks for a fraction of the images to hold out.
     """
     if reading.validation_fraction is not None:
         raise InputError(

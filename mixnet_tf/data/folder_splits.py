@@ -34,7 +34,7 @@ def folder_split(data_dir: StrPath, wanted: Sequence[str], reading: Reading) -> 
     Raises:
         MissingSplitError: If it has none of the wanted splits.
         InputError: If there is no such folder or no image in it, if it has both splits and classes, if a folder's name
-            cannot be a class name, or if the reading asks for a share of the images of a folder with splits.
+            cannot be a class name, or if the reading asks for a fraction of the images of a folder with splits.
     """
     if not tf.io.gfile.isdir(data_dir):
         raise InputError(f"data_dir: there is no folder {data_dir}; expected {_EXPECTED}.")

@@ -42,7 +42,7 @@ def is_validation(paths: Sequence[str], fraction: float) -> np.ndarray:
 
     Args:
         paths: The paths of the class's images, as for `place_of`.
-        fraction: Share of the images for validation, above 0 and below 1; it is met approximately.
+        fraction: Fraction of the images for validation, above 0 and below 1; it is met approximately.
 
     Returns:
         bool (images,).

@@ -14,8 +14,8 @@ LIST = Setting(
     is_path=True,
 )
 VALIDATION_FRACTION = Setting(
-    "folder and list, without splits: share of the images held out as the split validation; by default the run's, or "
-    f"{DEFAULT_FRACTION:g}.",
+    "folder and list, without splits: fraction of the images held out as the split validation; by default the run's, "
+    f"or {DEFAULT_FRACTION:g}.",
     above=0,
     below=1,
 )
@@ -102,11 +102,11 @@ class Reading(NamedTuple):
         data_version: Version of the `Rules`.
         exif: Whether a JPEG is turned as its EXIF orientation says; None: for "folder" and "list", unless their classes
             are ImageNet's WordNet ids.
-        validation_fraction: Share of the images that are the split "validation", for a folder or a list without splits;
-            an error if the dataset has splits. None: `default_fraction`.
+        validation_fraction: Fraction of the images that are the split "validation", for a folder or a list without
+            splits; an error if the dataset has splits. None: `default_fraction`.
         list: "list": path of the file that lists the images.
         num_label_classes: "tfrecord": number of classes; None: 1000.
-        default_fraction: The share where none is asked for; a dataset with splits ignores it.
+        default_fraction: The fraction where none is asked for; a dataset with splits ignores it.
     """
 
     data_version: int = DATA_VERSION
@@ -126,7 +126,7 @@ class Reading(NamedTuple):
 
     @property
     def fraction(self) -> float:
-        """The share of the images that are the split "validation", if the dataset has no splits."""
+        """The fraction of the images that are the split "validation", if the dataset has no splits."""
         return self.default_fraction if self.validation_fraction is None else self.validation_fraction
 
     def given(self, **options: Any) -> "Reading":

@@ -43,8 +43,8 @@ class Split(NamedTuple):
         rules: The `Rules` by which it is read and its images are decoded.
         ids: The "id" of every example, string (num_examples,), if they are known without reading; else None.
         digest: Hexadecimal number that identifies the held-out images; None: no images were held out.
-        validation_fraction: Share of the images, by a hash of their paths, that are the split "validation"; None: the
-            dataset has splits of its own.
+        validation_fraction: Fraction of the images, by a hash of their paths, that are the split "validation"; None:
+            the dataset has splits of its own.
         list_path: Path of the list that names the images, as it was given; None: no list does.
         class_counts: Number of examples of each class, if they are known without reading; else None.
         overlaps: What `shares_images` answers, where splits of other names may have images in common; else None.

@@ -2,7 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
-from mixnet_tf.data import LIST, VALIDATION_FRACTION
+from mixnet_tf.data import LIST, VALIDATION_FRACTION, Reading
 from mixnet_tf.settings import Setting, documented
 from mixnet_tf.training.distribution import STRATEGIES
 
@@ -72,3 +72,12 @@ class RunOptions(NamedTuple):
     jit_compile: Annotated[bool, Setting("Compile the step with XLA (a TPU always does; slow on a CPU).")] = False
     deterministic: Annotated[bool, Setting("Equal runs give bit-equal results, at some cost of speed.")] = False
     allow_config_change: Annotated[bool, Setting("Resume in a model_dir of another configuration.")] = False
+
+    def reading(self, before: Reading) -> Reading:
+        """How the dataset is read: as before, where the options do not say otherwise."""
+        return before.given(
+            exif=self.exif,
+            validation_fraction=self.validation_fraction,
+            list=self.list,
+            num_label_classes=self.num_label_classes,
+        )

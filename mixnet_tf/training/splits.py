@@ -32,12 +32,7 @@ def load_splits(task: Task, dataset: str, options: RunOptions, is_new: bool) -> 
         before = RunConfig.read(options.model_dir)
     except FileNotFoundError:
         before = None
-    reading = (Reading() if before is None else before.reading(dataset)).given(
-        exif=options.exif,
-        validation_fraction=options.validation_fraction,
-        list=options.list,
-        num_label_classes=options.num_label_classes,
-    )
+    reading = options.reading(Reading() if before is None else before.reading(dataset))
     wanted = ((options.train_split, options.num_train_images), (options.eval_split, options.num_eval_images))
     train, evaluation = (
         task.load_split(dataset, options.data_dir, is_train, name, count, options.allow_missing_shards, reading=reading)
