@@ -35,6 +35,6 @@ def main(screen: Screen) -> int:
     if code == 0:
         train = following.other_command("train.py")
         best = following.flag_in_words("model_name", os.path.join(settings.search_dir, "front", "00.json"))
-        data = following.given("data_dir") + following.given("list")
+        data = "".join(map(following.given, ("data_dir", "list", "validation_fraction")))
         screen.say(f"Next: {train} {best} --dataset={values.dataset}{data} --model_dir=runs/found")
     return code
