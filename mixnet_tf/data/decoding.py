@@ -1,9 +1,11 @@
 """Decodes images with TensorFlow, and with our own decoder where TensorFlow misreads a BMP."""
 
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from mixnet_tf.data.orientation import exif_orientation, stored_window, turned, turned_shape
 from mixnet_tf.data.rules import NEWEST, Rules
 
 FORMATS = "JPEG, PNG, GIF, WebP or uncompressed BMP"
@@ -33,24 +35,57 @@ def decode_image(image_bytes: tf.Tensor, rules: Rules = NEWEST) -> tf.Tensor:
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
-        rules: The `Rules`.
+        rules: The `Rules`; if they say so, a JPEG is turned by its EXIF orientation.
 
     Returns:
         uint8 (height, width, 3), RGB.
     """
-    if not rules.applies_palettes:
-        return _decode_by_tensorflow(image_bytes)
-    is_bmp = tf.strings.regex_full_match(tf.strings.substr(image_bytes, 0, 2), "BM")
-    return tf.cond(is_bmp, lambda: _decode_bmp(image_bytes), lambda: _decode_by_tensorflow(image_bytes))
+    if rules.applies_palettes:
+        is_bmp = tf.strings.regex_full_match(tf.strings.substr(image_bytes, 0, 2), "BM")
+        image = tf.cond(is_bmp, lambda: _decode_bmp(image_bytes), lambda: _decode_by_tensorflow(image_bytes))
+    else:
+        image = _decode_by_tensorflow(image_bytes)
+    return turned(image, exif_orientation(image_bytes)) if rules.exif else image
+
+
+def decode_window(image_bytes: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor], rules: Rules = NEWEST) -> tf.Tensor:
+    """Decodes a window of an image, of a JPEG nothing else.
+
+    Args:
+        image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
+        window: A function from the image's shape, int32 (3,), to int32 (4,): offset y, offset x, height and width,
+            pixels.
+        rules: The `Rules`; if they say so, a JPEG is turned, and shape and window are those of the turned image.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+    """
+
+    def from_jpeg():
+        shape = tf.io.extract_jpeg_shape(image_bytes)
+        if not rules.exif:
+            return tf.io.decode_and_crop_jpeg(image_bytes, window(shape), channels=3)
+        orientation = exif_orientation(image_bytes)
+        shape = turned_shape(shape, orientation)
+        stored = stored_window(window(shape), shape, orientation)
+        return turned(tf.io.decode_and_crop_jpeg(image_bytes, stored, channels=3), orientation)
+
+    def from_other():
+        image = decode_image(image_bytes, rules)
+        y, x, height, width = tf.unstack(window(tf.shape(image)))
+        return image[y : y + height, x : x + width]
+
+    return tf.cond(tf.io.is_jpeg(image_bytes), from_jpeg, from_other)
 
 
 def image_shape(image_bytes: tf.Tensor, rules: Rules = NEWEST) -> tf.Tensor:
-    """int32 (height, width, channels) of an encoded image; a JPEG is not decoded."""
-    return tf.cond(
-        tf.io.is_jpeg(image_bytes),
-        lambda: tf.io.extract_jpeg_shape(image_bytes),
-        lambda: tf.shape(decode_image(image_bytes, rules)),
-    )
+    """int32 (height, width, channels) of an encoded image, as it is turned; a JPEG is not decoded."""
+
+    def of_jpeg():
+        shape = tf.io.extract_jpeg_shape(image_bytes)
+        return turned_shape(shape, exif_orientation(image_bytes)) if rules.exif else shape
+
+    return tf.cond(tf.io.is_jpeg(image_bytes), of_jpeg, lambda: tf.shape(decode_image(image_bytes, rules)))
 
 
 def _decode_by_tensorflow(image_bytes):

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mixnet_tf.data.decoding import decode_image
+from mixnet_tf.data.decoding import decode_window
 from mixnet_tf.data.rules import NEWEST, Rules
 
 _CROP_PADDING = 32  # pixels; source: preprocessing.py:CROP_PADDING
@@ -127,21 +127,12 @@ def decode_and_resize(
         window: A function from the image's shape, int32 (3,), to int32 (4,): offset y, offset x, height and width,
             pixels.
         image_size: Pixels.
-        rules: The `Rules` by which the image is decoded.
+        rules: The `Rules` by which the image is decoded, and perhaps turned before the window is taken.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
     """
-
-    def from_jpeg():  # decodes only the window
-        return tf.io.decode_and_crop_jpeg(image_bytes, window(tf.io.extract_jpeg_shape(image_bytes)), channels=3)
-
-    def from_other():
-        image = decode_image(image_bytes, rules)
-        y, x, height, width = tf.unstack(window(tf.shape(image)))
-        return image[y : y + height, x : x + width]
-
-    image = tf.cond(tf.io.is_jpeg(image_bytes), from_jpeg, from_other)
+    image = decode_window(image_bytes, window, rules)
     # The op of tf.compat.v1.image.resize: no half-pixel centers, no antialiasing. The function itself would return a
     # uint8 image of the right size unchanged. The op accepts uint8, too, with the same values, but only its float32
     # code is vectorized, so the cast is faster.
