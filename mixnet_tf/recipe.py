@@ -240,22 +240,24 @@ OWN_IMAGES = "own_images"
 def own_images(num_images: int, pretrained: bool, shorter_side: int | None = None) -> Recipe:
     """The recipe of `train.py` for images of one's own; not measured on photographs.
 
-    Optimizer, label smoothing, warm-up and, for pretrained weights, the learning rate are those by which MediaPipe
-    Model Maker fine-tunes image classifiers; from random weights the learning rate is the official one. Batch and
-    epochs are bounded for few images: at least 500 steps, or 2,000 from random weights, but at most 100 or 400 epochs.
+    Optimizer, label smoothing, warm-up and, for pretrained weights, learning rate and epsilon are those by which
+    MediaPipe Model Maker fine-tunes image classifiers. From random weights, rate and epsilon are those that short runs
+    on digits need (docs/TRAINING.md). Batch and epochs are bounded for few images: at least 500 steps, or 2,000 from
+    random weights, but at most 100 or 400 epochs.
 
     Args:
         num_images: Number of training images.
         pretrained: Whether the run starts from pretrained weights.
-        shorter_side: Typical shorter side of the images, pixels. A run from random weights takes no larger input than
-            the next multiple of 32 pixels. None: not known.
+        shorter_side: Typical shorter side of the images, pixels. Images below 64 pixels are shifted by up to an eighth,
+            not cropped, as is usual for CIFAR. A run from random weights takes no larger input than the next multiple
+            of 32 pixels. None: not known.
 
     Source: google-ai-edge/mediapipe, model_maker/python/vision/image_classifier/hyperparameters.py and
-    train_image_classifier_lib.py.
+    train_image_classifier_lib.py; arXiv:1512.03385, section 4.2 (shifts).
     """
     batch_size = min(max(16, min(128, 2 ** int(math.log2(max(1, num_images / 40))))), num_images)
     epochs, steps = (10, 500) if pretrained else (40, 2000)
-    image_size = 224
+    is_small, image_size = shorter_side is not None and shorter_side < 64, 224
     if not pretrained and shorter_side is not None:
         image_size = min(224, max(32, 32 * math.ceil(shorter_side / 32)))
     return Recipe(
@@ -263,9 +265,12 @@ def own_images(num_images: int, pretrained: bool, shorter_side: int | None = Non
         train_batch_size=batch_size,
         train_epochs=float(max(epochs, min(10 * epochs, math.ceil(steps * batch_size / num_images)))),
         image_size=image_size,
-        base_learning_rate=0.005 if pretrained else 0.016,
+        base_learning_rate=0.005 if pretrained else 0.0016,
         learning_rate_schedule="cosine",
         warmup_epochs=2.0,
+        rmsprop_epsilon=1e-3 if pretrained else 1e-6,
+        crop=not is_small,
+        shift=0.125 if is_small else 0.0,
         adapt_batch_norm=True,
     )
 

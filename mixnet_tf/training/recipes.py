@@ -76,10 +76,8 @@ def _fitting(fields, pretrained, named, split):
     """The recipe for a split: `own_images`, or ImageNet's, if its classes are ImageNet's and none was named."""
     if not named and is_imagenet(split.label_names):
         return replaced(RECIPES["imagenet"], fields)
-    side = None
-    if not pretrained and "image_size" not in fields:
-        with naming_corrupt_images(split):
-            side = round(statistics.median(shorter_sides(split, _MEASURED)))
+    with naming_corrupt_images(split):
+        side = round(statistics.median(shorter_sides(split, _MEASURED)))
     recipe = replaced(own_images(split.num_examples, pretrained, side), fields)
     logging.info(
         f"Recipe own_images: batches of {recipe.train_batch_size} images, "

@@ -27,14 +27,16 @@ def test_batch_and_epochs_are_bounded_for_few_images(num_images, pretrained, bat
     recipe = own_images(num_images, pretrained)
     validate(recipe)
     assert (recipe.train_batch_size, recipe.train_epochs, recipe.image_size) == (batch_size, epochs, 224)
-    assert recipe.base_learning_rate == (0.005 if pretrained else 0.016)
+    assert (recipe.base_learning_rate, recipe.rmsprop_epsilon) == ((0.005, 1e-3) if pretrained else (0.0016, 1e-6))
+    assert recipe.crop and recipe.shift == 0
 
 
 @pytest.mark.parametrize(
     "side, pretrained, size", [(8, False, 32), (33, False, 64), (64, False, 64), (4000, False, 224), (8, True, 224)]
 )
-def test_small_images_make_a_small_input_for_random_weights(side, pretrained, size):
-    assert own_images(500, pretrained, side).image_size == size
+def test_small_images_make_a_small_input_for_random_weights_and_are_shifted(side, pretrained, size):
+    recipe = own_images(500, pretrained, side)
+    assert recipe.image_size == size and (recipe.crop, recipe.shift) == ((False, 0.125) if side < 64 else (True, 0))
 
 
 def _split(num_images=100, names=("a", "b"), side=20):
@@ -54,7 +56,7 @@ def test_images_of_ones_own_have_a_recipe_that_fits_them(dataset, tmp_path, logg
     assert "batches of 16 images, 2,000 steps, 32 pixels" in lines and "Pretrained ones need fewer images" in lines
     given = {"image_size": 48, "train_steps": 7, "model_overrides": {"dropout_rate": 0.5}}
     chosen = choose_recipe(None, given, dataset, tmp_path, weights="imagenet")(_split())
-    assert chosen == own_images(100, True)._replace(**given)
+    assert chosen == own_images(100, True, 20)._replace(**given)
     assert choose_recipe("own_images", {}, "digits", tmp_path)(_split()) == own_images(100, False, 20)
 
 
