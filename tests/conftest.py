@@ -17,7 +17,7 @@ _TOGETHER = {
     **dict.fromkeys(("test_endpoints", "test_network_files", "test_official", "test_pretrained"), "test_model"),
     **dict.fromkeys(("test_hub", "test_verify_weights"), "test_model"),
     **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
-    **dict.fromkeys(("test_distribution", "test_watching"), "test_run"),
+    **dict.fromkeys(("test_distribution", "test_evaluating", "test_watching"), "test_run"),
     "test_estimates": "test_searching",
 }
 # Tests of many minutes that share nothing with the others of their file: any process may take the next.
@@ -36,6 +36,7 @@ _SLOW = (
     "test_export_command",
     "test_clients",
     "test_run",
+    "test_evaluating",
     "test_watching",
     "test_cli",
     "test_transfer",

@@ -137,6 +137,8 @@ class Evaluations:
         self.state["since"].assign(0)
         if is_elsewhere:
             self.state["best"].assign(math.nan)
+        elif before.stopped_at == self._trainer.step:  # where the checkpoint may be older than the evaluation
+            self.state["step"].assign(self._trainer.step)
         return True
 
     def run(self, metrics: MetricsLog, phase: Phase, stopped: Callable[[], bool]) -> None:
