@@ -71,6 +71,10 @@ def test_train_eval_and_export_run_on_photographs(dataset, as_process, data, tmp
     code, out, err = run(capfd, "export_tflite.py", *export)
     assert code == 0, err
     assert (model_dir / "out" / "tiny_16_fp32.tflite").stat().st_size > 0
+    assert (
+        f"Note: {CHOSEN_ON}." in out
+        and CHOSEN_ON in json.loads((model_dir / "out" / "report.json").read_text())["notes"]
+    )
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -175,6 +175,50 @@ def test_a_run_terminated_five_times_ends_bit_equal(tmp_path, prepared, unbroken
     _assert_bit_equal(tmp_path, unbroken)
 
 
+# 30 steps an epoch, of which three are evaluated, each in 48 batches of 3 images; every third step is a checkpoint.
+_EVALUATED = ("--train_split=train[:67%]", "--eval_split=train[90%:]", "--eval_every=0.33", "--eval_batch_size=3")
+
+
+def _wait_for_an_evaluation(model_dir, process, after):
+    """Waits until a run has trained to the next of its evaluations, each ten steps, and returns the step."""
+    while process.poll() is None:
+        step = max((row["step"] for row in read_metrics(model_dir)), default=0)
+        if step > after and step % 10 == 0:
+            return step
+        time.sleep(0.005)
+    raise AssertionError("the run ended before it was killed")
+
+
+@pytest.mark.soak
+def test_a_run_killed_amid_evaluations_ends_with_the_same_models_and_the_same_early_stop(tmp_path, prepared):
+    flags = (*_EVALUATED, "--early_stopping=3", "--base_learning_rate=0", "--train_epochs=4")
+    _finish(_start(tmp_path / "whole", prepared, *flags))
+    rng, amid, broken = random.Random(4), [], tmp_path / "broken"
+    for after in (0, 10, 20):
+        process = _start(broken, prepared, *flags)
+        step = _wait_for_an_evaluation(broken, process, after)
+        time.sleep(rng.random() * 0.2)
+        process.kill()
+        process.communicate()
+        amid.append((step, "eval") not in [(row["step"], row["kind"]) for row in read_metrics(broken)])
+    assert sum(amid) >= 2
+    out = _finish(_start(broken, prepared, *flags))
+    assert "Resuming from" in out
+    for name in ("final.keras", "best.keras"):
+        arrays = [values(load_keras_file(str(folder / name))) for folder in (broken, tmp_path / "whole")]
+        np.testing.assert_equal(*arrays)
+    configs, bests, rows = (
+        [read(folder) for folder in (broken, tmp_path / "whole")]
+        for read in (
+            lambda folder: json.loads((folder / "config.json").read_text()),
+            lambda folder: json.loads((folder / "best.json").read_text()),
+            lambda folder: [row for row in read_metrics(folder) if row["kind"] == "eval"],
+        )
+    )
+    assert configs[0]["stopped_at"] >= 40
+    assert configs[0] == configs[1] and bests[0] == bests[1] and rows[0] == rows[1]
+
+
 @pytest.fixture(scope="module")
 def detection_flags(tmp_path_factory):
     """Of a run of 30 steps."""

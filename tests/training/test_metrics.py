@@ -62,6 +62,26 @@ def test_a_remote_file_is_never_older_than_five_minutes(tmp_path, appended, monk
     assert len(appended) == 2 and len(read_metrics(f"ram://{tmp_path.name}")) == 10
 
 
+def test_the_progress_line_shows_the_last_evaluation(tmp_path):
+    words = []
+
+    class Phase:
+        def update(self, step, line):
+            words.append(line)
+
+    reported = MetricsLog(str(tmp_path), 0, 4)
+    for step, measured in (
+        (1, {}),
+        (2, {"num_images": 5, "top_1_accuracy": 0.5, "top_5_accuracy": 0.9, "cross_entropy": 0.75}),
+        (3, {"num_images": 5, "AP": 0.25, "AP50": 0.5}),
+    ):
+        if measured:
+            reported.evaluation(step - 1, measured)
+        reported.train(step, _METRICS, Phase())
+    ends = [line.rpartition(" images/s")[2] for line in words]
+    assert ends == ["", "; evaluated: accuracy 0.500, loss 0.750", "; evaluated: AP 0.250"]
+
+
 def test_half_a_row_of_a_killed_run_is_passed_over(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kind": "train", "lo')
     _train(MetricsLog(str(tmp_path), 1, 4), (2,))
