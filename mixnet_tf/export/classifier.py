@@ -37,6 +37,7 @@ class Classifier(Task):
         self.model = target_model(model, options.output)
         self.classes = self.model.output_shape[-1]
         self.foreign_layers = InferenceFunction(self.model, options.large_kernels).foreign
+        self._of_keras: dict[str, float] | None = None
         if options.int8_float_parts:
             check_float_parts(self.model, options.int8_float_parts)
 
@@ -46,8 +47,8 @@ class Classifier(Task):
     def graph_as_written(self) -> Callable:
         return AsWritten(self.model)
 
-    def answers(self, images: Any) -> Any:
-        return np.concatenate([self.model.predict_on_batch(batch) for batch in in_batches(images, _BATCH)])
+    def answers(self, images: Any, batch_size: int = _BATCH) -> Any:
+        return np.concatenate([self.model.predict_on_batch(batch) for batch in in_batches(images, batch_size)])
 
     def distance(self, content: bytes, images: Any, expected: Any, seen: Callable[[], None] | None = None) -> float:
         return distance(runtime.predict(content, images, seen=seen), expected, self.options.output == "logits")
@@ -66,7 +67,18 @@ class Classifier(Task):
                 actual = runtime.predict(content, self._images, seen=phase.advance)
         row = gates.compare(self._expected, actual, self._labels)
         largest = 1.0 if self.options.output == "probabilities" else float(np.abs(self._expected).max())
-        return row, *gates.judge(format_name, {**row, "flex_ops": flex_ops}, largest)
+        failures, warnings = gates.judge(format_name, {**row, "flex_ops": flex_ops}, largest)
+        if failures and format_name in ("fp32", "saved_model"):
+            row |= self._rounding(progress)
+            failures, warnings = gates.judge(format_name, {**row, "flex_ops": flex_ops}, largest)
+        return row, failures, warnings
+
+    def _rounding(self, progress):
+        """How far Keras differs from itself; measured once, where a file differs by more than most networks."""
+        if self._of_keras is None:
+            with progress(f"Keras: classifying {self.num_images} images one by one"):
+                self._of_keras = gates.rounding(self._expected, self.answers(self._images, 1))
+        return self._of_keras
 
     def described_outputs(self, content: bytes) -> tuple[list[Output], dict[str, bytes]]:
         output = self.options.output

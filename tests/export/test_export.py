@@ -172,6 +172,27 @@ def test_gates_judge_by_what_was_measured():
     assert gates.judge("fp32", {**good, "flex_ops": 1})[0]
 
 
+def test_a_network_that_rounding_changes_more_is_measured_by_keras_itself(untrained, digits, tmp_path, monkeypatch):
+    far = {"max_difference": 2e-4, "typical_difference": 4e-5, "top_1_agreement": 1.0, "flex_ops": 0}
+    keras_too = {"keras_max_difference": 1.01e-4, "keras_typical_difference": 2.01e-5}
+    assert not gates.judge("fp32", {**far, **keras_too})[0]
+    [failure] = gates.judge("fp32", {**far, **keras_too, "keras_typical_difference": 1.9e-5})[0]
+    assert "Keras with other batches by 1.9e-05" in failure
+    assert gates.judge("fp32", {**far, **keras_too, "top_1_agreement": 0.99})[0]
+
+    for name in ("_MAX_TYPICAL_DIFFERENCE", "_MAX_DIFFERENCE"):
+        monkeypatch.setattr(gates, name, -1.0)  # no file is near enough
+    images, options = digits[False].images[:40], ExportOptions(formats=("fp32",), latency_runs=0)
+    whole = untrained.predict(images, batch_size=32, verbose=0)
+    single = np.concatenate([untrained.predict_on_batch(images[i : i + 1]) for i in range(40)])
+    own = float(np.abs(whole - single).max())
+    for largest_ratio in (1e6, -1e6):
+        monkeypatch.setattr(gates, "_MAX_OF_KERAS", largest_ratio)
+        [row] = export_model(untrained, str(tmp_path), images, options=options)["files"]
+        assert row["keras_max_difference"] == own
+        assert row["written"] == (row["max_difference"] <= max(-1.0, largest_ratio * own))
+
+
 def lost(images, losses, gains=0, labels=True):
     """A model's row of which `losses` images went wrong and `gains` right; without labels both just differ."""
     expected, actual = np.eye(2)[np.zeros(images, int)], np.eye(2)[np.zeros(images, int)]
