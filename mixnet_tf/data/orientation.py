@@ -136,7 +136,7 @@ def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """
     image = tf.cond(_exchanges(orientation), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     rows, columns = tf.unstack(tf.gather(_STEPS, orientation))
-    return image[::rows, ::columns]  # not copied if neither is reversed
+    return tf.ensure_shape(image[::rows, ::columns], (None, None, 3))  # not copied if neither is reversed
 
 
 def _exchanges(orientation):
