@@ -45,6 +45,8 @@ def folder_split(data_dir: StrPath, wanted: Sequence[str], reading: Reading) -> 
         raise InputError(f"data_dir: {data_dir} holds no folders; expected {_EXPECTED}.")
     flat = [name for name, each in folders.items() if rules.finds_flat_folders and _is_class(name, each, rules)]
     if set(flat) <= set(SPLITS):  # not even one is surely a class
+        if flat and len(flat) < len(folders):
+            logging.info(f"{data_dir}: left out the folders {listed(flat)}, which hold images but no classes.")
         return _split_with_splits(data_dir, wanted, folders, reading)
     splits = [name for name, each in folders.items() if name not in flat and each.folders]
     if splits:

@@ -105,9 +105,10 @@ def test_a_mix_of_classes_and_splits_shows_some_of_each(tmp_path):
         load_split("folder", tmp_path, True)
 
 
-def test_unlabelled_images_beside_splits_are_no_class(tmp_path):
+def test_unlabelled_images_beside_splits_are_no_class(tmp_path, logged):
     _write(tmp_path, "train/cat/0.png", "validation/cat/0.png", "test/0.png", "test/1.png")
     assert [load_split("folder", tmp_path, train).label_names for train in (True, False)] == [("cat",), ("cat",)]
+    assert "left out the folders 'test', which hold images but no classes" in logged()
     with pytest.raises(ValueError, match="Split 'test' of dataset 'folder' has no images; expected .*/test/class/"):
         load_split("folder", tmp_path, False, "test")
 
