@@ -168,7 +168,7 @@ def test_a_detectors_run_leaves_its_task_its_model_and_average_precision(detecto
 @pytest.mark.soak
 def test_an_interrupted_run_ends_bit_equal(tmp_path, network, small_scenes, detector_run, monkeypatch, logged):
     with monkeypatch.context() as patch:
-        tiny_run.interrupt_at(patch, 7, signal.SIGTERM)
+        tiny_run.interrupt_at(patch, 8, signal.SIGTERM)
         assert _train(network, tmp_path, small_scenes) == 75
     assert "objects left out: 0 crowds, 0 difficult, 0 empty" in logged()
     assert _train(network, tmp_path, small_scenes) == 0
