@@ -135,6 +135,8 @@ def _train_missing(study, screen):
         start = time.monotonic()
         recipe = study.recipe._replace(seed=seed)
         options = study.options._replace(model_dir=study.folder(network, seed))
+        if options.eval_every is None and RunConfig.read_if_any(options.model_dir) is None:
+            options = options._replace(eval_every=0.0)  # networks are compared after their last step
         code = train(study.network_file(network), study.dataset, recipe, options, progress=screen.phase)
         if code:
             return code
@@ -145,7 +147,11 @@ def _train_missing(study, screen):
 
 
 def _is_finished(model_dir):
-    return exists(os.path.join(model_dir, FINAL))
+    return exists(os.path.join(model_dir, FINAL)) and bool(_evaluations(model_dir))
+
+
+def _evaluations(model_dir):
+    return [row for row in read_metrics(model_dir) if row["kind"] == "eval"]
 
 
 def _report(study, train_split):
@@ -173,8 +179,8 @@ def _report(study, train_split):
 
 def _result(study, network, seed):
     model_dir = study.folder(network, seed)
-    measured = [row for row in read_metrics(model_dir) if row["kind"] == "eval"][-1]
-    return {"seed": seed, "model_dir": model_dir, "split": RunConfig.read(model_dir).eval_split, **measured}
+    split = RunConfig.read(model_dir).eval_split
+    return {"seed": seed, "model_dir": model_dir, "split": split, **_evaluations(model_dir)[-1]}
 
 
 def _size(network, recipe, train_split):

@@ -6,6 +6,7 @@ into its folder.
 
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import STRATEGIES, is_chief, is_evaluator, make_strategy
+from mixnet_tf.training.evaluating import Evaluations, evaluation_intervals
 from mixnet_tf.training.fitting import fit
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME, Interruption
 from mixnet_tf.training.metrics import METRICS, MetricsLog, read_metrics
@@ -20,6 +21,7 @@ from mixnet_tf.training.trainer import Trainer, dtype_policy
 
 __all__ = [
     "Checkpointer",
+    "Evaluations",
     "INTERRUPTED",
     "Interruption",
     "METRICS",
@@ -35,6 +37,7 @@ __all__ = [
     "decayed_variables",
     "dtype_policy",
     "fit",
+    "evaluation_intervals",
     "is_chief",
     "is_evaluator",
     "l2_loss",

@@ -22,7 +22,7 @@ from mixnet_tf.training.options import RunOptions
 from mixnet_tf.training.trainer import Trainer
 
 
-def intervals(
+def evaluation_intervals(
     options: RunOptions, before: RunConfig | None, train_split: Split, eval_split: Split
 ) -> tuple[float | None, int | None]:
     """How often a run evaluates itself, and when that ends it.

@@ -25,7 +25,7 @@ from mixnet_tf.settings import check
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.ending import finish, is_finished, report_end
-from mixnet_tf.training.evaluating import Evaluations, intervals
+from mixnet_tf.training.evaluating import Evaluations, evaluation_intervals
 from mixnet_tf.training.fitting import fit
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME
 from mixnet_tf.training.locking import only_run_in
@@ -141,7 +141,7 @@ def train(
         list=train_split.list_path,
     )
     before = RunConfig.read_if_any(options.model_dir)
-    eval_every, early_stopping = intervals(options, before, train_split, eval_split)
+    eval_every, early_stopping = evaluation_intervals(options, before, train_split, eval_split)
     config = config._replace(eval_every=eval_every, early_stopping=early_stopping)
     if before is not None and not (is_new or options.allow_config_change):
         config = config._replace(stopped_at=before.stopped_at)

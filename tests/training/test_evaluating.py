@@ -20,7 +20,7 @@ from mixnet_tf.runs import RunConfig, newest_checkpoint
 from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training import RunOptions, evaluating, read_metrics, run, tasks
 from mixnet_tf.training.ending import report_end
-from mixnet_tf.training.evaluating import Evaluations, intervals
+from mixnet_tf.training.evaluating import Evaluations, evaluation_intervals
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
 _STEPS = 24
@@ -303,15 +303,15 @@ def test_evaluations_see_at_most_a_tenth_as_many_images_as_training_but_wait_for
 ):
     splits = _split(train, "train"), _split(evaluation)
     options = RunOptions("run", "data")
-    assert intervals(options, None, *splits) == (every, None)
-    assert intervals(options._replace(eval_every=0.5, early_stopping=3), None, *splits) == (0.5, 3)
+    assert evaluation_intervals(options, None, *splits) == (every, None)
+    assert evaluation_intervals(options._replace(eval_every=0.5, early_stopping=3), None, *splits) == (0.5, 3)
     before = RunConfig("tiny", 2, "folder", train, Recipe(), eval_every=7.0, early_stopping=2)
-    assert intervals(options, before, *splits) == (7.0, 2)
-    assert intervals(options._replace(early_stopping=4), before, *splits) == (7.0, 4)
-    assert intervals(options, before._replace(eval_every=None, early_stopping=None), *splits) == (None, None)
+    assert evaluation_intervals(options, before, *splits) == (7.0, 2)
+    assert evaluation_intervals(options._replace(early_stopping=4), before, *splits) == (7.0, 4)
+    assert evaluation_intervals(options, before._replace(eval_every=None, early_stopping=None), *splits) == (None, None)
     cluster = {"worker": ["a:1", "b:1"], "evaluator": ["c:1"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
-    assert intervals(options, None, *splits) == (0.0, None)
+    assert evaluation_intervals(options, None, *splits) == (0.0, None)
 
 
 @pytest.mark.parametrize("steps_per_epoch, every", [(13.47, 0.25), (0.5, 1.0), (1.001, 1.0), (7.0, 0.5), (2.5, 3.0)])
