@@ -95,6 +95,8 @@ class Trainer:
 
     def any_host(self, flag: bool) -> bool:
         """Whether the bool `flag` is true on any host; every host has to call this at the same step."""
+        if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return flag  # of the only host
         value = tf.constant(float(flag))
         per_replica = self.strategy.run(lambda: tf.identity(value))
         return bool(self.strategy.reduce(_SUM, per_replica, axis=None) > 0)

@@ -291,8 +291,13 @@ def test_two_workers_end_with_the_weights_of_one_device(tmp_path):
 
 @pytest.mark.soak
 def test_two_workers_train_evaluate_and_leave_one_final_model(tmp_path, prepared):
-    outputs = _two_workers(lambda tf_config: _start(tmp_path, prepared, TF_CONFIG=tf_config))
-    assert all("on 360 images: top-1" in out for out in outputs)
+    flags = (*_EVALUATED, "--eval_batch_size=48", "--early_stopping=100")
+    outputs = _two_workers(lambda tf_config: _start(tmp_path, prepared, *flags, TF_CONFIG=tf_config))
+    assert all(out.count("on 144 images: top-1") == 6 for out in outputs)
+    rows = [row for row in read_metrics(tmp_path) if row["kind"] == "eval"]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["top_1_accuracy"] == max(row["top_1_accuracy"] for row in rows)
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".worker")]
     assert load_keras_file(str(tmp_path / "final.keras")).output_shape == (None, 10)
 
@@ -330,13 +335,16 @@ def test_two_workers_start_from_published_weights_that_only_one_has_converted(tm
         (1, signal.SIGKILL, (75, -9)),
         (0, signal.SIGKILL, (-9, 75)),
         (1, signal.SIGINT, (130, 130)),
+        (0, signal.SIGTERM, (75, 75)),
         (1, signal.SIGTERM, (75, 75)),
     ],
 )
 def test_a_signal_to_one_worker_ends_the_other_with_the_code_that_a_supervisor_needs(
     place, number, codes, tmp_path, prepared
 ):
-    workers = _start_two(lambda tf_config: _start(tmp_path, prepared, "--train_epochs=500", TF_CONFIG=tf_config))
+    evaluates = ("--eval_every=0.01",) if place == 0 and number == signal.SIGTERM else ()  # most of the time
+    flags = ("--train_epochs=500", *evaluates)
+    workers = _start_two(lambda tf_config: _start(tmp_path, prepared, *flags, TF_CONFIG=tf_config))
     _wait_for_loops(tmp_path, workers[place], 1)
     workers[place].send_signal(number)
     printed = [worker.communicate(timeout=300)[0] for worker in workers]
