@@ -47,7 +47,7 @@ def evaluation_intervals(
     elif every is None:
         ratio = 10 * eval_split.num_examples / train_split.num_examples
         every = 0.0 if has_evaluator() else float(max(1, math.ceil(ratio)))
-    if patience is not None and not every:
+    if patience is not None and every in (None, 0):
         raise InputError(
             f"early_stopping={patience} counts evaluations while the run trains, and it has none; give "
             "--eval_every=EPOCHS."
