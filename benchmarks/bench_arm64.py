@@ -1,6 +1,6 @@
 """Runs exported files on emulated ARM64 cores: compares their answers with this machine's, and counts instructions.
 
-python benchmarks/bench_arm64.py --files=runs/demo/export/mixnet_s_32_fp32.tflite --as_written=runs/demo/best.keras
+python benchmarks/bench_arm64.py --files=runs/demo/export/mixnet_s_32_fp32.tflite --as_written=runs/demo/final.keras
 
 `make arm64` creates the emulation. The milliseconds of a phone do not follow from instruction counts.
 """
