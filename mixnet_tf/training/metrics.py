@@ -60,8 +60,8 @@ class MetricsLog:
         measured = "".join(f", {word} {metrics[name]:.3f}" for name, word in _SHOWN.items() if name in metrics)
         phase.update(
             step,
-            f"loss {metrics['loss']:.4f}{measured}, rate {metrics['learning_rate']:.3g}, "
-            f"{images_per_second:.0f} images/s{self._evaluated}",
+            f"loss {metrics['loss']:.4f}{measured}{self._evaluated}, rate {metrics['learning_rate']:.3g}, "
+            f"{images_per_second:.0f} images/s",
         )
         self._write(step, "train", {**metrics, "images_per_second": images_per_second})
 
@@ -70,7 +70,7 @@ class MetricsLog:
         logging.info(f"Evaluation at step {step} on {metrics['num_images']} images: {in_words(metrics)}")
         self._write(step, "eval", metrics)
         shown = ", ".join(f"{word} {metrics[name]:.3f}" for name, word in _EVALUATED.items() if name in metrics)
-        self._evaluated = f"; evaluated: {shown}"
+        self._evaluated = f" (evaluated: {shown})"
         self.flush()
         self._last = (self._last[0], time.monotonic())  # so that the next images/s leaves the evaluation out
 

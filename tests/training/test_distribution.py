@@ -8,6 +8,7 @@ from scripts import run
 from short_run import STEPS, copy_run
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import distribution, make_strategy
 
 _TWO = {"worker": ["localhost:12345", "localhost:12346"]}
@@ -64,8 +65,9 @@ def test_the_evaluator_of_a_tf_config_watches_the_run_with_the_command_of_the_ot
 ):
     copy_run(unbroken, tmp_path)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": _TWO, "task": {"type": "evaluator", "index": 0}}))
+    RunConfig.read(unbroken)._replace(eval_every=0.0).write(tmp_path)  # as where the hosts list an evaluator
     flags = ("--model_name=tiny", "--image_size=16", f"--model_dir={tmp_path}", f"--data_dir={data_dir}")
-    code, out, err = run(capfd, "train.py", *flags)
+    code, out, err = run(capfd, "train.py", *flags, "--eval_split=train[90%:]")
     assert code == 0, err
     assert f"step {STEPS}" in out and "top_1_accuracy" in out
     assert (tmp_path / "best.keras").exists() and not (tmp_path / ".lock").exists()

@@ -78,8 +78,8 @@ def test_the_progress_line_shows_the_last_evaluation(tmp_path):
         if measured:
             reported.evaluation(step - 1, measured)
         reported.train(step, _METRICS, Phase())
-    ends = [line.rpartition(" images/s")[2] for line in words]
-    assert ends == ["", "; evaluated: accuracy 0.500, loss 0.750", "; evaluated: AP 0.250"]
+    shown = [line.removeprefix("loss 1.0000, accuracy 0.500").partition(", rate 0.1, ")[0] for line in words]
+    assert shown == ["", " (evaluated: accuracy 0.500, loss 0.750)", " (evaluated: AP 0.250)"]
 
 
 def test_half_a_row_of_a_killed_run_is_passed_over(tmp_path):
