@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 from absl import logging
 
-from mixnet_tf.data import NEWEST, Reading, Rules
+from mixnet_tf.data import Reading, Rules
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import StrPath, exists, local_copy
@@ -33,15 +33,17 @@ class Opened(NamedTuple):
     model: keras.Model
     source: str  # the file or checkpoint that it was loaded from
     config: RunConfig | None  # None: it was not loaded from a run's folder
+    exif: bool | None = None  # whether images are turned as their EXIF orientation says; None: as by the run
 
     @property
     def rules(self) -> Rules:
         """The rules by which image files are read: those of the model's run, or the newest with images turned."""
-        return NEWEST._replace(exif=True) if self.config is None else self.config.reading().rules()
+        reading = Reading() if self.config is None else self.config.reading()
+        return reading.given(exif=self.exif).rules(exif=True)
 
     def reading(self, dataset: str | None) -> Reading:
         """How a dataset is read for the model: as by its run, if it has one; TFRecords with the model's classes."""
-        reading = Reading() if self.config is None else self.config.reading(dataset)
+        reading = (Reading() if self.config is None else self.config.reading(dataset)).given(exif=self.exif)
         if dataset == "tfrecord" and reading.num_label_classes is None and not is_detector(self.model):
             return reading._replace(num_label_classes=self.model.output_shape[-1])
         return reading

@@ -8,7 +8,7 @@ from absl import flags
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.commands import following, model_flags, settings_flags
 from mixnet_tf.commands.screen import Screen
-from mixnet_tf.data import label_names
+from mixnet_tf.data import label_names, log_turned
 from mixnet_tf.detection import classes_of, is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import (
@@ -36,6 +36,7 @@ _NOT_WITH_WATCH = (
     "num_label_classes",
     "image_size",
     "input",
+    "exif",
     "image",
     "labels",
     "draw",
@@ -103,6 +104,8 @@ def main(screen: Screen) -> int:
         task_of(CLASSIFICATION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
     )
     split, path = noting_origin(found, opened), None
+    if opened.config is not None and not split.rules.exif:
+        log_turned(split)
     if values.report_dir is None:
         _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
     else:
@@ -166,7 +169,8 @@ def _detect(opened, screen):
             shown = ", ".join(f"{value:.3f}" for value in box)
             screen.say(f"  {score:7.2%}  {names[label]}  {shown}")
         if flags.FLAGS.draw is not None:
-            draw_boxes(path, [(box, f"{names[label]} {score:.0%}") for box, score, label in found], flags.FLAGS.draw)
+            described = [(box, f"{names[label]} {score:.0%}") for box, score, label in found]
+            draw_boxes(path, described, flags.FLAGS.draw, opened.rules)
             screen.say(f"Wrote {flags.FLAGS.draw}.")
     return 0
 

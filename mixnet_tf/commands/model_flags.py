@@ -63,9 +63,16 @@ def define_model_flags() -> None:
         "Input of the model: pixels, RGB from 0 to 255, or normalized, for which Preprocessing is put in front; by "
         "default what its layers show, else pixels.",
     )
+    flags.DEFINE_bool(
+        "exif",
+        None,
+        "Turn each JPEG as its EXIF orientation says; by default as the run does. Without a run, image files and the "
+        "datasets folder and list are turned.",
+    )
 
 
 def open_model_from_flags() -> Opened:
     """Opens the model that the flags describe; raises what `open_model` raises."""
     names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size", "input")
-    return open_model(**flag_values(names), kernel_size=kernels_from_flags())
+    opened = open_model(**flag_values(names), kernel_size=kernels_from_flags())
+    return opened._replace(exif=flags.FLAGS.exif)

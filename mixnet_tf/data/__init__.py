@@ -21,9 +21,10 @@ from mixnet_tf.data.pipeline import (
     train_examples,
 )
 from mixnet_tf.data.preprocessing import center_window, preprocess_for_eval, preprocess_for_train, random_window
-from mixnet_tf.data.rules import DATA_VERSION, LIST, NEWEST, VALIDATION_FRACTION, Reading, Rules
+from mixnet_tf.data.rules import DATA_VERSION, LIST, NEWEST, UPRIGHT, VALIDATION_FRACTION, Reading, Rules
 from mixnet_tf.data.split import MissingSplitError, Split
 from mixnet_tf.data.splits import load_split
+from mixnet_tf.data.turned_images import counting_turned, log_turned
 
 __all__ = [
     "ALL",
@@ -31,6 +32,7 @@ __all__ = [
     "FORMATS",
     "LIST",
     "NEWEST",
+    "UPRIGHT",
     "MissingSplitError",
     "Reading",
     "Rules",
@@ -40,6 +42,7 @@ __all__ = [
     "center_window",
     "check_hash_version",
     "count_left_out",
+    "counting_turned",
     "decode_image",
     "decode_predictions",
     "eval_batches",
@@ -48,6 +51,7 @@ __all__ = [
     "list_images",
     "load_objects",
     "load_split",
+    "log_turned",
     "measuring_batches",
     "naming_corrupt_images",
     "object_eval_batches",

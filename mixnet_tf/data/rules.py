@@ -78,6 +78,7 @@ _VERSIONS = (
     ),
 )
 NEWEST = _VERSIONS[-1]
+UPRIGHT = NEWEST._replace(exif=True)  # for image files of which no run says how they are read
 DATA_VERSION = NEWEST.version
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mixnet_tf.data import NEWEST, Rules, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import UPRIGHT, Rules, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.evaluation.image_files import read_image_file
 from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
 from mixnet_tf.evaluation.scores import with_notes
@@ -116,7 +116,7 @@ def _distributed_batches(strategy, split, image_size, crop, batch_size):
 
 
 def classify(
-    model: keras.Model, path: StrPath, crop: bool = True, top: int = 5, rules: Rules = NEWEST
+    model: keras.Model, path: StrPath, crop: bool = True, top: int = 5, rules: Rules = UPRIGHT
 ) -> list[tuple[int, float]]:
     """The most probable classes of an image file.
 

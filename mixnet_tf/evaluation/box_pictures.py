@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import NEWEST, Rules, Split, decode_image, object_eval_batches
+from mixnet_tf.data import UPRIGHT, Rules, Split, decode_image, object_eval_batches
 from mixnet_tf.detection import detect
 from mixnet_tf.errors import require_package
 from mixnet_tf.evaluation.image_files import read_image_file
@@ -22,7 +22,7 @@ Found = tuple[tuple[float, ...], float, int]
 
 
 def detect_in_file(
-    model: keras.Model, path: StrPath, score_threshold: float = SHOWN_SCORE, rules: Rules = NEWEST
+    model: keras.Model, path: StrPath, score_threshold: float = SHOWN_SCORE, rules: Rules = UPRIGHT
 ) -> list[Found]:
     """Finds the objects in an image file.
 
@@ -46,18 +46,21 @@ def detect_in_file(
     return [(tuple(map(float, box)), float(score), int(label)) for box, score, label in rows][: found["count"]]
 
 
-def draw_boxes(path: StrPath, boxes: Sequence[tuple[Sequence[float], str]], output: StrPath) -> None:
+def draw_boxes(
+    path: StrPath, boxes: Sequence[tuple[Sequence[float], str]], output: StrPath, rules: Rules = UPRIGHT
+) -> None:
     """Draws boxes on an image, and writes it as a PNG file.
 
     Args:
         path: The image file.
         boxes: For each box, (y0, x0, y1, x1) as fractions of the image, and its text.
         output: The file to write.
+        rules: The `data.Rules` by which the image is decoded, as for `detect_in_file`.
 
     Raises:
         MissingPackageError: Without matplotlib.
     """
-    image = _decoded(path).numpy()
+    image = _decoded(path, rules).numpy()
     figure = _figure(image.shape, 1, 1)
     _draw(figure.add_axes((0, 0, 1, 1)), image, boxes)
     write_bytes(output, png(figure))
@@ -137,6 +140,6 @@ def _draw(axes, image, boxes, color=_FOUND):
             axes.text(*corner, words, color="white", fontsize=6, va="bottom", bbox={"color": color, "pad": 0.5})
 
 
-def _decoded(path, rules=NEWEST):
+def _decoded(path, rules):
     """float32 (height, width, 3)."""
     return tf.cast(read_image_file(path, lambda content: decode_image(content, rules)), tf.float32)

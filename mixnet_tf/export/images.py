@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.data import NEWEST, Rules, Split, list_images, naming_corrupt_images, preprocess_for_eval
+from mixnet_tf.data import UPRIGHT, Rules, Split, list_images, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, first_line
 
 _AT_ONCE = 4  # images to decode ahead
@@ -110,7 +110,7 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
     return Images(stream, labels, split.label_names, source, split.notes)
 
 
-def folder_images(folder: str, image_size: int, crop: bool, count: int | None, rules: Rules = NEWEST) -> Images:
+def folder_images(folder: str, image_size: int, crop: bool, count: int | None, rules: Rules = UPRIGHT) -> Images:
     """The first images in a folder, sorted by name; their classes are not known.
 
     Raises:

@@ -16,7 +16,8 @@ def write_serving_model(model: keras.Model, folder: str, output_name: str = "pro
     """Writes a SavedModel with two signatures, both for any number of images.
 
     `serving_default` takes `image`, float32 (batch, size, size, 3) in [0, 255]; `image_bytes` takes `image_bytes`,
-    strings (batch,) of JPEG or PNG, and prepares them as for evaluation.
+    strings (batch,) of JPEG or PNG, and prepares them as for evaluation, but without turning a JPEG by its EXIF
+    orientation.
 
     Args:
         model: A Keras model with a fixed square input.

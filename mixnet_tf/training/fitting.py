@@ -25,6 +25,7 @@ def fit(
     metrics: MetricsLog,
     progress: Progress = silent,
     evaluations: Evaluations | None = None,
+    after_first_epoch: Callable[[], None] | None = None,
 ) -> int | None:
     """Trains to the last step, until the evaluations end the run, or until a signal asks to stop; the state is saved.
 
@@ -40,6 +41,7 @@ def fit(
         metrics: The `MetricsLog` for the measurements.
         progress: Shows the phases of the work.
         evaluations: The `Evaluations` of the run; None: it is not evaluated while it trains.
+        after_first_epoch: Called when each image has been seen once; not if that was before the run resumed.
 
     Returns:
         The number of the signal that stopped the run, SIGINT if any host received that; None if no signal came.
@@ -85,6 +87,9 @@ def fit(
             measured = {name: float(value) for name, value in trainer.train_steps(batches, tf.constant(steps)).items()}
             _check_finite(int(measured.pop("first_bad_step")), trainer)
             metrics.train(trainer.step, measured, phase)
+            seen = trainer.step * recipe.train_batch_size
+            if after_first_epoch and seen - steps * recipe.train_batch_size < split.num_examples <= seen:
+                after_first_epoch()
             if trainer.step % checkpoint_steps == 0:
                 checkpointer.save()
                 metrics.flush()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 from absl import logging
 
-from mixnet_tf.data import Split
+from mixnet_tf.data import Split, counting_turned, log_turned
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
@@ -175,7 +175,20 @@ def train(
             if before is not None and evaluations.begin_anew(before):
                 checkpointer.save()  # or a kill before the next one would bring back what was counted
         metrics = MetricsLog(folder, trainer.step, recipe.train_batch_size)
-        number = fit(trainer, checkpointer, train_split, task.train_batches, options, metrics, progress, evaluations)
+        if chief:
+            log_turned(train_split)
+        with counting_turned(train_split) as count_turned:
+            number = fit(
+                trainer,
+                checkpointer,
+                train_split,
+                task.train_batches,
+                options,
+                metrics,
+                progress,
+                evaluations,
+                count_turned if chief else None,
+            )
         total_steps = recipe.total_steps(config.num_train_images)
         if trainer.step < total_steps and not evaluations.end_the_run:
             logging.info(f"Saved at step {trainer.step} of {total_steps}; the same command resumes there.")

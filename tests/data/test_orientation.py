@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from photographs import exif, jpeg, orientation, segment, tiff, turned, with_segments
 
 from mixnet_tf.data import NEWEST, decode_image, preprocess_for_eval, preprocess_for_train
 from mixnet_tf.data.decoding import decode_window, decodes_webp, image_shape
@@ -18,45 +19,6 @@ Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")
 _TURNING = NEWEST._replace(exif=True)
 _SHAPES = ((37, 61), (61, 37), (1, 9), (48, 48))
-
-
-def _jpeg(height, width):
-    """A JPEG with as many samples of its colors as pixels: otherwise libjpeg rounds at a window's borders."""
-    pixels = np.random.default_rng(height).integers(0, 256, (-(-height // 8), -(-width // 8), 3), "uint8")
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()
-
-
-def _segment(marker, content):
-    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
-
-
-def _tiff(entries, order="<", directory=8):
-    """A TIFF structure with one directory of (tag, kind, count, four bytes)."""
-    begin = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, directory)
-    rows = b"".join(struct.pack(order + "HHI4s", *entry) for entry in entries)
-    return begin + bytes(directory - 8) + struct.pack(order + "H", len(entries)) + rows + bytes(4)
-
-
-def _orientation(value, order="<", kind=3):
-    content = struct.pack(order + {1: "B3x", 3: "H2x", 4: "I"}.get(kind, "H2x"), value)
-    return (0x0112, kind, 1, content)
-
-
-def _with(jpeg, *segments):
-    """A JPEG with more segments at its beginning."""
-    return jpeg[:2] + b"".join(segments) + jpeg[2:]
-
-
-def _exif(tiff):
-    return _segment(0xE1, b"Exif\0\0" + tiff)
-
-
-def _turned(jpeg, orientation, order="<"):
-    other = [(0x010F, 2, 4, b"abc\0"), _orientation(orientation, order), (0x0132, 2, 4, b"xyz\0")]
-    return _with(jpeg, _exif(_tiff(other, order)))
 
 
 def _pillows(pixels, orientation):
@@ -83,8 +45,8 @@ def decode():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("height, width", _SHAPES)
 def test_a_jpeg_is_turned_as_pillow_turns_it_and_cropped_then(height, width, orientation, order, decode):
-    stored = _jpeg(height, width)
-    encoded = _turned(stored, orientation, order)
+    stored = jpeg(height, width)
+    encoded = turned(stored, orientation, order)
     whole = _pillows(tf.io.decode_jpeg(stored), orientation)
     np.testing.assert_array_equal(decode["whole"](encoded), whole)
     np.testing.assert_array_equal(decode["shape"](encoded), whole.shape)
@@ -95,8 +57,8 @@ def test_a_jpeg_is_turned_as_pillow_turns_it_and_cropped_then(height, width, ori
 
 @pytest.mark.parametrize("orientation", (1, 6))
 def test_evaluation_and_training_see_the_turned_image(orientation):
-    stored = _jpeg(37, 61)
-    encoded = _turned(stored, orientation)
+    stored = jpeg(37, 61)
+    encoded = turned(stored, orientation)
     upright = tf.io.encode_png(_pillows(tf.io.decode_jpeg(stored), orientation))
     for prepare in (
         lambda image, rules: preprocess_for_eval(image, 24, rules=rules),
@@ -118,55 +80,55 @@ def test_other_formats_are_not_turned():
 
 
 def test_rules_of_0_2_0_turn_if_they_are_told_to():
-    stored = _jpeg(37, 61)
-    encoded = _turned(stored, 6)
+    stored = jpeg(37, 61)
+    encoded = turned(stored, 6)
     assert decode_image(encoded, rules_of(0)).shape == (37, 61, 3)
     assert decode_image(encoded, rules_of(0, exif=True)).shape == (61, 37, 3)
 
 
-_SMALL = _jpeg(16, 16)
+_SMALL = jpeg(16, 16)
 _JFIF = _SMALL[2:20]
-_SIX = _orientation(6)
+_SIX = orientation(6)
 _ODD = {  # (segments in front, the orientation)
-    "after a comment and others": ([_segment(0xFE, b"x" * 60000), _segment(0xE2, b"ICC"), _exif(_tiff([_SIX]))], 6),
-    "after XMP": ([_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), _exif(_tiff([_SIX]))], 6),
-    "after fill bytes": ([b"\xff\xff\xff", _exif(_tiff([_SIX]))], 6),
-    "among many entries": ([_exif(_tiff([(i, 3, 1, bytes(4)) for i in range(5000)] + [_SIX]))], 6),
-    "of two segments the first counts": ([_exif(_tiff([_SIX])), _exif(_tiff([_orientation(3)]))], 6),
-    "of two entries the last counts": ([_exif(_tiff([_SIX, _orientation(3)]))], 3),
-    "directory far away": ([_exif(_tiff([_SIX], directory=60000))], 6),
-    "a byte": ([_exif(_tiff([_orientation(6, kind=1)]))], 6),
-    "a long": ([_exif(_tiff([_orientation(6, ">", 4)], ">"))], 6),
-    "0": ([_exif(_tiff([_orientation(0)]))], 1),
-    "9": ([_exif(_tiff([_orientation(9)]))], 1),
-    "65535": ([_exif(_tiff([_orientation(65535)]))], 1),
-    "2**32 - 1": ([_exif(_tiff([_orientation(2**32 - 1, kind=4)]))], 1),
-    "text": ([_exif(_tiff([(0x0112, 2, 1, b"6\0\0\0")]))], 1),
-    "signed": ([_exif(_tiff([_orientation(6, kind=8)]))], 1),
-    "no item": ([_exif(_tiff([(0x0112, 3, 0, b"\6\0\0\0")]))], 1),
-    "many items elsewhere": ([_exif(_tiff([(0x0112, 3, 2**32 - 1, b"\xff\xff\xff\xff")]))], 1),
-    "no entries": ([_exif(_tiff([]))], 1),
-    "no EXIF": ([_segment(0xE1, b"Exif\0")], 1),
-    "another name": ([_segment(0xE1, b"Exif\0\1" + _tiff([_SIX]))], 1),
-    "another segment": ([_segment(0xE2, b"Exif\0\0" + _tiff([_SIX]))], 1),
-    "neither II nor MM": ([_exif(b"IM" + _tiff([_SIX])[2:])], 1),
-    "the other byte order": ([_exif(b"MM" + _tiff([_SIX])[2:])], 1),
-    "directory past the end": ([_exif(_tiff([_SIX])[:4] + b"\xff\xff\xff\x7f" + _tiff([_SIX])[8:])], 1),
-    "directory at 2**32 - 1": ([_exif(_tiff([_SIX])[:4] + b"\xff\xff\xff\xff" + _tiff([_SIX])[8:])], 1),
-    "directory at itself": ([_exif(_tiff([_SIX])[:4] + bytes(4) + _tiff([_SIX])[8:])], 1),
-    "65,535 entries of which one is there": ([_exif(_tiff([_SIX])[:8] + b"\xff\xff" + _tiff([_SIX])[10:])], 6),
-    "a segment of length 0": ([b"\xff\xe1\0\0", _exif(_tiff([_SIX]))], 1),
-    "a segment past the end": ([b"\xff\xe0\xff\xff", _exif(_tiff([_SIX]))], 1),
-    "behind too many segments": ([*[_segment(0xFE, b"")] * 200, _exif(_tiff([_SIX]))], 1),
-    "behind 90 segments": ([*[_segment(0xFE, b"")] * 90, _exif(_tiff([_SIX]))], 6),
-    "behind 99,999 fill bytes": ([b"\xff" * 99_999, _exif(_tiff([_SIX]))], 1),
+    "after a comment and others": ([segment(0xFE, b"x" * 60000), segment(0xE2, b"ICC"), exif(tiff([_SIX]))], 6),
+    "after XMP": ([segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), exif(tiff([_SIX]))], 6),
+    "after fill bytes": ([b"\xff\xff\xff", exif(tiff([_SIX]))], 6),
+    "among many entries": ([exif(tiff([(i, 3, 1, bytes(4)) for i in range(5000)] + [_SIX]))], 6),
+    "of two segments the first counts": ([exif(tiff([_SIX])), exif(tiff([orientation(3)]))], 6),
+    "of two entries the last counts": ([exif(tiff([_SIX, orientation(3)]))], 3),
+    "directory far away": ([exif(tiff([_SIX], directory=60000))], 6),
+    "a byte": ([exif(tiff([orientation(6, kind=1)]))], 6),
+    "a long": ([exif(tiff([orientation(6, ">", 4)], ">"))], 6),
+    "0": ([exif(tiff([orientation(0)]))], 1),
+    "9": ([exif(tiff([orientation(9)]))], 1),
+    "65535": ([exif(tiff([orientation(65535)]))], 1),
+    "2**32 - 1": ([exif(tiff([orientation(2**32 - 1, kind=4)]))], 1),
+    "text": ([exif(tiff([(0x0112, 2, 1, b"6\0\0\0")]))], 1),
+    "signed": ([exif(tiff([orientation(6, kind=8)]))], 1),
+    "no item": ([exif(tiff([(0x0112, 3, 0, b"\6\0\0\0")]))], 1),
+    "many items elsewhere": ([exif(tiff([(0x0112, 3, 2**32 - 1, b"\xff\xff\xff\xff")]))], 1),
+    "no entries": ([exif(tiff([]))], 1),
+    "no EXIF": ([segment(0xE1, b"Exif\0")], 1),
+    "another name": ([segment(0xE1, b"Exif\0\1" + tiff([_SIX]))], 1),
+    "another segment": ([segment(0xE2, b"Exif\0\0" + tiff([_SIX]))], 1),
+    "neither II nor MM": ([exif(b"IM" + tiff([_SIX])[2:])], 1),
+    "the other byte order": ([exif(b"MM" + tiff([_SIX])[2:])], 1),
+    "directory past the end": ([exif(tiff([_SIX])[:4] + b"\xff\xff\xff\x7f" + tiff([_SIX])[8:])], 1),
+    "directory at 2**32 - 1": ([exif(tiff([_SIX])[:4] + b"\xff\xff\xff\xff" + tiff([_SIX])[8:])], 1),
+    "directory at itself": ([exif(tiff([_SIX])[:4] + bytes(4) + tiff([_SIX])[8:])], 1),
+    "65,535 entries of which one is there": ([exif(tiff([_SIX])[:8] + b"\xff\xff" + tiff([_SIX])[10:])], 6),
+    "a segment of length 0": ([b"\xff\xe1\0\0", exif(tiff([_SIX]))], 1),
+    "a segment past the end": ([b"\xff\xe0\xff\xff", exif(tiff([_SIX]))], 1),
+    "behind too many segments": ([*[segment(0xFE, b"")] * 200, exif(tiff([_SIX]))], 1),
+    "behind 90 segments": ([*[segment(0xFE, b"")] * 90, exif(tiff([_SIX]))], 6),
+    "behind 99,999 fill bytes": ([b"\xff" * 99_999, exif(tiff([_SIX]))], 1),
 }
 
 
 @pytest.mark.parametrize("name", _ODD)
 def test_an_orientation_is_found_where_it_may_stand_and_is_1_otherwise(name):
     segments, expected = _ODD[name]
-    assert exif_orientation(_with(_SMALL, *segments)) == expected
+    assert exif_orientation(with_segments(_SMALL, *segments)) == expected
 
 
 @pytest.mark.parametrize(
@@ -176,15 +138,15 @@ def test_what_is_no_jpeg_has_orientation_1(encoded):
     assert exif_orientation(encoded) == 1
 
 
-def test_only_the_first_directory_of_the_segment_counts():
-    end = _segment(0xE1, b"")  # an EXIF segment that names more entries than it has is not read past its end
-    tiff = _tiff([(1, 3, 1, bytes(4))])[:8] + b"\2\0" + struct.pack("<HHI4s", 1, 3, 1, bytes(4))
-    assert exif_orientation(_with(_SMALL, _exif(tiff), struct.pack("<HHI4s", *_SIX), end)) == 1
+def test_entries_past_the_end_of_the_segment_are_not_read():
+    entry = (1, 3, 1, bytes(4))
+    cut = tiff([entry])[:8] + b"\2\0" + struct.pack("<HHI4s", *entry)  # two entries, of which one is there
+    assert exif_orientation(with_segments(_SMALL, exif(cut), struct.pack("<HHI4s", *_SIX))) == 1
 
 
 @pytest.mark.parametrize("order", "<>")
 def test_a_file_cut_anywhere_has_the_orientation_that_pillow_finds(order):
-    encoded = _turned(_SMALL, 6, order)
+    encoded = turned(_SMALL, 6, order)
     end = encoded.index(b"xyz") + 12
     seen = [int(exif_orientation(encoded[:size])) for size in range(end)]
     whole = encoded.index(b"xyz") - 8  # the end of the orientation's entry
@@ -193,7 +155,7 @@ def test_a_file_cut_anywhere_has_the_orientation_that_pillow_finds(order):
 
 @pytest.mark.parametrize("order", "<>")
 def test_damaged_bytes_are_never_an_error_and_give_what_pillow_finds(order):
-    rng, encoded, count = np.random.default_rng(0), _turned(_SMALL, 6, order), 400
+    rng, encoded, count = np.random.default_rng(0), turned(_SMALL, 6, order), 400
     begin, agree, seen = encoded.index(b"Exif"), 0, set()
     end = encoded.index(b"xyz") + 4
     for _ in range(count):

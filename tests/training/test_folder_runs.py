@@ -1,5 +1,6 @@
 """A run on a folder of classes: what it holds out stays held out, in the run and in what reads it."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -8,8 +9,10 @@ import pytest
 import scripts
 import tensorflow as tf
 import tiny_run
+from photographs import jpeg, turned
 from short_run import RECIPE
 
+from mixnet_tf.evaluation import classify
 from mixnet_tf.export import ExportOptions, ExportSettings
 from mixnet_tf.export.inputs import gather
 from mixnet_tf.runs import SOME_TRAINING_IMAGES, RunConfig
@@ -81,3 +84,53 @@ def test_a_run_on_a_flat_folder_holds_out_the_same_images_to_its_end_and_after(s
     settings = ExportSettings(str(tmp_path / "export"), data_dir=str(shapes))
     inputs = gather(open_model(model_dir=options.model_dir), settings, ExportOptions(formats=("int8",)))
     assert len(inputs.images) == held.num_examples and len(inputs.calibration_images) == train_split.num_examples
+
+
+def test_a_run_turns_photographs_and_what_reads_the_run_follows(tmp_path, monkeypatch, capfd, logged):
+    pytest.importorskip("PIL")
+    for number in range(30):
+        path = tmp_path / "photographs" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(turned(jpeg(40, 17), 6))
+    steps = []
+
+    @contextlib.contextmanager
+    def counting_turned(split):
+        assert split.name == "train"
+        yield lambda: steps.append(fitting_step())
+
+    def fitting_step():
+        return int(trainers[-1].optimizer.iterations)
+
+    trainers, trainer_for = [], run.trainer_for
+    monkeypatch.setattr(run, "trainer_for", lambda *arguments: trainers.append(trainer_for(*arguments)) or trainers[-1])
+    monkeypatch.setattr(run, "counting_turned", counting_turned)
+    options = RunOptions(str(tmp_path / "run"), str(tmp_path / "photographs"), steps_per_loop=2, eval_every=0)
+    assert train("tiny", "folder", _RECIPE._replace(train_steps=6), options) == 0
+    config = RunConfig.read(options.model_dir)
+    assert config.exif and 16 < config.num_train_images <= 30
+    assert steps == [4]  # the first report after all images
+    assert f"turned as their EXIF orientation says: {config.num_train_images} of all" in logged()
+
+    opened = open_model(model_dir=options.model_dir)
+    (tmp_path / "stored.jpg").write_bytes(jpeg(40, 17))
+    path, stored = str(tmp_path / "photographs" / "a" / "0.jpg"), str(tmp_path / "stored.jpg")
+    upright = str(tmp_path / "upright.png")
+    tf.io.write_file(upright, tf.io.encode_png(tf.image.rot90(tf.io.decode_jpeg(jpeg(40, 17)), 3)))
+    as_is, as_turned = classify(opened.model, stored, crop=False), classify(opened.model, upright, crop=False)
+    assert as_is != as_turned
+    assert classify(opened.model, path, crop=False, rules=opened.rules) == as_turned
+    assert opened.rules.exif and opened._replace(config=None).rules.exif and opened.reading("folder").exif
+    assert not opened._replace(exif=False).rules.exif and opened._replace(exif=False).reading("list").exif is False
+
+    config._replace(exif=False).write(options.model_dir)  # as an older version wrote it
+    opened = open_model(model_dir=options.model_dir)
+    assert classify(opened.model, path, crop=False, rules=opened.rules) == as_is
+    arguments = (f"--model_dir={options.model_dir}", f"--data_dir={options.data_dir}")
+    for flag, expected in (("--noexif", True), ("--exif", False)):
+        code, out, err = scripts.run(capfd, "eval.py", *arguments, flag)
+        assert code == 0, err
+        assert ("not turned, although their EXIF orientation says so" in out) == expected
+    assert train("tiny", "folder", _RECIPE._replace(train_steps=6), options) == 0  # it keeps what is recorded
+    with pytest.raises(ValueError, match="exif: False there, True now"):
+        train("tiny", "folder", _RECIPE._replace(train_steps=6), options._replace(exif=True))
