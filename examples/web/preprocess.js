@@ -4,14 +4,15 @@
 const CROP_PADDING = 32; // pixels, as in preprocessing.py
 
 /**
- * The pixels of an image file: neither turned by EXIF nor converted between color spaces, transparency ignored,
- * as tf.io.decode_image(channels=3) gives them.
+ * The pixels of an image file: not converted between color spaces, transparency ignored, as mixnet_tf.data.decode_image
+ * gives them.
  * @param {Blob} blob The file.
+ * @param {boolean} exif Whether a JPEG is turned as its EXIF orientation says.
  * @return {Promise<{data: Uint8ClampedArray | Uint8Array, width: number, height: number}>} RGBA, of which A is unused.
  */
-export async function decode(blob) {
-  const upright = await withoutExif(blob);
-  const bitmap = await createImageBitmap(upright, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
+export async function decode(blob, exif) {
+  const file = exif ? blob : await withoutExif(blob);
+  const bitmap = await createImageBitmap(file, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
   const {width, height} = bitmap;
   try {
     const canvas = new OffscreenCanvas(width, height);
@@ -113,7 +114,7 @@ export function resize({data, width: stride}, part, size) {
 }
 
 /** An image file as the model's input: Float32Array (size, size, 3). */
-export async function preprocess(blob, size, crop) {
-  const image = await decode(blob);
+export async function preprocess(blob, size, crop, exif) {
+  const image = await decode(blob, exif);
   return resize(image, centerWindow(image.width, image.height, size, crop), size);
 }

@@ -68,7 +68,8 @@ def prepare(model_dir, export_dir):
     classes = opened.config.num_label_classes
     names = label_names(classes, None, class_names(opened.model)) or range(classes)
     (_MODEL / "labels.txt").write_text("".join(f"{name}\n" for name in names))
-    write_json(_MODEL / "model.json", {"crop": opened.config.recipe.crop, "files": [file.name for file in files]})
+    prepared = {"crop": opened.config.recipe.crop, "exif": opened.rules.exif}
+    write_json(_MODEL / "model.json", {**prepared, "files": [file.name for file in files]})
 
 
 if __name__ == "__main__":

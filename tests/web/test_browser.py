@@ -11,10 +11,11 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from photographs import turned
 from scripts import ROOT
 from weights_server import serving
 
-from mixnet_tf.data import load_split, preprocess_for_eval
+from mixnet_tf.data import NEWEST, UPRIGHT, load_split, preprocess_for_eval
 from mixnet_tf.export import runtime
 
 _PAGE = ROOT / "examples" / "web"
@@ -25,10 +26,10 @@ _CLASSIFY = """async (encoded) => {
   const {probabilities, input} = await window.mixnet.classify(blob);
   return [[...probabilities], [...input]];
 }"""
-_PREPROCESS = """async ([encoded, size, crop]) => {
+_PREPROCESS = """async ([encoded, size, crop, exif]) => {
   const {preprocess} = await import('./preprocess.js');
   const blob = await (await fetch(`data:image/png;base64,${encoded}`)).blob();
-  return [...await preprocess(blob, size, crop)];
+  return [...await preprocess(blob, size, crop, exif)];
 }"""
 
 pytestmark = [
@@ -92,23 +93,22 @@ def test_the_model_is_given_what_preprocess_for_eval_gives(shape, crop, page):
     png = _png(*shape)
     for size in (48, 224):
         expected = preprocess_for_eval(tf.constant(png), size, crop).numpy()
-        found = np.float32(page.evaluate(_PREPROCESS, [_base64(png), size, crop]))
+        found = np.float32(page.evaluate(_PREPROCESS, [_base64(png), size, crop, False]))
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
-def test_a_photograph_keeps_its_orientation_and_differs_by_its_decoder_alone(page, photographs):
+@pytest.mark.parametrize("exif", [False, True])
+def test_a_photograph_is_turned_as_the_run_does_and_differs_by_its_decoder_alone(exif, page, photographs):
     with open(photographs["china.jpg"], "rb") as file:
-        jpeg = file.read()
-    # The same with EXIF that asks to turn it: TensorFlow does not, nor does the page.
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-    turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
-    tensorflows = preprocess_for_eval(tf.constant(turned), 224).numpy()
-    accurate = tf.io.encode_png(tf.io.decode_jpeg(turned, channels=3, dct_method="INTEGER_ACCURATE"))
-    expected = preprocess_for_eval(accurate, 224).numpy()
-    for content in (jpeg, turned):
-        found = np.float32(page.evaluate(_PREPROCESS, [_base64(content), 224, True])).reshape(expected.shape)
+        stored = file.read()
+    pixels = tf.io.decode_jpeg(stored, channels=3, dct_method="INTEGER_ACCURATE")
+    for content, is_turned in ((stored, False), (turned(stored, 6, ">"), exif)):
+        upright = tf.io.encode_png(tf.image.rot90(pixels, 3) if is_turned else pixels)
+        expected = preprocess_for_eval(upright, 224).numpy()
+        found = np.float32(page.evaluate(_PREPROCESS, [_base64(content), 224, True, exif])).reshape(expected.shape)
         np.testing.assert_array_equal(found, expected)
-        assert np.abs(found - tensorflows).max() <= 15  # TensorFlow's default is INTEGER_FAST
+        ours = preprocess_for_eval(tf.constant(content), 224, rules=UPRIGHT if exif else NEWEST)
+        assert np.abs(found - ours).max() <= 15  # TensorFlow's default is INTEGER_FAST
 
 
 def test_top_1_of_32_digits_is_keras_and_int8_is_litert_in_python(page, site, trained, data_dir):
