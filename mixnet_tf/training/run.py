@@ -12,7 +12,7 @@ from absl import logging
 from mixnet_tf.data import Split, counting_turned, log_turned
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
-from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params, unroll
+from mixnet_tf.networks import stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate
 from mixnet_tf.runs import (
@@ -23,9 +23,10 @@ from mixnet_tf.runs import (
 )
 from mixnet_tf.settings import check
 from mixnet_tf.training.checkpointing import Checkpointer
+from mixnet_tf.training.configuring import configure
 from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.ending import finish, is_finished, report_end
-from mixnet_tf.training.evaluating import Evaluations, evaluation_intervals
+from mixnet_tf.training.evaluating import Evaluations
 from mixnet_tf.training.fitting import fit
 from mixnet_tf.training.interruption import INTERRUPTED, RESTART_ME
 from mixnet_tf.training.locking import only_run_in
@@ -116,36 +117,10 @@ def train(
     train_split, eval_split = splits or open_dataset()
     if detection is not None and is_new:
         check_boxes((train_split, eval_split), progress)
-    content = None  # of the network file; a released network with its own kernels needs none
-    if is_network_file(model_name) or kernel_size is not None:
-        content = network_content(*stages_and_params(model_name, kernel_size=kernel_size))
-    config = RunConfig(
-        network_name(model_name),
-        train_split.num_classes,
-        dataset,
-        train_split.num_examples,
-        recipe,
-        train_split.label_names,
-        None if weights is None else os.fspath(weights),
-        train_split=train_split.name,
-        eval_split=eval_split.name,
-        train_shards=len(train_split.files),
-        missing_shards=train_split.missing_shards + eval_split.missing_shards,
-        network=content,
-        task=task_name,
-        detection=detection,
-        data_version=train_split.rules.version,
-        exif=train_split.rules.exif,
-        validation_fraction=train_split.validation_fraction,
-        hash_version=train_split.hash_version,
-        list=train_split.list_path,
-    )
     before = RunConfig.read_if_any(options.model_dir)
-    eval_every, early_stopping = evaluation_intervals(options, before, train_split, eval_split)
-    config = config._replace(eval_every=eval_every, early_stopping=early_stopping)
-    if before is not None and not (is_new or options.allow_config_change):
-        config = config._replace(stopped_at=before.stopped_at)
-    _warn_of_a_run_within_its_warmup(config)
+    config = configure(
+        model_name, dataset, recipe, options, weights, kernel_size, detection, train_split, eval_split, before, is_new
+    )
 
     # Only the chief locks the folder: the workers of a run share it.
     with only_run_in(options.model_dir) if chief else contextlib.nullcontext():
@@ -228,14 +203,4 @@ def trainer_for(
             recipe.total_steps(config.num_train_images),
             jit_compile,
             task_of(config.task).objective(model, config),
-        )
-
-
-def _warn_of_a_run_within_its_warmup(config):
-    """Warns if the run ends before its learning rate has reached the recipe's peak."""
-    recipe, total_steps = config.recipe, config.recipe.total_steps(config.num_train_images)
-    if total_steps <= recipe.warmup_epochs * recipe.steps_per_epoch(config.num_train_images):
-        logging.warning(
-            f"The run's {total_steps} steps are within the warm-up of {recipe.warmup_epochs:g} epochs: the learning "
-            "rate only rises. To get past it, train longer, or give a smaller --warmup_epochs."
         )
