@@ -76,6 +76,8 @@ _SLOW = (
     "test_reports",
     "test_average_precision",
     "test_classes_and_input",
+    "test_image_folders",
+    "test_classifying",
     "test_paths",
     "test_held_out",
     "test_folders",

@@ -5,8 +5,8 @@ import os
 import tensorflow as tf
 from absl import flags
 
-from mixnet_tf.class_names import shown_names
 from mixnet_tf.commands import following, model_flags, settings_flags
+from mixnet_tf.commands.images import classify_images, detect_in_images
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.data import label_names, log_turned
 from mixnet_tf.detection import classes_of, is_detector
@@ -14,15 +14,13 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import (
     build_detection_evaluator,
     build_evaluator,
-    classify,
-    detect_in_file,
-    draw_boxes,
+    check_csv,
     draw_examples,
     noting_origin,
     watch,
 )
 from mixnet_tf.files import check_can_be_made, write_json
-from mixnet_tf.networks import NOT_CHECKED, class_names, input_of
+from mixnet_tf.networks import class_names
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, recipe_for
 from mixnet_tf.reports import write_detection_report, write_report
 from mixnet_tf.runs import RunConfig
@@ -38,6 +36,7 @@ _NOT_WITH_WATCH = (
     "input",
     "exif",
     "image",
+    "output_csv",
     "labels",
     "draw",
     "annotations",
@@ -60,7 +59,15 @@ def define_flags() -> None:
         None,
         "Write a report (report.html and its figures) to this folder: accuracy by class, calibration, mistakes.",
     )
-    settings_flags.define_paths("image", "Classify these image files, or detect objects in them, instead of a dataset.")
+    settings_flags.define_paths(
+        "image", "Classify these image files, or all below these folders, or detect objects in them."
+    )
+    settings_flags.define_path(
+        "output_csv",
+        None,
+        "Write a row for each --image to this CSV file: its path and its five most probable classes. Images that have "
+        "a row already are skipped.",
+    )
     settings_flags.define_path(
         "draw",
         None,
@@ -84,6 +91,10 @@ def main(screen: Screen) -> int:
         raise InputError("--labels names the classes of an --image or of a report.")
     if values.report_dir is not None and values.image:
         raise InputError("--report_dir is about a dataset; leave out --image.")
+    if values.output_csv is not None:
+        if not values.image:
+            raise InputError("--output_csv has the classes of images; name them, or their folder, with --image.")
+        check_csv(values.output_csv)
     for name, path in (("output_json", values.output_json), ("draw", values.draw)):
         if path is not None:
             check_can_be_made(name, os.path.dirname(path) or ".")
@@ -99,7 +110,7 @@ def main(screen: Screen) -> int:
     recipe = opened.config.recipe if opened.config else recipe_for(dataset)
     crop = recipe.crop if values.crop is None else values.crop
     if values.image:
-        return _classify(opened, crop, screen)
+        return classify_images(opened, crop, screen)
     found = _load_split(
         task_of(CLASSIFICATION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
     )
@@ -126,8 +137,10 @@ def main(screen: Screen) -> int:
 
 def _evaluate_detector(opened, screen):
     values = flags.FLAGS
+    if values.output_csv is not None:
+        raise InputError(f"--output_csv has the classes of images; {opened.source} is a detector.")
     if values.image:
-        return _detect(opened, screen)
+        return detect_in_images(opened, screen)
     dataset = values.dataset or (opened.config.dataset if opened.config else "digit_scenes")
     found = _load_split(
         task_of(DETECTION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
@@ -157,24 +170,6 @@ def _evaluate_detector(opened, screen):
     return 0
 
 
-def _detect(opened, screen):
-    """Shows the objects in image files, and draws them if --draw is given."""
-    names = _shown_names(opened.model, classes_of(opened.model), screen)
-    if flags.FLAGS.draw is not None and len(flags.FLAGS.image) > 1:
-        raise InputError("--draw takes the boxes of one --image.")
-    for path in flags.FLAGS.image:
-        screen.say(path)
-        found = detect_in_file(opened.model, path, rules=opened.rules)
-        for box, score, label in found:
-            shown = ", ".join(f"{value:.3f}" for value in box)
-            screen.say(f"  {score:7.2%}  {names[label]}  {shown}")
-        if flags.FLAGS.draw is not None:
-            described = [(box, f"{names[label]} {score:.0%}") for box, score, label in found]
-            draw_boxes(path, described, flags.FLAGS.draw, opened.rules)
-            screen.say(f"Wrote {flags.FLAGS.draw}.")
-    return 0
-
-
 def _load_split(task, dataset, split, reading):
     values = flags.FLAGS
     return task.load_split(
@@ -198,22 +193,6 @@ def _report(metrics, screen):
     _say_measured(metrics, screen)
     if flags.FLAGS.output_json is not None:
         write_json(flags.FLAGS.output_json, metrics)
-
-
-def _classify(opened, crop, screen):
-    names = _shown_names(opened.model, opened.model.output_shape[-1], screen)
-    for path in flags.FLAGS.image:
-        screen.say(path)
-        for number, probability in classify(opened.model, path, crop, rules=opened.rules):
-            screen.say(f"  {probability:7.2%}  {names[number]}")
-    return 0
-
-
-def _shown_names(model, classes, screen):
-    """The class names to show for an image; first shows notes on what was not checked."""
-    if input_of(model) is None:
-        screen.say(f"Note: {NOT_CHECKED}.")
-    return shown_names(label_names(classes, flags.FLAGS.labels, class_names(model)) or range(classes))
 
 
 def _watch(screen):

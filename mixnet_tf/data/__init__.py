@@ -7,7 +7,7 @@ Out: `Split`s, `tf.data` batches, images preprocessed as by the reference, and c
 from mixnet_tf.data.class_names import decode_predictions, label_names
 from mixnet_tf.data.corruption import naming_corrupt_images
 from mixnet_tf.data.decoding import FORMATS, decode_image
-from mixnet_tf.data.folders import list_images
+from mixnet_tf.data.folders import images_below, list_images
 from mixnet_tf.data.hashed_splits import ALL, VALIDATION, check_hash_version
 from mixnet_tf.data.held_out import hold_out
 from mixnet_tf.data.object_batches import object_eval_batches, train_object_batches
@@ -47,6 +47,7 @@ __all__ = [
     "decode_predictions",
     "eval_batches",
     "hold_out",
+    "images_below",
     "label_names",
     "list_images",
     "load_objects",

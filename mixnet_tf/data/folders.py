@@ -128,6 +128,30 @@ def list_images(folder: StrPath, rules: Rules = NEWEST) -> tuple[str, ...]:
     return images
 
 
+def images_below(folder: StrPath) -> tuple[list[str], int]:
+    """The paths of all images in a folder and its subfolders, sorted, and the number of other files there.
+
+    A folder to which several symbolic links lead is visited once.
+
+    Raises:
+        InputError: If a name is not UTF-8.
+    """
+    endings, images, others = readable(NEWEST.endings), [], 0
+    waiting, visited = [os.fspath(folder)], set()
+    while waiting:
+        here = waiting.pop()
+        place = here if is_remote(here) else os.path.realpath(here)
+        if place in visited:
+            continue
+        visited.add(place)
+        listing = list_folder(here, NEWEST)
+        waiting.extend(os.path.join(here, name) for name in listing.folders)
+        own = [os.path.join(here, name) for name in listing.files if name.lower().endswith(endings)]
+        images.extend(own)
+        others += len(listing.files) - len(own)
+    return sorted(images), others
+
+
 def _images(folder, endings, names):
     """The paths of the names that are images."""
     images = tuple(os.path.join(folder, name) for name in names if name.lower().endswith(endings))

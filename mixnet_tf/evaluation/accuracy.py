@@ -6,12 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mixnet_tf.data import UPRIGHT, Rules, Split, eval_batches, naming_corrupt_images, preprocess_for_eval
-from mixnet_tf.evaluation.image_files import read_image_file
+from mixnet_tf.data import Split, eval_batches, naming_corrupt_images
 from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
 from mixnet_tf.evaluation.scores import with_notes
-from mixnet_tf.files import StrPath
-from mixnet_tf.networks import NOT_CHECKED, class_names, input_of, logits_model, prepare_pixels, with_logits
+from mixnet_tf.networks import NOT_CHECKED, class_names, input_of, logits_model, prepare_pixels
 from mixnet_tf.progress import silent
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -113,28 +111,3 @@ def _distributed_batches(strategy, split, image_size, crop, batch_size):
         )
 
     return strategy.distribute_datasets_from_function(of_host)
-
-
-def classify(
-    model: keras.Model, path: StrPath, crop: bool = True, top: int = 5, rules: Rules = UPRIGHT
-) -> list[tuple[int, float]]:
-    """The most probable classes of an image file.
-
-    Args:
-        model: A Keras model from one image size to probabilities.
-        path: A JPEG, PNG, GIF, WebP or BMP file.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
-        top: Number of classes to return.
-        rules: The `data.Rules` by which the image is decoded.
-
-    Returns:
-        A list of (class, probability), the most probable first.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not an image.
-    """
-    size = model.input_shape[1]
-    image = read_image_file(path, lambda content: preprocess_for_eval(content, size, crop, rules))
-    logits, probabilities = with_logits(model)(prepare_pixels(model)(image[tf.newaxis]), training=False)
-    return [(int(number), float(probabilities[0, number])) for number in top_classes(logits, top)[0]]

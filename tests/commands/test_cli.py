@@ -192,7 +192,10 @@ _BAD = [
     ("eval.py", ["--model_dir=/no/such/run"], "holds no training run"),
     ("eval.py", ["--weights=/no/such.keras"], "there is no file /no/such.keras"),
     ("eval.py", ["--weights={keras}", "--image=/no/such.jpg"], "there is no file /no/such.jpg"),
-    ("eval.py", ["--weights={keras}", "--image=/"], "image: / is a folder; give the path of an image file"),
+    ("eval.py", ["--weights={keras}", "--image={tmp}/empty"], "empty and its subfolders hold no JPEG"),
+    ("eval.py", ["--weights={keras}", "--output_csv={tmp}/o"], "name them, or their folder, with --image"),
+    ("eval.py", ["--weights={keras}", "--image={text}", "--output_csv={tmp}"], "is a folder; name a file"),
+    ("eval.py", ["--watch", "--model_dir={tmp}/run", "--exif", "--output_csv=a"], "leave out --exif, --output_csv"),
     ("eval.py", ["--weights={keras}", "--image={text}"], "not a readable JPEG"),
     ("eval.py", ["--weights={text}.keras"], "not a readable .keras file"),
     ("eval.py", ["--weights={keras}"], "has 3 classes, but dataset 'digits' has 10"),
@@ -223,6 +226,7 @@ def names(tmp_path_factory):
 
     tmp = tmp_path_factory.mktemp("bad")
     build_model("tiny", classes=3, input_shape=(32, 32, 3)).save(tmp / "x.keras")
+    (tmp / "empty").mkdir()
     for name in ("a.jpg", "a.jpg.keras"):
         (tmp / name).write_text("text")
     return {"tmp": tmp, "keras": tmp / "x.keras", "text": tmp / "a.jpg"}

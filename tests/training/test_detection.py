@@ -287,6 +287,15 @@ def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, flags
     assert code == 2 and "goes with --task=detection" in err
     code, _, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=a.png,b.png", "--draw=c.png")
     assert code == 2 and "--draw takes the boxes of one --image" in err
+    code, _, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=.", "--draw=c.png")
+    assert code == 2 and "image: . is a folder; give the path of an image file" in err
+    code, _, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=street.png", "--output_csv=c.csv")
+    assert code == 2 and "--output_csv has the classes of images; runs/detection/best.keras is a detector" in err
+    (tmp_path / "pictures").mkdir()
+    shutil.copy("street.png", "pictures")
+    (tmp_path / "pictures" / "text.png").write_text("text")
+    code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=pictures")
+    assert code == 1 and "1 of 2 images cannot be read." in out and "text.png is not a readable" in out, err
 
 
 def test_a_found_object_is_listed_and_drawn(tmp_path, detector_run, small_scenes):
