@@ -100,11 +100,11 @@ def turned_shape(shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """The shape of a turned image.
 
     Args:
-        shape: int32 (height, width, ...) of the stored image, pixels.
+        shape: int32 (height, width, channels) of the stored image, pixels.
         orientation: Scalar int32, its `exif_orientation`.
     """
-    exchanged = tf.concat([shape[1::-1], shape[2:]], 0)
-    return tf.where(_exchanges(orientation), exchanged, shape)
+    # Not a slice with a negative step, of which TensorFlow's optimizer complains.
+    return tf.gather(shape, tf.where(_exchanges(orientation), (1, 0, 2), (0, 1, 2)))
 
 
 def stored_window(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -112,7 +112,7 @@ def stored_window(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -
 
     Args:
         window: int32 (4,) in the turned image: offset y, offset x, height and width, pixels.
-        shape: int32 (height, width, ...) of the turned image, pixels.
+        shape: int32 (height, width, channels) of the turned image, pixels.
         orientation: Scalar int32, the `exif_orientation`.
 
     Returns:
@@ -120,8 +120,8 @@ def stored_window(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -
     """
     offset, size = window[:2], window[2:]
     offset = tf.where(tf.gather(_STEPS, orientation) < 0, shape[:2] - offset - size, offset)
-    exchanged = tf.concat([offset[::-1], size[::-1]], 0)
-    return tf.where(_exchanges(orientation), exchanged, tf.concat([offset, size], 0))
+    order = tf.where(_exchanges(orientation), (1, 0, 3, 2), (0, 1, 2, 3))
+    return tf.gather(tf.concat([offset, size], 0), order)
 
 
 def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

@@ -33,7 +33,7 @@ def test_a_folder_is_shown_or_written_and_continued(arguments, tmp_path, capfd):
     folder = arguments[1].removeprefix("--image=")
     images = [f"{folder}/{name}" for name in ("a/1.png", "a/2.png", "b/0.jpg", "b/1.png", "b/c/1.png")]
     code, out, err = run(capfd, "eval.py", *arguments)
-    assert code == 1 and err == ""
+    assert code == 1, err
     lines = out.splitlines()
     assert f"{folder}: left out files that are no images: 1." in lines
     shown = lines[lines.index(images[0]) :]
