@@ -21,7 +21,7 @@ demo: $(INSTALLED)/demo,export,report
 
 # Trains an SSDLite detector of handwritten digits, prints COCO's numbers, draws twelve test scenes, and exports.
 detection-demo: $(INSTALLED)/demo,detection,export
-	$(BIN)/python train.py --task=detection --model_dir=runs/detection-demo --deterministic
+	$(BIN)/python train.py --task=detection --model_dir=runs/detection-demo --deterministic --eval_every=0
 	$(BIN)/python eval.py --model_dir=runs/detection-demo --split=test --draw=runs/detection-demo/scenes.png
 	$(BIN)/python export_tflite.py --model_dir=runs/detection-demo --output_dir=runs/detection-demo/export --formats=fp32
 
