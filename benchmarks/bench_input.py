@@ -2,11 +2,13 @@
 
 The images are 500 x 375 pixels, as most of ImageNet's: crops of scikit-learn's two photographs, encoded
 at qualities that give ImageNet's size in bytes, all different. A ratio of 1 would mean that everything
-except the JPEG decoder is free.
+except the JPEG decoder is free. Images with an EXIF orientation, 1 or 6, are compared otherwise: a pipeline
+that does not look at it against one that turns them.
 """
 
 import pathlib
 import statistics
+import struct
 
 import numpy as np
 import sklearn.datasets
@@ -15,13 +17,22 @@ from absl import flags
 from measurement import in_turns, median_ratio, write_report
 
 from mixnet_tf.commands import process
-from mixnet_tf.data import Split, center_window, eval_batches, random_window, train_batches, train_examples
+from mixnet_tf.data import (
+    NEWEST,
+    UPRIGHT,
+    Split,
+    center_window,
+    eval_batches,
+    random_window,
+    train_batches,
+    train_examples,
+)
 from mixnet_tf.recipe import Recipe
 
 _HEIGHT, _WIDTH = 375, 500
 _QUALITIES = (95, 96, 97, 98)  # a mean of 95 KB a file; ImageNet's is about 110
 _BATCH_SIZE = 32
-_MIN_RATIOS = {"eval": 0.72, "train": 0.63}
+_MIN_RATIOS = {"eval": 0.72, "train": 0.63, "eval, EXIF 1": 0.9, "eval, EXIF 6": 0.8}
 
 _IMAGES = flags.DEFINE_integer("images", 128, "Images per round.", lower_bound=_BATCH_SIZE)
 _ROUNDS = flags.DEFINE_integer("rounds", 25, "Rounds; the figures are medians over them.", lower_bound=1)
@@ -43,13 +54,20 @@ def jpegs(count):
     return files
 
 
-def _split(files):
+def _with_orientation(file, orientation):
+    """A JPEG with an EXIF segment of one entry."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    content = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    return file[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + file[2:]
+
+
+def _split(files, rules=NEWEST):
     def read(shuffle_seed=None, shard=0, num_shards=1):
         del shuffle_seed, shard, num_shards
         examples = {"image": files, "label": np.arange(len(files)), "id": [str(i) for i in range(len(files))]}
         return tf.data.Dataset.from_tensor_slices(examples)
 
-    return Split("jpegs", "train", len(files), None, len(files), read)
+    return Split("jpegs", "train", len(files), None, len(files), read, rules=rules)
 
 
 def _one_thread():
@@ -86,7 +104,7 @@ def _reader(dataset):
 
 
 def _contenders(files, image_size):
-    """Bare decoding and the pipeline, for eval and train, over the same images and windows."""
+    """What is compared: bare decoding with the pipeline, and pipelines that turn nothing with those that do."""
     split, recipe = _split(files), Recipe(image_size=image_size)
     count = len(files)
     shapes = [tf.io.extract_jpeg_shape(file) for file in files]
@@ -94,7 +112,12 @@ def _contenders(files, image_size):
     taken = [(example["image"], seed) for example, seed in train_examples(split, recipe).take(count)]
     order = [file.numpy() for file, _ in taken]
     at_random = [random_window(tf.io.extract_jpeg_shape(file), image_size, seed) for file, seed in taken]
+    with_exif = {f"eval, EXIF {each}": [_with_orientation(file, each) for file in files] for each in (1, 6)}
     return {
+        **{
+            kind: tuple(eval_batches(_split(own, rules), image_size, _BATCH_SIZE) for rules in (NEWEST, UPRIGHT))
+            for kind, own in with_exif.items()
+        },
         "eval": (_bare(files, centers), eval_batches(split, image_size, _BATCH_SIZE)),
         "train": (
             _bare(order, at_random),

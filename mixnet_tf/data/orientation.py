@@ -2,16 +2,18 @@
 
 import tensorflow as tf
 
-_MAX_SEGMENTS = 100  # to look at; the EXIF segment is among the first ones
-_FILL, _SCAN, _END = 0xFF, 0xDA, 0xD9  # second byte of a marker: padding, begin of the pixels, end of the image
+_MAX_SEGMENTS = 100  # to look at
+# Second byte of a marker: the lowest one of the segments that applications add, which come first, and of padding.
+_ADDED, _FILL = 0xE0, 0xFF
 _EXIF = (0xFF, 0xE1, *b"Exif\0\0")  # begin of the segment, without the length after the marker
 _HEADER = 10  # bytes: marker, length and name
 _TAG = 0x0112  # of the orientation
 _BYTE, _SHORT, _LONG = 1, 3, 4  # kinds of whole numbers, all of which a reader has to accept
 _ENTRY = 12  # bytes: tag, kind, count and value
-# By orientation: whether rows and columns are exchanged, and then the steps from row to row and column to column.
+# By orientation (0 does not occur): whether rows and columns are exchanged, and which of them are reversed after that.
 _EXCHANGED = (False, False, False, False, False, True, True, True, True)
-_STEPS = ((1, 1), (1, 1), (1, -1), (-1, -1), (-1, 1), (1, 1), (1, -1), (-1, -1), (-1, 1))
+_ROWS_REVERSED = (False, False, False, True, True, False, False, True, True)
+_COLUMNS_REVERSED = (False, False, True, True, False, False, True, True, False)
 
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)  # traced once, not for each pipeline
@@ -35,7 +37,7 @@ def exif_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
         return segment(at + tf.where(header[1] == _FILL, tf.constant(1, tf.int64), 2 + _number(header[2:4])))
 
     def is_another(_, header):
-        return (header[0] == 0xFF) & (header[1] != _SCAN) & (header[1] != _END) & ~_is_exif(header)
+        return (header[0] == 0xFF) & (header[1] >= _ADDED) & ~_is_exif(header)
 
     def orientation():
         at, header = tf.while_loop(
@@ -119,7 +121,7 @@ def stored_window(window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -
         int32 (4,) in the stored image.
     """
     offset, size = window[:2], window[2:]
-    offset = tf.where(tf.gather(_STEPS, orientation) < 0, shape[:2] - offset - size, offset)
+    offset = tf.where(_reverses(orientation), shape[:2] - offset - size, offset)
     order = tf.where(_exchanges(orientation), (1, 0, 3, 2), (0, 1, 2, 3))
     return tf.gather(tf.concat([offset, size], 0), order)
 
@@ -134,10 +136,19 @@ def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 (height, width, 3), or (width, height, 3) for the orientations 5 to 8.
     """
-    image = tf.cond(_exchanges(orientation), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
-    rows, columns = tf.unstack(tf.gather(_STEPS, orientation))
-    return tf.ensure_shape(image[::rows, ::columns], (None, None, 3))  # not copied if neither is reversed
+
+    def turn():
+        upright = tf.cond(_exchanges(orientation), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+        # Twelve times as fast as a slice whose steps are tensors.
+        return tf.reverse(upright, tf.where(_reverses(orientation))[:, 0])
+
+    return tf.ensure_shape(tf.cond(orientation == 1, lambda: image, turn), (None, None, 3))
 
 
 def _exchanges(orientation):
     return tf.gather(_EXCHANGED, orientation)
+
+
+def _reverses(orientation):
+    """Whether rows and whether columns are reversed: bool (2,)."""
+    return tf.gather(tf.transpose([_ROWS_REVERSED, _COLUMNS_REVERSED]), orientation)

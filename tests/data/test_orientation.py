@@ -119,6 +119,7 @@ _ODD = {  # (segments in front, the orientation)
     "65,535 entries of which one is there": ([exif(tiff([_SIX])[:8] + b"\xff\xff" + tiff([_SIX])[10:])], 6),
     "a segment of length 0": ([b"\xff\xe1\0\0", exif(tiff([_SIX]))], 1),
     "a segment past the end": ([b"\xff\xe0\xff\xff", exif(tiff([_SIX]))], 1),
+    "behind a table of the image": ([segment(0xDB, bytes(65)), exif(tiff([_SIX]))], 1),
     "behind too many segments": ([*[segment(0xFE, b"")] * 200, exif(tiff([_SIX]))], 1),
     "behind 90 segments": ([*[segment(0xFE, b"")] * 90, exif(tiff([_SIX]))], 6),
     "behind 99,999 fill bytes": ([b"\xff" * 99_999, exif(tiff([_SIX]))], 1),
