@@ -30,7 +30,7 @@ def detect_in_file(
         model: An `SSDLite`.
         path: A JPEG, PNG, GIF, WebP or BMP file.
         score_threshold: Objects with a lower score are left out.
-        rules: The `data.Rules` by which the image is decoded.
+        rules: The `data.Rules` by which the image is decoded; by default a JPEG is turned as its EXIF orientation says.
 
     Returns:
         A list of ((y0, x0, y1, x1) as fractions of the image, score, class), the most probable first.

@@ -38,7 +38,7 @@ def classify(
         path: A JPEG, PNG, GIF, WebP or BMP file.
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         top: Number of classes to return.
-        rules: The `data.Rules` by which the image is decoded.
+        rules: The `data.Rules` by which the image is decoded; by default a JPEG is turned as its EXIF orientation says.
 
     Returns:
         A list of (class, probability), the most probable first.

@@ -67,6 +67,7 @@ def write_predictions(
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             writer.writerow(COLUMNS)
+        phase.describe("compiling the first batch")
         for each in classify(left) if left else ():
             cells = itertools.chain(*((names[number], f"{probability:.6f}") for number, probability in each.found))
             row = [each.path, *cells]
