@@ -16,7 +16,7 @@ from absl import logging
 _TOGETHER = {
     **dict.fromkeys(("test_endpoints", "test_network_files", "test_official", "test_pretrained"), "test_model"),
     **dict.fromkeys(("test_hub", "test_verify_weights"), "test_model"),
-    **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
+    **dict.fromkeys(("test_ahead_of_time", "test_clients", "test_export_command", "test_int8"), "test_export"),
     **dict.fromkeys(("test_distribution", "test_evaluating", "test_watching"), "test_run"),
     "test_estimates": "test_searching",
 }
@@ -35,6 +35,7 @@ _SLOW = (
     "test_detectors_int8",
     "test_export_command",
     "test_clients",
+    "test_ahead_of_time",
     "test_run",
     "test_evaluating",
     "test_watching",
