@@ -69,6 +69,7 @@ def asked(monkeypatch):
         "lint",
         "bench",
         "arm64",
+        "gpu-check",
         "verify-weights",
         "clean",
     ],
