@@ -70,6 +70,7 @@ def asked(monkeypatch):
         "bench",
         "arm64",
         "gpu-check",
+        "npu-check",
         "verify-weights",
         "clean",
     ],
