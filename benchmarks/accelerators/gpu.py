@@ -57,7 +57,9 @@ def _measured(name, content):
     shape = runtime.interpreter(content).get_input_details()[0]["shape"]
     images = random_networks.images(int(shape[1]), _IMAGES.value)
     ran, expected = software_gpu.run(content, images, pathlib.Path(_GPU.value)), software_gpu.here(content, images)
-    differences = [np.abs(ran.outputs[key] - values).max() / np.abs(values).max() for key, values in expected.items()]
+    differences = [
+        np.abs(ran.outputs[key] - values).max() / (np.abs(values).max() or 1.0) for key, values in expected.items()
+    ]
     told = ran._asdict()
     del told["outputs"]
     return {"file": name, **costs_of(content)._asdict(), **told, "difference": float(max(differences))}

@@ -13,6 +13,7 @@ from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.rewrite import AsWritten
 
 PLAIN = "plain"  # Keras' own graph, as TensorFlow's converter takes it
+_SPREAD = 3.0  # standard deviation of the logits
 FORMS = (PLAIN, *LARGE_KERNELS)
 
 
@@ -45,6 +46,10 @@ def model(name, size, detector_classes=None):
                 weight.assign(rng.uniform(0.8, 1.25, weight.shape))
             for weight in (layer.beta, layer.moving_mean):
                 weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
+    if len(made.outputs) == 1:  # with probabilities of 0.001 each, no error would show
+        logits = np.log(made.predict_on_batch(images(size, 1)))
+        last = [layer for layer in made.layers if hasattr(layer, "kernel")][-1]
+        last.kernel.assign(last.kernel * (_SPREAD / logits.std()))
     return made
 
 
