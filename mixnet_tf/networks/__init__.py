@@ -43,6 +43,7 @@ from mixnet_tf.networks.layers import (
     SqueezeExcite,
     SymmetricConv2D,
     conv_kernel_initializer,
+    padding_of,
 )
 from mixnet_tf.networks.mixnet import (
     POOLINGS,
@@ -110,6 +111,7 @@ __all__ = [
     "network_name",
     "normalizes",
     "override_global_params",
+    "padding_of",
     "parse",
     "parse_kernels",
     "parts",

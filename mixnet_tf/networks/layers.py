@@ -45,8 +45,8 @@ def kernel_sizes(kernel_size: int | Sequence[int]) -> list[int]:
     return list(map(int, sizes))
 
 
-def _padding(padding, sizes, strides):
-    """The padding of an op for each kernel size. Symmetric padding is SAME at stride 1, where all kernels are odd."""
+def padding_of(padding: str, sizes: Sequence[int], strides: Sequence[int]) -> list[Any]:
+    """The `padding` of an op for each kernel size; at stride 1 symmetric padding is SAME, because kernels are odd."""
     if padding == SAME or tuple(strides) == (1, 1):
         return ["SAME"] * len(sizes)
     return [[(0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)] for size in sizes]
@@ -185,7 +185,7 @@ class MixConv(keras.layers.Layer):
         ]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        paddings = _padding(self.padding, self.kernel_size, self.strides)
+        paddings = padding_of(self.padding, self.kernel_size, self.strides)
         groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, paddings, strict=True)
         return _concat(
             [
@@ -219,7 +219,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        [padding] = _padding(SYMMETRIC, self.kernel_size[:1], self.strides)
+        [padding] = padding_of(SYMMETRIC, self.kernel_size[:1], self.strides)
         return tf.nn.conv2d(inputs, tf.convert_to_tensor(self.kernel), self.strides, padding)
 
 
