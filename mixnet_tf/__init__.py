@@ -22,7 +22,7 @@ if _backend != "tensorflow":
     ) from _cause
 
 from mixnet_tf import optimizers as _optimizers  # noqa: F401  (Keras finds its classes in saved models)
-from mixnet_tf.applications import MixNetL, MixNetM, MixNetS, MobileNetV1, MobileNetV2
+from mixnet_tf.applications import MixNetL, MixNetM, MixNetS, MixNetXL, MobileNetV1, MobileNetV2
 from mixnet_tf.models import build_model, list_models, preprocess_input
 from mixnet_tf.networks import (
     BlockArgs,
@@ -81,6 +81,7 @@ __all__ = [
     "MixNetL",
     "MixNetM",
     "MixNetS",
+    "MixNetXL",
     "MixnetDecoder",
     "MobileNetV1",
     "MobileNetV2",

@@ -128,6 +128,43 @@ def MixNetL(
 
 
 @_documented
+def MixNetXL(
+    *,
+    override_params: dict[str, Any] | None = None,
+    include_top: bool = True,
+    weights: StrPath | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    name: str | None = None,
+) -> keras.Model:
+    """Instantiates MixNet-XL, of 11.9 million parameters, timm's extension of the family.
+
+    It pads symmetrically and normalizes with an epsilon of 1e-5, as the published weights were trained.
+
+    Source: timm 1.0.31, models/efficientnet.py:mixnet_xl.
+    """
+    return build_model(
+        "mixnet-xl",
+        override_params=override_params,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        class_names=class_names,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+        name=name,
+    )
+
+
+@_documented
 def MobileNetV1(
     *,
     kernel_size: int | Sequence[int] | None = None,

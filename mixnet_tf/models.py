@@ -49,7 +49,7 @@ def list_models() -> list[str]:
     Example:
         >>> import mixnet_tf
         >>> mixnet_tf.list_models()
-        ['mixnet-s', 'mixnet-m', 'mixnet-l', 'mobilenet-v1', 'mobilenet-v2']
+        ['mixnet-s', 'mixnet-m', 'mixnet-l', 'mixnet-xl', 'mobilenet-v1', 'mobilenet-v2']
     """
     return list(VARIANTS)
 
@@ -83,8 +83,9 @@ def build_model(
             None for the kernel sizes of the network.
         include_top: Whether the model ends in the classifier: pooling, dropout and a dense layer. If not, its output is
             that of the last convolution.
-        weights: None for random weights, "imagenet" for Google's weights pretrained on ImageNet, or anything else that
-            `mixnet_tf.load_weights` takes, such as the path of a `.keras` file.
+        weights: None for random weights; "imagenet" for weights pretrained on ImageNet, Google's for S, M and L and
+            timm's for XL; or anything else that `mixnet_tf.load_weights` takes, such as the path of a `.keras` file.
+            With timm's own weights the network pads and normalizes as theirs.
         input_tensor: Keras tensor of images to build the model on, in place of a new `keras.Input`.
         input_shape: Shape of the input images, (height, width, 3), where None stands for any size. None for
             (None, None, 3).
@@ -132,6 +133,12 @@ def build_model(
     if pooling not in list(POOLINGS):
         raise InputError(f"pooling: expected None, 'avg' or 'max'; received {pooling!r}.")
     inputs = _input(input_tensor, input_shape)
+    read = None
+    if weights is not None and weights != "imagenet":
+        from mixnet_tf.weights import params_with, read_weights  # only here, as below
+
+        read = read_weights(weights)
+        params = params_with(read, params, override_params)
 
     features = backbone(inputs, stages, params, include_preprocessing)
     if include_top:
@@ -141,7 +148,11 @@ def build_model(
     sources = keras.utils.get_source_inputs(inputs)
     # Not a list of one, which Keras would warn about at each call with a plain tensor.
     model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name or network_name(model_name))
-    if weights is not None:
+    if read is not None:
+        from mixnet_tf.weights import assign
+
+        assign(model, read)
+    elif weights is not None:
         from mixnet_tf.weights import load_weights  # only here: it downloads, which a network without weights does not
 
         load_weights(model, weights)

@@ -52,6 +52,7 @@ class RunConfig(NamedTuple):
     eval_every: float | None = None  # epochs between evaluations; None: an older version's run, which has none
     early_stopping: int | None = None  # evaluations without a better one after which the run ends
     stopped_at: int | None = None  # the step at which early stopping ended the run
+    weights_params: Mapping[str, Any] | None = None  # fields of `GlobalParams` that the network has from the weights
 
     @property
     def last_step(self) -> int:
@@ -168,7 +169,7 @@ class RunConfig(NamedTuple):
 
     def _network(self, **kwargs):
         size = self.recipe.image_size
-        overrides = self.recipe.model_params(self.num_train_images)
+        overrides = {**(self.weights_params or {}), **self.recipe.model_params(self.num_train_images)}
         common = {"input_shape": (size, size, 3), **kwargs}
         if self.network is None:
             return build_model(self.model_name, overrides, **common)

@@ -15,7 +15,7 @@ OWN = ["r1_k3_a1_p1_s11_e1_i8_o8", "r2_k3.5_a1.1_p1_s22_e3_i8_o12_se0.5_sw"]
 TINY_OVERRIDES = {"depth_multiplier": 0.13, "depth_divisor": 1}
 # The arguments of build_model, and so of MixNetS, M and L.
 FAULTS = {
-    "model_name": [({"model_name": "mixnet-xl"}, "Unknown model 'mixnet-xl'"), ({}, "Give either model_name or")],
+    "model_name": [({"model_name": "mixnet-xxl"}, "Unknown model 'mixnet-xxl'"), ({}, "Give either model_name or")],
     "override_params": [
         ({"model_name": "mixnet-s", "override_params": {"clases": 2}}, "Unknown override_params"),
         ({"model_name": "mixnet-s", "override_params": ["num_classes"]}, "override_params: expected a dict"),
@@ -110,6 +110,7 @@ CALLS = {
         (lambda g: MixConv([3] * 4)(tf.zeros((1, 8, 8, 3))), _VALUE, "3 channels cannot be split into 4 groups"),
         (lambda g: MixConv(3)(tf.zeros((8, 8, 3))), _VALUE, "expected ndim=4, found ndim=3"),
     ],
+    "MixNetXL": [(lambda g: mixnet_tf.MixNetXL(weights="none.keras"), _FILE, "there is no file none.keras")],
     "MixNetL": [(lambda g: mixnet_tf.MixNetL(weights="none.keras"), _FILE, "there is no file none.keras")],
     "MixNetM": [(lambda g: mixnet_tf.MixNetM(clases=3), _TYPE, "unexpected keyword argument 'clases'")],
     "MixNetS": [
@@ -131,7 +132,7 @@ CALLS = {
     "build_model": [(lambda g: build_model("mixnet-s", {"feature_size": -1}), _VALUE, "a whole number from 1")],
     "SSDLite": [
         (lambda g: mixnet_tf.SSDLite("mixnet-s", 0), _VALUE, "classes: expected a whole number from 1"),
-        (lambda g: mixnet_tf.SSDLite("mixnet-xl", 3), _VALUE, "Unknown model 'mixnet-xl'"),
+        (lambda g: mixnet_tf.SSDLite("mixnet-xxl", 3), _VALUE, "Unknown model 'mixnet-xxl'"),
         (lambda g: mixnet_tf.SSDLite("mixnet-s", 3, (320, 300, 3)), _VALUE, r"expected \(size, size, 3\)"),
         (lambda g: mixnet_tf.SSDLite("mixnet-s", 3, 320), _VALUE, r"expected \(size, size, 3\)"),
         (lambda g: mixnet_tf.SSDLite("mixnet-s", 3, weights="a", backbone_weights="b"), _VALUE, "leave out backbone_w"),
@@ -159,7 +160,7 @@ CALLS = {
         (lambda g: mixnet_tf.features_model(None), _VALUE, "Expected a MixNet of mixnet_tf"),
     ],
     "get_model_params": [
-        (lambda g: mixnet_tf.get_model_params("mixnet-xl"), _VALUE, "expected one of .*'mixnet-l'"),
+        (lambda g: mixnet_tf.get_model_params("mixnet-xs"), _VALUE, "expected one of .*'mixnet-l'"),
         (lambda g: mixnet_tf.get_model_params("mixnet-s", 3), _VALUE, "override_params: expected a dict"),
         (lambda g: mixnet_tf.get_model_params("mixnet-s", {"depth": 2}), _VALUE, "allowed are"),
     ],
@@ -177,7 +178,7 @@ CALLS = {
         (lambda g: mixnet_tf.load_timm_weights(g.model, "tf_mixnet_s.pth"), _VALUE, "expected a .safetensors or .npz"),
         (lambda g: mixnet_tf.load_timm_weights(g.model, "tf_mixnet_s.npz"), _FILE, "no file tf_mixnet_s.npz"),
         (lambda g: mixnet_tf.load_timm_weights(g.model, g.text + ".npz"), _VALUE, "cannot be read as a .npz file"),
-        (lambda g: mixnet_tf.load_timm_weights(g.model, g.timms_own), _VALUE, "only tf_mixnet_s, tf_mixnet_m and"),
+        (lambda g: mixnet_tf.load_timm_weights(g.model, g.timms_own), _VALUE, "of a network with padding='symmetric'"),
     ],
     "multiply_adds": [
         (lambda g: mixnet_tf.multiply_adds(keras.Sequential()), _VALUE, "is not a MixNet"),

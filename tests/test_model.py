@@ -305,8 +305,8 @@ def test_the_import_brings_networks_and_models_alone(fresh):
     assert fresh[0]["modules"] == [f"mixnet_tf.{name}" for name in modules.split()]
     assert set(mixnet_tf.__all__) < set(fresh[0]["names"])  # an editor completes those of the others, too
     assert mixnet_tf.training.Trainer is importlib.import_module("mixnet_tf.training").Trainer
-    with pytest.raises(AttributeError, match="module 'mixnet_tf' has no attribute 'MixNetXL'"):
-        _ = mixnet_tf.MixNetXL
+    with pytest.raises(AttributeError, match="module 'mixnet_tf' has no attribute 'MixNetXXL'"):
+        _ = mixnet_tf.MixNetXXL
 
 
 @pytest.mark.parametrize("fixture", ["tiny_model", "bfloat16_model"])
@@ -320,7 +320,7 @@ def test_the_config_is_plain_json_and_builds_the_same_model(fixture, request):
     np.testing.assert_array_equal(again(x), model(x))
 
 
-@pytest.mark.parametrize("name", ["MixNetS", "MixNetM", "MixNetL", "MobileNetV1", "MobileNetV2"])
+@pytest.mark.parametrize("name", ["MixNetS", "MixNetM", "MixNetL", "MixNetXL", "MobileNetV1", "MobileNetV2"])
 def test_a_networks_function_shows_passes_and_documents_the_arguments_of_build_model(name, monkeypatch):
     function, received = getattr(mixnet_tf, name), {}
     shown, all_of_them = (dict(inspect.signature(f).parameters) for f in (function, build_model))

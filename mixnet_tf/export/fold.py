@@ -9,7 +9,18 @@ import tensorflow as tf
 
 from mixnet_tf.export import nodes
 from mixnet_tf.export.nodes import SCALES_THROUGH, Convolution, Depthwise, Node
-from mixnet_tf.networks import BatchNormalization, Concatenate, Dense, GroupedConv2D, MixConv, SqueezeExcite, walk
+from mixnet_tf.networks import (
+    SAME,
+    SYMMETRIC,
+    BatchNormalization,
+    Concatenate,
+    Dense,
+    GroupedConv2D,
+    MixConv,
+    SqueezeExcite,
+    SymmetricConv2D,
+    walk,
+)
 
 # Keras activations that act on each channel separately, so that they can be computed before a concatenation.
 _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "linear", "sigmoid", "tanh")
@@ -58,11 +69,20 @@ class _Folding:
         if isinstance(step, GroupedConv2D):
             return self._node(Convolution, inputs, kernels=[value_of(kernel) for kernel in step.kernels])
         if isinstance(step, keras.layers.Conv2D) and _is_plain(step):
-            options = {"stride": step.strides[0], "offset": value_of(step.bias) if step.use_bias else 0.0}
-            return self._node(Convolution, inputs, kernels=[value_of(step.kernel)], **options)
+            padding = SYMMETRIC if isinstance(step, SymmetricConv2D) else SAME
+            offset = value_of(step.bias) if step.use_bias else 0.0
+            kernels = [value_of(step.kernel)]
+            return self._node(
+                Convolution, inputs, kernels=kernels, stride=step.strides[0], padding=padding, offset=offset
+            )
         if isinstance(step, MixConv):
             kernels = [value_of(kernel) for kernel in step.kernels]
-            options = {"stride": step.strides[0], "rates": _rates(step), "splits": self._splits}
+            options = {
+                "stride": step.strides[0],
+                "rates": _rates(step),
+                "padding": step.padding,
+                "splits": self._splits,
+            }
             return self._node(Depthwise, inputs, kernels=kernels, **options)
         if isinstance(step, BatchNormalization) and folds:
             return self._normalized(first, step)

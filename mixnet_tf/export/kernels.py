@@ -1,11 +1,13 @@
 """Splits a large depthwise kernel into a sum of small dilated ones (tiles)."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.export.arithmetics import ARITHMETICS
+from mixnet_tf.networks import SAME, SYMMETRIC
 
 MAX_TAPS = 25
 # Pixels: up to this size all halvings are tried; the time doubles with each row, so beyond it only a few are.
@@ -13,9 +15,15 @@ _MAX_SEARCHED = 13
 
 
 def depthwise_conv2d(
-    inputs: tf.Tensor, kernel: np.ndarray, stride: int, rate: int, bias: np.ndarray, arithmetic: str | None = "float32"
+    inputs: tf.Tensor,
+    kernel: np.ndarray,
+    stride: int,
+    rate: int,
+    bias: np.ndarray,
+    arithmetic: str | None = "float32",
+    padding: str = SAME,
 ) -> tf.Tensor:
-    """Depthwise convolution with bias and SAME padding; a large kernel is computed as the sum of `cheapest_tiles`.
+    """Depthwise convolution with bias; a large kernel is computed as the sum of `cheapest_tiles`.
 
     Args:
         inputs: (batch, height, width, channels), float32.
@@ -24,15 +32,40 @@ def depthwise_conv2d(
         rate: Dilation, pixels. A dilated kernel is never split.
         bias: numpy (channels,), float32.
         arithmetic: One of `ARITHMETICS`, for which kernels of more than `MAX_TAPS` taps are split; None: no splitting.
+        padding: "same", or "symmetric" for an undilated kernel.
 
     Returns:
         (batch, ceil(height / stride), ceil(width / stride), channels).
     """
     kernel = _within_reach(kernel, rate, inputs.shape[1:3])
     size = kernel.shape[0]
-    if rate != 1 or arithmetic is None or size * size <= MAX_TAPS:
+    is_whole = rate != 1 or arithmetic is None or size * size <= MAX_TAPS
+    if differs(padding, stride, inputs.shape[1:3]):
+        if is_whole or stride != 2:
+            padded = pad_symmetrically(inputs, size)
+            return tf.nn.depthwise_conv2d(padded, kernel, (1, stride, stride, 1), "VALID") + bias
+        # SAME pads an image of odd size symmetrically, but then there is one row and one column of outputs more.
+        rows, columns = inputs.shape[1:3]
+        odd = tf.pad(inputs, [(0, 0), (0, (rows - 1) % 2), (0, (columns - 1) % 2), (0, 0)])
+        return _tiled(odd, kernel, stride, bias, arithmetic)[:, : -(-rows // 2), : -(-columns // 2)]
+    if is_whole:
         return _depthwise(inputs, kernel, stride, (rate, rate)) + bias
-    total = None
+    return _tiled(inputs, kernel, stride, bias, arithmetic)
+
+
+def differs(padding: str, stride: int, image_size: Sequence[int]) -> bool:
+    """Whether a padding is another one than SAME, for odd kernels on an image of even size (height, width)."""
+    return padding == SYMMETRIC and any((n - 1) % stride for n in image_size)
+
+
+def pad_symmetrically(inputs: tf.Tensor, size: int) -> tf.Tensor:
+    """Pads images with size // 2 zeros on every side; XNNPACK computes it within the convolution that follows."""
+    sides = (size // 2, size // 2)
+    return tf.pad(inputs, [(0, 0), sides, sides, (0, 0)])
+
+
+def _tiled(inputs, kernel, stride, bias, arithmetic):
+    size, total = kernel.shape[0], None
     for rows, columns in cheapest_tiles(size, stride, arithmetic):
         taps = kernel[np.ix_(*(np.array(comb) + size // 2 for comb in (rows, columns)))]
         tile = _depthwise(inputs, taps, stride, (_step(rows), _step(columns)))

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.export.arithmetics import ARITHMETICS
-from mixnet_tf.export.kernels import depthwise_conv2d
+from mixnet_tf.export.kernels import depthwise_conv2d, differs, pad_symmetrically
 from mixnet_tf.export.pieces import Pieces, concat, edges_of
-from mixnet_tf.networks import call
+from mixnet_tf.networks import SAME, call
 
 # Activations that can be computed in any positive units; swish computes its sigmoid in units of 1.
 SCALES_THROUGH = (keras.activations.relu, keras.activations.silu)
@@ -68,6 +68,7 @@ class Convolution(Node):
     kernels: list[np.ndarray]  # (k, k, channels in, channels out) of each group
     arithmetic: str  # the arithmetic for which the ops are optimized
     stride: int = 1  # pixels
+    padding: str = SAME
     scale: np.ndarray | float = 1.0  # of each channel
     offset: np.ndarray | float = 0.0  # of each channel, added
     activation: Callable | None = None
@@ -93,7 +94,10 @@ class Convolution(Node):
             units = self.sources[0].units[taken[group] : taken[group + 1], None]
             kernel = kernel * units * self._factors(start, end)
             kernel, bias = self._padded(kernel.astype(np.float32), self._bias(start, end))
-            tensor = tf.nn.conv2d(groups[group], kernel, self.stride, "SAME") + bias
+            x, padding = groups[group], "SAME"
+            if differs(self.padding, self.stride, x.shape[1:3]):
+                x, padding = pad_symmetrically(x, kernel.shape[0]), "VALID"
+            tensor = tf.nn.conv2d(x, kernel, self.stride, padding) + bias
             tensor = self._activated(tensor, start, end)  # before the slice, so that ReLU is fused
             tensors.append(tensor if len(bias) == end - start else tensor[..., : end - start])
         return tensors
@@ -158,7 +162,7 @@ class Depthwise(Convolution):
             kernel = (kernel * factors[:, None]).astype(np.float32)
             bias = self._bias(start, end)
             arithmetic = self.arithmetic if self.splits else None
-            tensor = depthwise_conv2d(x, kernel, self.stride, self.rates[group], bias, arithmetic)
+            tensor = depthwise_conv2d(x, kernel, self.stride, self.rates[group], bias, arithmetic, self.padding)
             tensors.append(self._activated(tensor, start, end))
         return tensors
 

@@ -16,6 +16,8 @@ from mixnet_tf.networks.beginnings import (
     taking_pixels,
 )
 from mixnet_tf.networks.block_strings import (
+    SAME,
+    SYMMETRIC,
     BlockArgs,
     GlobalParams,
     MixnetDecoder,
@@ -39,7 +41,9 @@ from mixnet_tf.networks.layers import (
     MixConv,
     Preprocessing,
     SqueezeExcite,
+    SymmetricConv2D,
     conv_kernel_initializer,
+    padding_of,
 )
 from mixnet_tf.networks.mixnet import (
     POOLINGS,
@@ -54,7 +58,7 @@ from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_m
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
 from mixnet_tf.networks.operations import call, foreign_steps, models, steps, walk
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
-from mixnet_tf.networks.widths import round_filters, split_channels, unroll
+from mixnet_tf.networks.widths import repeats, round_filters, split_channels, unroll
 
 __all__ = [
     "Activation",
@@ -71,10 +75,13 @@ __all__ = [
     "MixnetDecoder",
     "NOT_CHECKED",
     "PIXELS",
+    "SAME",
     "SCALED",
+    "SYMMETRIC",
     "POOLINGS",
     "Preprocessing",
     "SqueezeExcite",
+    "SymmetricConv2D",
     "VARIANTS",
     "backbone",
     "block_part",
@@ -104,12 +111,14 @@ __all__ = [
     "network_name",
     "normalizes",
     "override_global_params",
+    "padding_of",
     "parse",
     "parse_kernels",
     "parts",
     "pooled",
     "prepare_pixels",
     "read_network",
+    "repeats",
     "round_filters",
     "split_channels",
     "stages_and_params",

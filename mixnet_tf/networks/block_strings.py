@@ -9,6 +9,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.settings import Setting, documented
 
 PARTITIONS = ("equal", "exponential")
+PADDINGS = SAME, SYMMETRIC = "same", "symmetric"
 
 
 @documented
@@ -40,6 +41,16 @@ class GlobalParams(NamedTuple):
         str, Setting("How a MixConv splits its channels into groups; see `split_channels`.", choices=PARTITIONS)
     ] = "equal"
     dilated: Annotated[bool, Setting("Whether every block has the option `dilated`.")] = False
+    padding: Annotated[
+        str,
+        Setting(
+            "Padding of the convolutions. same: TensorFlow's; symmetric: k // 2 pixels on every side, as PyTorch pads.",
+            choices=PADDINGS,
+        ),
+    ] = SAME
+    repeat_multiplier: Annotated[
+        float | None, Setting("Multiplies the number of blocks of each stage, see `repeats`; None: unchanged.", above=0)
+    ] = None
 
 
 class BlockArgs(NamedTuple):

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, is_count
-from mixnet_tf.networks.block_strings import PARTITIONS
+from mixnet_tf.networks.block_strings import PADDINGS, PARTITIONS, SAME, SYMMETRIC
 from mixnet_tf.networks.gradients import activate, bias_add
 from mixnet_tf.networks.widths import split_channels
 
@@ -43,6 +43,13 @@ def kernel_sizes(kernel_size: int | Sequence[int]) -> list[int]:
     if not isinstance(sizes, list | tuple) or not sizes or not all(is_count(k) and k % 2 for k in sizes):
         raise InputError(f"kernel_size: expected odd positive ints, one per channel group; received {kernel_size!r}.")
     return list(map(int, sizes))
+
+
+def padding_of(padding: str, sizes: Sequence[int], strides: Sequence[int]) -> list[Any]:
+    """The `padding` of an op for each kernel size; at stride 1 symmetric padding is SAME, because kernels are odd."""
+    if padding == SAME or tuple(strides) == (1, 1):
+        return ["SAME"] * len(sizes)
+    return [[(0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)] for size in sizes]
 
 
 def _filters(filters):
@@ -119,20 +126,21 @@ class GroupedConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class MixConv(keras.layers.Layer):
-    """Depthwise convolution with a different kernel size per channel group; SAME, no bias.
+    """Depthwise convolution with a different kernel size per channel group; no bias.
 
     Args:
         kernel_size: Odd ints, pixels; one channel group per entry. An int is one group.
         strides: (rows, columns), pixels, equal; an int is both.
         dilated: Whether, at stride 1, 3x3 kernels with dilation (k - 1) // 2 replace larger kernels.
         partition: How channels are split into groups, "equal" or "exponential"; see `split_channels`.
+        padding: "same", or "symmetric": k // 2 pixels on every side.
 
     Input: (batch, height, width, channels).
     Output: (batch, ceil(height / rows), ceil(width / columns), channels).
 
     Raises:
         ValueError: If a kernel size is even or missing, the strides differ, a dilated kernel has size 1, or the
-            partition is unknown; at build, if a group would have no channel.
+            partition or the padding is unknown; at build, if a group would have no channel.
 
     Source: mixnet/custom_layers.py:MixConv; arXiv:1907.09595, section 3.
     """
@@ -143,6 +151,7 @@ class MixConv(keras.layers.Layer):
         strides: int | Sequence[int] = (1, 1),
         dilated: bool = False,
         partition: str = "equal",
+        padding: str = SAME,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -155,6 +164,9 @@ class MixConv(keras.layers.Layer):
         if partition not in PARTITIONS:
             raise InputError(f"partition: expected one of {PARTITIONS}, received {partition!r}.")
         self.partition = partition
+        if padding not in PADDINGS:
+            raise InputError(f"padding: expected one of {PADDINGS}, received {padding!r}.")
+        self.padding = padding
         self.dilated = dilated
         if dilated and self.strides == (1, 1):
             if 1 in self.kernel_size:
@@ -173,11 +185,12 @@ class MixConv(keras.layers.Layer):
         ]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, strict=True)
+        paddings = padding_of(self.padding, self.kernel_size, self.strides)
+        groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, paddings, strict=True)
         return _concat(
             [
-                tf.nn.depthwise_conv2d(x, kernel, (1, *self.strides, 1), "SAME", dilations=(rate, rate))
-                for x, kernel, (_, rate) in groups
+                tf.nn.depthwise_conv2d(x, kernel, (1, *self.strides, 1), padding, dilations=(rate, rate))
+                for x, kernel, (_, rate), padding in groups
             ]
         )
 
@@ -193,7 +206,21 @@ class MixConv(keras.layers.Layer):
             "strides": list(self.strides),
             "dilated": self.dilated,
             "partition": self.partition,
+            "padding": self.padding,
         }
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class SymmetricConv2D(keras.layers.Conv2D):
+    """Keras' convolution with padding by k // 2 pixels on every side, for odd kernels; no bias, no activation.
+
+    Input: (batch, height, width, channels).
+    Output: (batch, ceil(height / rows), ceil(width / columns), filters).
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        [padding] = padding_of(SYMMETRIC, self.kernel_size[:1], self.strides)
+        return tf.nn.conv2d(inputs, tf.convert_to_tensor(self.kernel), self.strides, padding)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)

@@ -9,11 +9,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import layers
 from mixnet_tf.networks.batch_norm import BatchNormalization
-from mixnet_tf.networks.block_strings import (
-    BlockArgs,
-    GlobalParams,
-    MixnetDecoder,
-)
+from mixnet_tf.networks.block_strings import SYMMETRIC, BlockArgs, GlobalParams, MixnetDecoder
 from mixnet_tf.networks.class_layers import Dense
 from mixnet_tf.networks.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
 from mixnet_tf.networks.variants import get_model_params, override_global_params
@@ -119,7 +115,8 @@ def backbone(
     x = images
     if include_preprocessing:
         x = layers.Preprocessing(name=PREPROCESSING)(x)
-    x = _conv(x, "stem", round_filters(params.stem_size, params), kernel_size=3, strides=2)
+    kind = layers.SymmetricConv2D if params.padding == SYMMETRIC else keras.layers.Conv2D
+    x = _conv(x, "stem", round_filters(params.stem_size, params), kernel_size=3, strides=2, kind=kind)
     x = _batch_norm_activation(x, params, params.default_activation, "stem", "")
     for number, block_args in enumerate(unroll(stages, params)):
         x = (block or mixnet_block)(x, block_args, params, part=block_part(number))
@@ -186,6 +183,7 @@ def mixnet_block(x: Any, block_args: BlockArgs, params: GlobalParams, part: str)
         block_args.strides,
         block_args.dilated or params.dilated,
         params.partition,
+        params.padding,
         name=layer_name(part, "mixconv"),
     )(x)
     x = _batch_norm_activation(x, params, activation, part, "mixconv_")
@@ -212,8 +210,8 @@ def _batch_norm_activation(x, params, activation, part, stage):
     return layers.Activation(activation, name=layer_name(part, f"{stage}activation"))(x)
 
 
-def _conv(x, part, filters, kernel_size, strides=1):
-    return keras.layers.Conv2D(
+def _conv(x, part, filters, kernel_size, strides=1, kind=keras.layers.Conv2D):
+    return kind(
         filters,
         kernel_size,
         strides=strides,

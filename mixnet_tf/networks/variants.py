@@ -1,4 +1,4 @@
-"""The block strings and parameters of the named networks: MixNet-S, M and L, MobileNetV1 and V2."""
+"""The block strings and parameters of the named networks: MixNet-S, M, L and XL, MobileNetV1 and V2."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks.block_strings import BlockArgs, GlobalParams, MixnetDecoder
+from mixnet_tf.networks.block_strings import SYMMETRIC, BlockArgs, GlobalParams, MixnetDecoder
 from mixnet_tf.networks.network_files import is_network_file, read_network
 from mixnet_tf.settings import fields
 
@@ -60,6 +60,9 @@ _MOBILENET_V2 = (
 _PARAMS_S = GlobalParams(stem_size=16, dropout_rate=0.2)
 _PARAMS_M = GlobalParams(stem_size=24, dropout_rate=0.25)
 
+_PARAMS_XL = _PARAMS_M._replace(
+    depth_multiplier=1.6, repeat_multiplier=1.2, dropout_rate=0.3, padding=SYMMETRIC, batch_norm_epsilon=1e-5
+)
 _PARAMS_V1 = GlobalParams(
     stem_size=32, dropout_rate=1e-3, default_activation="relu6", project_activation="relu6", head=False
 )
@@ -67,12 +70,14 @@ _PARAMS_V2 = GlobalParams(
     stem_size=32, batch_norm_momentum=0.999, dropout_rate=0.2, feature_size=1280, default_activation="relu6"
 )
 
-# Sources: mixnet/mixnet_builder.py:mixnet_s, mixnet_m, mixnet_l; tensorflow/models, research/slim/nets/mobilenet_v1.py
+# Sources: mixnet/mixnet_builder.py:mixnet_s, mixnet_m, mixnet_l; timm 1.0.31, models/efficientnet.py:mixnet_xl, whose
+# dropout is the one of its training command; tensorflow/models, research/slim/nets/mobilenet_v1.py
 # and mobilenet/mobilenet_v2.py:V2_DEF; batch normalization's momentum and V1's dropout: keras.applications.
 VARIANTS = {
     "mixnet-s": (_MIXNET_S, _PARAMS_S),
     "mixnet-m": (_MIXNET_M, _PARAMS_M),
     "mixnet-l": (_MIXNET_M, _PARAMS_M._replace(depth_multiplier=1.3)),
+    "mixnet-xl": (_MIXNET_M, _PARAMS_XL),
     "mobilenet-v1": (_MOBILENET_V1, _PARAMS_V1),
     "mobilenet-v2": (_MOBILENET_V2, _PARAMS_V2),
 }

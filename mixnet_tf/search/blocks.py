@@ -7,7 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.networks import Activation, BatchNormalization, GlobalParams, conv_kernel_initializer, split_channels
+from mixnet_tf.networks import (
+    Activation,
+    BatchNormalization,
+    GlobalParams,
+    conv_kernel_initializer,
+    padding_of,
+    split_channels,
+)
 from mixnet_tf.search.masks import BlockOptions, Masks, Tables
 
 
@@ -69,10 +76,11 @@ class SearchableBlock(keras.layers.Layer):
             x = self._activation(
                 self._expand_bn(tf.nn.conv2d(x, expand, 1, "SAME"), training=training), training=training
             )
-        strides = (1, *self.options.block.strides, 1)
+        strides, runs = self.options.block.strides, self._tables.runs
+        paddings = padding_of(self.params.padding, [taps for *_, taps in runs], strides)
         convolved = [
-            tf.nn.depthwise_conv2d(x[..., first:end], kernel, strides, "SAME")
-            for (first, end, _), kernel in zip(self._tables.runs, depthwise, strict=True)
+            tf.nn.depthwise_conv2d(x[..., first:end], kernel, (1, *strides, 1), padding)
+            for (first, end, _), kernel, padding in zip(runs, depthwise, paddings, strict=True)
         ]
         x = convolved[0] if len(convolved) == 1 else tf.concat(convolved, -1)
         x = self._activation(self._mixconv_bn(x, training=training), training=training)

@@ -15,6 +15,7 @@ from mixnet_tf.networks import (
     is_network_file,
     network_content,
     read_network,
+    repeats,
     split_channels,
     stages_and_params,
     unroll,
@@ -69,7 +70,8 @@ class SearchSpace:
                 first block's input filters.
 
         Raises:
-            ValueError: If a block string is malformed, or if another option has alternatives.
+            ValueError: If a block string is malformed, if another option has alternatives, or if there is a
+                `repeat_multiplier`.
         """
         if not isinstance(strings, list | tuple) or not strings:
             raise InputError(f"Expected a list with at least one block string, received {strings!r}.")
@@ -78,7 +80,12 @@ class SearchSpace:
             first, others = decode(text)
             stages.append(first)
             alternatives += [Alternatives(number, field, values) for field, values in others.items()]
-        return cls(stages, alternatives, stages_and_params(None, stages, override_params)[1])
+        params = stages_and_params(None, stages, override_params)[1]
+        if params.repeat_multiplier is not None:
+            raise InputError(
+                f"repeat_multiplier={params.repeat_multiplier:g}: a space varies the repeats; write them out."
+            )
+        return cls(stages, alternatives, params)
 
     @classmethod
     def around(cls, model_name: StrPath, override_params: Mapping[str, Any] | None = None) -> "SearchSpace":
@@ -98,6 +105,9 @@ class SearchSpace:
         Source: arXiv:1907.09595, section 4.1.
         """
         stages, params = get_model_params(model_name, override_params)
+        counts = repeats(stages, params.repeat_multiplier)
+        stages = [stage._replace(num_repeat=count) for stage, count in zip(stages, counts, strict=True)]
+        params = params._replace(repeat_multiplier=None)
         alternatives = []
         for number, stage in enumerate(stages):
             fields: dict[str, tuple] = {"dw_ksize": _KERNELS, "project_ksize": _GROUPS, "se_ratio": _RATIOS}

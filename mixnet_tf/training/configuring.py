@@ -1,11 +1,13 @@
 """The configuration of a run, as its config.json has it, from what was asked for and what its data turned out to be."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
 from mixnet_tf.data import Split
+from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
 from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
@@ -26,6 +28,7 @@ def configure(
     eval_split: Split,
     before: RunConfig | None,
     is_new: bool,
+    weights_params: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The `RunConfig` of a run; warns if its recipe ends within its warm-up.
 
@@ -41,14 +44,21 @@ def configure(
         eval_split: The `data.Split` to evaluate on.
         before: The configuration that the folder has; None: there is none.
         is_new: Whether the folder has no checkpoint.
+        weights_params: Fields of `GlobalParams` with which the weights were trained; a run that resumes keeps its own.
 
     Raises:
-        ValueError: If early stopping does not go with the evaluations.
+        ValueError: If early stopping does not go with the evaluations, or if the recipe's `model_overrides` contradict
+            the weights.
     """
     content = None  # of the network file; a released network with its own kernels needs none
     if is_network_file(model_name) or kernel_size is not None:
         content = network_content(*stages_and_params(model_name, kernel_size=kernel_size))
     eval_every, early_stopping = evaluation_intervals(options, before, train_split, eval_split)
+    if before is not None and not is_new and weights is not None and before.weights == os.fspath(weights):
+        weights_params = before.weights_params
+    for name, value in (weights_params or {}).items():
+        if (recipe.model_overrides or {}).get(name, value) != value:
+            raise InputError(f"{weights} are of a network with {name}={value!r}; model_overrides has another one.")
     resumes = before is not None and not (is_new or options.allow_config_change)
     config = RunConfig(
         network_name(model_name),
@@ -73,6 +83,7 @@ def configure(
         eval_every=eval_every,
         early_stopping=early_stopping,
         stopped_at=before.stopped_at if before is not None and resumes else None,
+        weights_params=None if weights_params is None else dict(weights_params),
     )
     _warn_of_a_run_within_its_warmup(config)
     return config

@@ -119,7 +119,18 @@ def train(
         check_boxes((train_split, eval_split), progress)
     before = RunConfig.read_if_any(options.model_dir)
     config = configure(
-        model_name, dataset, recipe, options, weights, kernel_size, detection, train_split, eval_split, before, is_new
+        model_name,
+        dataset,
+        recipe,
+        options,
+        weights,
+        kernel_size,
+        detection,
+        train_split,
+        eval_split,
+        before,
+        is_new,
+        None if first_weights is None else first_weights.params,
     )
 
     # Only the chief locks the folder: the workers of a run share it.

@@ -5,7 +5,7 @@ official checkpoint.
 Out: numpy arrays by the reference's names (`Arrays`), and models with these weights.
 """
 
-from mixnet_tf.weights.matching import Arrays, assign
+from mixnet_tf.weights.matching import Arrays, assign, params_with
 from mixnet_tf.weights.official import load_official_checkpoint
 from mixnet_tf.weights.pretrained import published_weights
 from mixnet_tf.weights.sources import load_weights, read_weights
@@ -17,6 +17,7 @@ __all__ = [
     "load_official_checkpoint",
     "load_timm_weights",
     "load_weights",
+    "params_with",
     "published_weights",
     "read_weights",
 ]

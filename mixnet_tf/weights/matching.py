@@ -6,7 +6,7 @@ and the official name of the variable. A layer that does not belong to MixNet is
 "layer".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -15,7 +15,7 @@ import numpy as np
 from mixnet_tf.class_names import listed, repeated
 from mixnet_tf.errors import InputError
 from mixnet_tf.imagenet import CLASSES, wordnet_ids
-from mixnet_tf.networks import GroupedConv2D, MixConv, SqueezeExcite, class_names, name_classes, parts
+from mixnet_tf.networks import GlobalParams, GroupedConv2D, MixConv, SqueezeExcite, class_names, name_classes, parts
 
 LAYER = "layer"  # kind of the variables of a layer that does not belong to MixNet
 
@@ -28,6 +28,7 @@ class Arrays(NamedTuple):
     names: dict  # names in the source, by key
     has_layers: bool = False  # whether the source also has the layers that do not belong to MixNet
     class_names: tuple[str, ...] | None = None  # class names of the classifier or detector; None: not known
+    params: Mapping[str, Any] | None = None  # fields of `GlobalParams` of the network that was trained; None: not known
 
     @property
     def classes(self) -> int | None:
@@ -78,6 +79,24 @@ class Arrays(NamedTuple):
         return self._replace(arrays=arrays, class_names=names)
 
 
+def params_with(read: Arrays, params: GlobalParams, overrides: Mapping[str, Any] | None) -> GlobalParams:
+    """The parameters of a network to which weights belong.
+
+    Args:
+        read: The weights.
+        params: The network's `GlobalParams`.
+        overrides: The fields among these that were asked for.
+
+    Raises:
+        ValueError: If one of these contradicts the weights.
+    """
+    for name, value in (read.params or {}).items():
+        asked = (overrides or {}).get(name, value)
+        if asked != value:
+            raise InputError(f"{read.source} is of a network with {name}={value!r}; override_params has {asked!r}.")
+    return params._replace(**(read.params or {}))
+
+
 def with_imagenet_names(read: Arrays) -> Arrays:
     """Adds ImageNet's WordNet ids as class names to weights that have a classifier of its 1,000 classes."""
     return read._replace(class_names=wordnet_ids()) if read.classes == CLASSES else read
@@ -117,9 +136,10 @@ def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layer
         skip_layers: Names of other layers to leave unchanged as well.
 
     Raises:
-        ValueError: If variables are missing, unused or of another shape (the message names them), or if the classifier
-            is of other classes.
+        ValueError: If variables are missing, unused or of another shape (the message names them), if the classifier
+            is of other classes, or if the model pads or normalizes in another way than the network of the weights.
     """
+    _check_params(model, read)
     names_classes = not skip_head and not skip_layers
     if names_classes:
         read = _with_classes_of(model, read)
@@ -146,6 +166,24 @@ def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layer
         variable.assign(arrays[key])
     if names_classes and read.class_names is not None:
         name_classes(model, read.class_names)
+
+
+def _check_params(model, read):
+    """Checks that a model pads and normalizes as the network did whose weights these are."""
+    mixnets = [layer for part in parts(model).values() for layer in part]
+    own: dict[str, set] = {
+        "padding": {layer.padding for layer in mixnets if isinstance(layer, MixConv)},
+        "batch_norm_epsilon": {
+            layer.epsilon for layer in mixnets if isinstance(layer, keras.layers.BatchNormalization)
+        },
+    }
+    for name, value in (read.params or {}).items():
+        if own[name] != {value}:
+            [theirs] = own[name] if len(own[name]) == 1 else [own[name]]
+            raise InputError(
+                f"{read.source} is of a network with {name}={value!r}, but model {model.name!r} has {name}={theirs!r}; "
+                "build the model with these weights, or with override_params."
+            )
 
 
 def _with_classes_of(model, read):

@@ -1,4 +1,4 @@
-"""ImageNet weights for a model: those that Google published or, where they cannot be had, the same ones from timm."""
+"""ImageNet weights for a model: Google's or, where they cannot be had, the same ones from timm; XL's are timm's."""
 
 import keras
 from absl import logging
@@ -11,16 +11,21 @@ from mixnet_tf.weights.google import ARCHIVES
 from mixnet_tf.weights.hub import hub_file, hub_folder
 from mixnet_tf.weights.matching import Arrays, with_imagenet_names
 from mixnet_tf.weights.released import mixconvs_of, variant_of
-from mixnet_tf.weights.timm import read_timm_file, require_safetensors
+from mixnet_tf.weights.timm import PARAMS, read_timm_file, require_safetensors
 
-TIMM = {name: f"hf://timm/tf_{name.replace('-', '_')}.in1k" for name in ARCHIVES}  # in PyTorch's layout
+# In PyTorch's layout.
+TIMM = {
+    **{name: f"hf://timm/tf_{name.replace('-', '_')}.in1k" for name in ARCHIVES},
+    "mixnet-xl": "hf://timm/mixnet_xl.ra_in1k",
+}
+OFFICIAL = PARAMS["tf_mixnet"]
 
 
 def imagenet_weights(model: keras.Model, skip_head: bool = False) -> Arrays:
     """The ImageNet weights for a model.
 
     Args:
-        model: A MixNet-S, M or L.
+        model: A MixNet-S, M, L or XL.
         skip_head: Whether the model's classifier will be left unchanged.
 
     Raises:
@@ -50,10 +55,12 @@ def published_weights(model_name: str) -> Arrays:
         MissingPackageError: If only timm's weights can be downloaded, and safetensors is not installed.
         ValueError: If the archive is not the published one, or a cached file is damaged.
     """
+    if model_name not in ARCHIVES:
+        return timm_weights(model_name)
     if not converted_file(model_name).exists() and hub_folder(TIMM[model_name]).exists():
         return timm_weights(model_name)
     try:
-        return google_weights(model_name)
+        return google_weights(model_name)._replace(params=OFFICIAL)
     except ConnectionError as error:
         try:
             read = timm_weights(model_name)

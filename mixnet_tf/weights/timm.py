@@ -1,4 +1,4 @@
-"""Reads timm's ports of the official weights: tf_mixnet_s, m and l."""
+"""Reads timm's weights: its ports of the official ones (tf_mixnet_s ...), and its own (mixnet_s ... mixnet_xl)."""
 
 import os
 import re
@@ -10,9 +10,15 @@ import tensorflow as tf
 
 from mixnet_tf.errors import InputError, MissingFileError, require_package
 from mixnet_tf.files import StrPath, is_remote, local_copy, read_json
+from mixnet_tf.networks import SAME, SYMMETRIC
 from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
 _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
+# The parameters of timm's networks, by the beginning of their names.
+PARAMS = {
+    "tf_mixnet": {"padding": SAME, "batch_norm_epsilon": 1e-3},
+    "mixnet": {"padding": SYMMETRIC, "batch_norm_epsilon": 1e-5},
+}
 _BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _CONV = {"weight": "kernel", "bias": "bias"}
 # Names outside the blocks: (part, kind, counter), and the names of the variables.
@@ -37,12 +43,12 @@ _AXES = {"kernel": (2, 3, 1, 0), "depthwise_kernel": (2, 3, 0, 1)}
 
 
 def load_timm_weights(model: keras.Model, path: StrPath, skip_head: bool = False) -> None:
-    """Reads a file of timm's `tf_mixnet_s`, `tf_mixnet_m` or `tf_mixnet_l` into a model.
+    """Reads a file of one of timm's mixnets into a model.
 
-    These are Google's weights in PyTorch's layout. timm's other mixnets (`mixnet_s`, `mixnet_xl`, ...) were trained by
-    timm with symmetric padding and a batch normalization epsilon of 1e-5. Some have the same shapes, so only a name
-    tells them apart: the `architecture` in the file's metadata or in a `config.json` beside it, else the last such name
-    in the path. A file without any such name is read as a tf_mixnet.
+    `tf_mixnet_s`, m and l are Google's weights in PyTorch's layout. `mixnet_s`, m, l and xl were trained by timm with
+    symmetric padding and a batch normalization epsilon of 1e-5, which the model has to have. Some have the same shapes,
+    so only a name tells them apart: the `architecture` in the file's metadata or in a `config.json` beside it, else the
+    last such name in the path. A file without any such name is read as a tf_mixnet.
 
     Nothing is assigned unless everything fits. PyTorch is not needed.
 
@@ -55,25 +61,25 @@ def load_timm_weights(model: keras.Model, path: StrPath, skip_head: bool = False
     Raises:
         FileNotFoundError: If there is no file at `path`.
         ImportError: If `path` is a `.safetensors` file and the package `safetensors` is not installed.
-        ValueError: If it is another kind of file or one of timm's other mixnets, or if a variable is missing, unused
-            or of another shape (the message names it).
+        ValueError: If it is another kind of file, if the model pads or normalizes in another way, or if a variable is
+            missing, unused or of another shape (the message names it).
 
-    Source: timm 1.0.31, models/efficientnet.py:tf_mixnet_s, models/_efficientnet_blocks.py.
+    Source: timm 1.0.31, models/efficientnet.py:tf_mixnet_s, mixnet_s, models/_efficientnet_blocks.py.
     """
     assign(model, read_timm_file(path), skip_head)
 
 
 def read_timm_file(path: StrPath) -> Arrays:
-    """Reads a file of timm's tf_mixnet as `matching.Arrays`; see `load_timm_weights`.
+    """Reads a file of one of timm's mixnets as `matching.Arrays`; see `load_timm_weights`.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: As `load_timm_weights`.
     """
     path = os.fspath(path)
     if not path.endswith((".safetensors", ".npz")):
-        raise InputError(f"{path}: expected a .safetensors or .npz file of timm's tf_mixnet_s, m or l.")
+        raise InputError(f"{path}: expected a .safetensors or .npz file of one of timm's mixnets.")
     arrays, metadata = _read(path)
-    _check_architecture(path, metadata)
+    params = PARAMS[_family(path, metadata)]
     arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
     parsed = {name: key for name in arrays if (key := _parse(name)) is not None}
     foreign = [name for name in arrays if name not in parsed]
@@ -85,7 +91,7 @@ def read_timm_file(path: StrPath) -> Arrays:
         for name, (part, *rest) in parsed.items()
     }
     names = rank(parsed, path)
-    return Arrays(path, {key: _our_layout(arrays[name], key[3]) for key, name in names.items()}, names)
+    return Arrays(path, {key: _our_layout(arrays[name], key[3]) for key, name in names.items()}, names, params=params)
 
 
 def _read(path):
@@ -119,7 +125,8 @@ def _read_safetensors(path):
         raise InputError(f"{path} cannot be read as a .safetensors file: {error}") from error
 
 
-def _check_architecture(path, metadata):
+def _family(path, metadata):
+    """The name in `PARAMS` of the file's network."""
     named = metadata.get("architecture")
     config = os.path.join(os.path.dirname(path), "config.json")
     if named is None and tf.io.gfile.exists(config):
@@ -128,15 +135,16 @@ def _check_architecture(path, metadata):
             raise InputError(f"{config} is not timm's: expected a JSON object, received {described!r:.60}.")
         named = described.get("architecture")
     if not isinstance(named, str | None):
-        raise InputError(f"{config}: architecture: expected a name such as tf_mixnet_s, received {named!r:.60}.")
+        raise InputError(f"{config}: architecture: expected a name such as mixnet_xl, received {named!r:.60}.")
     if named is None:
         found = _ARCHITECTURE.findall(path if is_remote(path) else os.path.abspath(path))
         named = found[-1] if found else None
-    if named is not None and not re.fullmatch(r"tf_mixnet_[sml](\..*)?", named):
-        raise InputError(
-            f"{path} is timm's {named}; only tf_mixnet_s, tf_mixnet_m and tf_mixnet_l hold the official weights. "
-            "timm's other mixnets pad symmetrically and normalize with epsilon 1e-5, so they would answer wrongly here."
-        )
+    if named is None:
+        return "tf_mixnet"
+    family = re.fullmatch(r"(?:(tf_mixnet)_[sml]|(mixnet)_(?:[sml]|xl|xxl))(?:\..*)?", named)
+    if family is None:
+        raise InputError(f"{path} is timm's {named}; expected tf_mixnet_s, m or l, or mixnet_s, m, l, xl or xxl.")
+    return family[1] or family[2]
 
 
 def _parse(name):

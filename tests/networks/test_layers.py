@@ -250,7 +250,10 @@ def test_squeeze_and_excitation_differentiates_as_keras_convolutions_do(activati
 EXAMPLES = {
     "Preprocessing": lambda **kwargs: layers.Preprocessing(**kwargs),
     "GroupedConv2D": lambda **kwargs: GroupedConv2D(9, (1, 3), **kwargs),
-    "MixConv": lambda **kwargs: MixConv((3, 5), (1, 1), dilated=True, **kwargs),
+    "MixConv": lambda **kwargs: MixConv((3, 5), (1, 1), dilated=True, padding="symmetric", **kwargs),
+    "SymmetricConv2D": lambda **kwargs: layers.SymmetricConv2D(
+        2, 3, strides=2, padding="same", use_bias=False, **kwargs
+    ),
     "SqueezeExcite": lambda **kwargs: SqueezeExcite(2, "swish", **kwargs),
     "Activation": lambda **kwargs: layers.Activation("swish", **kwargs),
     "BatchNormalization": lambda **kwargs: BatchNormalization(momentum=0.9, epsilon=1e-2, **kwargs),

@@ -28,11 +28,18 @@ REFUSED = {
     "head": [None, 1],
     "partition": [None, "half", 3],
     "dilated": [None, 0],
+    "padding": [None, "valid", 1],
+    "repeat_multiplier": [0, -1, "1.2", math.inf],
 }
 
 
 def test_every_variant_has_pinned_parameters_and_a_golden_listing():
-    assert set(VARIANTS) == {*PARAMS, "mobilenet-v1", "mobilenet-v2"}  # these: test_mobilenets.py
+    assert set(VARIANTS) == {
+        *PARAMS,
+        "mixnet-xl",
+        "mobilenet-v1",
+        "mobilenet-v2",
+    }  # these: test_padding.py, test_mobilenets.py
     assert {path.stem for path in (tiny.GOLDEN / "names").iterdir()} == set(PARAMS) == set(tiny.VARIANTS)
 
 
@@ -125,9 +132,10 @@ def test_an_override_changes_its_field_alone():
 
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"'mixnet-xl'.*\['mixnet-s', 'mixnet-m', 'mixnet-l', 'mobilenet-v1', 'mobilenet-v2'\]"
+        ValueError,
+        match=r"'mixnet-xs'.*\['mixnet-s', 'mixnet-m', 'mixnet-l', 'mixnet-xl', 'mobilenet-v1', 'mobilenet-v2'\]",
     ):
-        get_model_params("mixnet-xl")
+        get_model_params("mixnet-xs")
 
 
 def test_an_unknown_override_lists_the_fields():

@@ -2,6 +2,7 @@ import json
 import re
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -94,21 +95,69 @@ OTHERS = ["mixnet_s", "mixnet_m", "mixnet_l", "mixnet_xl", "mixnet_xxl"]
 
 
 @pytest.mark.parametrize("name", [*OTHERS, "mixnet_xl_ra-aac3c00c", "mixnet_s.ft_in1k", "timm_mixnet_l"])
-def test_timms_other_mixnets_are_refused_by_the_files_name(built, arrays, tmp_path, name):
+def test_timms_own_mixnets_are_told_by_the_files_name_from_its_ports(built, arrays, tmp_path, name):
     path = save(tmp_path, arrays, f"{name}.npz")
-    assert_refused(built, path, "is timm's mixnet_x?x?[sml]?; only .*pad symmetrically and normalize with epsilon")
+    assert_refused(built, path, "is of a network with padding='symmetric', but model 'mixnet-s' has padding='same'")
 
 
-def test_timms_other_mixnets_are_refused_by_the_folders_name(built, arrays, tmp_path):
+def test_timms_own_mixnets_are_told_by_the_folders_name(built, arrays, tmp_path):
     folder = tmp_path / "models--timm--mixnet_s.ft_in1k" / "snapshots" / "4e2b"
     folder.mkdir(parents=True)
-    assert_refused(built, save(folder, arrays, "model.npz"), "is timm's mixnet_s;")
+    assert_refused(built, save(folder, arrays, "model.npz"), "is of a network with padding='symmetric'")
 
 
 @pytest.mark.parametrize("architecture", OTHERS + ["resnet50", "tf_mixnet_xl"])
 def test_the_config_beside_the_file_tells_more_than_a_name(built, arrays, tmp_path, architecture):
     (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture}))
-    assert_refused(built, save(tmp_path, arrays, "tf_mixnet_s.npz"), f"is timm's {architecture};")
+    message = "padding='symmetric'" if architecture in OTHERS else f"is timm's {architecture}; expected tf_mixnet_s"
+    assert_refused(built, save(tmp_path, arrays, "tf_mixnet_s.npz"), message)
+
+
+# timm 1.0.31's own networks with a quarter of the channels and 7 classes; random weights and statistics.
+OWN = {"mixnet-s": ("mixnet-s", {}), "mixnet-xl": ("mixnet-m", {"repeat_multiplier": 1.2})}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_timms_own_networks_pad_and_normalize_as_their_weights(name, tmp_path):
+    pytest.importorskip("safetensors")
+    folder, (base, overrides) = tiny.GOLDEN / f"timm-{name}-quarter", OWN[name]
+    weights = folder / "model.safetensors"
+    model = mixnet_tf.build_model(
+        base,
+        {"depth_multiplier": 0.25, **overrides},
+        classes=7,
+        weights=weights,
+        include_preprocessing=False,
+        classifier_activation=None,
+    )
+    read = read_timm_file(weights)
+    assert len(read.arrays) == len(model.weights)  # every one is used once
+    golden = np.load(folder / "golden.npz")
+    assert [golden[f"images_{number}"].shape[1:3] for number in range(2)] == [(64, 64), (65, 97)]
+    for number in range(2):
+        logits = golden[f"logits_{number}"]
+        found = model(golden[f"images_{number}"])
+        np.testing.assert_allclose(found, logits, rtol=0, atol=1e-5 * np.abs(logits).max())
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(golden["images_0"]), model(golden["images_0"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"padding": "same"}, "of a network with padding='symmetric'; override_params has 'same'"),
+        ({"batch_norm_epsilon": 1e-3}, "of a network with batch_norm_epsilon=1e-05; override_params has 0.001"),
+    ],
+)
+def test_overrides_that_contradict_the_weights_are_refused(overrides, message, arrays, tmp_path):
+    path = save(tmp_path, arrays, "mixnet_s.npz")
+    with pytest.raises(ValueError, match=message):
+        mixnet_tf.build_model("mixnet-s", {**OVERRIDES, **overrides}, classes=10, weights=path)
+    model = mixnet_tf.build_model("mixnet-s", OVERRIDES, classes=10, weights=path, input_shape=(32, 32, 3))
+    assert model.get_layer("stem_conv").__class__.__name__ == "SymmetricConv2D"
+    assert model.get_layer("stem_bn").epsilon == 1e-5
+    assert_refused(model, save(tmp_path, arrays, "tf_mixnet_s.npz"), "with padding='same', but .* padding='symmetric'")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +173,7 @@ def test_the_metadata_of_a_safetensors_file_tells_most(built, arrays, tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "tf_mixnet_s.safetensors"
     safetensors.save_file(arrays, path, metadata={"architecture": "mixnet_s"})
-    assert_refused(built, path, "is timm's mixnet_s;")
+    assert_refused(built, path, "is of a network with padding='symmetric'")
 
 
 @pytest.mark.parametrize("name", ["tf_mixnet_s.in1k", "tf_mixnet_s-89d3354b", "weights", "my_tf_mixnet_s_v2"])
@@ -238,4 +287,4 @@ def test_files_are_read_from_any_file_system_of_tensorflow(built):
         if readable:
             assert_golden_arrays(remote)
         else:
-            assert_refused(built, remote, "is timm's mixnet_s;")
+            assert_refused(built, remote, "is of a network with padding='symmetric'")
