@@ -35,5 +35,7 @@ def main(screen: Screen) -> int:
     written = [os.path.join(settings.output_dir, row["file"]) for row in rows if row["written"]]
     if written:
         screen.say(f"Wrote {', '.join(written)}.")
+        if options.accelerator == ExportOptions().accelerator:
+            screen.say("For a phone's GPU or NPU there are other files: --accelerator=gpu,npu.")
         screen.say(f"Next: put {written[0]} into an app, as docs/DEPLOYMENT.md shows for Android and Python.")
     return 0 if len(written) == len(rows) else 1

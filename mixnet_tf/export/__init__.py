@@ -4,6 +4,7 @@ In: a Keras model, and images to verify and calibrate with.
 Out: TFLite files, a SavedModel, `report.json`.
 """
 
+from mixnet_tf.export.arithmetics import ACCELERATORS
 from mixnet_tf.export.classifier import Classifier
 from mixnet_tf.export.detector import Detector
 from mixnet_tf.export.export import export_model, export_opened, task_of
@@ -15,6 +16,7 @@ from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
 
 __all__ = [
+    "ACCELERATORS",
     "Classifier",
     "Detector",
     "ExportOptions",

@@ -1,9 +1,13 @@
-"""The rewritings that make a graph fast, which depend on the arithmetic of its ops (float32 or int8).
+"""The rewritings that make a graph fast, which depend on the accelerator and on the arithmetic of its ops.
 
-All of them are exact in real numbers. They are made for XNNPACK, which runs the ops on phones and on this machine.
+All of them are exact in real numbers. Those of "float32" and "int8" are made for XNNPACK, which runs the ops on the CPU
+of phones and of this machine.
 """
 
 from typing import NamedTuple
+
+DEPTHWISE, POINTWISE = "depthwise", "pointwise"
+CPU, GPU, NPU = ACCELERATORS = "cpu", "gpu", "npu"
 
 
 class Arithmetic(NamedTuple):
@@ -17,11 +21,15 @@ class Arithmetic(NamedTuple):
         pads_outputs: Whether the outputs of 1x1 convolutions are padded with zeros to a multiple of 8. On ARM64,
             XNNPACK computes 8 outputs of a pixel at once, and falls back to 2 for the rest.
         swish_by_tanh: Whether x sigmoid(x) is computed as h (1 + tanh(h)) with h = x / 2, in fewer instructions.
+        splits: Whether depthwise kernels of more than 25 taps may be split into tiles.
+        merges: The layers whose channel groups become one convolution with zeros, `DEPTHWISE` and `POINTWISE` ones.
     """
 
     costs_of_taps: dict[int, float]
     pads_outputs: bool
     swish_by_tanh: bool
+    splits: bool = True
+    merges: tuple[str, ...] = ()
 
 
 ARITHMETICS = {
@@ -30,6 +38,16 @@ ARITHMETICS = {
     # Costs: instructions on ARM64, where additions requantize and make many small tiles expensive; x86 gains, too.
     # XNNPACK looks x sigmoid(x) up in a table.
     "int8": Arithmetic({4: 0.67, 9: 1.0, 25: 1.85}, pads_outputs=False, swish_by_tanh=False),
+    # An accelerator takes time for each op, and for the activations between ops: tiles, and groups with the slices and
+    # concatenations around them, cost more than the zeros of one convolution. Counts: docs/PERFORMANCE.md.
+    "gpu": Arithmetic({}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(DEPTHWISE, POINTWISE)),
+    # Qualcomm's compiler refuses tiles of stride 2, which are dilated; large depthwise kernels are stored larger there.
+    "npu": Arithmetic({}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(POINTWISE,)),
 }
-# The arithmetic of each format. fp16 has only weights in half precision, dynamic only weights in 8 bits.
-ARITHMETIC_OF = {"fp32": "float32", "fp16": "float32", "dynamic": "float32", "int8": "int8", "int8_full": "int8"}
+# The arithmetic of each format on a CPU. fp16 has only weights in half precision, dynamic only weights in 8 bits.
+_OF_FORMAT = {"fp32": "float32", "fp16": "float32", "dynamic": "float32", "int8": "int8", "int8_full": "int8"}
+
+
+def arithmetic_of(format_name: str, accelerator: str = CPU) -> str:
+    """The name of the arithmetic by which a graph is rewritten for a format and an accelerator."""
+    return _OF_FORMAT[format_name] if accelerator == CPU else accelerator

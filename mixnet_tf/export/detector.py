@@ -10,6 +10,7 @@ from mixnet_tf.detection import suppress
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator
 from mixnet_tf.export import gates, postprocess, runtime
+from mixnet_tf.export.arithmetics import CPU
 from mixnet_tf.export.metadata import Output
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.postprocess import decoding_of
@@ -43,13 +44,20 @@ class Detector(Task):
         super().__init__(model, options)
         if any(layer.compute_dtype != "float32" for layer in model.layers):
             raise InputError(f"Model {model.name!r} computes in half precision; export what a run leaves, final.keras.")
+        others = set(options.accelerator) - {CPU}
+        if others and (options.postprocess != _RAW or not set(options.formats) <= {"fp32", "fp16"}):
+            raise InputError(
+                f"accelerator: a detector for {' and '.join(sorted(others))} has the postprocessing none, in fp32 or "
+                f"fp16; received {options.postprocess!r} and {list(options.formats)}."
+            )
         self._given, self.model = model, taking_pixels(model)
         self.decoding = decoding_of(model)
         self.classes, self.form = self.decoding.classes, options.postprocess
 
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
-        if arithmetic == "float32":
-            return self._finished(InferenceFunction(self.model, self.options.large_kernels), form)
+        if arithmetic != "int8":
+            function = InferenceFunction(self.model, self.options.large_kernels, arithmetic=arithmetic)
+            return self._finished(function, form)
         # The inputs of each output's concatenation, one per feature map.
         maps = {name: keras.tree.flatten(self.model.get_layer(name).input) for name in self.model.output}
         outputs = {postprocess.part(name, place): tensor for name in maps for place, tensor in enumerate(maps[name])}

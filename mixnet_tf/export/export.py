@@ -14,6 +14,7 @@ from mixnet_tf.data import Split
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ahead_of_time, publish, report, runtime
+from mixnet_tf.export.arithmetics import CPU
 from mixnet_tf.export.classifier import Classifier
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError
 from mixnet_tf.export.detector import Detector
@@ -36,6 +37,7 @@ class _File(NamedTuple):
 
     format_name: str
     path: str  # where it will be
+    accelerator: str = CPU
     content: bytes | None = None  # of a TFLite file; a SavedModel is written aside
     failure: str | None = None  # why there is none
 
@@ -98,8 +100,8 @@ def export_model(
     files, rows, compiled = [], [], []
     with tempfile.TemporaryDirectory() as scratch:
         graphs = Graphs(task, calibration_images, scratch, progress)
-        for format_name in options.formats:
-            files.append(_convert(task, graphs, format_name, stem, label_names, progress))
+        for format_name, accelerator in _wanted(options):
+            files.append(_convert(task, graphs, format_name, accelerator, stem, label_names, progress))
             rows.append(_verify(task, files[-1], progress))
             compiled += _compile(task, files[-1], rows[-1], progress)
         _add_latencies(task, graphs, rows, files, progress)
@@ -170,7 +172,13 @@ def _check(task, images, labels, objects, calibration_images, label_names):
             raise InputError(f"The model takes {size}x{size} RGB images; received {tuple(given.shape)}.")
 
 
-def _convert(task, graphs, format_name, stem, label_names, progress) -> _File:
+def _wanted(options):
+    """The (format, accelerator) of each file; a SavedModel is for none of them, and written once."""
+    pairs = [(format_name, each) for each in options.accelerator for format_name in options.formats]
+    return list(dict.fromkeys((name, CPU if name == "saved_model" else each) for name, each in pairs))
+
+
+def _convert(task, graphs, format_name, accelerator, stem, label_names, progress) -> _File:
     """The model in a format: a TFLite file's bytes, or a SavedModel, written aside."""
     options = task.options
     if format_name == "saved_model":
@@ -178,11 +186,12 @@ def _convert(task, graphs, format_name, stem, label_names, progress) -> _File:
         with progress("saved_model: writing"):
             write_serving_model(task.model, publish.prepared_folder(path), options.output, options.crop)
         return _File(format_name, path)
-    path = f"{stem}_{format_name}{'_raw' if task.form == 'none' else ''}.tflite"
+    words = [format_name, *(["raw"] if task.form == "none" else []), *([] if accelerator == CPU else [accelerator])]
+    path = f"{stem}_{'_'.join(words)}.tflite"
     try:
-        content = graphs.convert(format_name)
+        content = graphs.convert(format_name, accelerator)
     except ConversionError as error:
-        return _File(format_name, path, failure=str(error))
+        return _File(format_name, path, accelerator, failure=str(error))
     outputs, custom = task.described_outputs(content)
     content = with_metadata(
         content,
@@ -195,12 +204,12 @@ def _convert(task, graphs, format_name, stem, label_names, progress) -> _File:
         labels=label_names,
         custom=custom,
     )
-    return _File(format_name, path, content)
+    return _File(format_name, path, accelerator, content)
 
 
 def _verify(task, file, progress) -> dict[str, Any]:
     """A row of the report: what the file is, how far it is from Keras, and whether it is written."""
-    row = {"format": file.format_name, "file": os.path.basename(file.path)}
+    row = {"format": file.format_name, "accelerator": file.accelerator, "file": os.path.basename(file.path)}
     if file.failure is not None:
         row |= {"failures": [file.failure], "written": False}
     else:
@@ -227,14 +236,16 @@ def _compile(task, file, row, progress):
     for entry, path, compiled in ahead_of_time.compile_file(file.path, content, soc_models, progress):
         if compiled is None:
             entry["older_file"] = publish.name_aside(path)
-        found.append((entry, _File(file.format_name, path, compiled)))
+        found.append((entry, _File(file.format_name, path, file.accelerator, compiled)))
     row["compiled"] = [entry for entry, _ in found]
     return found
 
 
 def _add_latencies(task, graphs, rows, files, progress):
-    """Milliseconds of each TFLite model beside those of the plain conversion of the Keras model, in turns."""
-    contents = {file.format_name: file.content for file in files if file.content is not None}
+    """Milliseconds of each TFLite model for a CPU beside those of the plain conversion of the Keras model, in turns."""
+    contents = {
+        file.format_name: file.content for file in files if file.content is not None and file.accelerator == CPU
+    }
     runs = task.options.latency_runs
     if not runs or not contents:
         return
@@ -244,7 +255,7 @@ def _add_latencies(task, graphs, rows, files, progress):
         with progress(f"Latency, {threads} thread{'s' if threads > 1 else ''}: {runs} rounds"):
             medians = runtime.latencies({**contents, "as_written": plain}, threads, runs)
         for row in rows:
-            if row["format"] in medians:
+            if row["format"] in medians and row["accelerator"] == CPU:
                 milliseconds = {"latency_ms": medians[row["format"]], "as_written_latency_ms": medians["as_written"]}
                 for name, value in milliseconds.items():
                     if task.threads == (1,):

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.export import nodes
+from mixnet_tf.export.arithmetics import ARITHMETICS, DEPTHWISE, POINTWISE
+from mixnet_tf.export.merging import block_diagonal, largest_kernel
 from mixnet_tf.export.nodes import SCALES_THROUGH, Convolution, Depthwise, Node
 from mixnet_tf.networks import (
     SAME,
@@ -27,7 +29,10 @@ _ELEMENTWISE = ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "mish", "li
 
 
 def fold(
-    model: keras.Model, units: dict[keras.layers.Layer, np.ndarray], arithmetic: str, splits: bool
+    model: keras.Model,
+    units: dict[keras.layers.Layer, np.ndarray],
+    arithmetic: str,
+    splits: bool,
 ) -> tuple[list[Node], list[Node]]:
     """Builds the nodes of a model's inference graph.
 
@@ -53,7 +58,8 @@ def fold(
 
 class _Folding:
     def __init__(self, units, arithmetic, splits):
-        self._units, self._arithmetic, self._splits = units, arithmetic, splits
+        self._units, self._arithmetic = units, arithmetic
+        self._splits, self._merges = splits and ARITHMETICS[arithmetic].splits, ARITHMETICS[arithmetic].merges
         self._scope = ""
         self.nodes = []
 
@@ -67,7 +73,10 @@ class _Folding:
         first = inputs[0]
         folds = isinstance(first, Convolution) and first.activation is None
         if isinstance(step, GroupedConv2D):
-            return self._node(Convolution, inputs, kernels=[value_of(kernel) for kernel in step.kernels])
+            kernels = [value_of(kernel) for kernel in step.kernels]
+            return self._node(
+                Convolution, inputs, kernels=[block_diagonal(kernels)] if POINTWISE in self._merges else kernels
+            )
         if isinstance(step, keras.layers.Conv2D) and _is_plain(step):
             padding = SYMMETRIC if isinstance(step, SymmetricConv2D) else SAME
             offset = value_of(step.bias) if step.use_bias else 0.0
@@ -76,14 +85,12 @@ class _Folding:
                 Convolution, inputs, kernels=kernels, stride=step.strides[0], padding=padding, offset=offset
             )
         if isinstance(step, MixConv):
-            kernels = [value_of(kernel) for kernel in step.kernels]
-            options = {
-                "stride": step.strides[0],
-                "rates": _rates(step),
-                "padding": step.padding,
-                "splits": self._splits,
-            }
-            return self._node(Depthwise, inputs, kernels=kernels, **options)
+            kernels, rates = [value_of(kernel) for kernel in step.kernels], _rates(step)
+            options = {"stride": step.strides[0], "padding": step.padding, "splits": self._splits}
+            if DEPTHWISE in self._merges:
+                whole = largest_kernel(kernels, rates, step.strides[0], step.input.shape[1], step.padding)
+                kernels, rates = [whole], [1]
+            return self._node(Depthwise, inputs, kernels=kernels, rates=rates, **options)
         if isinstance(step, BatchNormalization) and folds:
             return self._normalized(first, step)
         if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:

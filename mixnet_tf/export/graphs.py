@@ -7,7 +7,7 @@ from typing import Any
 from absl import logging
 
 from mixnet_tf.export import quantize, runtime
-from mixnet_tf.export.arithmetics import ARITHMETIC_OF
+from mixnet_tf.export.arithmetics import CPU, arithmetic_of
 from mixnet_tf.export.calibrate import Calibration, calibrate
 from mixnet_tf.export.convert import ConversionError, convert, convert_partly, write_saved_model
 from mixnet_tf.export.selective import part_names, quantize_selectively
@@ -35,14 +35,14 @@ class Graphs:
         self._float_tensors: dict[str, list[str]] = {}
         self.calibration: Calibration | None = None
 
-    def convert(self, format_name: str) -> bytes:
-        """Converts the model to a format, and returns its bytes.
+    def convert(self, format_name: str, accelerator: str = CPU) -> bytes:
+        """Converts the model to a format for an accelerator, and returns its bytes.
 
         Raises:
             ConversionError: If TFLite has no builtin op for something, with the layers that it is in.
         """
         try:
-            return self._converted(format_name)
+            return self._converted(format_name, accelerator)
         except ConversionError as error:
             names = unconvertible_layers(self._task.model, format_name)
             raise ConversionError(f"{error} (in {', '.join(map(repr, names))})" if names else str(error)) from error
@@ -58,6 +58,7 @@ class Graphs:
         units: Any = None,
         seen: Callable[[], None] | None = None,
         format_name: str = "int8",
+        accelerator: str = CPU,
     ) -> bytes:
         """Converts the model to int8, and returns its bytes.
 
@@ -67,8 +68,12 @@ class Graphs:
             units: Units of the channels, see `Activations.units`; None: 1.
             seen: Called without arguments for each image.
             format_name: "int8" or "int8_full".
+            accelerator: One of `ACCELERATORS`.
         """
-        folder, configure = self._folder(form, format_name, units), self._configure(format_name, images, seen)
+        folder, configure = (
+            self._folder(form, format_name, units, accelerator),
+            self._configure(format_name, images, seen),
+        )
         if self._task.float_behind is None:
             return convert(folder, configure)
         if folder not in self._float_tensors:
@@ -76,20 +81,23 @@ class Graphs:
             self._float_tensors[folder] = runtime.tensors_behind(content, self._task.float_behind)
         return convert_partly(folder, self._float_tensors[folder], configure)
 
-    def _converted(self, format_name):
+    def _converted(self, format_name, accelerator):
         task = self._task
         if format_name not in quantize.NEEDS_CALIBRATION:
             with self._progress(f"{format_name}: converting"):
-                return convert(self._folder(task.form, format_name), self._configure(format_name))
+                folder = self._folder(task.form, format_name, accelerator=accelerator)
+                return convert(folder, self._configure(format_name))
         if self.calibration is None:
             self.calibration = self._calibrated()
-        if format_name == "int8" and task.options.int8_float_parts:
-            return self._selectively(self.calibration)
-        if format_name == "int8" and task.form == task.measured_form:
-            return self.calibration.content
+        if accelerator == CPU and format_name == "int8":
+            if task.options.int8_float_parts:
+                return self._selectively(self.calibration)
+            if task.form == task.measured_form:
+                return self.calibration.content
         images = self.calibration.images
         with self._progress(f"{format_name}: converting", len(images), "images") as phase:
-            return self.int8(task.form, images, self.calibration.units, phase.advance, format_name)
+            units = self.calibration.units
+            return self.int8(task.form, images, units, phase.advance, format_name, accelerator)
 
     def _calibrated(self):
         task = self._task
@@ -103,9 +111,9 @@ class Graphs:
             self._progress,
         )
 
-    def _folder(self, form, format_name, units=None):
+    def _folder(self, form, format_name, units=None, accelerator=CPU):
         """Folder of the SavedModel of the graph for a format; it is written once."""
-        arithmetic = ARITHMETIC_OF[format_name]
+        arithmetic = arithmetic_of(format_name, accelerator)
         kind = "_".join(filter(None, (arithmetic, form, "in_units" if units else "")))
         if kind not in self._folders:
             self._folders[kind] = self._written(kind, self._task.graph(form, arithmetic, units))

@@ -4,6 +4,7 @@ from typing import Annotated, NamedTuple
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ahead_of_time, quantize
+from mixnet_tf.export.arithmetics import ACCELERATORS, CPU
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
 from mixnet_tf.settings import Setting, check, documented
@@ -24,13 +25,21 @@ class ExportOptions(NamedTuple):
             choices=FORMATS,
         ),
     ] = ("fp32",)
+    accelerator: Annotated[
+        tuple[str, ...],
+        Setting(
+            "What the TFLite files run on; those for gpu and npu have the word in their name. A detector for gpu or "
+            "npu is in fp32 or fp16, with the postprocessing none.",
+            choices=ACCELERATORS,
+        ),
+    ] = (CPU,)
     batch_size: Annotated[
         int, Setting("Images in a batch of the TFLite files; 0: any number. 1 for a detector.", least=0)
     ] = 1
     large_kernels: Annotated[
         str,
         Setting(
-            "Depthwise kernels of more than 25 taps. split: replaced by sums of smaller ones; keep: unchanged.",
+            "cpu: depthwise kernels of more than 25 taps. split: replaced by sums of smaller ones; keep: unchanged.",
             choices=LARGE_KERNELS,
         ),
     ] = "split"

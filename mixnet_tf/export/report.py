@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mixnet_tf.export import gates, quantize, runtime
+from mixnet_tf.export.arithmetics import CPU
 
 _Cell = Callable[[dict[str, Any]], str]
 
@@ -33,6 +34,11 @@ def text(result: dict[str, Any]) -> str:
     if not of_detector:
         known = any("accuracy_drop" in row for row in rows)
         lines.append("lost: points of top-1 accuracy" if known else "lost: images, in 100, whose top-1 is not Keras'")
+    if others := sorted({row.get("accelerator", CPU) for row in rows} - {CPU}):
+        lines.append(
+            f"Files for {' and '.join(others)} were compared with Keras on this machine's CPU: not checked on a GPU or "
+            "an NPU, and not in half precision."
+        )
     lines += [f"Note: {note}." for note in result.get("notes", ())]
     lines += [f"Warning: {row['format']}: {sentence}." for row in rows for sentence in row.get("warnings", ())]
     for row in rows:

@@ -51,7 +51,7 @@ class InferenceFunction(AsWritten):
         large_kernels: "split": depthwise kernels of more than 25 taps become sums of smaller ones. "keep": they stay.
         units: Dict from a batch normalization to the units of its output, (channels,), from `Activations.units`; None:
             all are 1.
-        arithmetic: One of `ARITHMETICS`, "float32" or "int8"; it decides the rewritings.
+        arithmetic: One of `ARITHMETICS`; it decides the rewritings.
 
     Attributes:
         foreign: Names of the layers outside the MixNet that do something in inference.

@@ -19,6 +19,7 @@ from mixnet_tf.export.pieces import Pieces
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
 
+_SPLIT = [name for name, arithmetic in ARITHMETICS.items() if arithmetic.splits]
 BLOCKS = [
     "r1_k3_a1_p1_s11_e1_i16_o16",
     "r1_k3.5.7_a1.1_p1.1_s22_e3_i16_o25",  # 25, 75: groups with a remainder, and edges that cross
@@ -154,7 +155,7 @@ def test_float32_takes_swish_by_tanh_and_int8_by_sigmoid():
     images = tiny.images(1, 32, 32, 3)
     model = build_model(blocks_args=[BLOCKS[2]], classes=3, override_params={"stem_size": 25}, input_shape=(32, 32, 3))
     counts = {}
-    for arithmetic in ARITHMETICS:
+    for arithmetic in _SPLIT:
         function = tf.function(InferenceFunction(model, "keep", arithmetic=arithmetic), autograph=False)
         ops = function.get_concrete_function(images).graph.get_operations()
         counts[arithmetic] = collections.Counter(op.type for op in ops)
@@ -190,7 +191,7 @@ def tiled(request):
         for name in ("_bipartitions", "_even_bipartitions"):
             patch.setattr(kernels, name, counted(getattr(kernels, name)))
         cheapest_tiles.cache_clear()
-        for case in itertools.product(request.param, (1, 2), ARITHMETICS):
+        for case in itertools.product(request.param, (1, 2), _SPLIT):
             tries.clear()
             found[case] = (cheapest_tiles(*case), len(tries))
     return found
@@ -253,7 +254,7 @@ def test_int8_takes_no_more_tiles_than_float32(size, stride):
 )
 def test_split_kernels_are_the_large_ones_to_1e_5_in_litert(size, converts):
     rng = np.random.default_rng(0)
-    cases = list(itertools.product([7, 9, 11], [1, 2], ARITHMETICS))
+    cases = list(itertools.product([7, 9, 11], [1, 2], _SPLIT))
     kernels = [rng.normal(0, 1 / k, (k, k, 4, 1)).astype(np.float32) for k, *_ in cases]
     biases = [rng.normal(size=4).astype(np.float32) for _ in cases]
 
