@@ -28,6 +28,7 @@ HARMLESS = (
     r"To enable the following instructions: ",  # TensorFlow: the processor's features
     r"E\d{4} .* failed call to cuInit: ",  # no GPU
     r"E\d{4} .* Unable to register cu(BLAS|DNN|FFT) factory",  # TensorFlow for CUDA registers them twice
+    r"E\d{4} .* oneDNN supports DT_\w+ only on platforms with AVX-512",  # another implementation is taken
     r"E\d{4} .* NodeDef mentions attribute use_unbounded_threadpool",  # tf.data's optimizer
     r"(INFO|WARNING|VERBOSE): \[\w+\.cc:\d+\] ",  # LiteRT
     r"INFO: Created TensorFlow Lite XNNPACK delegate",

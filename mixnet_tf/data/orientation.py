@@ -14,6 +14,7 @@ _ENTRY = 12  # bytes: tag, kind, count and value
 _EXCHANGED = (False, False, False, False, False, True, True, True, True)
 _ROWS_REVERSED = (False, False, False, True, True, False, False, True, True)
 _COLUMNS_REVERSED = (False, False, True, True, False, False, True, True, False)
+_REVERSED = tuple(zip(_ROWS_REVERSED, _COLUMNS_REVERSED, strict=True))
 
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)  # traced once, not for each pipeline
@@ -151,4 +152,4 @@ def _exchanges(orientation):
 
 def _reverses(orientation):
     """Whether rows and whether columns are reversed: bool (2,)."""
-    return tf.gather(tf.transpose([_ROWS_REVERSED, _COLUMNS_REVERSED]), orientation)
+    return tf.gather(_REVERSED, orientation)
