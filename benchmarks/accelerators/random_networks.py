@@ -81,6 +81,8 @@ def files(made, forms, formats, postprocess="none"):
             graphs = Graphs(task, seen, folder)
             for name in formats:
                 calibrated = name in quantize.NEEDS_CALIBRATION
-                content = graphs.int8(task.form, seen, format_name=name) if calibrated else graphs.convert(name)
+                content = (
+                    graphs.int8(task.form_for("cpu"), seen, format_name=name) if calibrated else graphs.convert(name)
+                )
                 found[f"{form} {name}"] = content
     return found

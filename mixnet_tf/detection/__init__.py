@@ -13,6 +13,7 @@ from mixnet_tf.detection.detections import (
     detect,
     scores_of,
     suppress,
+    suppress_boxes,
 )
 from mixnet_tf.detection.losses import detection_losses
 from mixnet_tf.detection.ssdlite import SSDLite, anchors_of, class_predictors, classes_of, is_detector
@@ -37,4 +38,5 @@ __all__ = [
     "is_detector",
     "scores_of",
     "suppress",
+    "suppress_boxes",
 ]

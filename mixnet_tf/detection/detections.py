@@ -66,8 +66,22 @@ def suppress(codes: Any, scores: Any, anchors: Any, score_threshold: float = SCO
     Returns:
         A dict like that of `detect`.
     """
+    return suppress_boxes(decode(codes, anchors), scores, score_threshold)
+
+
+def suppress_boxes(boxes: Any, scores: Any, score_threshold: float = SCORE_THRESHOLD) -> dict[str, tf.Tensor]:
+    """Suppresses overlapping boxes of the same class, and clips the others to the image.
+
+    Args:
+        boxes: float32 (batch, anchors, 4), as `decode` gives them.
+        scores: float32 (batch, anchors, classes).
+        score_threshold: Detections with a lower score are left out.
+
+    Returns:
+        A dict like that of `detect`.
+    """
     boxes, scores, classes, count = tf.image.combined_non_max_suppression(
-        decode(codes, anchors)[:, :, tf.newaxis],
+        boxes[:, :, tf.newaxis],
         scores,
         max_output_size_per_class=MAX_DETECTIONS,
         max_total_size=MAX_DETECTIONS,

@@ -23,6 +23,8 @@ class Arithmetic(NamedTuple):
         swish_by_tanh: Whether x sigmoid(x) is computed as h (1 + tanh(h)) with h = x / 2, in fewer instructions.
         splits: Whether depthwise kernels of more than 25 taps may be split into tiles.
         merges: The layers whose channel groups become one convolution with zeros, `DEPTHWISE` and `POINTWISE` ones.
+        normalizes_by_convolution: Whether the network's normalization of its images is a depthwise convolution with one
+            tap, not a subtraction and a multiplication.
     """
 
     costs_of_taps: dict[int, float]
@@ -30,6 +32,7 @@ class Arithmetic(NamedTuple):
     swish_by_tanh: bool
     splits: bool = True
     merges: tuple[str, ...] = ()
+    normalizes_by_convolution: bool = False
 
 
 ARITHMETICS = {
@@ -42,7 +45,9 @@ ARITHMETICS = {
     # concatenations around them, cost more than the zeros of one convolution. Counts: docs/PERFORMANCE.md.
     "gpu": Arithmetic({}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(DEPTHWISE, POINTWISE)),
     # Qualcomm's compiler refuses tiles of stride 2, which are dilated; large depthwise kernels are stored larger there.
-    "npu": Arithmetic({}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(POINTWISE,)),
+    "npu": Arithmetic(
+        {}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(POINTWISE,), normalizes_by_convolution=True
+    ),
 }
 # The arithmetic of each format on a CPU. fp16 has only weights in half precision, dynamic only weights in 8 bits.
 _OF_FORMAT = {"fp32": "float32", "fp16": "float32", "dynamic": "float32", "int8": "int8", "int8_full": "int8"}

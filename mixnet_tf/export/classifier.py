@@ -29,7 +29,7 @@ class Classifier(Task):
     foreign_options = ("postprocess",)
     measured_on = "labels"
     reading = "classifying "
-    form = measured_form = ""
+    measured_form = ""
     threads = (1, 2)
 
     def __init__(self, model: keras.Model, options: ExportOptions) -> None:
@@ -40,6 +40,9 @@ class Classifier(Task):
         self._of_keras: dict[str, float] | None = None
         if options.int8_float_parts:
             check_float_parts(self.model, options.int8_float_parts)
+
+    def form_for(self, accelerator: str) -> str:
+        return self.measured_form
 
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
         return InferenceFunction(self.model, self.options.large_kernels, units, arithmetic)

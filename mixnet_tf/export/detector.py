@@ -6,13 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixnet_tf.detection import suppress
+from mixnet_tf.detection import decode, suppress, suppress_boxes
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator
 from mixnet_tf.export import gates, postprocess, runtime
 from mixnet_tf.export.arithmetics import CPU
 from mixnet_tf.export.metadata import Output
-from mixnet_tf.export.options import ExportOptions
+from mixnet_tf.export.options import POSTPROCESSES, ExportOptions
 from mixnet_tf.export.postprocess import decoding_of
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.export.tasks import Task, Verified
@@ -20,7 +20,7 @@ from mixnet_tf.networks import taking_pixels
 from mixnet_tf.progress import Progress
 
 _BATCH = 32  # images
-_NMS, _RAW = "nms", "none"
+_NMS, _BOXES, _RAW = POSTPROCESSES
 # A function of images (batch, size, size, 3) to "boxes", "scores", "classes" and "count", as `detect` gives them.
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -44,15 +44,22 @@ class Detector(Task):
         super().__init__(model, options)
         if any(layer.compute_dtype != "float32" for layer in model.layers):
             raise InputError(f"Model {model.name!r} computes in half precision; export what a run leaves, final.keras.")
-        others = set(options.accelerator) - {CPU}
-        if others and (options.postprocess != _RAW or not set(options.formats) <= {"fp32", "fp16"}):
+        others = [each for each in options.accelerator if each != CPU]
+        if others and (options.postprocess == _NMS or not set(options.formats) <= {"fp32", "fp16"}):
             raise InputError(
-                f"accelerator: a detector for {' and '.join(sorted(others))} has the postprocessing none, in fp32 or "
+                f"accelerator: a detector for {' and '.join(others)} has the postprocessing boxes or none, in fp32 or "
                 f"fp16; received {options.postprocess!r} and {list(options.formats)}."
             )
         self._given, self.model = model, taking_pixels(model)
         self.decoding = decoding_of(model)
-        self.classes, self.form = self.decoding.classes, options.postprocess
+        self.classes = self.decoding.classes
+
+    def form_for(self, accelerator: str) -> str:
+        return self.options.postprocess or (_NMS if accelerator == CPU else _BOXES)
+
+    def shown_options(self) -> dict[str, Any]:
+        forms = dict.fromkeys(map(self.form_for, self.options.accelerator))
+        return {**super().shown_options(), "postprocess": ",".join(forms)}
 
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
         if arithmetic != "int8":
@@ -66,10 +73,12 @@ class Detector(Task):
         return self._finished(postprocess.Joined(function, maps), form)
 
     def graph_as_written(self) -> Callable:
-        return self._finished(AsWritten(self.model), self.form)
+        return self._finished(AsWritten(self.model), self.form_for(CPU))
 
     def _finished(self, function, form):
-        return postprocess.Suppressed(function, self.decoding) if form == _NMS else postprocess.Raw(function)
+        if form == _RAW:
+            return postprocess.Raw(function)
+        return (postprocess.Suppressed if form == _NMS else postprocess.Decoded)(function, self.decoding)
 
     def answers(self, images: Any) -> Any:
         function = postprocess.Raw(AsWritten(self.model))
@@ -92,8 +101,13 @@ class Detector(Task):
     def verify(self, format_name: str, path: str, content: Any, flex_ops: int, progress: Progress) -> Verified:
         row: dict[str, Any] = {}
         failures: list[str] = []
-        if self.form == _RAW:
-            row = gates.compare_values(self._expected, outputs_of(content, self._images))
+        form = _form_of(content)
+        if form != _NMS:
+            expected = self._expected
+            if form == _BOXES:
+                location = decode(expected[postprocess.CODES], self.decoding.anchors).numpy()
+                expected = {postprocess.LOCATION: location, postprocess.SCORES: expected[postprocess.SCORES]}
+            row = gates.compare_values(expected, outputs_of(content, self._images))
             failures = gates.judge_values(format_name, row)
         measured = self._measured(self.predict_function(content))
         precision, lost = gates.judge_precision(self._precision, measured["AP"], format_name)
@@ -115,13 +129,23 @@ class Detector(Task):
                 "count": found[postprocess.COUNT].astype(np.int32).reshape(-1),
             }
 
-        return raw if self.form == _RAW else suppressed
+        def decoded(images):
+            found = outputs_of(content, images)
+            return suppress_boxes(found[postprocess.LOCATION], found[postprocess.SCORES])
+
+        return {_RAW: raw, _BOXES: decoded, _NMS: suppressed}[_form_of(content)]
 
     def described_outputs(self, content: bytes) -> tuple[list[Output], dict[str, bytes]]:
         custom = {}
-        if self.form == _RAW:
+        if _form_of(content) == _RAW:
             custom = {postprocess.DETECTOR_METADATA: postprocess.anchors_metadata(self.decoding)}
         return [postprocess.DESCRIBED[name] for name in runtime.output_names(content)], custom
+
+
+def _form_of(content):
+    """The form of a file, by the names of its outputs."""
+    names = runtime.output_names(content)
+    return _RAW if postprocess.CODES in names else _NMS if postprocess.COUNT in names else _BOXES
 
 
 def outputs_of(content: bytes, images: np.ndarray, seen: Callable[[], None] | None = None) -> dict[str, np.ndarray]:

@@ -30,6 +30,7 @@ from mixnet_tf.networks import NOT_CHECKED, input_of
 from mixnet_tf.progress import Progress, silent
 
 REPORT_FILE = "report.json"
+_FORM_WORDS = {"": "", "nms": "", "boxes": "boxes", "none": "raw"}  # in the name of a file, by `Task.form_for`
 
 
 class _File(NamedTuple):
@@ -186,8 +187,8 @@ def _convert(task, graphs, format_name, accelerator, stem, label_names, progress
         with progress("saved_model: writing"):
             write_serving_model(task.model, publish.prepared_folder(path), options.output, options.crop)
         return _File(format_name, path)
-    words = [format_name, *(["raw"] if task.form == "none" else []), *([] if accelerator == CPU else [accelerator])]
-    path = f"{stem}_{'_'.join(words)}.tflite"
+    words = (format_name, _FORM_WORDS[task.form_for(accelerator)], "" if accelerator == CPU else accelerator)
+    path = f"{stem}_{'_'.join(filter(None, words))}.tflite"
     try:
         content = graphs.convert(format_name, accelerator)
     except ConversionError as error:

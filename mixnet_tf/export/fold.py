@@ -19,6 +19,7 @@ from mixnet_tf.networks import (
     Dense,
     GroupedConv2D,
     MixConv,
+    Preprocessing,
     SqueezeExcite,
     SymmetricConv2D,
     walk,
@@ -91,6 +92,10 @@ class _Folding:
                 whole = largest_kernel(kernels, rates, step.strides[0], step.input.shape[1], step.padding)
                 kernels, rates = [whole], [1]
             return self._node(Depthwise, inputs, kernels=kernels, rates=rates, **options)
+        if type(step) is Preprocessing and ARITHMETICS[self._arithmetic].normalizes_by_convolution:
+            mean, scale = np.array(step.MEAN_RGB), 1 / np.array(step.STDDEV_RGB)
+            kernels, offset = [np.ones((1, 1, len(mean), 1))], -mean * scale
+            return self._node(Depthwise, inputs, kernels=kernels, rates=[1], splits=False, scale=scale, offset=offset)
         if isinstance(step, BatchNormalization) and folds:
             return self._normalized(first, step)
         if isinstance(step, keras.layers.Activation) and step.activation.__name__ in _ELEMENTWISE:

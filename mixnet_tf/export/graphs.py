@@ -63,7 +63,7 @@ class Graphs:
         """Converts the model to int8, and returns its bytes.
 
         Args:
-            form: The `Task.form` or `Task.measured_form`.
+            form: A form of `Task.form_for`, or `Task.measured_form`.
             images: Images that the ranges are measured on.
             units: Units of the channels, see `Activations.units`; None: 1.
             seen: Called without arguments for each image.
@@ -82,22 +82,22 @@ class Graphs:
         return convert_partly(folder, self._float_tensors[folder], configure)
 
     def _converted(self, format_name, accelerator):
-        task = self._task
+        task, form = self._task, self._task.form_for(accelerator)
         if format_name not in quantize.NEEDS_CALIBRATION:
             with self._progress(f"{format_name}: converting"):
-                folder = self._folder(task.form, format_name, accelerator=accelerator)
+                folder = self._folder(form, format_name, accelerator=accelerator)
                 return convert(folder, self._configure(format_name))
         if self.calibration is None:
             self.calibration = self._calibrated()
         if accelerator == CPU and format_name == "int8":
             if task.options.int8_float_parts:
                 return self._selectively(self.calibration)
-            if task.form == task.measured_form:
+            if form == task.measured_form:
                 return self.calibration.content
         images = self.calibration.images
         with self._progress(f"{format_name}: converting", len(images), "images") as phase:
             units = self.calibration.units
-            return self.int8(task.form, images, units, phase.advance, format_name, accelerator)
+            return self.int8(form, images, units, phase.advance, format_name, accelerator)
 
     def _calibrated(self):
         task = self._task
@@ -132,7 +132,7 @@ class Graphs:
         number = self._task.options.int8_float_parts
         names = part_names(self._task.model)
         with self._progress("int8: measuring each part alone", len(names), "parts") as phase:
-            content = convert(self._folder(self._task.form, "int8", calibration.units))
+            content = convert(self._folder(self._task.measured_form, "int8", calibration.units))
             content, errors = quantize_selectively(content, calibration.images, names, number, seen=phase.advance)
         for place, (part, error) in enumerate(errors.items()):
             kept = ", stays float" if place < number else ""

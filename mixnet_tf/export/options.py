@@ -10,7 +10,7 @@ from mixnet_tf.export.target import OUTPUTS
 from mixnet_tf.settings import Setting, check, documented
 
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
-POSTPROCESSES = ("nms", "none")
+POSTPROCESSES = ("nms", "boxes", "none")
 
 
 @documented
@@ -29,7 +29,7 @@ class ExportOptions(NamedTuple):
         tuple[str, ...],
         Setting(
             "What the TFLite files run on; those for gpu and npu have the word in their name. A detector for gpu or "
-            "npu is in fp32 or fp16, with the postprocessing none.",
+            "npu is in fp32 or fp16, without the postprocessing nms.",
             choices=ACCELERATORS,
         ),
     ] = (CPU,)
@@ -62,13 +62,14 @@ class ExportOptions(NamedTuple):
         int, Setting("Number of times each model is run to measure its latency; 0: not measured.", least=0)
     ] = 20
     postprocess: Annotated[
-        str,
+        str | None,
         Setting(
             "Detectors only. nms: the file decodes boxes and suppresses overlapping ones, by TensorFlow Lite's own op; "
-            "none: it gives encoded boxes and scores by builtin ops alone, and the anchors are in its metadata.",
+            "boxes: it decodes boxes by builtin ops alone, and the app suppresses; none: it gives encoded boxes by "
+            "builtin ops alone, and the anchors are in its metadata. By default nms for cpu, boxes for gpu and npu.",
             choices=POSTPROCESSES,
         ),
-    ] = "nms"
+    ] = None
     soc_models: Annotated[
         tuple[str, ...] | None,
         Setting(

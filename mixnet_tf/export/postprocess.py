@@ -1,4 +1,4 @@
-"""Decoding and suppression of a detector's boxes on the phone: by TensorFlow Lite's own op, or by the client."""
+"""Decoding and suppression of a detector's boxes: by TensorFlow Lite's own op, by builtin ops, or by the client."""
 
 import numbers
 from typing import Any, NamedTuple
@@ -96,6 +96,36 @@ class Raw(tf.Module):
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         found = self._function(images)
         return {CODES: found["boxes"], SCORES: tf.sigmoid(found["logits"][..., 1:])}
+
+
+class Decoded(tf.Module):
+    """A detector that outputs decoded boxes and scores of every anchor, without the background.
+
+    Boxes may reach beyond the image, so that suppression finds the overlaps that `detect` finds; it clips them
+    afterwards.
+
+    Args:
+        function: As `Raw` takes it.
+        decoding: The detector's `Decoding`.
+    """
+
+    def __init__(self, function: AsWritten | Joined, decoding: Decoding) -> None:
+        super().__init__(name="decoded")
+        self._function = function
+        centers, sizes = decoding.centers[:, :2], decoding.centers[:, 2:]
+        scales = np.array(decoding.scales, np.float32)
+        self._centers, self._halves = tf.constant(centers), tf.constant(sizes / 2)
+        self._shift_units, self._factor_units = tf.constant(sizes / scales[:2]), tf.constant(1 / scales[2:])
+
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self._function(images)
+        codes = found["boxes"]
+        centers = codes[..., :2] * self._shift_units + self._centers
+        halves = tf.exp(codes[..., 2:] * self._factor_units) * self._halves
+        return {
+            LOCATION: concat([centers - halves, centers + halves]),
+            SCORES: tf.sigmoid(found["logits"][..., 1:]),
+        }
 
 
 class Suppressed(tf.Module):

@@ -30,7 +30,6 @@ class Task(abc.ABC):
         foreign_options: Fields of the options and settings that are for models of another kind.
         measured_on: The argument of `export_model` with what the images show, "labels" or "objects".
         reading: What Keras does with images, in words, where the progress says it.
-        form: Name of the graph that the files contain.
         measured_form: Name of the graph that int8 is calibrated by.
         float_behind: Kind of the ops behind which int8 files stay float; None: nothing does.
         allows_custom_ops: Whether the files may contain an op that is none of TensorFlow's.
@@ -52,7 +51,6 @@ class Task(abc.ABC):
     model: keras.Model
     classes: int
     foreign_layers: list[str] | None = None
-    form: str
     measured_form: str
     num_images: int
 
@@ -71,12 +69,16 @@ class Task(abc.ABC):
         return {name: value for name, value in self.options._asdict().items() if name not in self.foreign_options}
 
     @abc.abstractmethod
+    def form_for(self, accelerator: str) -> str:
+        """The name of the graph that the files for an accelerator contain."""
+
+    @abc.abstractmethod
     def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
         """The rewritten graph in a form, a function of images; the other arguments are `InferenceFunction`'s."""
 
     @abc.abstractmethod
     def graph_as_written(self) -> Callable:
-        """The Keras model's own graph, in the form of the files."""
+        """The Keras model's own graph, in the form of the files for a CPU."""
 
     @abc.abstractmethod
     def answers(self, images: Any) -> Any:

@@ -1,12 +1,19 @@
 """Files for a phone's GPU and NPU: their names, their ops, and what the report says of them."""
 
+import re
+
+import exported_detector
 import numpy as np
 import pytest
 import tiny
+from scripts import ROOT
 
+import mixnet_tf
 from mixnet_tf import build_model, export_model
+from mixnet_tf.detection import anchors_of
 from mixnet_tf.export import ExportOptions, report, runtime
 from mixnet_tf.export.arithmetics import arithmetic_of
+from mixnet_tf.export.detector import outputs_of
 
 _SIZE = 32
 
@@ -57,7 +64,7 @@ def test_an_accelerator_has_fewer_ops_and_no_tiles(exported):
         ops[word] = runtime.operations((exported[0] / f"net_{_SIZE}_fp32{word}.tflite").read_bytes())[0]
     assert ["TANH" in ops[word] for word in ("", "_gpu", "_npu")] == [True, False, False]
     assert ops["_gpu"]["DEPTHWISE_CONV_2D"] == 2  # one in each block
-    assert ops["_npu"]["DEPTHWISE_CONV_2D"] == 4 < ops[""]["DEPTHWISE_CONV_2D"]  # one in each group
+    assert ops["_npu"]["DEPTHWISE_CONV_2D"] == 4 + 1 < ops[""]["DEPTHWISE_CONV_2D"]  # each group; the normalization
     assert ops["_gpu"]["CONV_2D"] < ops["_npu"]["CONV_2D"] < ops[""]["CONV_2D"]
     assert sum(ops["_gpu"].values()) < sum(ops["_npu"].values()) < sum(ops[""].values())
 
@@ -69,14 +76,55 @@ def test_formats_and_accelerators_decide_the_arithmetic():
         ExportOptions(accelerator=("tpu",)).check()
 
 
+def test_the_normalization_for_an_npu_is_one_convolution(exported):
+    names = {word: f"net_{_SIZE}_int8_full{word}.tflite" for word in ("", "_npu")}
+    ops = {word: runtime.operations((exported[0] / name).read_bytes())[0] for word, name in names.items()}
+    assert "SUB" in ops[""] and "SUB" not in ops["_npu"]
+    assert ops["_npu"]["MUL"] == ops["_npu"]["LOGISTIC"]  # those of swish and of the gates
+
+
+def test_hard_silu_is_one_op_on_every_target(tmp_path):
+    blocks = ["r1_k3.5_a1_p1.1_s22_e2_i8_o8_se0.5_sw"]
+    params = {"stem_size": 8, "feature_size": 8, "activation": "hard_silu"}
+    model = build_model(None, params, blocks_args=blocks, classes=3, input_shape=(_SIZE, _SIZE, 3), name="hard")
+    tiny.randomise(model)
+    images = tiny.images(4, _SIZE, _SIZE, 3)
+    options = ExportOptions(
+        formats=("fp32", "int8"), accelerator=("cpu", "gpu", "npu"), latency_runs=0, allow_accuracy_drop=True
+    )
+    result = export_model(model, tmp_path, images, calibration_images=images, options=options)
+    for row in result["files"]:
+        groups = 1 if row["accelerator"] == "gpu" else 2
+        assert row["ops"]["HARD_SWISH"] == 2 * groups + 1  # expansion, depthwise convolution; squeeze-and-excitation
+        assert not {"RELU6", "RELU"} & set(row["ops"]) and row["ops"]["LOGISTIC"] == groups  # of the gate
+
+
 @pytest.mark.parametrize(
-    "options", [{"formats": ("fp32",)}, {"postprocess": "none", "formats": ("int8",)}], ids=["nms", "int8"]
+    "options", [{"postprocess": "nms"}, {"formats": ("int8",)}, {"postprocess": "none", "formats": ("dynamic",)}]
 )
-def test_a_detector_for_an_accelerator_is_raw_and_not_int8(options, detector, tmp_path):
-    with pytest.raises(ValueError, match="a detector for gpu has the postprocessing none, in fp32 or fp16"):
-        export_model(
-            detector,
-            tmp_path,
-            np.zeros((1, 64, 64, 3)),
-            options=ExportOptions(accelerator=("gpu",), **options),
-        )
+def test_a_detector_for_an_accelerator_does_not_suppress_and_is_float(options, detector, tmp_path):
+    with pytest.raises(ValueError, match="a detector for gpu and npu has the postprocessing boxes or none, in fp32 or"):
+        images, options = np.zeros((1, 64, 64, 3)), ExportOptions(accelerator=("cpu", "gpu", "npu"), **options)
+        export_model(detector, tmp_path, images, objects="a split", options=options)
+
+
+def test_a_detectors_boxes_are_suppressed_by_the_guides_code_as_by_detect(detector, pictures, tmp_path):
+    result, [predicted] = exported_detector.export(detector, tmp_path, pictures, accelerator=("gpu",))
+    [row] = result["files"]
+    assert row["file"] == "small_ssdlite_64_fp32_boxes_gpu.tflite" and row["written"] and not row["failures"]
+    assert result["postprocess"] == "boxes" and row["flex_ops"] == 0 and row["typical_difference"] <= 1e-5
+    assert not {"TFLite_Detection_PostProcess", "CUSTOM"} & set(row["ops"])
+    expected = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures, 0.2).items()}
+    guide, scope = (ROOT / "docs" / "DEPLOYMENT.md").read_text(), {}
+    exec(re.search(r"```python\n(import numpy as np\s+def iou.*?)```", guide, re.DOTALL)[1], scope)
+    found = outputs_of((tmp_path / row["file"]).read_bytes(), pictures)
+    assert (found["location"] < 0).any() and found["location"].shape[1:] == (len(anchors_of(detector)), 4)
+    for number, (location, scores) in enumerate(zip(found["location"], found["scores"], strict=True)):
+        count = expected["count"][number]
+        ours = scope["suppressed"](location, scores)
+        assert len(ours) == count > 3
+        np.testing.assert_allclose([score for score, _, _ in ours], expected["scores"][number][:count], atol=1e-5)
+        np.testing.assert_array_equal([label for _, label, _ in ours], expected["classes"][number][:count])
+        np.testing.assert_allclose([box for _, _, box in ours], expected["boxes"][number][:count], atol=1e-4)
+    certain = np.array(predicted["scores"]) > 0.2
+    np.testing.assert_array_equal(certain.sum(1), expected["count"])
