@@ -8,13 +8,14 @@ import numpy as np
 
 from mixnet_tf import SSDLite, build_model
 from mixnet_tf.export import LARGE_KERNELS, Classifier, Detector, ExportOptions, quantize
+from mixnet_tf.export.arithmetics import CPU, GPU, NPU
 from mixnet_tf.export.convert import convert, write_saved_model
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.rewrite import AsWritten
 
 PLAIN = "plain"  # Keras' own graph, as TensorFlow's converter takes it
 _SPREAD = 3.0  # standard deviation of the logits
-FORMS = (PLAIN, *LARGE_KERNELS)
+FORMS = (PLAIN, *LARGE_KERNELS, GPU, NPU)
 
 
 def images(size, count=2):
@@ -77,12 +78,16 @@ def files(made, forms, formats, postprocess="none"):
                 for name in formats:
                     found[f"{form} {name}"] = convert(folder, quantize.configure(name, seen, None, is_detector))
                 continue
-            task = task_class(made, ExportOptions(large_kernels=form, **options))
+            accelerator = form if form in (GPU, NPU) else CPU
+            kernels = {"large_kernels": form} if accelerator == CPU else {}
+            task = task_class(made, ExportOptions(accelerator=(accelerator,), **kernels, **options))
             graphs = Graphs(task, seen, folder)
             for name in formats:
                 calibrated = name in quantize.NEEDS_CALIBRATION
-                content = (
-                    graphs.int8(task.form_for("cpu"), seen, format_name=name) if calibrated else graphs.convert(name)
-                )
+                if calibrated:
+                    form_of_file = task.form_for(accelerator)
+                    content = graphs.int8(form_of_file, seen, format_name=name, accelerator=accelerator)
+                else:
+                    content = graphs.convert(name, accelerator)
                 found[f"{form} {name}"] = content
     return found
