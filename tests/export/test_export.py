@@ -127,10 +127,10 @@ def test_what_was_set_aside_before_is_never_lost(untrained, tmp_path, digits, mo
 
 
 def test_a_format_that_cannot_be_converted_is_one_that_failed(untrained, tmp_path, digits, monkeypatch):
-    def convert(graphs, format_name):
+    def convert(graphs, format_name, accelerator):
         if format_name == "fp16":
             raise ConversionError("the reason")
-        return whole(graphs, format_name)
+        return whole(graphs, format_name, accelerator)
 
     whole = Graphs.convert
     monkeypatch.setattr(Graphs, "convert", convert)
@@ -142,10 +142,10 @@ def test_a_format_that_cannot_be_converted_is_one_that_failed(untrained, tmp_pat
 def test_an_export_that_ends_in_the_middle_leaves_the_older_files_with_their_report(
     untrained, tmp_path, digits, monkeypatch
 ):
-    def convert(graphs, format_name):
+    def convert(graphs, format_name, accelerator):
         if format_name == "fp16":
             raise RuntimeError("out of memory")
-        return whole(graphs, format_name)
+        return whole(graphs, format_name, accelerator)
 
     whole = Graphs.convert
     monkeypatch.setattr(Graphs, "convert", convert)
