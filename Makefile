@@ -12,7 +12,7 @@ REQUIREMENTS = import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or when.split("\"")[1] in "$*".split(",")]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 verify-weights clean
+.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 gpu-check npu-check verify-weights clean
 
 demo: $(INSTALLED)/demo,export,report
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
@@ -81,12 +81,30 @@ arm64: $(INSTALLED)/test .arm64
 .arm64: | $(INSTALLED)/test
 	benchmarks/arm64/build.sh .arm64 $(BIN)/pip
 
+# Counts what exported files, and S, M and L with random weights, ask of a phone's GPU, and compares their answers with
+# the CPU's: LiteRT's GPU code on a GPU of software, for which it installs Debian's chromium if it is missing (needs root
+# and the network then). `make soak-export` runs trained networks there, too.
+gpu-check: $(INSTALLED)/test .gpu
+	$(BIN)/python benchmarks/accelerators/gpu.py --models=mixnet-s,mixnet-m,mixnet-l
+
+.gpu: benchmarks/accelerators/build_gpu.sh benchmarks/accelerators/counting_icd.c
+	benchmarks/accelerators/build_gpu.sh .gpu
+
+# Compiles exported files, and S, M and L with random weights, for the NPUs of phones: how many partitions there are, and
+# what is left to the CPU. Installs the compilers in .npu if it is missing: needs the network, gcc, and Linux on x86-64.
+# `make soak-export` then uses them, too.
+npu-check: $(INSTALLED)/test .npu
+	$(BIN)/python benchmarks/accelerators/npu.py --models=mixnet-s,mixnet-m,mixnet-l
+
+.npu: | $(INSTALLED)/test
+	benchmarks/accelerators/install_npu.sh .npu $(BIN)/python
+
 # Compares the published weights' answer with the one published answer; needs the network.
 verify-weights: $(INSTALLED)/test
 	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
-	rm -rf .venv .arm64 build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv .arm64 .gpu .npu build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . \( -path ./runs -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED):

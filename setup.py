@@ -50,6 +50,8 @@ setup(
     ],
     extras_require={
         **_EXTRAS,
+        # Not for the tests: as it is installed, its libraries are downloaded from Qualcomm.
+        "npu": [*_EXTRAS["export"], "ai-edge-litert-sdk-qualcomm"],
         "test": [
             *sorted({package for packages in _EXTRAS.values() for package in packages}),
             "pytest",

@@ -67,6 +67,8 @@ class Field(NamedTuple):
             return f"some of {list(setting.choices)}, each once" if self.kind is tuple else f"one of {setting.choices}"
         if self.kind is bool:
             return "true or false"
+        if self.kind is tuple:
+            return "a list of names, each once"
         kind = {int: "a whole number", float: "a number", str: "a text"}.get(self.kind, f"a {self.kind.__name__}")
         low = f" from {setting.least:g}" if setting.least is not None else ""
         high = f" to below {setting.below:g}" if setting.below is not None else ""

@@ -8,15 +8,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pathlib
+import shutil
+import subprocess
 
 import pytest
 from absl import logging
 
+_BUILD_GPU = pathlib.Path(__file__).parents[1] / "benchmarks" / "accelerators" / "build_gpu.sh"
 # Files that share a session's fixtures or the released networks, and so have to be in one process where several run.
 _TOGETHER = {
     **dict.fromkeys(("test_endpoints", "test_network_files", "test_official", "test_pretrained"), "test_model"),
     **dict.fromkeys(("test_hub", "test_verify_weights"), "test_model"),
-    **dict.fromkeys(("test_clients", "test_export_command", "test_int8"), "test_export"),
+    **dict.fromkeys(("test_ahead_of_time", "test_clients", "test_export_command"), "test_export"),
+    **dict.fromkeys(("test_gpu", "test_int8"), "test_export"),
     **dict.fromkeys(("test_distribution", "test_evaluating", "test_watching"), "test_run"),
     "test_estimates": "test_searching",
 }
@@ -35,6 +39,8 @@ _SLOW = (
     "test_detectors_int8",
     "test_export_command",
     "test_clients",
+    "test_ahead_of_time",
+    "test_gpu",
     "test_run",
     "test_evaluating",
     "test_watching",
@@ -343,6 +349,17 @@ def exported(trained, digits, tmp_path_factory):
     from exported_digits import export
 
     return export(trained, digits, tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def gpu_folder(tmp_path_factory):
+    """The folder of a GPU of software, as `make gpu-check` creates it."""
+    if shutil.which("chromium") is None or shutil.which("gcc") is None:
+        pytest.skip("needs Debian's chromium, for its SwiftShader, and gcc")
+    pytest.importorskip("ai_edge_litert")
+    folder = tmp_path_factory.mktemp("gpu") / "made"
+    subprocess.run([_BUILD_GPU, folder], check=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ _SHORT = {
     "benchmarks/bench_train.py": ("--models=mixnet-s", "--noefficientnet", "--rounds=1", "--loop_steps=1"),
     "benchmarks/bench_depthwise.py": ("--runs=2",),
     "benchmarks/bench_tflite.py": ("--models=mixnet-s", "--others=", "--formats=fp32", "--runs=2", "--image_size=32"),
+    "benchmarks/accelerators/gpu.py": ("--models=mixnet-s", "--image_size=32", "--images=1"),
+    "benchmarks/accelerators/npu.py": ("--models=mixnet-s", "--image_size=32", "--soc_models=SM8750"),
     "pytest": _COLLECT,
 }
 # Target: words that it says. In the order of what each needs from those before; clean goes last.
@@ -41,6 +43,8 @@ _SAYS = {
     "soak-training": "tests collected",
     "bench": "mixnet-s split fp32",
     "arm64": "cortex-a53",
+    "gpu-check": "mixnet-s split fp32",
+    "npu-check": "mixnet-s split int8_full",
     "verify-weights": "",
     "clean": "",
 }
@@ -111,6 +115,12 @@ def test_a_target_works_in_a_fresh_clone(target, clone):
         if not (ROOT / ".arm64").exists():
             pytest.skip("needs an ARM64 system, which takes root and the network to make: make arm64")
         (clone / ".arm64").symlink_to(ROOT / ".arm64")
+    if target == "gpu-check" and shutil.which("chromium") is None:
+        pytest.skip("needs Debian's chromium, which takes root and the network to install: make gpu-check")
+    if target == "npu-check":
+        if not (ROOT / ".npu").exists():
+            pytest.skip("needs compilers for NPUs, which take the network to install: make npu-check")
+        (clone / ".npu").symlink_to(ROOT / ".npu")
     code, written = _make(clone, target)
     assert _SAYS[target] in written, written
     if target == "verify-weights":  # which needs the network

@@ -69,6 +69,8 @@ def asked(monkeypatch):
         "lint",
         "bench",
         "arm64",
+        "gpu-check",
+        "npu-check",
         "verify-weights",
         "clean",
     ],

@@ -1,4 +1,4 @@
-import {Tensor, loadAndCompile, loadLiteRt} from '@litertjs/core';
+import {Tensor, loadAndCompile, loadLiteRt, supportsFeature} from '@litertjs/core';
 import {preprocess} from './preprocess.js';
 
 const SHOWN = 5; // classes
@@ -6,7 +6,7 @@ const find = (id) => document.getElementById(id);
 const say = (text) => { find('status').textContent = text; };
 
 let model, labels, settings; // the compiled .tflite, the names of its classes, model/model.json
-let chosen, last; // the .tflite file and the image that were chosen last; a new model classifies the image again
+let chosen, last; // {file, accelerator} and the image that were chosen last; a new model classifies the image again
 let work = Promise.resolve(); // a model is neither deleted nor run while it is in use
 const afterwards = (task) => (work = work.then(task, task));
 
@@ -49,7 +49,7 @@ async function answer(blob) {
     const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);
     find('top').tBodies[0].replaceChildren(...order.map((number) => row(labels[number], probabilities[number])));
     find('top').hidden = false;
-    say(`${labels[order[0]]}, ${percent(probabilities[order[0]])}, in ${milliseconds.toFixed(1)} ms`);
+    say(`${labels[order[0]]}, ${percent(probabilities[order[0]])}, in ${milliseconds.toFixed(1)} ms on the ${place()}`);
   } catch (error) {
     say(`This image could not be classified: ${error.message}`);
   }
@@ -80,16 +80,16 @@ function draw(input) {
   canvas.hidden = false;
 }
 
-function open(file) {
-  chosen = file;
-  return afterwards(() => file === chosen && load(file)); // only the last of those that wait
+function open(file = find('model').value, accelerator = find('accelerator').value) {
+  const choice = chosen = {file, accelerator};
+  return afterwards(() => choice === chosen && load(choice)); // only the last of those that wait
 }
 
-async function load(file) {
+async function load({file, accelerator}) {
   say('Loading the model ...');
   close();
   try {
-    model = await loadAndCompile(`model/${file}`, {accelerator: 'wasm'}); // where there is a GPU, the default is WebGPU
+    model = await loadAndCompile(`model/${file}`, {accelerator});
     const size = model.getInputDetails()[0].shape[1];
     await run(new Float32Array(3 * size * size), size); // the first run takes longer than the others
   } catch (error) {
@@ -99,6 +99,12 @@ async function load(file) {
   }
   say('Ready.');
   if (last) await answer(last);
+}
+
+/** Where the model runs. LiteRT.js leaves what WebGPU refuses to the CPU. */
+function place() {
+  if (model.options.accelerator !== 'webgpu') return 'CPU';
+  return model.isFullyAccelerated ? 'GPU' : 'GPU and the CPU';
 }
 
 function close() {
@@ -135,7 +141,7 @@ async function shoot() {
 
 function listen() {
   find('file').addEventListener('change', (event) => event.target.files[0] && show(event.target.files[0]));
-  find('model').addEventListener('change', (event) => open(event.target.value));
+  for (const id of ['model', 'accelerator']) find(id).addEventListener('change', () => open());
   find('camera').addEventListener('click', toggleCamera);
   find('shoot').addEventListener('click', shoot);
   const drop = find('drop');
@@ -153,9 +159,14 @@ async function start() {
     settings = await (await fetch('model/model.json')).json();
     labels = (await (await fetch('model/labels.txt')).text()).trimEnd().split('\n');
     find('model').replaceChildren(...settings.files.map((file) => new Option(file)));
-    await loadLiteRt('node_modules/@litertjs/core/wasm/');
+    if (!await navigator.gpu?.requestAdapter()) {
+      find('gpu').disabled = true;
+      find('gpu').textContent = 'GPU (this browser has none)';
+    }
+    // Without JSPI, which lets WebAssembly wait for the GPU, the inputs and outputs of int8_full fail there.
+    await loadLiteRt('node_modules/@litertjs/core/wasm/', {jspi: await supportsFeature('jspi')});
     listen();
-    await open(settings.files[0]);
+    await open();
   } catch (error) {
     say(`The model could not be loaded: ${error.message}`);
     throw error;

@@ -23,8 +23,7 @@ def define_flags() -> None:
 def main(screen: Screen) -> int:
     """Exports as the flags say; returns the exit code, 1 if a file failed its gate."""
     settings = ExportSettings(**settings_flags.flag_values(ExportSettings._fields)).check()
-    options = ExportOptions(**settings_flags.flag_values(_OPTIONS))
-    options = options._replace(formats=tuple(options.formats)).check()
+    options = ExportOptions(**settings_flags.flag_values(_OPTIONS)).check()
     opened = model_flags.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
     task = task_of(opened.model)
@@ -32,8 +31,9 @@ def main(screen: Screen) -> int:
         raise InputError(f"{opened.source} is {task.kind}; leave out {', '.join(foreign)}.")
     report = export_opened(opened, settings, options, screen.phase)
     screen.say(text(report))
-    written = [os.path.join(settings.output_dir, row["file"]) for row in report["files"] if row["written"]]
+    rows = [entry for row in report["files"] for entry in (row, *row.get("compiled", ()))]
+    written = [os.path.join(settings.output_dir, row["file"]) for row in rows if row["written"]]
     if written:
         screen.say(f"Wrote {', '.join(written)}.")
         screen.say(f"Next: put {written[0]} into an app, as docs/DEPLOYMENT.md shows for Android and Python.")
-    return 0 if len(written) == len(report["files"]) else 1
+    return 0 if len(written) == len(rows) else 1

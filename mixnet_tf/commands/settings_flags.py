@@ -26,7 +26,8 @@ def define(settings_class: type, names: Iterable[str] | None = None, **defaults:
         required = name not in defaults and name not in own
         if field.kind is tuple:
             default = None if default is None else list(default)
-            flags.DEFINE_list(name, default, f"{words} Some of: {', '.join(choices or ())}.", required=required)
+            some_of = f" Some of: {', '.join(choices)}." if choices else ""
+            flags.DEFINE_list(name, default, words + some_of, required=required)
         elif choices is not None:
             flags.DEFINE_enum(name, default, choices, words, required=required)
         elif field.setting.is_path:
@@ -38,8 +39,9 @@ def define(settings_class: type, names: Iterable[str] | None = None, **defaults:
 
 
 def flag_values(names: Iterable[str]) -> dict[str, Any]:
-    """The values of flags by their names."""
-    return {name: flags.FLAGS[name].value for name in names}
+    """The values of flags by their names, lists as tuples."""
+    values = {name: flags.FLAGS[name].value for name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 class _PathParser(flags.ArgumentParser):

@@ -13,7 +13,7 @@ from absl import logging
 from mixnet_tf.data import Split
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError
-from mixnet_tf.export import publish, report, runtime
+from mixnet_tf.export import ahead_of_time, publish, report, runtime
 from mixnet_tf.export.classifier import Classifier
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError
 from mixnet_tf.export.detector import Detector
@@ -68,7 +68,8 @@ def export_model(
         labels: (images,) ints: their classes, if they are known; not for a detector.
         calibration_images: Others of the same data, for the int8 formats.
         label_names: A name for each class; None: the files have none.
-        options: `ExportOptions`; None for the defaults.
+        options: `ExportOptions`; None for the defaults. With `soc_models`, `compiled` of each entry of `files` has the
+            files compiled for these chips.
         notes: A dict of further entries of the report, such as where the images are from.
         objects: For a detector: a split of `data.load_objects`, to measure average precision on.
         progress: Shows the phases of the work.
@@ -94,12 +95,13 @@ def export_model(
     task.measure(images, labels, objects, progress)
     size = task.model.input_shape[1]
     stem = os.path.join(output_dir, f"{model.name.replace('-', '_')}_{size}")
-    files, rows = [], []
+    files, rows, compiled = [], [], []
     with tempfile.TemporaryDirectory() as scratch:
         graphs = Graphs(task, calibration_images, scratch, progress)
         for format_name in options.formats:
             files.append(_convert(task, graphs, format_name, stem, label_names, progress))
             rows.append(_verify(task, files[-1], progress))
+            compiled += _compile(task, files[-1], rows[-1], progress)
         _add_latencies(task, graphs, rows, files, progress)
 
     notes = dict(notes or {})
@@ -119,7 +121,7 @@ def export_model(
         "machine": runtime.machine(),
         "files": rows,
     }
-    _write(result, files, output_dir, label_names)
+    _write([*zip(rows, files, strict=True), *compiled], result, output_dir, label_names)
     return result
 
 
@@ -215,6 +217,21 @@ def _verify(task, file, progress) -> dict[str, Any]:
     return row
 
 
+def _compile(task, file, row, progress):
+    """The entries of the files compiled for chips, which the row gets as well, and the files."""
+    soc_models = task.options.soc_models
+    if soc_models is None or file.format_name == "saved_model":
+        return []
+    content = file.content if row["written"] else None
+    found = []
+    for entry, path, compiled in ahead_of_time.compile_file(file.path, content, soc_models, progress):
+        if compiled is None:
+            entry["older_file"] = publish.name_aside(path)
+        found.append((entry, _File(file.format_name, path, compiled)))
+    row["compiled"] = [entry for entry, _ in found]
+    return found
+
+
 def _add_latencies(task, graphs, rows, files, progress):
     """Milliseconds of each TFLite model beside those of the plain conversion of the Keras model, in turns."""
     contents = {file.format_name: file.content for file in files if file.content is not None}
@@ -236,10 +253,10 @@ def _add_latencies(task, graphs, rows, files, progress):
                         row.setdefault(name, {})[str(threads)] = value
 
 
-def _write(result, files, output_dir, label_names):
+def _write(rows_and_files, result, output_dir, label_names):
     """Gives the files that passed their names, and sets the older ones of those that failed aside."""
     paths, outdated = [], {}
-    for row, file in zip(result["files"], files, strict=True):
+    for row, file in rows_and_files:
         if row["written"]:
             paths.append(file.path)
             if file.content is not None:

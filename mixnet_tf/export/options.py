@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.export import quantize
+from mixnet_tf.export import ahead_of_time, quantize
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
 from mixnet_tf.settings import Setting, check, documented
@@ -60,16 +60,31 @@ class ExportOptions(NamedTuple):
             choices=POSTPROCESSES,
         ),
     ] = "nms"
+    soc_models: Annotated[
+        tuple[str, ...] | None,
+        Setting(
+            "Snapdragons, such as SM8750, for whose NPU each TFLite file is compiled as well; the compiled files lie "
+            "beside it. Needs `pip install 'mixnet_tf[npu]'`, and Linux on x86-64.",
+        ),
+    ] = None
 
     def check(self) -> "ExportOptions":
         """Checks every field, and returns the options.
 
         Raises:
-            ValueError: For a value out of its range, or float parts without the format int8.
+            ValueError: For a value out of its range, float parts without the format int8, or chips that this machine
+                cannot compile for.
         """
         check(self)
         if self.int8_float_parts and "int8" not in self.formats:
             raise InputError(f"int8_float_parts goes with the format int8; received formats {list(self.formats)}.")
+        if self.soc_models is not None:
+            if not set(self.formats) & set(quantize.TFLITE_FORMATS) or not self.batch_size:
+                raise InputError(
+                    "soc_models: only TFLite files with a batch_size from 1 are compiled; received formats "
+                    f"{list(self.formats)} and batch_size {self.batch_size}."
+                )
+            ahead_of_time.check(self.soc_models)
         return self
 
     @property

@@ -38,6 +38,7 @@ def text(result: dict[str, Any]) -> str:
     for row in rows:
         if row["failures"]:
             lines.append(f"{'Written anyway' if row['written'] else 'Not written'}: {_failed(row, of_detector)}")
+    lines += [_compiled(entry) for row in rows for entry in row.get("compiled", ())]
     return "\n".join(lines)
 
 
@@ -52,6 +53,15 @@ def _failed(row, of_detector):
         repairs = ["more --calibration_images, like those that the model will see"]
         repairs += ["--int8_float_parts=4"] if row["format"] == "int8" else ["--formats=int8 --int8_float_parts=4"]
     return f"{sentence} To try: {', '.join([*repairs, 'another format, --allow_accuracy_drop'])}."
+
+
+def _compiled(entry):
+    if not entry["written"]:
+        older = "" if entry["older_file"] is None else f" The older file is now {entry['older_file']}."
+        return f"Not written: {entry['file']}: {entry['failure']}.{older}"
+    number, left = entry["partitions"], ", ".join(f"{count} {op}" for op, count in entry["cpu_ops"].items())
+    of_npu = f"NPU: {number} partition{'' if number == 1 else 's'}" + (f"; on the CPU: {left}" if left else "")
+    return f"{entry['file']}: {entry['bytes'] / 1e6:.2f} MB, {of_npu}"
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, _Cell]) -> str:

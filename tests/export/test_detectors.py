@@ -12,14 +12,15 @@ import pytest
 import tensorflow as tf
 import tiny
 from exported_detector import NAMES, SIZE, export, small
-from scripts import run
+from scripts import ROOT, run
 
 import mixnet_tf
 from mixnet_tf import training
 from mixnet_tf.commands import model_flags
 from mixnet_tf.data import load_objects, object_eval_batches
-from mixnet_tf.detection import anchors_of, encode, iou, scores_of
-from mixnet_tf.export import Detector, ExportOptions, export_model, gather, runtime, text
+from mixnet_tf.detection import anchors_of, encode, iou, scores_of, suppress
+from mixnet_tf.evaluation import build_detection_evaluator
+from mixnet_tf.export import Detector, ExportOptions, export_model, gates, gather, runtime, text
 from mixnet_tf.export.convert import to_tflite
 from mixnet_tf.export.gates import judge_precision
 from mixnet_tf.export.graphs import Graphs
@@ -27,6 +28,9 @@ from mixnet_tf.export.postprocess import decoding_of
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.recipe import RECIPES, DetectionRecipe
 from mixnet_tf.saved_models import load_keras_file
+
+sys.path.append(str(ROOT / "benchmarks"))
+from accelerators import software_gpu
 
 SOAK = pytest.mark.soak
 
@@ -149,17 +153,49 @@ def _is_same(found, expected):
     return found[0] == name and abs(float(found[1]) - score) < 1e-3 and np.abs(corners - box * SIZE).max() < 2.01
 
 
+@pytest.fixture(scope="module")
+def digit_detector(small_scenes, tmp_path_factory):
+    """A detector trained on a few scenes of digits."""
+    folder = tmp_path_factory.mktemp("digit_detector")
+    (folder / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
+    recipe = RECIPES["digit_scenes"]._replace(image_size=SIZE, train_steps=600, base_learning_rate=0.05)
+    settings = training.RunOptions(str(folder / "run"), small_scenes)
+    detection = DetectionRecipe()
+    code = training.train(str(folder / "small.json"), "digit_scenes", recipe, settings, detection=detection)
+    assert code == 0
+    return load_keras_file(str(folder / "run" / "final.keras"))
+
+
 @SOAK
-def test_mediapipe_finds_what_keras_does_with_a_trained_file(small_scenes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("format_name", "dispatches"), [("fp32", 114), ("int8", 119)])
+def test_a_trained_file_is_on_a_gpu_as_precise_as_on_the_cpu(
+    format_name, dispatches, digit_detector, small_scenes, gpu_folder, tmp_path
+):
+    """On the scenes that it was trained with: they are too few to find the objects of others."""
+    task = Detector(digit_detector, ExportOptions(postprocess="none"))
+    scenes = load_objects("digit_scenes", small_scenes, True)
+    calibration = next(iter(object_eval_batches(scenes, SIZE, 40)))[0].numpy()
+    graphs = Graphs(task, calibration, str(tmp_path))
+    content = graphs.convert("fp32") if format_name == "fp32" else graphs.int8("none", calibration)
+
+    def on_gpu(images):
+        ran = software_gpu.run(content, np.asarray(images), gpu_folder)
+        assert ran.accelerated and ran.dispatches == dispatches
+        assert gates.judge_values(format_name, gates.compare_values(task.answers(images), ran.outputs)) == []
+        return suppress(ran.outputs["boxes"], ran.outputs["scores"], task.decoding.anchors)
+
+    precisions = [
+        build_detection_evaluator(digit_detector, scenes, predict=predict)()["AP"]
+        for predict in (task.predict_function(content), on_gpu)
+    ]
+    assert precisions[1] == pytest.approx(precisions[0], abs=0.005) and precisions[0] > 0.5
+
+
+@SOAK
+def test_mediapipe_finds_what_keras_does_with_a_trained_file(digit_detector, small_scenes, tmp_path, monkeypatch):
     """It suppresses over all classes at once, so it finds fewer; each is one of ours."""
     pytest.importorskip("mediapipe")
-    (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
-    recipe = RECIPES["digit_scenes"]._replace(image_size=SIZE, train_steps=600, base_learning_rate=0.05)
-    settings = training.RunOptions(str(tmp_path / "run"), small_scenes)
-    detection = DetectionRecipe()
-    code = training.train(str(tmp_path / "small.json"), "digit_scenes", recipe, settings, detection=detection)
-    assert code == 0
-    model = load_keras_file(str(tmp_path / "run" / "final.keras"))
+    model = digit_detector
     split = load_objects("digit_scenes", small_scenes, True)
     images = np.round(next(iter(object_eval_batches(split, SIZE, 40)))[0].numpy())
     monkeypatch.setattr(exported_detector, "NAMES", tuple(str(number) for number in range(10)))

@@ -21,8 +21,10 @@ export class Tensor {
   delete() {}
 }
 export async function loadLiteRt() {}
-export async function loadAndCompile(path) {
+export async function supportsFeature() { return true; }
+export async function loadAndCompile(path, options) {
   await wait();
+  if (options.accelerator === 'webgpu' && !navigator.gpu) throw new Error('no WebGPU');
   if (path.includes('damaged')) throw new Error('no TFLite file');
   const dtype = path.includes('int8_full') ? 'uint8' : 'float32';
   let deleted = false;
@@ -30,6 +32,8 @@ export async function loadAndCompile(path) {
   const details = [{shape: [1, 2, 2, 3], dtype}];
   return {
     path,
+    options,
+    isFullyAccelerated: !path.includes('partly'),
     getInputDetails: () => details,
     getOutputDetails: () => details,
     async run([tensor]) {
@@ -53,12 +57,15 @@ _DRIVER = """
 const listeners = {};
 const element = (id) => ({
   id, textContent: '', hidden: false, style: {}, files: [], tBodies: [{replaceChildren() {}}], classList: {toggle() {}},
-  replaceChildren() {}, append() {}, insertCell() { return element(); }, setAttribute() {},
+  replaceChildren(...options) { this.value = options[0]?.value; }, append() {}, setAttribute() {},
+  insertCell() { return element(); },
   getContext: () => ({putImageData() {}}),
   addEventListener(kind, act) { listeners[`${id} ${kind}`] = act; },
 });
-const elements = {};
+const elements = {accelerator: {...element('accelerator'), value: 'wasm'}};
 globalThis.window = {};
+const gpu = process.argv[3] === 'gpu' ? {requestAdapter: async () => ({})} : undefined;
+Object.defineProperty(globalThis, 'navigator', {value: {gpu}, configurable: true}); // newer Node.js has one
 globalThis.document = {
   getElementById: (id) => (elements[id] ??= element(id)), createElement: element, addEventListener() {},
 };
@@ -72,7 +79,7 @@ const {seen} = await import('@litertjs/core');
 await import('./app.js');
 const {mixnet} = globalThis.window;
 const status = () => elements.status.textContent;
-const choose = (file) => listeners['model change']({target: {value: file}});
+const choose = (value, id = 'model') => { elements[id].value = value; listeners[`${id} change`](); };
 const settle = () => new Promise((resolve) => setTimeout(resolve, 300));
 const out = {};
 try { await mixnet.ready; } catch (error) { out.ready = error.message; }
@@ -83,8 +90,11 @@ process.exit(0);
 """
 
 
-def page(folder, scene, first="a_fp32.tflite"):
-    """What is to be seen after a scene on the page: its status, models alive, errors and what models were given."""
+def page(folder, scene, first="a_fp32.tflite", gpu=False):
+    """What is to be seen after a scene on the page: its status, models alive, errors and what models were given.
+
+    `gpu` is whether the browser has a GPU.
+    """
     core = folder / "node_modules" / "@litertjs" / "core"
     core.mkdir(parents=True)
     (core / "index.js").write_text(_LITERT)
@@ -96,7 +106,8 @@ def page(folder, scene, first="a_fp32.tflite"):
     )
     (folder / "preprocess.js").write_text(pixels)
     (folder / "driver.js").write_text(_DRIVER.replace("SCENE", scene))
-    done = subprocess.run([_NODE, "driver.js", first], cwd=folder, capture_output=True, text=True, timeout=60)
+    command = [_NODE, "driver.js", first, "gpu" if gpu else "no gpu"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -137,3 +148,20 @@ def test_a_model_that_cannot_be_loaded_is_said_and_another_can_be_chosen(tmp_pat
 def test_an_image_that_no_model_is_there_for_is_said(tmp_path):
     found = page(tmp_path, f"choose('damaged.tflite'); await settle(); {_SHOW}")
     assert found["status"] == "This image could not be classified: no model is loaded" and found["errors"] == []
+
+
+def test_the_status_says_whether_the_model_ran_on_the_cpu_or_the_gpu(tmp_path):
+    scene = (
+        f"{_SHOW} await settle(); out.before = status(); choose('webgpu', 'accelerator'); await settle();"
+        "out.gpu = status(); choose('partly_fp32.tflite'); await settle(); out.partly = status();"
+        "choose('wasm', 'accelerator'); out.disabled = Boolean(elements.gpu?.disabled);"
+    )
+    found = page(tmp_path, scene, gpu=True)
+    assert found["before"].endswith(" ms on the CPU") and found["gpu"].endswith(" ms on the GPU")
+    assert found["partly"].endswith(" ms on the GPU and the CPU") and found["status"].endswith(" ms on the CPU")
+    assert found["errors"] == [] and found["live"] == 1 and not found["disabled"]
+
+
+def test_without_a_gpu_it_cannot_be_chosen(tmp_path):
+    found = page(tmp_path, "out.disabled = elements.gpu.disabled; out.name = elements.gpu.textContent;")
+    assert found["disabled"] is True and found["name"] == "GPU (this browser has none)" and found["status"] == "Ready."

@@ -21,6 +21,7 @@ from mixnet_tf.export import runtime
 _PAGE = ROOT / "examples" / "web"
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _FLAGS = ("no-sandbox", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update")
+_GPU_FLAG = "enable-unsafe-webgpu"  # WebGPU on SwiftShader, which computes in float32
 _CLASSIFY = """async (encoded) => {
   const blob = await (await fetch(`data:image/png;base64,${encoded}`)).blob();
   const {probabilities, input} = await window.mixnet.classify(blob);
@@ -48,7 +49,7 @@ def site(exported, tmp_path_factory):
         shutil.copy(_PAGE / file, root)
     os.symlink(_PAGE / "node_modules", root / "node_modules")
     (root / "model").mkdir()
-    files = sorted(path for path in folder.glob("*.tflite") if path.stem.endswith(("fp32", "int8")))
+    files = sorted(path for path in folder.glob("*.tflite") if path.stem.endswith(("fp32", "int8", "int8_full")))
     for path in files:
         shutil.copy(path, root / "model")
     (root / "model" / "labels.txt").write_text("".join(f"digit {number}\n" for number in range(10)))
@@ -62,7 +63,8 @@ def site(exported, tmp_path_factory):
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=_CHROMIUM, args=[f"--{flag}" for flag in _FLAGS])
+        args = [f"--{flag}" for flag in (*_FLAGS, _GPU_FLAG)]
+        started = driver.chromium.launch(executable_path=_CHROMIUM, args=args)
         yield started
         started.close()
 
@@ -128,6 +130,47 @@ def test_top_1_of_32_digits_is_keras_and_int8_is_litert_in_python(page, site, tr
             np.testing.assert_array_equal(found.argmax(-1), np.argmax(trained.predict(images, verbose=0), -1))
 
 
+@pytest.mark.parametrize("name", ["fp32", "int8", "int8_full"])
+def test_on_a_gpu_top_1_of_32_digits_is_the_cpus(name, page, site, data_dir):
+    _, files, _ = site
+    [path] = [path for path in files if path.stem.endswith(f"_{name}")]
+    examples = load_split("digits", data_dir, False).read(None, 0, 1).take(32)
+    encoded = [_base64(example["image"]) for example in examples.as_numpy_iterator()]
+    answers = {}
+    for accelerator in ("wasm", "webgpu"):
+        page.evaluate("([file, accelerator]) => window.mixnet.open(file, accelerator)", [path.name, accelerator])
+        assert page.inner_text("#status") == "Ready."
+        answers[accelerator] = np.float32([page.evaluate(_CLASSIFY, png)[0] for png in encoded])
+    same = (answers["webgpu"].argmax(-1) == answers["wasm"].argmax(-1)).mean()
+    if name == "fp32":
+        np.testing.assert_allclose(answers["webgpu"], answers["wasm"], rtol=0, atol=1e-5)
+        assert same == 1
+    else:  # computed in floats there
+        assert same >= 0.95
+
+
+def test_a_person_chooses_the_gpu_and_sees_how_long_it_takes(page, site, data_dir, tmp_path):
+    [example] = load_split("digits", data_dir, False).read(None, 0, 1).take(1).as_numpy_iterator()
+    (tmp_path / "digit.png").write_bytes(example["image"])
+    page.set_input_files("#file", tmp_path / "digit.png")
+    said = "document.getElementById('status').textContent"
+    page.wait_for_function(f"/^digit \\d, .*%, in [\\d.]+ ms on the CPU$/.test({said})")
+    before = page.inner_text("#status").partition(",")[0]
+    page.focus("#accelerator")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(f"/^digit \\d, .*%, in [\\d.]+ ms on the GPU$/.test({said})")
+    assert page.inner_text("#status").partition(",")[0] == before
+
+
+def test_a_browser_without_webgpu_keeps_to_the_cpu(browser, site):
+    started = browser.browser_type.launch(executable_path=_CHROMIUM, args=[f"--{flag}" for flag in _FLAGS])
+    opened = started.new_page()
+    opened.goto(site[0])
+    opened.evaluate("window.mixnet.ready")
+    assert opened.inner_text("#status") == "Ready." and opened.is_disabled("#gpu")
+    started.close()
+
+
 def test_a_person_chooses_a_file_and_another_model_by_the_keyboard_alone(page, site, data_dir, tmp_path):
     [example] = load_split("digits", data_dir, False).read(None, 0, 1).take(1).as_numpy_iterator()
     (tmp_path / "digit.png").write_bytes(example["image"])
@@ -137,10 +180,10 @@ def test_a_person_chooses_a_file_and_another_model_by_the_keyboard_alone(page, s
     assert page.inner_text("#status").startswith("digit ")
     assert page.inner_text("#top tbody tr:first-child td").startswith("digit ")
     reached = []
-    for _ in range(4):
+    for _ in range(5):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
-    assert {"file", "model", "camera"} <= set(reached)
+    assert {"file", "model", "accelerator", "camera"} <= set(reached)
     page.focus("#model")
     page.keyboard.press("ArrowDown")
     page.wait_for_function("document.getElementById('status').textContent.startsWith('digit ')")
