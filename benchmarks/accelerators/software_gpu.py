@@ -5,7 +5,7 @@ with Debian's chromium and computes in float32, whereas a phone's GPU computes i
 pipelines are those of a phone; milliseconds are not.
 """
 
-import json
+import ast
 import os
 import pathlib
 import re
@@ -92,7 +92,7 @@ def run(content, images, folder=FOLDER):
     return Ran(
         {name: runtime.dequantized(values, details[name]) for name, values in found.items()},
         refused=_refused(done.stderr),
-        **json.loads(done.stdout.splitlines()[-1]),
+        **ast.literal_eval(done.stdout.splitlines()[-1]),
     )
 
 
