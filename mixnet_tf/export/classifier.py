@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from mixnet_tf.export import gates, publish, runtime
+from mixnet_tf.export.arithmetics import arithmetic_of
 from mixnet_tf.export.calibrate import distance
 from mixnet_tf.export.images import in_batches
 from mixnet_tf.export.metadata import FEATURES, LABELS_OF_AXIS, Output
@@ -44,7 +45,8 @@ class Classifier(Task):
     def form_for(self, accelerator: str) -> str:
         return self.measured_form
 
-    def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
+    def graph(self, form: str, format_name: str, accelerator: str, units: Any) -> Callable:
+        arithmetic = arithmetic_of(format_name, accelerator)
         return InferenceFunction(self.model, self.options.large_kernels, units, arithmetic)
 
     def graph_as_written(self) -> Callable:

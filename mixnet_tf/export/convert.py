@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.lite.tools import flatbuffer_utils
 
 from mixnet_tf.errors import first_line
 
@@ -120,6 +121,26 @@ def convert_partly(folder: str, float_tensors: list[str], configure: Callable[[A
         return tf.lite.experimental.QuantizationDebugger(
             converter=converter, debug_options=options
         ).get_nondebug_quantized_model()
+
+
+def with_uint8_input(content: bytes) -> bytes:
+    """Gives a TFLite model that quantizes float pixels first an input of uint8 pixels.
+
+    Raises:
+        ConversionError: If the model's first op does not quantize pixels in steps of 1, from 0.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    schema, graph = flatbuffer_utils.schema_fb, model.subgraphs[0]
+    [image] = graph.inputs
+    [reader] = [op for op in graph.operators if image in op.inputs]
+    pixels = graph.tensors[reader.outputs[0]].quantization
+    kind = model.operatorCodes[reader.opcodeIndex].builtinCode
+    if kind != schema.BuiltinOperator.QUANTIZE or list(pixels.scale) != [1.0] or list(pixels.zeroPoint) != [-128]:
+        raise ConversionError("The model cannot take uint8 images: it does not quantize them in steps of 1 at first.")
+    tensor = graph.tensors[image]
+    tensor.type, tensor.quantization = schema.TensorType.UINT8, schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [1.0], [0]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _configure(converter, configure):

@@ -10,10 +10,11 @@ from mixnet_tf.detection import decode, suppress, suppress_boxes
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator
 from mixnet_tf.export import gates, postprocess, runtime
-from mixnet_tf.export.arithmetics import CPU
+from mixnet_tf.export.arithmetics import CPU, arithmetic_of
 from mixnet_tf.export.metadata import Output
 from mixnet_tf.export.options import POSTPROCESSES, ExportOptions
 from mixnet_tf.export.postprocess import decoding_of
+from mixnet_tf.export.quantize import NEEDS_CALIBRATION, TFLITE_FORMATS
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 from mixnet_tf.export.tasks import Task, Verified
 from mixnet_tf.networks import taking_pixels
@@ -28,11 +29,12 @@ Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
 class Detector(Task):
     """A detector to export; the arguments are those of `Task`.
 
-    int8 is calibrated by the encoded boxes and scores, which the postprocessing would hide.
+    int8 is calibrated by the encoded boxes and scores, which the postprocessing would hide. int8_full has uint8 input,
+    but its outputs stay float32: a box in 8 bits would be off by a pixel in 256.
     """
 
     kind = "an object detector"
-    formats = ("fp32", "fp16", "dynamic", "int8")
+    formats = TFLITE_FORMATS
     foreign_options = ("images", "crop", "batch_size", "output", "int8_float_parts")
     measured_on = "objects"
     measured_form = _RAW
@@ -45,10 +47,9 @@ class Detector(Task):
         if any(layer.compute_dtype != "float32" for layer in model.layers):
             raise InputError(f"Model {model.name!r} computes in half precision; export what a run leaves, final.keras.")
         others = [each for each in options.accelerator if each != CPU]
-        if others and (options.postprocess == _NMS or not set(options.formats) <= {"fp32", "fp16"}):
+        if others and options.postprocess == _NMS:
             raise InputError(
-                f"accelerator: a detector for {' and '.join(others)} has the postprocessing boxes or none, in fp32 or "
-                f"fp16; received {options.postprocess!r} and {list(options.formats)}."
+                f"postprocess: a detector for {' and '.join(others)} has boxes or none; received {_NMS!r}."
             )
         self._given, self.model = model, taking_pixels(model)
         self.decoding = decoding_of(model)
@@ -61,8 +62,9 @@ class Detector(Task):
         forms = dict.fromkeys(map(self.form_for, self.options.accelerator))
         return {**super().shown_options(), "postprocess": ",".join(forms)}
 
-    def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
-        if arithmetic != "int8":
+    def graph(self, form: str, format_name: str, accelerator: str, units: Any) -> Callable:
+        arithmetic = arithmetic_of(format_name, accelerator)
+        if format_name not in NEEDS_CALIBRATION:
             function = InferenceFunction(self.model, self.options.large_kernels, arithmetic=arithmetic)
             return self._finished(function, form)
         # The inputs of each output's concatenation, one per feature map.

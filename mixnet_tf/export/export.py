@@ -14,7 +14,7 @@ from mixnet_tf.data import Split
 from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ahead_of_time, publish, report, runtime
-from mixnet_tf.export.arithmetics import CPU
+from mixnet_tf.export.arithmetics import CPU, NPU
 from mixnet_tf.export.classifier import Classifier
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError
 from mixnet_tf.export.detector import Detector
@@ -230,7 +230,7 @@ def _verify(task, file, progress) -> dict[str, Any]:
 def _compile(task, file, row, progress):
     """The entries of the files compiled for chips, which the row gets as well, and the files."""
     soc_models = task.options.soc_models
-    if soc_models is None or file.format_name == "saved_model":
+    if soc_models is None or file.accelerator != NPU:
         return []
     content = file.content if row["written"] else None
     found = []

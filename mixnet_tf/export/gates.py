@@ -21,7 +21,7 @@ _MOST = 0.95  # fraction of the images, or of a detector's values, for which the
 _MAX_LOSS, _SIGNIFICANCE = 0.01, 1.64  # fraction of the images; standard errors
 _FEW, _MAX_LOSS_OF_FEW = 100, 0.05  # number of images; fraction of them
 _MAX_SILENT_LOSS = 0.005
-_MAX_AP_LOST = {"fp32": 0.001, "fp16": 0.005, "dynamic": 0.01, "int8": 0.01}
+_MAX_AP_LOST = {"fp32": 0.001, "fp16": 0.005, "dynamic": 0.01, "int8": 0.01, "int8_full": 0.01}
 
 
 def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:

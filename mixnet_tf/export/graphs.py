@@ -7,9 +7,9 @@ from typing import Any
 from absl import logging
 
 from mixnet_tf.export import quantize, runtime
-from mixnet_tf.export.arithmetics import CPU, arithmetic_of
+from mixnet_tf.export.arithmetics import CPU
 from mixnet_tf.export.calibrate import Calibration, calibrate
-from mixnet_tf.export.convert import ConversionError, convert, convert_partly, write_saved_model
+from mixnet_tf.export.convert import ConversionError, convert, convert_partly, with_uint8_input, write_saved_model
 from mixnet_tf.export.selective import part_names, quantize_selectively
 from mixnet_tf.export.tasks import Task
 from mixnet_tf.export.unconvertible import unconvertible_layers
@@ -70,16 +70,15 @@ class Graphs:
             format_name: "int8" or "int8_full".
             accelerator: One of `ACCELERATORS`.
         """
-        folder, configure = (
-            self._folder(form, format_name, units, accelerator),
-            self._configure(format_name, images, seen),
-        )
+        folder = self._folder(form, format_name, units, accelerator)
+        configure = self._configure(format_name, images, seen)
         if self._task.float_behind is None:
             return convert(folder, configure)
         if folder not in self._float_tensors:
             content = convert(folder, self._configure("fp32"))
             self._float_tensors[folder] = runtime.tensors_behind(content, self._task.float_behind)
-        return convert_partly(folder, self._float_tensors[folder], configure)
+        content = convert_partly(folder, self._float_tensors[folder], configure)
+        return with_uint8_input(content) if format_name == "int8_full" else content
 
     def _converted(self, format_name, accelerator):
         task, form = self._task, self._task.form_for(accelerator)
@@ -113,10 +112,10 @@ class Graphs:
 
     def _folder(self, form, format_name, units=None, accelerator=CPU):
         """Folder of the SavedModel of the graph for a format; it is written once."""
-        arithmetic = arithmetic_of(format_name, accelerator)
-        kind = "_".join(filter(None, (arithmetic, form, "in_units" if units else "")))
+        numbers = "int8" if format_name in quantize.NEEDS_CALIBRATION else "float"
+        kind = "_".join(filter(None, (accelerator, numbers, form, "in_units" if units else "")))
         if kind not in self._folders:
-            self._folders[kind] = self._written(kind, self._task.graph(form, arithmetic, units))
+            self._folders[kind] = self._written(kind, self._task.graph(form, format_name, accelerator, units))
         return self._folders[kind]
 
     def _written(self, kind, function):

@@ -4,7 +4,7 @@ from typing import Annotated, NamedTuple
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ahead_of_time, quantize
-from mixnet_tf.export.arithmetics import ACCELERATORS, CPU
+from mixnet_tf.export.arithmetics import ACCELERATORS, CPU, NPU
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
 from mixnet_tf.settings import Setting, check, documented
@@ -20,8 +20,8 @@ class ExportOptions(NamedTuple):
     formats: Annotated[
         tuple[str, ...],
         Setting(
-            "Formats of the files; int8_full is int8 with uint8 input and output. Not int8_full or saved_model of a "
-            "detector.",
+            "Formats of the files; int8_full is int8 with uint8 input and, of a classifier, uint8 output. Not "
+            "saved_model of a detector.",
             choices=FORMATS,
         ),
     ] = ("fp32",)
@@ -29,7 +29,7 @@ class ExportOptions(NamedTuple):
         tuple[str, ...],
         Setting(
             "What the TFLite files run on; those for gpu and npu have the word in their name. A detector for gpu or "
-            "npu is in fp32 or fp16, without the postprocessing nms.",
+            "npu is without the postprocessing nms.",
             choices=ACCELERATORS,
         ),
     ] = (CPU,)
@@ -73,8 +73,8 @@ class ExportOptions(NamedTuple):
     soc_models: Annotated[
         tuple[str, ...] | None,
         Setting(
-            "Snapdragons, such as SM8750, for whose NPU each TFLite file is compiled as well; the compiled files lie "
-            "beside it. Needs `pip install 'mixnet_tf[npu]'`, and Linux on x86-64.",
+            "Snapdragons, such as SM8750, for whose NPU each TFLite file of the accelerator npu is compiled as well; "
+            "the compiled files lie beside it. Needs `pip install 'mixnet_tf[npu]'`, and Linux on x86-64.",
         ),
     ] = None
 
@@ -82,13 +82,22 @@ class ExportOptions(NamedTuple):
         """Checks every field, and returns the options.
 
         Raises:
-            ValueError: For a value out of its range, float parts without the format int8, or chips that this machine
-                cannot compile for.
+            ValueError: For a value out of its range, float parts without the format int8, options that are for a CPU or
+                an NPU without the accelerator, or chips that this machine cannot compile for.
         """
         check(self)
         if self.int8_float_parts and "int8" not in self.formats:
             raise InputError(f"int8_float_parts goes with the format int8; received formats {list(self.formats)}.")
+        if CPU not in self.accelerator:
+            defaults = ExportOptions._field_defaults
+            for name in ("large_kernels", "int8_float_parts"):
+                if getattr(self, name) != defaults[name]:
+                    raise InputError(f"{name} is for files of the accelerator cpu; received {list(self.accelerator)}.")
         if self.soc_models is not None:
+            if NPU not in self.accelerator:
+                raise InputError(
+                    f"soc_models: files for an NPU are compiled; add npu to the accelerator {list(self.accelerator)}."
+                )
             if not set(self.formats) & set(quantize.TFLITE_FORMATS) or not self.batch_size:
                 raise InputError(
                     "soc_models: only TFLite files with a batch_size from 1 are compiled; received formats "

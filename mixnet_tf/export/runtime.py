@@ -79,10 +79,13 @@ def predict(
 
 
 def signature(content: bytes) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """A model's `serving_default` as a function from an image, (1, height, width, 3), to its outputs by name."""
+    """A model's `serving_default` as a function from an image to its outputs by name.
+
+    The image is (1, height, width, 3), RGB in [0, 255]; it is quantized for a model with integer input.
+    """
     runner = interpreter(content).get_signature_runner("serving_default")
-    [name] = runner.get_input_details()
-    return lambda image: runner(**{name: image})
+    [(name, detail)] = runner.get_input_details().items()
+    return lambda image: runner(**{name: quantized(image, detail)})
 
 
 def output_names(content: bytes) -> list[str]:

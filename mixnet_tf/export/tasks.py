@@ -73,8 +73,15 @@ class Task(abc.ABC):
         """The name of the graph that the files for an accelerator contain."""
 
     @abc.abstractmethod
-    def graph(self, form: str, arithmetic: str, units: Any) -> Callable:
-        """The rewritten graph in a form, a function of images; the other arguments are `InferenceFunction`'s."""
+    def graph(self, form: str, format_name: str, accelerator: str, units: Any) -> Callable:
+        """The rewritten graph in a form for a format and an accelerator, a function of images.
+
+        Args:
+            form: A form of `form_for`, or `measured_form`.
+            format_name: One of `formats`.
+            accelerator: One of `ACCELERATORS`.
+            units: Those of `InferenceFunction`.
+        """
 
     @abc.abstractmethod
     def graph_as_written(self) -> Callable:

@@ -99,13 +99,17 @@ def test_hard_silu_is_one_op_on_every_target(tmp_path):
         assert not {"RELU6", "RELU"} & set(row["ops"]) and row["ops"]["LOGISTIC"] == groups  # of the gate
 
 
-@pytest.mark.parametrize(
-    "options", [{"postprocess": "nms"}, {"formats": ("int8",)}, {"postprocess": "none", "formats": ("dynamic",)}]
-)
-def test_a_detector_for_an_accelerator_does_not_suppress_and_is_float(options, detector, tmp_path):
-    with pytest.raises(ValueError, match="a detector for gpu and npu has the postprocessing boxes or none, in fp32 or"):
-        images, options = np.zeros((1, 64, 64, 3)), ExportOptions(accelerator=("cpu", "gpu", "npu"), **options)
+def test_a_detector_for_an_accelerator_does_not_suppress(detector, tmp_path):
+    with pytest.raises(ValueError, match="postprocess: a detector for gpu and npu has boxes or none; received 'nms'"):
+        images, options = np.zeros((1, 64, 64, 3)), ExportOptions(accelerator=("cpu", "gpu", "npu"), postprocess="nms")
         export_model(detector, tmp_path, images, objects="a split", options=options)
+
+
+@pytest.mark.parametrize("options", [{"large_kernels": "keep"}, {"formats": ("int8",), "int8_float_parts": 2}])
+def test_options_of_a_cpus_files_need_the_accelerator_cpu(options):
+    ExportOptions(accelerator=("cpu", "gpu"), **options).check()
+    with pytest.raises(ValueError, match=r"is for files of the accelerator cpu; received \['gpu', 'npu'\]"):
+        ExportOptions(accelerator=("gpu", "npu"), **options).check()
 
 
 def test_a_detectors_boxes_are_suppressed_by_the_guides_code_as_by_detect(detector, pictures, tmp_path):

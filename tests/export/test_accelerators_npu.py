@@ -112,9 +112,9 @@ def test_the_export_compiles_by_litert_and_qualcomms_libraries(untrained, data_d
     monkeypatch.setenv("LD_LIBRARY_PATH", str(npu_compilers.FOLDER / "qualcomm" / "onnxruntime_qnn"))
     where = (f"--weights={tmp_path / 'model.keras'}", f"--output_dir={tmp_path / 'out'}")
     flags = ("--dataset=digits", f"--data_dir={data_dir}", "--num_images=8", "--latency_runs=0")
-    code, out, err = run(capfd, "export_tflite.py", *where, *flags, "--soc_models=SM8450,SM8750")
+    code, out, err = run(capfd, "export_tflite.py", *where, *flags, "--accelerator=npu", "--soc_models=SM8450,SM8750")
     assert code == 0 and "Backend:" not in err
     for chip in ("SM8450", "SM8750"):
-        name = f"mixnet_t_{SIZE}_fp32_Qualcomm_{chip}.tflite"
+        name = f"mixnet_t_{SIZE}_fp32_npu_Qualcomm_{chip}.tflite"
         assert (tmp_path / "out" / name).exists()
         assert f"{name}: " in out and "MB, NPU: 1 partition\n" in out

@@ -14,6 +14,7 @@ from mixnet_tf.export import ExportOptions, ahead_of_time, export_model, gates, 
 
 pytest.importorskip("ai_edge_litert.aot")
 SIZE = 32
+_FOR_NPU = ("--accelerator=npu", "--soc_models=SM8750")
 # Writes a compiled model for every chip but SM8450.
 _COMPILER = """#!/bin/sh
 for argument; do
@@ -78,11 +79,11 @@ def test_the_command_writes_a_compiled_file_for_each_chip_beside_the_portable_on
     untrained.save(tmp_path / "model.keras")
     out = tmp_path / "out"
     out.mkdir()
-    (out / f"mixnet_t_{SIZE}_fp32_Qualcomm_SM8450.tflite").write_bytes(b"an older export")
+    (out / f"mixnet_t_{SIZE}_fp32_npu_Qualcomm_SM8450.tflite").write_bytes(b"an older export")
     flags = ["--dataset=digits", f"--data_dir={data_dir}", "--num_images=8", "--latency_runs=0"]
     where = (f"--weights={tmp_path / 'model.keras'}", f"--output_dir={out}")
-    code, said, err = run(capfd, "export_tflite.py", *where, *flags, "--soc_models=SM8750,SM8450")
-    stem = f"mixnet_t_{SIZE}_fp32"
+    code, said, err = run(capfd, "export_tflite.py", *where, *flags, "--accelerator=npu", "--soc_models=SM8750,SM8450")
+    stem = f"mixnet_t_{SIZE}_fp32_npu"
     good, bad = f"{stem}_Qualcomm_SM8750.tflite", f"{stem}_Qualcomm_SM8450.tflite"
     assert code == 1 and "Traceback" not in err and "Backend:" not in err
     assert f"{good}: 0.00 MB, NPU: 2 partitions; on the CPU: 2 DEPTHWISE_CONV_2D, 1 ADD\n" in said
@@ -106,11 +107,13 @@ def test_the_command_writes_a_compiled_file_for_each_chip_beside_the_portable_on
 
 def test_a_file_that_fails_its_gate_is_not_compiled(untrained, compiler, tmp_path, monkeypatch):
     monkeypatch.setitem(gates._MIN_AGREEMENT, "fp16", 1.1)
-    options = ExportOptions(formats=("fp16", "saved_model"), latency_runs=0, soc_models=("SM8750",))
+    options = ExportOptions(
+        formats=("fp16", "saved_model"), accelerator=("npu",), latency_runs=0, soc_models=("SM8750",)
+    )
     result = export_model(untrained, tmp_path / "out", tiny.images(2, SIZE, SIZE, 3), options=options)
     fp16, saved_model = result["files"]
     [entry] = fp16["compiled"]
-    assert entry["failure"] == f"mixnet_t_{SIZE}_fp16.tflite is not written" and entry["older_file"] is None
+    assert entry["failure"] == f"mixnet_t_{SIZE}_fp16_npu.tflite is not written" and entry["older_file"] is None
     assert f"Not written: {entry['file']}: " in report.text(result)
     assert saved_model["written"] and "compiled" not in saved_model
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"mixnet_t_{SIZE}_saved_model", "report.json"}
@@ -123,17 +126,18 @@ def test_a_file_that_fails_its_gate_is_not_compiled(untrained, compiler, tmp_pat
         ({"soc_models": "SM8750"}, "soc_models: expected a list of names, each once; received 'SM8750'"),
         ({"soc_models": ("SM8750",), "formats": ("saved_model",)}, r"formats \['saved_model'\] and batch_size 1"),
         ({"soc_models": ("SM8750",), "batch_size": 0}, "batch_size from 1 are compiled"),
+        ({"soc_models": ("SM8750",), "accelerator": ("cpu", "gpu")}, r"add npu to the accelerator \['cpu', 'gpu'\]"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(options, message, compiler):
     with pytest.raises(ValueError, match=message):
-        ExportOptions(**options).check()
-    assert ExportOptions(soc_models=("SM8750",)).check()
+        ExportOptions(**{"accelerator": ("npu",), **options}).check()
+    assert ExportOptions(accelerator=("cpu", "npu"), soc_models=("SM8750",)).check()
 
 
 def test_without_qualcomms_libraries_one_line_says_which_package_brings_them(compiler, monkeypatch, tmp_path, capfd):
     monkeypatch.delenv("LD_LIBRARY_PATH")
-    code, _, err = run(capfd, "export_tflite.py", "--output_dir=never", "--weights=a.keras", "--soc_models=SM8750")
+    code, _, err = run(capfd, "export_tflite.py", "--output_dir=never", "--weights=a.keras", *_FOR_NPU)
     assert code == 2 and "libQnnHtp.so is missing" in err and "pip install 'mixnet_tf[npu]'" in err
     assert "Traceback" not in err and not pathlib.Path("never").exists()
 

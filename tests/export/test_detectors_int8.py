@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from exported_detector import SIZE, export, suppression_of
 
-from mixnet_tf.detection import CODE_SCALES
+from mixnet_tf.detection import CODE_SCALES, decode
 from mixnet_tf.export import Detector, ExportOptions, calibrate, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.detector import distance, outputs_of
@@ -28,6 +28,23 @@ def int8(detector, pictures, calibration_images, tmp_path_factory):
         options = {"formats": ("int8",), "postprocess": "none", "calibration_images": calibration_images}
         result, _ = export(detector, folder, pictures, **options)
     return (folder / result["files"][0]["file"]).read_bytes(), result
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu", "npu"])
+def test_int8_full_takes_bytes_and_answers_in_floats(
+    accelerator, int8, detector, pictures, calibration_images, tmp_path
+):
+    task = Detector(detector, ExportOptions(formats=("int8_full",), accelerator=(accelerator,), postprocess="boxes"))
+    content = Graphs(task, None, str(tmp_path)).int8("boxes", calibration_images, None, None, "int8_full", accelerator)
+    loaded = runtime.interpreter(content)
+    [image] = loaded.get_input_details()
+    assert image["dtype"] == np.uint8 and image["quantization"] == (1.0, 0)
+    assert {detail["dtype"] for detail in loaded.get_output_details()} == {np.float32}
+    found, raw = outputs_of(content, pictures), outputs_of(int8[0], pictures)
+    expected = Detector(detector, ExportOptions()).answers(pictures)
+    assert np.abs(found["scores"] - expected["scores"]).mean() < 1.5 * np.abs(raw["scores"] - expected["scores"]).mean()
+    boxes = decode(expected["boxes"], task.decoding.anchors)
+    assert np.abs(found["location"] - boxes).mean() < 0.02
 
 
 def test_in_int8_each_map_keeps_a_scale_of_its_own(int8, detector, pictures):
