@@ -21,6 +21,8 @@ _AT_IN_PASSWORD = re.compile("://[^/@]*@[^/?]*@")
 _PASSWORD = re.compile("://[^/@]*?:(.*)@", re.DOTALL)
 _HEARTBEAT, _GRACE = 10, 60  # seconds between a trial's heartbeats, and seconds without one until it is tried again
 
+_PATIENCE = 120  # seconds for which a worker waits while another one writes to a file; SQLite's own are 5
+
 
 def open_study(name: str, storage: str | None, directions: Sequence[str]) -> optuna.Study:
     """Opens or creates a study; the trial of a killed process is tried again a minute later.
@@ -75,6 +77,7 @@ def _open(storage):
         try:
             return optuna.storages.RDBStorage(
                 storage,
+                engine_kwargs={"connect_args": {"timeout": _PATIENCE}} if storage.startswith("sqlite") else None,
                 heartbeat_interval=_HEARTBEAT,
                 grace_period=_GRACE,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),

@@ -60,6 +60,12 @@ def test_a_job_of_a_process_that_was_killed_is_waited_for_and_taken_over(address
     ]
 
 
+def test_a_worker_waits_while_another_one_writes(address):
+    backend = storage.open_study("jobs", address, ["minimize"])._storage._backend
+    with backend.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 120_000  # milliseconds
+
+
 def test_a_storage_whose_tables_another_process_makes_is_opened_again(address, monkeypatch):
     opened, failing = [], [True, False, True, True, True]
 

@@ -1,0 +1,120 @@
+"""Half precision, simulated."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from exported_detector import suppression_of
+from exported_digits import row
+
+from mixnet_tf import build_model
+from mixnet_tf.export import Detector, ExportOptions, half_precision, quantize, report
+from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
+from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.export.half_precision import HalfPrecision
+from mixnet_tf.export.rewrite import InferenceFunction
+
+_RNG = np.random.default_rng(0)
+
+
+def _rounded(value):
+    return np.float16(value).astype(np.float32)
+
+
+def _summed(terms, bias):
+    """The sum in half precision by its definition, rounded after each product is added."""
+    total = np.float16(bias)
+    for x, weight in terms:
+        total = np.float16(np.float32(total) + x * weight)
+    return total
+
+
+def test_sums_are_rounded_one_by_one():
+    kernel, bias = _RNG.normal(size=(1, 1, 40, 6)).astype(np.float32), _RNG.normal(size=6).astype(np.float32)
+    images = _RNG.normal(size=(2, 3, 3, 40)).astype(np.float32)
+    content = to_tflite(lambda x: tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME") + bias), 3, channels=40)
+    [found] = HalfPrecision(content)(images)
+    x, weights = _rounded(images), _rounded(kernel)[0, 0]
+    for place in np.ndindex(2, 3, 3, 6):
+        pixel, out = x[place[:3]], place[3]
+        expected = _summed(zip(pixel, weights[:, out], strict=True), bias[out])
+        assert found[place] == max(expected, 0)
+    exact = tf.nn.relu(tf.nn.conv2d(images, kernel, 1, "SAME") + bias).numpy()
+    assert 1e-3 < np.abs(found - exact).max() < 0.1  # it does round
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "rate", "padding"), [(3, 1, 1, "SAME"), (5, 2, 1, "SAME"), (3, 1, 2, "SAME"), (4, 2, 1, "VALID")]
+)
+def test_depthwise_taps_are_those_of_tensorflow(size, stride, rate, padding):
+    # Of whole numbers, which no sum rounds.
+    kernel = _RNG.integers(-3, 4, (size, size, 2, 1)).astype(np.float32)
+    images = _RNG.integers(0, 8, (2, 9, 9, 2)).astype(np.float32)
+
+    def function(x):
+        return tf.nn.depthwise_conv2d(x, kernel, (1, stride, stride, 1), padding, dilations=(rate, rate)) + 1.0
+
+    [found] = HalfPrecision(to_tflite(function, 9, channels=2))(images)
+    np.testing.assert_array_equal(found, function(images))
+
+
+@pytest.mark.parametrize("arithmetic", ["float16", "gpu"])
+def test_a_network_answers_nearly_as_keras(arithmetic):
+    model = build_model(blocks_args=list(tiny.SMALL), classes=3, input_shape=(40, 40, 3))
+    tiny.randomise(model)
+    images = tiny.images(40, 40, 40, 3)  # more than a batch
+    [found] = HalfPrecision(to_tflite(InferenceFunction(model, arithmetic=arithmetic), 40))(images)
+    difference = np.abs(found - model(images)).max()
+    assert 1e-6 < difference < 2e-2
+
+
+def test_an_overflow_is_told_before_it_happens():
+    content = to_tflite(lambda x: tf.nn.relu(x * 100.0) * 0.01, 4)
+    simulated = HalfPrecision(content)
+    images = np.full((1, 4, 4, 3), 100.0)
+    simulated(images)
+    assert not simulated.warnings() and simulated.closest_to_overflow()["largest"] == 10_000
+    simulated(np.full((1, 4, 4, 3), 200.0))
+    [warning] = simulated.warnings()
+    assert "reaches 20000, where numbers end at 65504" in warning
+    [found] = simulated(np.full((1, 4, 4, 3), 1000.0))
+    assert np.isinf(found).all() and simulated.closest_to_overflow()["largest"] == np.inf
+
+
+def test_an_op_that_is_not_simulated_is_named():
+    with pytest.raises(ValueError, match="Half precision is not simulated for the op GELU"):
+        HalfPrecision(to_tflite(lambda x: tf.nn.gelu(x, approximate=True), 4))
+
+
+def test_only_fp16_lets_a_phone_compute_in_half_precision(tmp_path):
+    kernel = np.ones((1, 1, 3, 8), np.float32)
+    write_saved_model(lambda x: tf.nn.conv2d(x, kernel, 1, "SAME"), str(tmp_path), 4, 1, "maps")
+    allows = {
+        name: b"fp16accfp16" in convert(str(tmp_path), quantize.configure(name))
+        for name in ("fp32", "fp16", "fp16_weights")
+    }
+    assert allows == {"fp32": False, "fp16": True, "fp16_weights": False}
+    computes = half_precision.computes_in_half_precision
+    assert [computes(name, "cpu") for name in ("fp32", "fp16", "fp16_weights", "int8")] == [False, True, False, False]
+    assert [computes(name, "gpu") for name in ("fp32", "fp16", "fp16_weights", "int8")] == [True, True, True, False]
+
+
+def test_the_report_has_the_accuracy_in_half_precision(exported):
+    found = row(exported, "fp16")
+    half = found["half_precision"]
+    assert abs(half["top_1_accuracy"] - found["top_1_accuracy"]) <= 0.02 and half["num_images"] == found["num_images"]
+    assert found["max_difference"] < half["max_difference"] < 0.1 and 1 < half["largest"] < 16_000
+    assert "half_precision" not in row(exported, "fp32") and "lost, half" in report.text(exported[1])
+
+
+@pytest.mark.parametrize("form", ["nms", "boxes", "none"])
+def test_a_detector_finds_in_half_precision_what_it_does(form, detector, pictures, tmp_path, monkeypatch):
+    task = Detector(detector, ExportOptions(postprocess=form))
+    content = Graphs(task, None, str(tmp_path)).convert("fp16")
+    predicted = []
+    monkeypatch.setattr(task, "_measured", lambda predict: predicted.append(predict(pictures)) or {"AP": 0.441})
+    task._precision = 0.45
+    entries, failures, _ = task.verify_in_half_precision(content, HalfPrecision(content), None)
+    assert entries["AP_lost"] == pytest.approx(0.009) and not failures
+    expected = suppression_of(detector)(*task.answers(pictures).values())
+    np.testing.assert_allclose(predicted[0]["scores"][:, :3], expected["scores"][:, :3], atol=0.01)
