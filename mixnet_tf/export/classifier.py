@@ -9,7 +9,8 @@ import numpy as np
 from mixnet_tf.export import gates, publish, runtime
 from mixnet_tf.export.arithmetics import arithmetic_of
 from mixnet_tf.export.calibrate import distance
-from mixnet_tf.export.images import in_batches
+from mixnet_tf.export.half_precision import HalfPrecision
+from mixnet_tf.export.images import first, in_batches
 from mixnet_tf.export.metadata import FEATURES, LABELS_OF_AXIS, Output
 from mixnet_tf.export.options import FORMATS, ExportOptions
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
@@ -77,6 +78,14 @@ class Classifier(Task):
             row |= self._rounding(progress)
             failures, warnings = gates.judge(format_name, {**row, "flex_ops": flex_ops}, largest)
         return row, failures, warnings
+
+    def verify_in_half_precision(self, content: bytes, simulated: HalfPrecision, progress: Progress) -> Verified:
+        images = first(self._images, self.options.half_precision_images)
+        with progress("half precision: simulating", len(images), "images") as phase:
+            [actual] = simulated(images, phase.advance)
+        labels = None if self._labels is None else self._labels[: len(images)]
+        row = gates.compare(self._expected[: len(images)], actual, labels)
+        return row, *gates.judge(gates.HALF_PRECISION, row)
 
     def _rounding(self, progress):
         """How far Keras differs from itself; measured once, where a file differs by more than most networks."""

@@ -11,6 +11,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator
 from mixnet_tf.export import gates, postprocess, runtime
 from mixnet_tf.export.arithmetics import CPU, arithmetic_of
+from mixnet_tf.export.half_precision import HalfPrecision
 from mixnet_tf.export.metadata import Output
 from mixnet_tf.export.options import POSTPROCESSES, ExportOptions
 from mixnet_tf.export.postprocess import decoding_of
@@ -114,6 +115,22 @@ class Detector(Task):
         measured = self._measured(self.predict_function(content))
         precision, lost = gates.judge_precision(self._precision, measured["AP"], format_name)
         return row | precision, failures + lost, []
+
+    def verify_in_half_precision(self, content: bytes, simulated: HalfPrecision, progress: Progress) -> Verified:
+        form, scores_from = _form_of(content), 0
+        names = runtime.output_names(content)
+        if form == _NMS:  # simulated before the suppression, where the scores have the background
+            names, scores_from = [postprocess.CODES, postprocess.SCORES], 1
+
+        def predict(images):
+            found = dict(zip(names, simulated(images), strict=True))
+            scores = found[postprocess.SCORES][..., scores_from:]
+            if form == _BOXES:
+                return suppress_boxes(found[postprocess.LOCATION], scores)
+            return suppress(found[postprocess.CODES], scores, self.decoding.anchors)
+
+        row, failures = gates.judge_precision(self._precision, self._measured(predict)["AP"], gates.HALF_PRECISION)
+        return row, failures, []
 
     def predict_function(self, content: bytes) -> Predict:
         """Makes a file a function of images, which returns what `detect` returns."""

@@ -19,6 +19,7 @@ from mixnet_tf.export.classifier import Classifier
 from mixnet_tf.export.convert import INPUT_NAME, ConversionError
 from mixnet_tf.export.detector import Detector
 from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.export.half_precision import HalfPrecision, computes_in_half_precision
 from mixnet_tf.export.images import ImageStream
 from mixnet_tf.export.inputs import ExportSettings, gather
 from mixnet_tf.export.metadata import LABELS_FILE, description, with_metadata
@@ -221,10 +222,27 @@ def _verify(task, file, progress) -> dict[str, Any]:
         if file.content is None:
             row["bytes"] = publish.size_of(publish.aside(file.path))
         row |= {**measured, "failures": failures, "warnings": warnings}
-        row["written"] = not failures or task.options.allow_accuracy_drop
+        in_half_precision = computes_in_half_precision(file.format_name, file.accelerator)
+        if file.content is not None and in_half_precision and task.options.half_precision_images:
+            _verify_in_half_precision(task, file.content, row, progress)
+        row["written"] = not row["failures"] or task.options.allow_accuracy_drop
     if not row["written"]:
         row["older_file"] = publish.name_aside(file.path)
     return row
+
+
+def _verify_in_half_precision(task, content, row, progress):
+    """Adds to a row how a file answers where a phone computes it in half precision."""
+    try:
+        simulated = HalfPrecision(content)
+    except InputError as error:
+        row["half_precision"] = None
+        row["warnings"].append(str(error).rstrip("."))
+        return
+    measured, failures, warnings = task.verify_in_half_precision(content, simulated, progress)
+    row["half_precision"] = {**measured, **simulated.closest_to_overflow()}
+    row["failures"] += [f"in half precision: {sentence}" for sentence in failures]
+    row["warnings"] += [f"in half precision: {sentence}" for sentence in [*warnings, *simulated.warnings()]]
 
 
 def _compile(task, file, row, progress):

@@ -51,6 +51,11 @@ def in_batches(images: np.ndarray | ImageStream, size: int) -> Iterator[np.ndarr
         yield np.stack(list(itertools.islice(one_by_one, size)), dtype=np.float32, casting="unsafe")
 
 
+def first(images: np.ndarray | ImageStream, count: int) -> np.ndarray | ImageStream:
+    """The first images, or all if there are fewer."""
+    return images.chosen(np.arange(len(images)) < count) if isinstance(images, ImageStream) else images[:count]
+
+
 class Images(NamedTuple):
     """Images prepared as for evaluation."""
 

@@ -1,4 +1,4 @@
-"""Splits a large depthwise kernel into a sum of small dilated ones (tiles)."""
+"""Splits a large depthwise kernel into a sum of small ones (tiles)."""
 
 import functools
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from mixnet_tf.networks import SAME, SYMMETRIC
 MAX_TAPS = 25
 # Pixels: up to this size all halvings are tried; the time doubles with each row, so beyond it only a few are.
 _MAX_SEARCHED = 13
+# Relative to 9 taps, as `Arithmetic.costs_of_taps`: instructions on ARM64. Each rectangle also copies a window.
+_COSTS_OF_RECTANGLES = {4: 0.67, 9: 1.0, 25: 1.85}
 
 
 def depthwise_conv2d(
@@ -23,7 +25,10 @@ def depthwise_conv2d(
     arithmetic: str | None = "float32",
     padding: str = SAME,
 ) -> tf.Tensor:
-    """Depthwise convolution with bias; a large kernel is computed as the sum of `cheapest_tiles`.
+    """Depthwise convolution with bias; a large kernel is computed as a sum of tiles.
+
+    At stride 1 they are `cheapest_tiles`, dilated. NPUs refuse a dilation at stride 2, where they are
+    `cheapest_rectangles`, each of which convolves another window of the images.
 
     Args:
         inputs: (batch, height, width, channels), float32.
@@ -39,18 +44,13 @@ def depthwise_conv2d(
     """
     kernel = _within_reach(kernel, rate, inputs.shape[1:3])
     size = kernel.shape[0]
-    is_whole = rate != 1 or arithmetic is None or size * size <= MAX_TAPS
-    if differs(padding, stride, inputs.shape[1:3]):
-        if is_whole or stride != 2:
-            padded = pad_symmetrically(inputs, size)
-            return tf.nn.depthwise_conv2d(padded, kernel, (1, stride, stride, 1), "VALID") + bias
-        # SAME pads an image of odd size symmetrically, but then there is one row and one column of outputs more.
-        rows, columns = inputs.shape[1:3]
-        odd = tf.pad(inputs, [(0, 0), (0, (rows - 1) % 2), (0, (columns - 1) % 2), (0, 0)])
-        return _tiled(odd, kernel, stride, bias, arithmetic)[:, : -(-rows // 2), : -(-columns // 2)]
-    if is_whole:
-        return _depthwise(inputs, kernel, stride, (rate, rate)) + bias
-    return _tiled(inputs, kernel, stride, bias, arithmetic)
+    knows_size = None not in inputs.shape[1:3]
+    if arithmetic is not None and rate == 1 and size * size > MAX_TAPS and (stride == 1 or knows_size):
+        return _sum_of_tiles(inputs, kernel, stride, bias, arithmetic, padding)
+    if not differs(padding, stride, inputs.shape[1:3]):
+        return tf.nn.depthwise_conv2d(inputs, kernel, (1, stride, stride, 1), "SAME", dilations=(rate, rate)) + bias
+    padded = pad_symmetrically(inputs, size)
+    return tf.nn.depthwise_conv2d(padded, kernel, (1, stride, stride, 1), "VALID") + bias
 
 
 def differs(padding: str, stride: int, image_size: Sequence[int]) -> bool:
@@ -64,14 +64,42 @@ def pad_symmetrically(inputs: tf.Tensor, size: int) -> tf.Tensor:
     return tf.pad(inputs, [(0, 0), sides, sides, (0, 0)])
 
 
-def _tiled(inputs, kernel, stride, bias, arithmetic):
-    size, total = kernel.shape[0], None
-    for rows, columns in cheapest_tiles(size, stride, arithmetic):
-        taps = kernel[np.ix_(*(np.array(comb) + size // 2 for comb in (rows, columns)))]
-        tile = _depthwise(inputs, taps, stride, (_step(rows), _step(columns)))
+def _sum_of_tiles(inputs, kernel, stride, bias, arithmetic, padding):
+    if stride == 1:
+        convolve, tiles = _dilated, cheapest_tiles(kernel.shape[0], arithmetic)
+    else:
+        inputs, convolve = _padded(inputs, kernel.shape[0], stride, padding), _windowed
+        tiles = cheapest_rectangles(kernel.shape[0])
+    total = None
+    for rows, columns in tiles:
+        tile = convolve(inputs, kernel, stride, rows, columns)
         # A depthwise op without a bias is not delegated; the converter adds a bias of zeros to other ops.
         total = tile + bias if total is None else total + tile
     return total
+
+
+def _dilated(inputs, kernel, _, rows, columns):
+    """The convolution with a tile of evenly spaced taps, whose SAME padding centers it."""
+    taps = kernel[np.ix_(*(np.array(comb) + kernel.shape[0] // 2 for comb in (rows, columns)))]
+    rates = tuple(comb[1] - comb[0] if len(comb) > 1 else 1 for comb in (rows, columns))
+    return tf.nn.depthwise_conv2d(inputs, taps, (1, 1, 1, 1), "SAME", dilations=rates)
+
+
+def _windowed(padded, kernel, stride, rows, columns):
+    """The convolution with a rectangle of taps, on the window of the padded images that they meet."""
+    size = kernel.shape[0]
+    ends = (last - (size - taps.stop) for last, taps in zip(padded.shape[1:3], (rows, columns), strict=True))
+    (bottom, right), taps = ends, kernel[rows.start : rows.stop, columns.start : columns.stop]
+    window = padded[:, rows.start : bottom, columns.start : right]
+    return tf.nn.depthwise_conv2d(window, taps, (1, stride, stride, 1), "VALID")
+
+
+def _padded(inputs, size, stride, padding):
+    """Images with the zeros that a convolution with these strides and padding meets."""
+    if padding == SYMMETRIC:
+        return pad_symmetrically(inputs, size)
+    missing = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in inputs.shape[1:3]]
+    return tf.pad(inputs, [(0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)])
 
 
 def _within_reach(kernel, rate, image_size):
@@ -86,18 +114,9 @@ def _within_reach(kernel, rate, image_size):
     return kernel[radius - reach : radius + reach + 1, radius - reach : radius + reach + 1]
 
 
-def _depthwise(inputs, kernel, stride, rates):
-    if rates == (1, 1) or stride == 1:
-        return tf.nn.depthwise_conv2d(inputs, kernel, (1, stride, stride, 1), "SAME", dilations=rates)
-    # A stride and a dilation at once: LiteRT computes it, whereas TensorFlow on a CPU only builds the graph.
-    return tf.raw_ops.DepthwiseConv2dNative(
-        input=inputs, filter=kernel, strides=(1, stride, stride, 1), padding="SAME", dilations=(1, *rates, 1)
-    )
-
-
 @functools.cache
-def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple:
-    """Covers a square kernel exactly by tiles that SAME padding centers correctly.
+def cheapest_tiles(size: int, arithmetic: str = "float32") -> tuple:
+    """Covers a square kernel of stride 1 exactly by tiles that SAME padding centers correctly.
 
     The cover is the cheapest one up to `_MAX_SEARCHED` pixels, and a cheap one beyond.
 
@@ -106,14 +125,11 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
 
     Args:
         size: Rows and columns of the kernel, odd.
-        stride: Pixels.
         arithmetic: One of `ARITHMETICS`, which gives the costs.
 
     Returns:
         A tuple of (rows, columns), each a tuple of offsets in pixels; together they cover each tap once.
     """
-    # At stride 2, SAME pads an even image one pixel less before than after, except for a single row.
-    shortest = 1 if stride == 1 else 2
     costs = ARITHMETICS[arithmetic].costs_of_taps
     halvings = _bipartitions if size <= _MAX_SEARCHED else _even_bipartitions
 
@@ -121,9 +137,8 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
     def cover(rows, columns):
         best: tuple[float, tuple] = (float("inf"), ())
         combs = _comb(rows), _comb(columns)
-        if None not in combs and min(map(len, combs)) >= shortest and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
-            taps = len(combs[0]) * len(combs[1])
-            best = (next(cost for most, cost in costs.items() if taps <= most), (combs,))
+        if None not in combs and len(combs[0]) * len(combs[1]) <= MAX_TAPS:
+            best = (_cost(len(combs[0]) * len(combs[1]), costs), (combs,))
         halves = [(cover(a, columns), cover(b, columns)) for a, b in halvings(rows)]
         halves += [(cover(rows, a), cover(rows, b)) for a, b in halvings(columns)]
         for (cost_1, tiles_1), (cost_2, tiles_2) in halves:
@@ -133,6 +148,45 @@ def cheapest_tiles(size: int, stride: int, arithmetic: str = "float32") -> tuple
 
     magnitudes = tuple(range(size // 2 + 1))
     return cover(magnitudes, magnitudes)[1]
+
+
+@functools.cache
+def cheapest_rectangles(size: int) -> tuple:
+    """Covers a square kernel exactly by rectangles, the cheapest ones that cutting it in two, again and again, gives.
+
+    Args:
+        size: Rows and columns of the kernel.
+
+    Returns:
+        A tuple of (rows, columns), each a `range` of the kernel's; together they cover each tap once.
+    """
+
+    @functools.cache
+    def cover(height, width):
+        """(cost, rectangles) of the cheapest cover of so many rows and columns."""
+        best: tuple[float, tuple] = (float("inf"), ())
+        if height * width <= MAX_TAPS:
+            best = (_cost(height * width, _COSTS_OF_RECTANGLES), ((range(height), range(width)),))
+        cuts = [((place, width), (height - place, width), (place, 0)) for place in range(1, height)]
+        cuts += [((height, place), (height, width - place), (0, place)) for place in range(1, width)]
+        for first, second, (down, right) in cuts:
+            (cost_1, tiles_1), (cost_2, tiles_2) = cover(*first), cover(*second)
+            if cost_1 + cost_2 < best[0] - 1e-9:
+                best = (cost_1 + cost_2, tiles_1 + _moved(tiles_2, down, right))
+        return best
+
+    return cover(size, size)[1]
+
+
+def _moved(tiles, down, right):
+    return tuple(
+        (range(rows.start + down, rows.stop + down), range(columns.start + right, columns.stop + right))
+        for rows, columns in tiles
+    )
+
+
+def _cost(taps, costs):
+    return next(cost for most, cost in costs.items() if taps <= most)
 
 
 @functools.cache
@@ -158,7 +212,3 @@ def _even_bipartitions(magnitudes):
     """Divides evenly spaced distances into two evenly spaced halves: near and far, or every other one."""
     halves = [(magnitudes[:place], magnitudes[place:]) for place in range(1, len(magnitudes))]
     return [*halves, (magnitudes[::2], magnitudes[1::2])] if len(magnitudes) > 2 else halves
-
-
-def _step(comb):
-    return comb[1] - comb[0] if len(comb) > 1 else 1

@@ -61,6 +61,14 @@ class ExportOptions(NamedTuple):
     latency_runs: Annotated[
         int, Setting("Number of times each model is run to measure its latency; 0: not measured.", least=0)
     ] = 20
+    half_precision_images: Annotated[
+        int,
+        Setting(
+            "Images on which half precision, as phones compute fp16 and files for gpu and npu, is simulated; of a "
+            "detector all are. 0: it is not.",
+            least=0,
+        ),
+    ] = 200
     postprocess: Annotated[
         str | None,
         Setting(

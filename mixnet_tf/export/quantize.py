@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.errors import InputError
 
-TFLITE_FORMATS = ("fp32", "fp16", "dynamic", "int8", "int8_full")
+TFLITE_FORMATS = ("fp32", "fp16", "fp16_weights", "dynamic", "int8", "int8_full")
 NEEDS_CALIBRATION = ("int8", "int8_full")
 
 
@@ -21,8 +21,9 @@ def configure(
     """Returns a function that sets a converter's options for a format.
 
     Args:
-        format_name: "fp32"; "fp16": half-precision weights; "dynamic": int8 weights, float activations; "int8": int8
-            weights and activations, float input and output; "int8_full": uint8 input and output as well.
+        format_name: "fp32"; "fp16": half precision where the processor has it; "fp16_weights": only the weights;
+            "dynamic": int8 weights, float activations; "int8": int8 weights and activations, float input and output;
+            "int8_full": uint8 input and output as well.
         calibration_images: (images, height, width, 3), float32 in [0, 255], for the int8 formats.
         seen: Called without arguments for each image that the converter has used; None: not called.
         allows_custom_ops: Whether the model may contain ops that are not TensorFlow's.
@@ -40,8 +41,11 @@ def configure(
         converter.allow_custom_ops = allows_custom_ops
         if format_name != "fp32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if format_name == "fp16":
+        if format_name in ("fp16", "fp16_weights"):
             converter.target_spec.supported_types = [tf.float16]
+        if format_name == "fp16":
+            # XNNPACK computes in half precision, from ARMv8.2 on, if the file has this in its metadata.
+            converter.target_spec._experimental_supported_accumulation_type = tf.dtypes.float16
         if calibrates and calibration_images is not None:
             converter.representative_dataset = representative_dataset(calibration_images, seen)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -37,8 +37,10 @@ def text(result: dict[str, Any]) -> str:
     if others := sorted({row.get("accelerator", CPU) for row in rows} - {CPU}):
         lines.append(
             f"Files for {' and '.join(others)} were compared with Keras on this machine's CPU: not checked on a GPU or "
-            "an NPU, and not in half precision."
+            "an NPU."
         )
+    if any(row.get("half_precision") for row in rows):
+        lines.append("half: in half precision, as a phone computes the file; simulated")
     lines += [f"Note: {note}." for note in result.get("notes", ())]
     lines += [f"Warning: {row['format']}: {sentence}." for row in rows for sentence in row.get("warnings", ())]
     for row in rows:
@@ -111,6 +113,7 @@ _CLASSIFIER: dict[str, _Cell] = {
     "top-1 before": _number("top_1_accuracy_keras", ".2%"),
     "after": _number("top_1_accuracy", ".2%"),
     "lost": _lost,
+    "lost, half": lambda row: _lost(row.get("half_precision") or {}),
     "ms 1 thread": _number("latency_ms.1", ".2f"),
     "2": _number("latency_ms.2", ".2f"),
 }
@@ -119,6 +122,7 @@ _DETECTOR: dict[str, _Cell] = {
     "largest diff": _number("max_difference", ".1e"),
     "AP before": _number("AP_keras", ".2%"),
     "after": _number("AP", ".2%"),
+    "half": _number("half_precision.AP", ".2%"),
     "ms 1 thread": _number("latency_ms", ".2f"),
     "plain": _number("as_written_latency_ms", ".2f"),
 }

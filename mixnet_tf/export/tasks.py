@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import keras
 
 from mixnet_tf.errors import InputError
+from mixnet_tf.export.half_precision import HalfPrecision
 from mixnet_tf.export.metadata import Output
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.progress import Progress
@@ -110,6 +111,10 @@ class Task(abc.ABC):
             flex_ops: Number of its ops that are not builtin ones.
             progress: Shows the phases of the work.
         """
+
+    @abc.abstractmethod
+    def verify_in_half_precision(self, content: bytes, simulated: HalfPrecision, progress: Progress) -> Verified:
+        """Compares a file's answers in half precision with Keras', and judges them."""
 
     @abc.abstractmethod
     def described_outputs(self, content: bytes) -> tuple[list[Output], dict[str, bytes]]:

@@ -17,7 +17,6 @@ sys.path.append(str(ROOT / "benchmarks"))
 from accelerators import npu_compilers
 
 on_npu = pytest.mark.skipif(not npu_compilers.FOLDER.exists(), reason="needs compilers for NPUs: make npu-check")
-_DILATED = "DEPTHWISE_CONV_2D"  # of stride 2, which Qualcomm's compiler refuses
 
 
 def test_without_the_compilers_one_line_says_how_to_install_them(capfd, monkeypatch, tmp_path):
@@ -74,12 +73,11 @@ def test_an_installation_that_fails_says_what_is_missing_in_one_line(broken, say
 
 @pytest.mark.soak
 @on_npu
-@pytest.mark.parametrize("name, partitions, refused", [("fp32", 8, 20), ("fp16", 8, 20), ("int8_full", 10, 17)])
-def test_the_digits_network_on_a_snapdragon(name, partitions, refused, exported):
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8_full"])
+def test_a_snapdragon_takes_every_op_of_the_digits_network(name, exported):
     content = (exported[0] / row(exported, name)["file"]).read_bytes()
     compiled = npu_compilers.for_snapdragon(content, "SM8750")
-    assert compiled.partitions == partitions
-    assert compiled.cpu_ops == {_DILATED: refused}
+    assert (compiled.partitions, compiled.cpu_ops) == (1, {})
     assert zipfile.is_zipfile(io.BytesIO(content)) and not zipfile.is_zipfile(
         io.BytesIO(compiled.content)
     )  # labels.txt

@@ -288,7 +288,10 @@ def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(dete
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"formats": ("saved_model",)}, r"some of \['fp32', .*, 'int8_full'\] for an object detector; received \['saved"),
+        (
+            {"formats": ("saved_model",)},
+            r"some of \['fp32', .*, 'int8_full'\] for an object detector; received \['saved",
+        ),
         ({"formats": ("int8",)}, "int8 formats need calibration images"),
         ({"postprocess": "fast"}, "postprocess: expected one of"),
         ({"large_kernels": "many"}, "large_kernels: expected one of"),
@@ -370,5 +373,7 @@ def test_the_command_exports_a_detector(plain, small_scenes, tmp_path, monkeypat
     )
     code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--output=logits")
     assert code == 2 and "is an object detector; leave out --output" in err
-    code, _, err = run(capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=saved_model")
+    code, _, err = run(
+        capfd, "export_tflite.py", "--weights=detector.keras", "--output_dir=out", "--formats=saved_model"
+    )
     assert code == 2 and "for an object detector" in err

@@ -14,7 +14,7 @@ from mixnet_tf.export import kernels, nodes, runtime
 from mixnet_tf.export.activations import Activations
 from mixnet_tf.export.arithmetics import ARITHMETICS
 from mixnet_tf.export.convert import to_tflite
-from mixnet_tf.export.kernels import MAX_TAPS, cheapest_tiles, depthwise_conv2d
+from mixnet_tf.export.kernels import MAX_TAPS, cheapest_rectangles, cheapest_tiles, depthwise_conv2d
 from mixnet_tf.export.pieces import Pieces
 from mixnet_tf.export.rewrite import InferenceFunction
 from mixnet_tf.export.target import target_model
@@ -181,7 +181,7 @@ def test_outputs_are_padded_to_eights_in_float32_where_an_eighth_is_enough(outpu
     ids=["up to 21", "up to 31"],
 )
 def tiled(request):
-    """The tiles of kernels of some sizes and the number of halves tried for them, by (size, stride, arithmetic)."""
+    """The tiles of kernels of some sizes and the number of halves tried for them, by (size, arithmetic)."""
     tries, found = [], {}
 
     def counted(halvings):
@@ -191,7 +191,7 @@ def tiled(request):
         for name in ("_bipartitions", "_even_bipartitions"):
             patch.setattr(kernels, name, counted(getattr(kernels, name)))
         cheapest_tiles.cache_clear()
-        for case in itertools.product(request.param, (1, 2), _SPLIT):
+        for case in itertools.product(request.param, _SPLIT):
             tries.clear()
             found[case] = (cheapest_tiles(*case), len(tries))
     return found
@@ -208,22 +208,14 @@ def test_tiles_cover_each_tap_once_and_each_is_small(tiled):
 
 # The lowest costs, relative to a kernel of 9 taps, of all covers that cut one tile in two, again and again.
 MIN_COSTS = {
-    (7, 1, "float32"): 6.1,
-    (7, 1, "int8"): 4.7,
-    (7, 2, "float32"): 6.35,
-    (7, 2, "int8"): 4.7,
-    (9, 1, "float32"): 9.9,
-    (9, 1, "int8"): 7.4,
-    (9, 2, "float32"): 10.4,
-    (9, 2, "int8"): 7.4,
-    (11, 1, "float32"): 15.05,
-    (11, 1, "int8"): 10.92,
-    (11, 2, "float32"): 15.55,
-    (11, 2, "int8"): 10.92,
-    (13, 1, "float32"): 20.95,
-    (13, 1, "int8"): 15.29,
-    (13, 2, "float32"): 21.7,
-    (13, 2, "int8"): 15.29,
+    (7, "float32"): 6.1,
+    (7, "int8"): 4.7,
+    (9, "float32"): 9.9,
+    (9, "int8"): 7.4,
+    (11, "float32"): 15.05,
+    (11, "int8"): 10.92,
+    (13, "float32"): 20.95,
+    (13, "int8"): 15.29,
 }
 
 
@@ -233,20 +225,32 @@ def cost_of(tiles, arithmetic):
 
 
 def test_no_cover_of_a_kernel_of_up_to_13_is_cheaper():
-    costs = {case: cost_of(cheapest_tiles(*case), case[2]) for case in MIN_COSTS}
+    costs = {case: cost_of(cheapest_tiles(*case), case[1]) for case in MIN_COSTS}
     assert costs == pytest.approx(MIN_COSTS, abs=1e-9)
 
 
+@pytest.mark.parametrize("size", [7, 9, 11, 13, 31])
+def test_rectangles_cover_each_tap_once_and_cost_no_more_than_a_grid(size):
+    rectangles, covered = cheapest_rectangles(size), np.zeros((size, size), int)
+    for rows, columns in rectangles:
+        assert len(rows) * len(columns) <= MAX_TAPS
+        covered[rows.start : rows.stop, columns.start : columns.stop] += 1
+    np.testing.assert_array_equal(covered, 1)
+    for side in (2, 3, 4, 5):
+        lengths = [len(part) for part in np.array_split(range(size), -(-size // side))]
+        grid = [(range(a), range(b)) for a, b in itertools.product(lengths, lengths)]
+        assert cost_of(rectangles, "int8") <= cost_of(grid, "int8") + 1e-9  # the same costs
+
+
 def test_a_kernel_of_any_size_up_to_31_is_tiled_in_few_tries(tiled):
-    for (size, _, arithmetic), (tiles, tries) in tiled.items():
+    for (size, arithmetic), (tiles, tries) in tiled.items():
         assert tries < 600_000  # about a second of work; of every bipartition there would be minutes
         assert cost_of(tiles, arithmetic) < 1.3 * size * size / 9  # the cost of tiles of 9 taps, could they cover it
 
 
 @pytest.mark.parametrize("size", [7, 9, 11])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_int8_takes_no_more_tiles_than_float32(size, stride):
-    assert len(cheapest_tiles(size, stride, "int8")) <= len(cheapest_tiles(size, stride, "float32"))
+def test_int8_takes_no_more_tiles_than_float32(size):
+    assert len(cheapest_tiles(size, "int8")) <= len(cheapest_tiles(size, "float32"))
 
 
 @pytest.mark.parametrize(
