@@ -18,6 +18,7 @@ from arm64 import emulation
 from mixnet_tf import SSDLite, build_model
 from mixnet_tf.commands import process
 from mixnet_tf.export import POSTPROCESSES, Detector, ExportOptions, quantize, runtime
+from mixnet_tf.export.arithmetics import arithmetic_of
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
@@ -68,7 +69,7 @@ def _network(name, scratch):
         f"{name} rewritten": to_tflite(InferenceFunction(model, "keep"), size),
     }
     for form in _FORMATS.value:
-        arithmetic = "int8" if form in quantize.NEEDS_CALIBRATION else "float32"
+        arithmetic = arithmetic_of(form)
         folder = f"{scratch}/{name}_{arithmetic}"
         if not os.path.exists(folder):
             function = InferenceFunction(model, "split", arithmetic=arithmetic)

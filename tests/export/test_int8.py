@@ -153,7 +153,7 @@ def test_units_that_ruin_the_integers_are_not_taken(trained, calibration_images,
     monkeypatch.setattr(calibrate, "FRACTIONS", (1.0,))
     found = graphs(trained, calibration_images[:20], tmp_path)
     found.convert("int8")
-    assert set(found._folders) == {"int8", "int8_in_units"} and not found.calibration.units
+    assert set(found._folders) == {"cpu_int8", "cpu_int8_in_units"} and not found.calibration.units
 
 
 @pytest.mark.soak
