@@ -49,7 +49,7 @@ def main(_screen):
 
 def _series(rows, name):
     """Steps and values, where the value is a finite number."""
-    finite = [row for row in rows if row[name] is not None]
+    finite = [row for row in rows if row.get(name) is not None]
     return [row["step"] for row in finite], [row[name] for row in finite]
 
 

@@ -74,6 +74,39 @@ class Recipe(NamedTuple):
     rotation: Annotated[
         float, Setting("Largest random rotation of a training image, degrees either way; 0: none.", least=0, most=180)
     ] = 0.0
+    randaugment_layers: Annotated[
+        int, Setting("Operations of RandAugment on each training image, usually 2; 0: none.", least=0)
+    ] = 0
+    randaugment_magnitude: Annotated[
+        float, Setting("Strength of RandAugment's operations, usually 9 or 10.", least=0, most=30)
+    ] = 10.0
+    color_jitter: Annotated[
+        float,
+        Setting(
+            "Largest random change of a training image's brightness, contrast and saturation: 0.4 multiplies each by "
+            "0.6 to 1.4; 0: none.",
+            least=0,
+            most=1,
+        ),
+    ] = 0.0
+    erasing: Annotated[
+        float,
+        Setting("Probability that a random rectangle of a training image is filled with noise.", least=0, most=1),
+    ] = 0.0
+    mixup: Annotated[
+        float,
+        Setting(
+            "MixUp's alpha, usually 0.2: two training images are blended, and so are their labels; 0: none.", least=0
+        ),
+    ] = 0.0
+    cutmix: Annotated[
+        float,
+        Setting(
+            "CutMix's alpha, usually 1: a rectangle of a training image comes from another one, and so does that part "
+            "of its label; 0: none.",
+            least=0,
+        ),
+    ] = 0.0
     precision: Annotated[
         str, Setting("bfloat16: float32 variables, bfloat16 arithmetic, float32 logits.", choices=PRECISIONS)
     ] = "float32"
@@ -102,6 +135,11 @@ class Recipe(NamedTuple):
         Mapping[str, Any] | None, Setting("Fields of `GlobalParams` to replace; None: none.")
     ] = None
     name: Annotated[str | None, Setting("Which of `RECIPES` the fields started from; None: not recorded.")] = None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training images are mixed with others, so that their labels are soft."""
+        return self.mixup > 0 or self.cutmix > 0
 
     def total_steps(self, num_images: int) -> int:
         """Steps of the whole run over `num_images` images."""

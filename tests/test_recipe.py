@@ -61,6 +61,12 @@ _BAD = {
     "shift": 1.1,
     "zoom": 1.0,
     "rotation": -1.0,
+    "randaugment_layers": -1,
+    "randaugment_magnitude": 31.0,
+    "color_jitter": 1.5,
+    "erasing": 1.1,
+    "mixup": -0.2,
+    "cutmix": -1.0,
     "precision": "float16",
     "sync_batch_norm": None,
     "adapt_batch_norm": 1,
@@ -89,7 +95,7 @@ def test_a_value_of_another_kind_is_refused_by_name(field, value):
         validate(Recipe()._replace(**{field: value}))
 
 
-@pytest.mark.parametrize("field", ["train_batch_size", "image_size", "seed"])
+@pytest.mark.parametrize("field", ["train_batch_size", "image_size", "randaugment_layers", "seed"])
 def test_half_of_a_whole_number_is_refused(field):
     with pytest.raises(ValueError, match=f"^{field}: expected a whole number from .*received 32.5"):
         validate(Recipe()._replace(**{field: 32.5}))

@@ -2,7 +2,9 @@
 
 import tensorflow as tf
 
+from mixnet_tf.data.augmentation import augment
 from mixnet_tf.data.decoding import image_shape
+from mixnet_tf.data.mixing import GROUP, mixed_examples, own_part
 from mixnet_tf.data.preprocessing import preprocess_for_eval, preprocess_for_train
 from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
@@ -32,7 +34,8 @@ def train_batches(
         use_cache: Whether to keep the encoded images in memory after the first epoch.
 
     Returns:
-        A dataset of (float32 (batch, size, size, 3) in [0, 255], int32 (batch,)).
+        A dataset of (float32 (batch, size, size, 3) in [0, 255], int32 (batch,)); with a recipe that mixes images,
+        the labels are soft: float32 (batch, classes).
 
     Raises:
         ValueError: If the split has fewer images than there are shards.
@@ -50,14 +53,18 @@ def train_batches(
             recipe.rotation,
             split.rules,
         )
-        return image, tf.cast(example["label"], tf.int32)
+        image, label = augment(image, recipe, seed), tf.cast(example["label"], tf.int32)
+        if not recipe.mixes:
+            return image, label
+        mixing_seed = tf.random.experimental.stateless_fold_in(seed, 6)
+        return image, label, own_part(recipe.image_size, recipe.mixup, recipe.cutmix, mixing_seed)
 
-    batches = (
-        train_examples(split, recipe, first_image, shard, num_shards, use_cache)
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
-    )
-    return prefetched(batches)
+    within_group = first_image % GROUP if recipe.mixes else 0
+    examples = train_examples(split, recipe, first_image - within_group, shard, num_shards, use_cache)
+    examples = examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    if recipe.mixes:
+        examples = mixed_examples(examples, split.num_classes).skip(within_group)
+    return prefetched(examples.batch(batch_size, drop_remainder=True))
 
 
 def train_examples(

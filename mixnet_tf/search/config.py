@@ -95,7 +95,11 @@ def check_same(there: dict[str, Any], config: dict[str, Any], search_dir: str) -
     Raises:
         ValueError: If the folder holds another search; the message lists the differences.
     """
-    lines = _differences("", {**_NOT_IN_0_2_0, **there, "list": config["list"]}, config)  # a list may move
+    recipe = there.get("recipe")
+    if isinstance(recipe, dict):  # an older version's lacks fields, which were off
+        recipe = {**Recipe._field_defaults, **recipe}
+    before = {**_NOT_IN_0_2_0, **there, "recipe": recipe, "list": config["list"]}  # a list may move
+    lines = _differences("", before, config)
     if lines:
         path, listing = os.path.join(search_dir, CONFIG), "\n".join(f"  {line}" for line in lines)
         raise InputError(f"{path} is of another search; name another search_dir.\n{listing}")

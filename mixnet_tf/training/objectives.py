@@ -26,17 +26,23 @@ class Objective(NamedTuple):
 
 
 def classification(recipe: Recipe) -> Objective:
-    """The objective of classifiers: cross-entropy with smoothed labels; targets are int32 (batch,)."""
+    """The objective of classifiers: cross-entropy with smoothed labels.
+
+    Targets are int32 (batch,), or soft labels, float32 (batch, classes), if the recipe mixes images. These have no
+    top-1 accuracy: a mixed image has no single class.
+    """
 
     def share(outputs, labels):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         logits = tf.cast(outputs, tf.float32)
         losses = smoothed_cross_entropy(logits, labels, recipe.label_smoothing)
         cross_entropy = tf.reduce_mean(losses) / replicas
+        if recipe.mixes:
+            return cross_entropy, (cross_entropy,)
         hits = is_among(labels, top_classes(logits, 1))
         return cross_entropy, (cross_entropy, tf.reduce_mean(hits) / replicas)
 
-    return Objective(("cross_entropy", "top_1_accuracy"), share)
+    return Objective(("cross_entropy",) if recipe.mixes else ("cross_entropy", "top_1_accuracy"), share)
 
 
 def detection(detection_recipe: DetectionRecipe, anchors: np.ndarray) -> Objective:

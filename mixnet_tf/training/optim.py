@@ -58,14 +58,15 @@ def smoothed_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing
 
     Args:
         logits: float32 (batch, classes).
-        labels: int32 (batch,).
+        labels: int32 (batch,), or soft labels, float32 (batch, classes).
         label_smoothing: The fraction.
 
     Returns:
         float32 (batch,).
     """
     classes = logits.shape[-1]
-    target = tf.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
+    target = tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
+    target = target * (1 - label_smoothing) + label_smoothing / classes
     return tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
 
 

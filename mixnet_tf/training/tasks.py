@@ -51,8 +51,22 @@ def task_of(name: str) -> Task:
     )
 
 
+# Fields of a `Recipe` that are off if they are false or 0.
+_CLASSIFICATION_ONLY = (
+    "shift",
+    "zoom",
+    "rotation",
+    "randaugment_layers",
+    "color_jitter",
+    "erasing",
+    "mixup",
+    "cutmix",
+    "recalibrate_batch_norm",
+)
+
+
 def _check_detection(recipe):
-    for field in ("shift", "zoom", "rotation", "recalibrate_batch_norm"):
+    for field in _CLASSIFICATION_ONLY:
         if getattr(recipe, field):
             raise InputError(f"{field}: {getattr(recipe, field)!r} is for classification; leave it out for detection.")
 

@@ -106,11 +106,13 @@ class Trainer:
 
         Args:
             images: Input of the model, (train_batch_size, height, width, 3).
-            targets: Targets of the objective: labels, int (train_batch_size,), from 0; or a dict of tensors.
+            targets: Targets of the objective: labels, int (train_batch_size,), from 0, or soft labels, float32
+                (train_batch_size, classes); or a dict of tensors.
 
         Returns:
             A dict of float32 scalars over all replicas: "loss" (with L2), the metrics of the objective (for
-            classification "cross_entropy" and "top_1_accuracy"), and the "learning_rate" of this step.
+            classification "cross_entropy" and, unless the recipe mixes images, "top_1_accuracy"), and the
+            "learning_rate" of this step.
         """
         images, targets = tf.convert_to_tensor(images), tf.nest.map_structure(_as_target, targets)
         own = len(images) // self.strategy.num_replicas_in_sync

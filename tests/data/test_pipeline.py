@@ -104,6 +104,25 @@ def test_shift_zoom_and_rotation_each_reach_the_training_images(numbered):
         assert changed.sum() > 5 and not changed[labels.numpy() == 0].any(), field
 
 
+def test_augmented_and_mixed_images_depend_on_their_place_alone(numbered):
+    augmentation = {"randaugment_layers": 2, "color_jitter": 0.4, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}
+    recipe = Recipe(image_size=8, **augmentation)
+
+    def examples(batch_size, batches, first_image=0):
+        taken = list(train_batches(numbered, recipe, batch_size, first_image).take(batches))
+        return [np.concatenate([batch[part] for batch in taken]) for part in (0, 1)]
+
+    images, labels = examples(7, 8)  # more than two epochs
+    assert images.min() >= 0 and images.max() <= 255 and labels.shape == (56, 23)
+    np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-5)
+    for first, again in ((0, examples(2, 28)), (21, examples(7, 5, first_image=21))):  # of a replica; resumed
+        np.testing.assert_array_equal(again[0], images[first:])
+        np.testing.assert_array_equal(again[1], labels[first:])
+    order = [label for label, *_ in _order(numbered, 56)]
+    for place, soft in enumerate(labels):
+        assert set(np.flatnonzero(soft)) <= {order[place], order[place ^ 1]}
+
+
 def test_hosts_give_as_many_images_each_and_no_image_twice(numbered):
     shards = [[label for label, *_ in _order(numbered, 11, shard=i, num_shards=2)] for i in range(2)]
     assert len(set(shards[0] + shards[1])) == 22

@@ -234,7 +234,19 @@ def test_a_detector_starts_from_another_one_with_new_predictors_where_its_classe
     assert [layer.bias.shape[0] for layer in class_predictors(here)[:2]] == [3 * 11, 6 * 11]
 
 
-@pytest.mark.parametrize("field, value", [("shift", 0.1), ("rotation", 5.0), ("recalibrate_batch_norm", True)])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("shift", 0.1),
+        ("rotation", 5.0),
+        ("randaugment_layers", 2),
+        ("color_jitter", 0.4),
+        ("erasing", 0.25),
+        ("mixup", 0.2),
+        ("cutmix", 1.0),
+        ("recalibrate_batch_norm", True),
+    ],
+)
 def test_what_is_for_classification_alone_is_refused(field, value, tmp_path, network, small_scenes):
     with pytest.raises(ValueError, match=f"{field}: {value} is for classification"):
         _train(network, tmp_path / "run", small_scenes, _RECIPE._replace(**{field: value}))

@@ -73,9 +73,9 @@ def prepared(data_dir):
     return data_dir
 
 
-def _train_here(model_dir, data_dir, network="tiny", epochs=2.0):
+def _train_here(model_dir, data_dir, network="tiny", epochs=2.0, **fields):
     """Runs what `_RUN` says in this process."""
-    recipe = RECIPES["digits"]._replace(image_size=16, train_batch_size=32, train_epochs=epochs)
+    recipe = RECIPES["digits"]._replace(image_size=16, train_batch_size=32, train_epochs=epochs, **fields)
     options = RunOptions(str(model_dir), data_dir, checkpoint_steps=100, steps_per_loop=20, deterministic=True)
     with pytest.MonkeyPatch.context() as patch:
         share(patch)
@@ -173,6 +173,17 @@ def test_a_run_killed_ten_times_ends_bit_equal(tmp_path, prepared, unbroken):
 def test_a_run_terminated_five_times_ends_bit_equal(tmp_path, prepared, unbroken):
     _kill_at_random_moments(5, tmp_path, prepared, signal.SIGTERM, random.Random(2))
     _assert_bit_equal(tmp_path, unbroken)
+
+
+@pytest.mark.soak
+def test_a_run_with_every_augmentation_killed_three_times_ends_bit_equal(tmp_path, prepared, tiny_network):
+    fields = {"randaugment_layers": 2, "color_jitter": 0.4, "erasing": 0.25, "mixup": 0.2, "cutmix": 1.0}
+    augmentation = [f"--{name}={value}" for name, value in fields.items()]
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    out = _kill_at_random_moments(3, killed, prepared, signal.SIGKILL, random.Random(4), *augmentation)
+    assert "Resuming from" in out
+    _train_here(unbroken, prepared, **fields)
+    _assert_bit_equal(killed, values(load_keras_file(str(unbroken / "final.keras"))))
 
 
 # 30 steps an epoch, of which three are evaluated, each in 48 batches of 3 images; every third step is a checkpoint.

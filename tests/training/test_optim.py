@@ -9,6 +9,7 @@ from tiny import build_tiny, released
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import optim
 from mixnet_tf.training.ema import moving_average_decay, update_moving_average
+from mixnet_tf.training.objectives import classification
 from mixnet_tf.training.optim import build_learning_rate, decayed_variables, l2_loss, smoothed_cross_entropy
 
 _IMAGENET_STEPS_PER_EPOCH = 1281167 / 1024
@@ -142,6 +143,16 @@ def test_smoothed_cross_entropy_is_tensorflow_1s():
     theirs = tf.compat.v1.losses.softmax_cross_entropy(np.eye(10)[labels], logits, label_smoothing=0.1)
     ours = tf.reduce_mean(smoothed_cross_entropy(tf.constant(logits), tf.constant(labels), 0.1))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_the_cross_entropy_of_soft_labels_is_tensorflow_1s_and_has_no_top_1_accuracy_beside_it():
+    rng = np.random.default_rng(2)
+    logits, parts = rng.normal(size=(6, 10)).astype("float32") * 3, rng.dirichlet(np.ones(10), 6).astype("float32")
+    theirs = tf.compat.v1.losses.softmax_cross_entropy(parts, logits, label_smoothing=0.1)
+    objective = classification(Recipe(mixup=0.2))
+    loss, measured = objective.share(tf.constant(logits), tf.constant(parts))
+    np.testing.assert_allclose(loss, theirs, rtol=1e-6)
+    assert objective.names == ("cross_entropy",) and measured == (loss,)
 
 
 @pytest.mark.parametrize("schedule", ["exponential", "cosine", "constant"])

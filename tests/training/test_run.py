@@ -16,7 +16,7 @@ import tensorflow as tf
 import tiny_run
 from absl import flags
 from short_run import RECIPE, STEPS, copy_run, train_tiny
-from tiny import values
+from tiny import read_checkpoint, values
 
 from mixnet_tf.data import DATA_VERSION, load_split
 from mixnet_tf.errors import InputError
@@ -98,6 +98,24 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
     for value, other in zip(values(resumed), values(whole), strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)  # bit-equal only with --deterministic
     assert [row["step"] for row in read_metrics(tmp_path)][-1] == STEPS
+
+
+@pytest.mark.usefixtures("without_end")
+def test_a_run_with_every_augmentation_resumes_to_the_bit_over_two_replicas(tmp_path, data_dir, monkeypatch):
+    augmentation = {"randaugment_layers": 2, "color_jitter": 0.4, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}
+    recipe = RECIPE._replace(train_steps=6, train_batch_size=34, **augmentation)  # 17 images per replica: half a pair
+    options = {"strategy": "mirrored", "deterministic": True, "steps_per_loop": 1}
+    with monkeypatch.context() as patch:
+        tiny_run.interrupt_at(patch, 3, signal.SIGTERM)
+        assert train_tiny(tmp_path / "resumed", data_dir, recipe, **options) == 75
+    assert train_tiny(tmp_path / "resumed", data_dir, recipe, **options) == 0
+    assert train_tiny(tmp_path / "unbroken", data_dir, recipe, **options) == 0
+    resumed, unbroken = (read_checkpoint(tmp_path / run / "checkpoints" / "ckpt-6") for run in ("resumed", "unbroken"))
+    assert resumed.keys() == unbroken.keys()
+    for name, value in unbroken.items():
+        np.testing.assert_array_equal(resumed[name], value, name)
+    rows = read_metrics(tmp_path / "unbroken")
+    assert all("cross_entropy" in row and "top_1_accuracy" not in row for row in rows if row["kind"] == "train")
 
 
 @pytest.mark.usefixtures("without_end")
