@@ -13,6 +13,7 @@ CLASSIFICATION_LOSSES = ("focal", "hard_negatives")
 SCHEDULES = ("exponential", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = RMSPROP, SGD, ADAMW = ("rmsprop", "sgd", "adamw")
+UNWEIGHTED, BALANCED = "none", "balanced"  # values of `class_weights`; any other one is a file
 FREEZES = ("none", "bn", "backbone")
 
 
@@ -67,6 +68,15 @@ class Recipe(NamedTuple):
     label_smoothing: Annotated[
         float, Setting("Fraction of the target that is spread evenly over all classes.", least=0, below=1)
     ] = 0.1
+    class_weights: Annotated[
+        str,
+        Setting(
+            "Weights of the classes in the loss. none: all are equal; balanced: the rarer a class in the training "
+            "images, the larger; FILE.json: numbers by class name. Accuracy is then also measured as the mean over "
+            "classes, which chooses the best model.",
+            is_path=True,
+        ),
+    ] = UNWEIGHTED
     moving_average_decay: Annotated[
         float, Setting("Decay of the EMA of weights and statistics; 0: no EMA.", least=0, below=1)
     ] = 0.9999
@@ -316,6 +326,11 @@ def recipe_for(dataset: str | None, task: str = CLASSIFICATION) -> Recipe:
 def validate(recipe: Recipe) -> None:
     """Raises a ValueError for the first field of `recipe` that is out of range, or that another field excludes."""
     check(recipe)
+    if recipe.class_weights not in (UNWEIGHTED, BALANCED) and not recipe.class_weights.endswith(".json"):
+        raise InputError(
+            f"class_weights: expected {UNWEIGHTED}, {BALANCED} or a file that ends in .json; received "
+            f"{recipe.class_weights!r}."
+        )
     if recipe.minimum_learning_rate > recipe.peak_learning_rate:
         raise InputError(
             f"minimum_learning_rate: {recipe.minimum_learning_rate:g} is above the peak, {recipe.peak_learning_rate:g} "

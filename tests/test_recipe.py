@@ -57,6 +57,7 @@ _BAD = {
     "weight_decay": -1e-5,
     "clip_norm": 0.0,
     "label_smoothing": 1.0,
+    "class_weights": "equal",
     "moving_average_decay": 1.0,
     "crop": "yes",
     "flip": 1,

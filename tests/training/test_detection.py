@@ -234,9 +234,12 @@ def test_a_detector_starts_from_another_one_with_new_predictors_where_its_classe
     assert [layer.bias.shape[0] for layer in class_predictors(here)[:2]] == [3 * 11, 6 * 11]
 
 
-@pytest.mark.parametrize("field, value", [("shift", 0.1), ("rotation", 5.0), ("recalibrate_batch_norm", True)])
+@pytest.mark.parametrize(
+    "field, value",
+    [("shift", 0.1), ("rotation", 5.0), ("recalibrate_batch_norm", True), ("class_weights", "balanced")],
+)
 def test_what_is_for_classification_alone_is_refused(field, value, tmp_path, network, small_scenes):
-    with pytest.raises(ValueError, match=f"{field}: {value} is for classification"):
+    with pytest.raises(ValueError, match=f"{field}: {value!r} is for classification"):
         _train(network, tmp_path / "run", small_scenes, _RECIPE._replace(**{field: value}))
     assert not (tmp_path / "run").exists()
 
