@@ -10,7 +10,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("mixnet_tf")
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """The recipe's learning rate: a linear warm-up from 0 to the peak, then one of three schedules.
+    """The recipe's learning rate: a linear warm-up from 0 to the peak, then one of three schedules above a minimum.
 
     Args:
         schedule: "exponential": the rate drops by a factor at regular steps, counted from step 0. "cosine": it follows
@@ -20,6 +20,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         decay_steps: exponential: steps between two drops, a float.
         decay_factor: exponential: factor of each drop.
         total_steps: cosine: step at which the rate reaches 0.
+        minimum: Lowest rate after the warm-up.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         decay_steps: Any,
         decay_factor: float,
         total_steps: int | None,
+        minimum: float = 0.0,
     ) -> None:
         self._config = {
             "schedule": schedule,
@@ -38,15 +40,20 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
             "decay_steps": decay_steps,
             "decay_factor": decay_factor,
             "total_steps": total_steps,
+            "minimum": minimum,
         }
         self._peak = peak
         self._warmup_steps = warmup_steps
+        self._minimum = minimum
 
     def __call__(self, step: Any) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
+        decayed = self._decayed(step)
+        if self._minimum > 0:
+            decayed = tf.maximum(decayed, self._minimum)
         if self._warmup_steps == 0:
-            return self._decayed(step)
-        return tf.where(step < self._warmup_steps, self._peak * step / self._warmup_steps, self._decayed(step))
+            return decayed
+        return tf.where(step < self._warmup_steps, self._peak * step / self._warmup_steps, decayed)
 
     def _decayed(self, step):
         config = self._config

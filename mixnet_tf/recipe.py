@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
+from mixnet_tf.errors import InputError
 from mixnet_tf.networks import GlobalParams, override_global_params
 from mixnet_tf.settings import Setting, check, documented
 
@@ -11,7 +12,8 @@ CLASSIFICATION, DETECTION = TASKS = ("classification", "detection")
 CLASSIFICATION_LOSSES = ("focal", "hard_negatives")
 SCHEDULES = ("exponential", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
-OPTIMIZERS = ("rmsprop", "sgd")
+OPTIMIZERS = RMSPROP, SGD, ADAMW = ("rmsprop", "sgd", "adamw")
+UNWEIGHTED, BALANCED = "none", "balanced"  # values of `class_weights`; any other one is a file
 FREEZES = ("none", "bn", "backbone")
 
 
@@ -37,16 +39,44 @@ class Recipe(NamedTuple):
     warmup_epochs: Annotated[float, Setting("Epochs of linear warm-up from 0.", least=0)] = 5.0
     decay_factor: Annotated[float, Setting("exponential: factor of each drop.", above=0, most=1)] = 0.97
     decay_epochs: Annotated[float, Setting("exponential: epochs between two drops.", above=0)] = 2.4
+    minimum_learning_rate: Annotated[
+        float, Setting("Lowest learning rate after the warm-up, whatever the batch size and schedule.", least=0)
+    ] = 0.0
     optimizer: Annotated[
-        str, Setting("rmsprop: TensorFlow 1's RMSProp; sgd: SGD with Nesterov momentum.", choices=OPTIMIZERS)
-    ] = "rmsprop"
+        str,
+        Setting(
+            "rmsprop: TensorFlow 1's RMSProp; sgd: SGD with Nesterov momentum; adamw: Keras' AdamW, usually with a "
+            "`base_learning_rate` near 0.00025.",
+            choices=OPTIMIZERS,
+        ),
+    ] = RMSPROP
     rmsprop_decay: Annotated[float, Setting("Decay of RMSProp's mean square.", least=0, below=1)] = 0.9
-    momentum: Annotated[float, Setting("Momentum of the optimizer.", least=0, below=1)] = 0.9
+    momentum: Annotated[float, Setting("Momentum of the optimizer; adamw: its beta_1.", least=0, below=1)] = 0.9
     rmsprop_epsilon: Annotated[float, Setting("Added to the mean square inside the root.", above=0)] = 1e-3
-    weight_decay: Annotated[float, Setting("Factor of the L2 term of the loss.", least=0)] = 1e-5
+    weight_decay: Annotated[
+        float,
+        Setting(
+            "Factor of the L2 term of the loss; adamw: the decay of the weights themselves, usually 0.05, without such "
+            "a term.",
+            least=0,
+        ),
+    ] = 1e-5
+    clip_norm: Annotated[
+        float | None,
+        Setting("Largest global norm of the gradients, to which larger ones are scaled; by default any.", above=0),
+    ] = None
     label_smoothing: Annotated[
         float, Setting("Fraction of the target that is spread evenly over all classes.", least=0, below=1)
     ] = 0.1
+    class_weights: Annotated[
+        str,
+        Setting(
+            "Weights of the classes in the loss. none: all are equal; balanced: the rarer a class in the training "
+            "images, the larger; FILE.json: numbers by class name. Accuracy is then also measured as the mean over "
+            "classes, which chooses the best model.",
+            is_path=True,
+        ),
+    ] = UNWEIGHTED
     moving_average_decay: Annotated[
         float, Setting("Decay of the EMA of weights and statistics; 0: no EMA.", least=0, below=1)
     ] = 0.9999
@@ -150,6 +180,16 @@ class Recipe(NamedTuple):
     def steps_per_epoch(self, num_images: int) -> float:
         """Steps of one pass over `num_images` images, a float as in the reference."""
         return num_images / self.train_batch_size
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate at the end of the warm-up, for the recipe's batch size."""
+        return self.base_learning_rate * self.train_batch_size / 256
+
+    @property
+    def l2_factor(self) -> float:
+        """Factor of the L2 term of the loss; AdamW decays the weights instead."""
+        return 0.0 if self.optimizer == ADAMW else self.weight_decay
 
     def model_params(self, num_images: int) -> dict[str, Any]:
         """The model's parameters that the run replaces, for `build_model`'s `override_params`.
@@ -322,6 +362,16 @@ def recipe_for(dataset: str | None, task: str = CLASSIFICATION) -> Recipe:
 
 
 def validate(recipe: Recipe) -> None:
-    """Raises a ValueError for the first field of `recipe` that is out of range."""
+    """Raises a ValueError for the first field of `recipe` that is out of range, or that another field excludes."""
     check(recipe)
+    if recipe.class_weights not in (UNWEIGHTED, BALANCED) and not recipe.class_weights.endswith(".json"):
+        raise InputError(
+            f"class_weights: expected {UNWEIGHTED}, {BALANCED} or a file that ends in .json; received "
+            f"{recipe.class_weights!r}."
+        )
+    if recipe.minimum_learning_rate > recipe.peak_learning_rate:
+        raise InputError(
+            f"minimum_learning_rate: {recipe.minimum_learning_rate:g} is above the peak, {recipe.peak_learning_rate:g} "
+            f"for batches of {recipe.train_batch_size} images; give a smaller one."
+        )
     override_global_params(GlobalParams(), recipe.model_overrides)

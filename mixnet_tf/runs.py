@@ -53,6 +53,7 @@ class RunConfig(NamedTuple):
     early_stopping: int | None = None  # evaluations without a better one after which the run ends
     stopped_at: int | None = None  # the step at which early stopping ended the run
     weights_params: Mapping[str, Any] | None = None  # fields of `GlobalParams` that the network has from the weights
+    class_weights: tuple[float, ...] | None = None  # weight of each class in the loss; None: they are equal
 
     @property
     def last_step(self) -> int:
@@ -63,6 +64,11 @@ class RunConfig(NamedTuple):
     def evaluates_itself(self) -> bool:
         """Whether the run evaluates its averages while it trains."""
         return self.eval_every is not None and self.eval_every > 0
+
+    @property
+    def weights_classes(self) -> bool:
+        """Whether classes have weights in the loss, so that accuracy is also measured as the mean over classes."""
+        return self.class_weights is not None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -113,7 +119,7 @@ class RunConfig(NamedTuple):
         if not isinstance(fields, dict):
             raise InputError(f"{path} is not the configuration of a training run: it is no JSON object.")
         try:
-            lists = {name: fields.get(name) for name in ("label_names", "missing_shards")}
+            lists = {name: fields.get(name) for name in ("label_names", "missing_shards", "class_weights")}
             tuples = {name: None if value is None else tuple(value) for name, value in lists.items()}
             detection = fields.get("detection")
             recipes = {
@@ -205,8 +211,9 @@ def _plain(value):
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
 
 
-# Compared otherwise, or not at all: a list may move, and where early stopping ends a run is no setting.
-_NOT_COMPARED = ("recipe", "model_name", "network", "label_names", "list", "stopped_at")
+# Compared otherwise, or not at all: a list may move, where early stopping ends a run is no setting, and a run keeps the
+# class weights that it began with.
+_NOT_COMPARED = ("recipe", "model_name", "network", "label_names", "list", "stopped_at", "class_weights")
 _NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_shards")
 
 

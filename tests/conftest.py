@@ -21,7 +21,7 @@ _TOGETHER = {
     **dict.fromkeys(("test_hub", "test_verify_weights"), "test_model"),
     **dict.fromkeys(("test_ahead_of_time", "test_clients", "test_export_command"), "test_export"),
     **dict.fromkeys(("test_gpu", "test_int8"), "test_export"),
-    **dict.fromkeys(("test_distribution", "test_evaluating", "test_watching"), "test_run"),
+    **dict.fromkeys(("test_class_weights", "test_distribution", "test_evaluating", "test_watching"), "test_run"),
     "test_estimates": "test_searching",
 }
 # Tests of many minutes that share nothing with the others of their file: any process may take the next.
@@ -44,6 +44,7 @@ _SLOW = (
     "test_run",
     "test_evaluating",
     "test_watching",
+    "test_class_weights",
     "test_cli",
     "test_transfer",
     "test_folder_runs",

@@ -49,12 +49,15 @@ _BAD = {
     "warmup_epochs": -1.0,
     "decay_factor": 0.0,
     "decay_epochs": 0.0,
+    "minimum_learning_rate": -1e-6,
     "optimizer": "adam",
     "rmsprop_decay": 1.0,
     "momentum": 1.0,
     "rmsprop_epsilon": 0.0,
     "weight_decay": -1e-5,
+    "clip_norm": 0.0,
     "label_smoothing": 1.0,
+    "class_weights": "equal",
     "moving_average_decay": 1.0,
     "crop": "yes",
     "flip": 1,
@@ -106,6 +109,12 @@ def test_half_of_a_whole_number_is_refused(field):
 def test_model_overrides_out_of_range_are_refused_with_the_recipe(overrides):
     with pytest.raises(ValueError, match="override_params"):
         validate(Recipe(model_overrides=overrides))
+
+
+def test_a_minimum_above_the_peak_is_refused():
+    validate(Recipe(minimum_learning_rate=0.064))
+    with pytest.raises(ValueError, match="minimum_learning_rate: 0.065 is above the peak, 0.064 for batches of 1024"):
+        validate(Recipe(minimum_learning_rate=0.065))
 
 
 def test_the_transfer_recipe_is_the_papers():

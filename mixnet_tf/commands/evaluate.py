@@ -115,14 +115,24 @@ def main(screen: Screen) -> int:
         task_of(CLASSIFICATION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
     )
     split, path = noting_origin(found, opened), None
+    by_class = opened.config is not None and opened.config.weights_classes
     if opened.config is not None and not split.rules.exif:
         log_turned(split)
     if values.report_dir is None:
-        _report(build_evaluator(opened.model, split, crop, values.eval_batch_size)(screen.phase), screen)
+        evaluate = build_evaluator(opened.model, split, crop, values.eval_batch_size, by_class=by_class)
+        _report(evaluate(screen.phase), screen)
     else:
         names = label_names(opened.model.output_shape[-1], values.labels, class_names(opened.model))
         measured, path = write_report(
-            opened.model, split, values.report_dir, names, opened.source, crop, values.eval_batch_size, screen.phase
+            opened.model,
+            split,
+            values.report_dir,
+            names,
+            opened.source,
+            crop,
+            values.eval_batch_size,
+            screen.phase,
+            by_class,
         )
         _report(measured, screen)
     if values.model_dir is not None and not tf.io.gfile.exists(os.path.join(values.model_dir, "export")):

@@ -20,11 +20,12 @@ from mixnet_tf.evaluation.classifying import Classified, classify, classify_file
 from mixnet_tf.evaluation.image_files import find_images
 from mixnet_tf.evaluation.predictions_csv import Rows, check_csv, write_predictions
 from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
-from mixnet_tf.evaluation.scores import in_words, score, with_notes
+from mixnet_tf.evaluation.scores import MEAN_CLASS_ACCURACY, in_words, mean_over_classes, score, with_notes
 from mixnet_tf.evaluation.watching import watch
 
 __all__ = [
     "CHOSEN_ON",
+    "MEAN_CLASS_ACCURACY",
     "COCO_METRICS",
     "Classified",
     "DetectionResult",
@@ -45,6 +46,7 @@ __all__ = [
     "has_best",
     "has_test_images",
     "in_words",
+    "mean_over_classes",
     "is_among",
     "matched",
     "may_choose",

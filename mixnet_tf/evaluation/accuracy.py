@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, eval_batches, naming_corrupt_images
 from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
-from mixnet_tf.evaluation.scores import with_notes
+from mixnet_tf.evaluation.scores import MEAN_CLASS_ACCURACY, mean_over_classes, with_notes
 from mixnet_tf.networks import NOT_CHECKED, class_names, input_of, logits_model, prepare_pixels
 from mixnet_tf.progress import silent
 
@@ -22,6 +23,7 @@ def build_evaluator(
     batch_size: int = 64,
     strategy: tf.distribute.Strategy | None = None,
     jit_compile: bool = False,
+    by_class: bool = False,
 ) -> Callable[..., dict[str, Any]]:
     """Builds a function that measures a model's accuracy and cross-entropy on a split; it is compiled once.
 
@@ -33,18 +35,20 @@ def build_evaluator(
         batch_size: Images per step over all replicas.
         strategy: A `tf.distribute.Strategy`; None for the current one.
         jit_compile: Whether XLA compiles the step of each replica.
+        by_class: Whether accuracy is also measured as the mean over the classes that the split has.
 
     Returns:
         A function that takes a `Progress`, or nothing, and returns a dict of "top_1_accuracy", "top_5_accuracy" (floats
         from 0 to 1), "cross_entropy" (mean over the images, nats, of the softmax of the logits, without label
-        smoothing), "num_images" and, if the split has notes, "notes". Every image of the split counts once, on any
-        number of hosts. An error that the progress raises ends it.
+        smoothing), "num_images", with `by_class` "mean_class_accuracy" and, if the split has notes, "notes". Every
+        image of the split counts once, on any number of hosts. An error that the progress raises ends it.
 
     Raises:
         ValueError: If the split has classes that the model does not know. The function raises it, with file and
             position, if an image cannot be decoded.
     """
-    split = matched(model, split, model.output_shape[-1])
+    classes = model.output_shape[-1]
+    split = matched(model, split, classes)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     ranked, prepare = logits_model(model), prepare_pixels(model)
     cross_entropy = build_cross_entropy(ranked)
@@ -59,7 +63,12 @@ def build_evaluator(
             cross_entropy(labels, outputs),
             tf.ones_like(mask),
         )
-        return tf.stack([tf.reduce_sum(tf.math.multiply_no_nan(each, mask)) for each in of_image])
+        sums = tf.stack([tf.reduce_sum(tf.math.multiply_no_nan(each, mask)) for each in of_image])
+        if not by_class:
+            return sums
+        of_class = tf.one_hot(labels, classes) * mask[:, tf.newaxis]
+        hits = of_class * of_image[0][:, tf.newaxis]
+        return tf.concat([sums, tf.reduce_sum(hits, 0), tf.reduce_sum(of_class, 0)], 0)
 
     @tf.function
     def step(images, labels, mask):
@@ -68,14 +77,21 @@ def build_evaluator(
     batches = _distributed_batches(strategy, split, model.input_shape[1], crop, batch_size)
 
     def evaluate(progress=silent):
-        top_1 = top_5 = loss = count = 0.0  # Python floats, because float32 loses images past 2^24
+        sums: Any = 0.0  # in float64, because float32 loses images past 2^24
         with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
             for batch in batches:
-                sums = step(*batch).numpy().tolist()
-                top_1, top_5, loss, count = top_1 + sums[0], top_5 + sums[1], loss + sums[2], count + sums[3]
-                phase.update(int(count), f"top-1 {top_1 / count:.2%}")
-        means = {"top_1_accuracy": top_1 / count, "top_5_accuracy": top_5 / count, "cross_entropy": loss / count}
-        return with_notes({**means, "num_images": int(count)}, split.notes)
+                sums = sums + np.float64(step(*batch))
+                phase.update(int(sums[3]), f"top-1 {sums[0] / sums[3]:.2%}")
+        top_1, top_5, loss, count, *of_class = sums.tolist()
+        measured = {
+            "top_1_accuracy": top_1 / count,
+            "top_5_accuracy": top_5 / count,
+            "cross_entropy": loss / count,
+            "num_images": int(count),
+        }
+        if by_class:
+            measured[MEAN_CLASS_ACCURACY] = mean_over_classes(*np.reshape(of_class, (2, classes)))
+        return with_notes(measured, split.notes)
 
     return evaluate
 

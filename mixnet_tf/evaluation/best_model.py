@@ -57,7 +57,7 @@ def update_best(
     if beats(metrics, best):
         save_model(model, best_path)
         write_json(path, metrics)
-        before = "" if best is None else f": its {name} was {score(best)[1]:.2%}"
+        before = "" if best is None else ": its {} was {:.2%}".format(*score(best))
         return f"{best_path} is the model of step {metrics['step']} now{before}."
     if best is None:
         return f"The model of step {metrics['step']} is not kept as {best_path}: its {name}, {value}, is not a number."

@@ -25,6 +25,7 @@ from mixnet_tf.networks.block_strings import (
 )
 from mixnet_tf.networks.class_layers import Concatenate, Dense
 from mixnet_tf.networks.counting import Count, count_parts, multiply_adds
+from mixnet_tf.networks.dropout import Dropout, DropPath
 from mixnet_tf.networks.endings import (
     class_names,
     gives_probabilities,
@@ -36,7 +37,6 @@ from mixnet_tf.networks.endings import (
 from mixnet_tf.networks.endpoints import endpoints, features_model, parts
 from mixnet_tf.networks.layers import (
     Activation,
-    Dropout,
     GroupedConv2D,
     MixConv,
     Preprocessing,
@@ -67,6 +67,7 @@ __all__ = [
     "Concatenate",
     "Count",
     "Dense",
+    "DropPath",
     "Dropout",
     "GlobalParams",
     "GroupedConv2D",

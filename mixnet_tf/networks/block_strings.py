@@ -51,6 +51,15 @@ class GlobalParams(NamedTuple):
     repeat_multiplier: Annotated[
         float | None, Setting("Multiplies the number of blocks of each stage, see `repeats`; None: unchanged.", above=0)
     ] = None
+    drop_path: Annotated[
+        float,
+        Setting(
+            "Rate of stochastic depth: in training, block i of n leaves out what it adds to its input with probability "
+            "i / n of the rate.",
+            least=0,
+            below=1,
+        ),
+    ] = 0.0
 
 
 class BlockArgs(NamedTuple):

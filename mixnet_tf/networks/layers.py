@@ -284,16 +284,3 @@ class SqueezeExcite(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "activation": self.activation}
-
-
-@keras.saving.register_keras_serializable(_PACKAGE)
-class Dropout(keras.layers.Dropout):
-    """Keras' dropout with a different mask on each replica; its seed is a weight of the layer."""
-
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if not training or self.rate == 0:
-            return inputs
-        context = tf.distribute.get_replica_context()  # None directly inside a strategy's scope
-        replica = 0 if context is None else context.replica_id_in_sync_group
-        seed = tf.random.experimental.stateless_fold_in(self.seed_generator.next(), replica)
-        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)

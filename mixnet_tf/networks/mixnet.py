@@ -11,6 +11,7 @@ from mixnet_tf.networks import layers
 from mixnet_tf.networks.batch_norm import BatchNormalization
 from mixnet_tf.networks.block_strings import SYMMETRIC, BlockArgs, GlobalParams, MixnetDecoder
 from mixnet_tf.networks.class_layers import Dense
+from mixnet_tf.networks.dropout import Dropout, DropPath
 from mixnet_tf.networks.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
 from mixnet_tf.networks.variants import get_model_params, override_global_params
 from mixnet_tf.networks.widths import round_filters, split_channels, unroll
@@ -102,6 +103,9 @@ def backbone(
         include_preprocessing: Whether the network normalizes the images itself.
         block: The function that builds each block, with the arguments of `mixnet_block`; None: `mixnet_block`.
 
+    The rate of `drop_path` grows with the number of a block, as timm 1.0.31 does in
+    models/_efficientnet_builder.py:EfficientNetBuilder.
+
     Returns:
         (batch, height / 32, width / 32, params.feature_size) for a network with five strides of 2. Without
         `params.head` the channels are those of the last block.
@@ -118,8 +122,10 @@ def backbone(
     kind = layers.SymmetricConv2D if params.padding == SYMMETRIC else keras.layers.Conv2D
     x = _conv(x, "stem", round_filters(params.stem_size, params), kernel_size=3, strides=2, kind=kind)
     x = _batch_norm_activation(x, params, params.default_activation, "stem", "")
-    for number, block_args in enumerate(unroll(stages, params)):
-        x = (block or mixnet_block)(x, block_args, params, part=block_part(number))
+    blocks = unroll(stages, params)
+    for number, block_args in enumerate(blocks):
+        own = params._replace(drop_path=params.drop_path * number / len(blocks))
+        x = (block or mixnet_block)(x, block_args, own, part=block_part(number))
     if not params.head:
         return x
     x = _conv(x, "head", params.feature_size, kernel_size=1)
@@ -144,7 +150,7 @@ def classifier(
         (batch, params.num_classes).
     """
     x = keras.layers.GlobalAveragePooling2D(name=layer_name("head", "pool"))(features)
-    x = layers.Dropout(params.dropout_rate, name=layer_name("head", "dropout"))(x)
+    x = Dropout(params.dropout_rate, name=layer_name("head", "dropout"))(x)
     x = Dense(
         params.num_classes,
         class_names=class_names,
@@ -166,7 +172,7 @@ def mixnet_block(x: Any, block_args: BlockArgs, params: GlobalParams, part: str)
     Args:
         x: (batch, height, width, `block_args.input_filters`).
         block_args: One block with rounded filters, from `unroll`.
-        params: The network's `GlobalParams`.
+        params: The network's `GlobalParams`; `drop_path` is the block's own rate.
         part: The block's name, such as "block_0".
 
     Source: mixnet/mixnet_model.py:MixnetBlock.
@@ -196,6 +202,8 @@ def mixnet_block(x: Any, block_args: BlockArgs, params: GlobalParams, part: str)
     if params.project_activation is not None:
         x = layers.Activation(params.project_activation, name=layer_name(part, "project_activation"))(x)
     if block_args.has_residual:
+        if params.drop_path > 0:
+            x = DropPath(params.drop_path, name=layer_name(part, "drop_path"))(x)
         x = keras.layers.Add(name=layer_name(part, "add"))([x, inputs])
     return x
 

@@ -6,6 +6,7 @@ import keras
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import layers
+from mixnet_tf.networks.dropout import DropPath
 
 PREPROCESSING, PREDICTIONS = "preprocessing", "predictions"
 _CONV = {"bn": keras.layers.BatchNormalization, "activation": keras.layers.Activation}
@@ -21,6 +22,7 @@ _CLASSES = {
         "project_conv": layers.GroupedConv2D,
         "project_bn": keras.layers.BatchNormalization,
         "project_activation": keras.layers.Activation,
+        "drop_path": DropPath,
         "add": keras.layers.Add,
     },
     "head": {

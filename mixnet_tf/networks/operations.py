@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.networks.layers import Dropout
+from mixnet_tf.networks.dropout import Dropout
 from mixnet_tf.networks.names import is_mixnets
 
 

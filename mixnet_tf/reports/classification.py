@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
-from mixnet_tf.evaluation import matched
+from mixnet_tf.evaluation import MEAN_CLASS_ACCURACY, matched
 from mixnet_tf.files import StrPath
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
@@ -42,6 +42,7 @@ def write_report(
     crop: bool = True,
     batch_size: int = 64,
     progress: Progress = silent,
+    by_class: bool = False,
 ) -> tuple[dict[str, Any], str]:
     """Evaluates a classifier on every image of a split, and writes a report.
 
@@ -54,6 +55,7 @@ def write_report(
         crop: Whether to take the center crop, as `preprocess_for_eval`.
         batch_size: Images per step.
         progress: Shows the phases.
+        by_class: Whether the numbers include the accuracy as the mean over classes.
 
     Returns:
         (metrics like those of `mixnet_tf.evaluation.build_evaluator`, the path of the page).
@@ -68,13 +70,13 @@ def write_report(
     predictions = predict(model, split, crop, batch_size, progress)
     names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
-        page = _page(predictions, names, split, model.input_shape[1], crop)
+        page = _page(predictions, names, split, model.input_shape[1], crop, by_class)
         path = write_page(page, folder, model, split, source)
-    return predictions.metrics(), path
+    return predictions.metrics(by_class), path
 
 
-def _page(predictions: Predictions, names, split, size, crop):
-    metrics, images = predictions.metrics(), len(predictions.labels)
+def _page(predictions: Predictions, names, split, size, crop, by_class):
+    metrics, images = predictions.metrics(by_class), len(predictions.labels)
     top_1, top_5 = metrics["top_1_accuracy"], metrics["top_5_accuracy"]
     calibrated = calibration(predictions)
     mean_confidence = float(predictions.probability.mean())
@@ -84,6 +86,10 @@ def _page(predictions: Predictions, names, split, size, crop):
         Number("calibration error", f"{calibrated.error:.2%}", f"mean probability {mean_confidence:.1%}"),
         Number("images", f"{images:,}", f"{split.num_classes} classes"),
     ]
+    if by_class:
+        tested = len(np.unique(predictions.labels))
+        mean = Number("mean over classes", f"{metrics[MEAN_CLASS_ACCURACY]:.2%}", f"of the top-1 of {tested} classes")
+        numbers.insert(1, mean)
     window = f"the center square of {size / (size + 32):.1%} of the shorter side" if crop else "the whole image"
     sections = [
         _classes(predictions, names, top_1),

@@ -8,7 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.data import Split, naming_corrupt_images, report_batches
-from mixnet_tf.evaluation import build_cross_entropy, is_among, matched, top_classes, with_notes
+from mixnet_tf.evaluation import (
+    MEAN_CLASS_ACCURACY,
+    build_cross_entropy,
+    is_among,
+    matched,
+    mean_over_classes,
+    top_classes,
+    with_notes,
+)
 from mixnet_tf.networks import logits_model, prepare_pixels, with_logits
 from mixnet_tf.progress import Progress, silent
 
@@ -54,13 +62,18 @@ class Predictions(NamedTuple):
     mistakes: list[Mistake]
     notes: tuple[str, ...] = ()
 
-    def metrics(self) -> dict[str, Any]:
-        """The metrics that `mixnet_tf.evaluation.build_evaluator` measures."""
+    def metrics(self, by_class: bool = False) -> dict[str, Any]:
+        """The metrics that `mixnet_tf.evaluation.build_evaluator` measures, with the same `by_class`."""
+        hits = self.predicted == self.labels
+        of_class = {}
+        if by_class:
+            of_class[MEAN_CLASS_ACCURACY] = mean_over_classes(np.bincount(self.labels, hits), np.bincount(self.labels))
         measured = {
-            "top_1_accuracy": float(np.mean(self.predicted == self.labels)),
+            "top_1_accuracy": float(np.mean(hits)),
             "top_5_accuracy": float(np.mean(self.in_top_5)),
             "cross_entropy": float(np.mean(self.cross_entropy, dtype=np.float64)),
             "num_images": len(self.labels),
+            **of_class,
         }
         return with_notes(measured, self.notes)
 

@@ -7,6 +7,7 @@ from typing import Any
 from mixnet_tf.data import Reading, Split, check_hash_version
 from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import read_json
+from mixnet_tf.networks import GlobalParams
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.search.settings import SearchSettings
 from mixnet_tf.search.space import SearchSpace
@@ -95,14 +96,18 @@ def check_same(there: dict[str, Any], config: dict[str, Any], search_dir: str) -
     Raises:
         ValueError: If the folder holds another search; the message lists the differences.
     """
-    recipe = there.get("recipe")
-    if isinstance(recipe, dict):  # an older version's lacks fields, which were off
-        recipe = {**Recipe._field_defaults, **recipe}
-    before = {**_NOT_IN_0_2_0, **there, "recipe": recipe, "list": config["list"]}  # a list may move
-    lines = _differences("", before, config)
+    before = {**_NOT_IN_0_2_0, **there, "list": config["list"]}  # a list may move
+    lines = _differences("", _with_defaults(before), config)
     if lines:
         path, listing = os.path.join(search_dir, CONFIG), "\n".join(f"  {line}" for line in lines)
         raise InputError(f"{path} is of another search; name another search_dir.\n{listing}")
+
+
+def _with_defaults(there):
+    """A configuration with the defaults of fields that did not exist when it was written."""
+    space = there.get("space", {})
+    params = {**GlobalParams()._asdict(), **space.get("params", {})}
+    return {**there, "space": {**space, "params": params}, "recipe": {**Recipe()._asdict(), **there.get("recipe", {})}}
 
 
 def _differences(prefix: str, there: dict[str, Any], here: dict[str, Any]) -> Sequence[str]:

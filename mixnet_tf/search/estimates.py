@@ -49,8 +49,9 @@ def build_trainer(space: SearchSpace, classes: int, recipe: Recipe, num_images: 
     random.seed(recipe.seed)
     with dtype_policy(recipe.precision):
         model = build_supernet(space, classes, (recipe.image_size, recipe.image_size, 3))
-    # The trainer's own L2 term covers all weights.
-    own = recipe._replace(weight_decay=0.0, moving_average_decay=0.0)
+    own = recipe._replace(moving_average_decay=0.0)
+    if recipe.l2_factor > 0:
+        own = own._replace(weight_decay=0.0)  # the trainer's own L2 term covers all weights
     steps_per_epoch = recipe.steps_per_epoch(num_images)
     return Trainer(model, own, steps_per_epoch, total_steps=total_steps, objective=_objective(recipe, model))
 
@@ -65,7 +66,7 @@ def _objective(recipe, model):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         loss, measured = base.share(outputs, targets["label"])
         l2 = l2_loss(always) + tf.add_n([layer.l2(targets["choice"][0]) for layer in blocks])
-        return loss + recipe.weight_decay * l2 / replicas, measured
+        return loss + recipe.l2_factor * l2 / replicas, measured
 
     return Objective(base.names, share)
 

@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 from mixnet_tf.data import LIST, VALIDATION_FRACTION
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import is_remote
-from mixnet_tf.recipe import Recipe
+from mixnet_tf.recipe import UNWEIGHTED, Recipe
 from mixnet_tf.search.costs import COSTS, LATENCY, MULTIPLY_ADDS
 from mixnet_tf.search.ranking import FEWEST
 from mixnet_tf.settings import Setting, check, documented
@@ -100,6 +100,10 @@ class SearchSettings(NamedTuple):
             )
         if recipe.freeze != "none":
             raise InputError(f"freeze={recipe.freeze!r}: a search trains networks from random weights.")
+        if recipe.class_weights != UNWEIGHTED:
+            raise InputError(
+                f"class_weights={recipe.class_weights!r}: a search compares networks without; leave it out."
+            )
         if self.storage is None and is_remote(self.search_dir):
             raise InputError(
                 f"search_dir: {self.search_dir!r} is on remote storage, where SQLite keeps no study; give --storage, "

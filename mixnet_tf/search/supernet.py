@@ -30,8 +30,10 @@ def build_supernet(space: SearchSpace, classes: int, input_shape: tuple[int, int
         network, so a model from `extract` has to measure its own. Save it by its weights.
 
     Raises:
-        ValueError: If the space has dilated kernels, or expanding or projecting kernels larger than 1x1.
+        ValueError: If the space has dilated kernels, expanding or projecting kernels larger than 1x1, or a drop_path.
     """
+    if space.global_params.drop_path > 0:
+        raise InputError(f"drop_path={space.global_params.drop_path}: a supernet drops no blocks; leave it out.")
     if not is_count(classes):
         raise InputError(f"classes: expected a whole number from 1, received {classes!r}.")
     largest = [_largest(space, number) for number in range(len(space.stages))]

@@ -29,6 +29,7 @@ def configure(
     before: RunConfig | None,
     is_new: bool,
     weights_params: Mapping[str, Any] | None = None,
+    class_weights: tuple[float, ...] | None = None,
 ) -> RunConfig:
     """The `RunConfig` of a run; warns if its recipe ends within its warm-up.
 
@@ -45,6 +46,7 @@ def configure(
         before: The configuration that the folder has; None: there is none.
         is_new: Whether the folder has no checkpoint.
         weights_params: Fields of `GlobalParams` with which the weights were trained; a run that resumes keeps its own.
+        class_weights: The weight of each class.
 
     Raises:
         ValueError: If early stopping does not go with the evaluations, or if the recipe's `model_overrides` contradict
@@ -84,6 +86,7 @@ def configure(
         early_stopping=early_stopping,
         stopped_at=before.stopped_at if before is not None and resumes else None,
         weights_params=None if weights_params is None else dict(weights_params),
+        class_weights=class_weights,
     )
     _warn_of_a_run_within_its_warmup(config)
     return config

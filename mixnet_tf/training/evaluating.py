@@ -122,7 +122,7 @@ class Evaluations:
         return patience is not None and bool(self.state) and int(self.state["since"]) >= patience
 
     def begin_anew(self, before: RunConfig) -> bool:
-        """Forgets what was counted, if the run trains on after an early end, or is evaluated on other images.
+        """Forgets what was counted, if the run trains on after an early end, or is evaluated otherwise.
 
         Args:
             before: The `RunConfig` before this run resumed.
@@ -131,7 +131,9 @@ class Evaluations:
             Whether anything was forgotten.
         """
         config = self._config
-        is_elsewhere = (before.dataset, before.eval_split) != (config.dataset, config.eval_split)
+        is_elsewhere = any(
+            getattr(before, name) != getattr(config, name) for name in ("dataset", "eval_split", "weights_classes")
+        )
         if not self.state or not (is_elsewhere or before.stopped_at != config.stopped_at):
             return False
         self.state["since"].assign(0)

@@ -19,7 +19,12 @@ _SHOWN = {
     "classification_loss": "classes",
     "box_loss": "boxes",
 }  # in the progress line of training
-_EVALUATED = {"top_1_accuracy": "accuracy", "cross_entropy": "loss", "AP": "AP"}  # in the same line
+_EVALUATED = {
+    "top_1_accuracy": "accuracy",
+    "mean_class_accuracy": "by class",
+    "cross_entropy": "loss",
+    "AP": "AP",
+}  # in the same line
 _REMOTE_INTERVAL = 300.0  # seconds; an append to a file on remote storage uploads the whole file again
 
 

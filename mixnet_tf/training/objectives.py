@@ -1,14 +1,15 @@
 """The loss of each task, computed by each replica as its share of the global batch's loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.detection import anchor_targets, detection_losses
+from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import is_among, top_classes
-from mixnet_tf.recipe import DetectionRecipe, Recipe
+from mixnet_tf.recipe import UNWEIGHTED, DetectionRecipe, Recipe
 from mixnet_tf.training.optim import smoothed_cross_entropy
 
 
@@ -25,17 +26,33 @@ class Objective(NamedTuple):
     share: Callable
 
 
-def classification(recipe: Recipe) -> Objective:
+def classification(recipe: Recipe, class_weights: Sequence[float] | None = None) -> Objective:
     """The objective of classifiers: cross-entropy with smoothed labels.
 
     Targets are int32 (batch,), or soft labels, float32 (batch, classes), if the recipe mixes images. These have no
     top-1 accuracy: a mixed image has no single class.
+
+    Args:
+        recipe: A `Recipe`.
+        class_weights: The weight of each class, by which the cross-entropies of its images are multiplied, as Keras
+            does; the sum is divided by the number of images. None: all are 1.
+
+    Raises:
+        ValueError: If the recipe has class weights, but there are no numbers, or the other way round.
     """
+    if (class_weights is None) != (recipe.class_weights == UNWEIGHTED):
+        raise InputError(
+            f"The recipe has class_weights={recipe.class_weights!r}, and the numbers are {class_weights!r:.60}; give "
+            "both or neither."
+        )
 
     def share(outputs, labels):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         logits = tf.cast(outputs, tf.float32)
         losses = smoothed_cross_entropy(logits, labels, recipe.label_smoothing)
+        if class_weights is not None:
+            weights = tf.constant(class_weights, tf.float32)
+            losses *= tf.linalg.matvec(labels, weights) if recipe.mixes else tf.gather(weights, labels)
         cross_entropy = tf.reduce_mean(losses) / replicas
         if recipe.mixes:
             return cross_entropy, (cross_entropy,)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.optimizers import LearningRate, RMSProp
-from mixnet_tf.recipe import Recipe
+from mixnet_tf.recipe import ADAMW, SGD, Recipe
 
 
 def build_learning_rate(recipe: Recipe, steps_per_epoch: float, total_steps: int | None = None) -> LearningRate:
@@ -35,22 +35,47 @@ def build_learning_rate(recipe: Recipe, steps_per_epoch: float, total_steps: int
         raise InputError("The cosine schedule needs total_steps, the step at which it reaches 0.")
     return LearningRate(
         schedule,
-        peak=recipe.base_learning_rate * recipe.train_batch_size / 256,
+        peak=recipe.peak_learning_rate,
         warmup_steps=int(recipe.warmup_epochs * steps_per_epoch),
         decay_steps=recipe.decay_epochs * steps_per_epoch,
         decay_factor=recipe.decay_factor,
         total_steps=total_steps,
+        minimum=recipe.minimum_learning_rate,
     )
 
 
-def build_optimizer(recipe: Recipe, learning_rate: Any) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer.
+def build_optimizer(recipe: Recipe, learning_rate: Any, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
+    """The recipe's optimizer, with its slots.
 
-    Source: mnasnet_utils.py:build_optimizer; the reference has no "sgd".
+    AdamW decays neither batch normalization nor biases, which are the variables of one dimension.
+
+    Args:
+        recipe: A `Recipe`.
+        learning_rate: A float or a Keras schedule.
+        variables: The trainable variables.
+
+    Source: mnasnet_utils.py:build_optimizer; the reference has neither "sgd" nor "adamw". What is decayed: timm 1.0.31,
+    optim/_param_groups.py:param_groups_weight_decay.
     """
-    if recipe.optimizer == "sgd":
-        return keras.optimizers.SGD(learning_rate, recipe.momentum, nesterov=True)
-    return RMSProp(learning_rate, recipe.rmsprop_decay, recipe.momentum, recipe.rmsprop_epsilon)
+    if recipe.optimizer == ADAMW:
+        optimizer = keras.optimizers.AdamW(learning_rate, recipe.weight_decay, beta_1=recipe.momentum)
+        optimizer.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) < 2])
+    elif recipe.optimizer == SGD:
+        optimizer = keras.optimizers.SGD(learning_rate, recipe.momentum, nesterov=True)
+    else:
+        optimizer = RMSProp(learning_rate, recipe.rmsprop_decay, recipe.momentum, recipe.rmsprop_epsilon)
+    optimizer.build(list(variables))
+    return optimizer
+
+
+def clip_gradients(gradients: Sequence[tf.Tensor], clip_norm: float) -> list[tf.Tensor]:
+    """Scales a replica's gradients so that the global norm of their sums over replicas is at most `clip_norm`.
+
+    Keras' `global_clipnorm` clips before the sums, each replica's gradients by a norm of their own.
+    """
+    context = tf.distribute.get_replica_context()
+    norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)))
+    return [gradient * (clip_norm / tf.maximum(norm, clip_norm)) for gradient in gradients]
 
 
 def smoothed_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:

@@ -23,6 +23,7 @@ from mixnet_tf.runs import (
 )
 from mixnet_tf.settings import check
 from mixnet_tf.training.checkpointing import Checkpointer
+from mixnet_tf.training.class_weights import check_class_weights, choose_class_weights
 from mixnet_tf.training.configuring import configure
 from mixnet_tf.training.distribution import is_chief, make_strategy
 from mixnet_tf.training.ending import finish, is_finished, report_end
@@ -79,6 +80,7 @@ def train(
         check(detection)
     task_name = CLASSIFICATION if detection is None else DETECTION
     task = task_of(task_name)
+    before = RunConfig.read_if_any(options.model_dir)
 
     def check_recipe(recipe):
         """Checks the recipe, and returns the network with the parameters that it replaces."""
@@ -86,6 +88,7 @@ def train(
         task.check(recipe)
         if recipe.freeze != "none" and weights is None:
             raise InputError(f"freeze={recipe.freeze!r} keeps what is loaded; give the weights to start from.")
+        check_class_weights(recipe, before)
         return stages_and_params(model_name, override_params=recipe.model_overrides, kernel_size=kernel_size)
 
     if isinstance(recipe, Recipe):
@@ -117,7 +120,6 @@ def train(
     train_split, eval_split = splits or open_dataset()
     if detection is not None and is_new:
         check_boxes((train_split, eval_split), progress)
-    before = RunConfig.read_if_any(options.model_dir)
     config = configure(
         model_name,
         dataset,
@@ -131,6 +133,7 @@ def train(
         before,
         is_new,
         None if first_weights is None else first_weights.params,
+        choose_class_weights(recipe, train_split, before, progress),
     )
 
     # Only the chief locks the folder: the workers of a run share it.
@@ -149,6 +152,7 @@ def train(
             options.eval_batch_size,
             strategy,
             options.jit_compile,
+            config.weights_classes,
         )
         if chief:
             config.write(options.model_dir)

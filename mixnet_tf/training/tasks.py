@@ -46,12 +46,11 @@ def task_of(name: str) -> Task:
         lambda recipe: None,
         load_split,
         train_batches,
-        lambda model, config: classification(config.recipe),
+        lambda model, config: classification(config.recipe, config.class_weights),
         build_evaluator,
     )
 
 
-# Fields of a `Recipe` that are off if they are false or 0.
 _CLASSIFICATION_ONLY = (
     "shift",
     "zoom",
@@ -62,15 +61,16 @@ _CLASSIFICATION_ONLY = (
     "mixup",
     "cutmix",
     "recalibrate_batch_norm",
+    "class_weights",
 )
 
 
 def _check_detection(recipe):
     for field in _CLASSIFICATION_ONLY:
-        if getattr(recipe, field):
+        if getattr(recipe, field) != Recipe._field_defaults[field]:
             raise InputError(f"{field}: {getattr(recipe, field)!r} is for classification; leave it out for detection.")
 
 
-def _build_detection_evaluator(model, split, crop=True, batch_size=64, strategy=None, jit_compile=False):
-    del crop, strategy, jit_compile  # always the whole image, on the first device; XLA does not compile suppression
+def _build_detection_evaluator(model, split, crop=True, batch_size=64, *_):
+    del crop  # always the whole image, on the first device; XLA does not compile suppression
     return build_detection_evaluator(model, split, batch_size)

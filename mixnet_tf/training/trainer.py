@@ -13,7 +13,13 @@ from mixnet_tf.networks import find_classifier, is_mixnets
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training.ema import moving_average_decay, update_moving_average
 from mixnet_tf.training.objectives import Objective, classification
-from mixnet_tf.training.optim import build_learning_rate, build_optimizer, decayed_variables, l2_loss
+from mixnet_tf.training.optim import (
+    build_learning_rate,
+    build_optimizer,
+    clip_gradients,
+    decayed_variables,
+    l2_loss,
+)
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -74,8 +80,7 @@ class Trainer:
         self._decayed = decayed_variables(model)
         with self.strategy.scope():
             self.learning_rate = build_learning_rate(recipe, steps_per_epoch, total_steps)
-            self.optimizer = build_optimizer(recipe, self.learning_rate)
-            self.optimizer.build(model.trainable_variables)
+            self.optimizer = build_optimizer(recipe, self.learning_rate, model.trainable_variables)
             if recipe.moving_average_decay > 0:
                 self.ema_model = keras.models.clone_model(model)
                 self.ema_model.set_weights(model.get_weights())
@@ -161,13 +166,15 @@ class Trainer:
         return {**summed, "learning_rate": rate}
 
     def _step_of_replica(self, images, targets):
-        """A step of one replica, in the reference's order: loss, statistics, RMSProp, step, EMA."""
+        """A step of one replica, in the reference's order: loss, statistics, optimizer, step, EMA."""
         replicas = self.strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             share, measured = self.objective.share(self.model(images, training=True), targets)
             # Gradients and metrics are summed over replicas, but L2 has to count once.
-            loss = share + self.recipe.weight_decay * l2_loss(self._decayed) / replicas
+            loss = share + self.recipe.l2_factor * l2_loss(self._decayed) / replicas
         gradients = tape.gradient(loss, self.model.trainable_variables)
+        if self.recipe.clip_norm is not None:
+            gradients = clip_gradients(gradients, self.recipe.clip_norm)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.ema_model is not self.model:
             decay = moving_average_decay(self.recipe.moving_average_decay, self.optimizer.iterations)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("tiny_network", "shared_trainers")
 NAMES = ("lr=[0.2]", "a?b", "a*b", "%41", "a b", "it's", 'q"q', "ü", "#1")
 _ODD = 'lr=[0.2] a?b*c%41 it\'s "ü" #1'  # all of them
 _PATHS = {
-    "train.py": ("model_dir", "data_dir", "weights", "model_name"),
+    "train.py": ("model_dir", "data_dir", "weights", "model_name", "class_weights"),
     "eval.py": ("model_dir", "data_dir", "weights", "output_json", "report_dir", "draw", "annotations", "labels"),
     "export_tflite.py": ("model_dir", "data_dir", "weights", "output_dir", "images", "labels"),
     "-m mixnet_tf.search": ("search_dir", "data_dir", "space", "latency_table"),

@@ -139,6 +139,14 @@ def test_the_best_model_is_only_replaced_by_a_better_one(model, tmp_path):
     assert _archive(model, 0.1, tmp_path)[0] == 0.1, "there is no best model: what best.json says of it is moot"
 
 
+def test_the_mean_over_classes_is_the_score_where_it_was_measured(model, tmp_path):
+    assert _archive(model, 0.9, tmp_path)[0] == 0.9
+    for accuracy, mean, best in ((0.6, 0.5, 0.6), (0.7, 0.4, 0.6), (0.5, 0.6, 0.5)):
+        found, said = _archive(model, accuracy, tmp_path, mean_class_accuracy=mean)
+        assert found == best
+    assert said.endswith("its mean top-1 over classes was 50.00%.")
+
+
 def test_what_is_not_a_number_is_never_the_best_and_always_beaten(model, tmp_path):
     best, said = _archive(model, math.nan, tmp_path)
     assert best is None and not (tmp_path / "best.keras").exists() and "is not a number" in said

@@ -258,6 +258,7 @@ EXAMPLES = {
     "Activation": lambda **kwargs: layers.Activation("swish", **kwargs),
     "BatchNormalization": lambda **kwargs: BatchNormalization(momentum=0.9, epsilon=1e-2, **kwargs),
     "Dropout": lambda **kwargs: Dropout(0.3, seed=1, **kwargs),
+    "DropPath": lambda **kwargs: networks.DropPath(0.3, seed=1, **kwargs),
     "Dense": lambda **kwargs: networks.Dense(2, class_names=["cat", "dog"], **kwargs),
 }
 
@@ -283,7 +284,7 @@ def test_a_layer_survives_its_config_as_plain_json(name, dtype):
     assert again.get_config() == layer.get_config()
     assert json.loads(text)["registered_name"] == f"mixnet_tf>{name}"
     shape = (2, 6, 6, 3)
-    pair, takes_training = (layer, again), name in ("BatchNormalization", "Dropout")
+    pair, takes_training = (layer, again), name in ("BatchNormalization", "Dropout", "DropPath")
     for each in pair:
         each.build(shape)
         tiny.randomise(each)

@@ -12,7 +12,7 @@ from mixnet_tf.networks.endpoints import parts
 
 def _all_roles():
     """A network with every layer that a MixNet can have."""
-    return tiny.build_small(override_params={"project_activation": "relu"})
+    return tiny.build_small(override_params={"project_activation": "relu", "drop_path": 0.1})
 
 
 def test_every_layer_that_is_built_is_known_by_its_name_and_class():

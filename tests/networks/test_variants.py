@@ -30,6 +30,7 @@ REFUSED = {
     "dilated": [None, 0],
     "padding": [None, "valid", 1],
     "repeat_multiplier": [0, -1, "1.2", math.inf],
+    "drop_path": [1, -0.1, None, "0.2", math.nan],
 }
 
 

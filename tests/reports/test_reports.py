@@ -83,7 +83,7 @@ def _assert_needs_nothing_else(page):
 
 
 def test_predictions_are_the_evaluators_and_the_surest_mistakes_come_first(classifier, split, predictions):
-    expected, measured = build_evaluator(classifier, split, False)(), predictions.metrics()
+    expected, measured = build_evaluator(classifier, split, False, by_class=True)(), predictions.metrics(by_class=True)
     assert measured.pop("cross_entropy") == pytest.approx(expected.pop("cross_entropy"))  # sums round otherwise
     assert measured == expected
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
@@ -131,8 +131,8 @@ def test_the_calibration_error_is_the_mean_distance_over_bins():
 
 def test_a_page_is_one_file_with_figures_beside_it(classifier, split, predictions, tmp_path):
     names = [f"<{number}> & co" for number in range(10)]
-    metrics, path = write_report(classifier, split, tmp_path, names, "random & untrained", crop=False)
-    assert metrics == predictions.metrics() and path == str(tmp_path / "report.html")
+    metrics, path = write_report(classifier, split, tmp_path, names, "random & untrained", False, by_class=True)
+    assert metrics == predictions.metrics(by_class=True) and path == str(tmp_path / "report.html")
     page = _Page(tmp_path / "report.html")
     _assert_needs_nothing_else(page)
     assert len(page.images) == 3 + 25
@@ -142,6 +142,8 @@ def test_a_page_is_one_file_with_figures_beside_it(classifier, split, prediction
     for words in (
         f"{metrics['top_1_accuracy']:.2%}",
         f"{low:.2%} to {high:.2%}",
+        f"{metrics['mean_class_accuracy']:.2%}",
+        "of the top-1 of 10 classes",
         "random & untrained",
         "8 x 8 pixels, RGB; the whole image, bilinear",
         "<3> & co",

@@ -34,10 +34,11 @@ def test_a_search_of_0_2_0_keeps_its_rules_and_one_of_a_newer_version_is_refused
     older = {name: value for name, value in whole.items() if name not in later}
     assert reading_of(older, _SETTINGS) == Reading(0, False)
     check_same(older, {**whole, "data_version": 0}, "search")
-    recipe = {name: value for name, value in RECIPE._asdict().items() if name not in ("mixup", "randaugment_layers")}
-    check_same({**older, "recipe": recipe}, {**whole, "data_version": 0}, "search")
-    with pytest.raises(ValueError, match="recipe.mixup: 0.0 there, 0.2 here"):
-        changed = {**whole["recipe"], "mixup": 0.2}
-        check_same({**older, "recipe": recipe}, {**whole, "data_version": 0, "recipe": changed}, "search")
+    older["recipe"] = {name: value for name, value in whole["recipe"].items() if name != "clip_norm"}
+    params = {name: value for name, value in whole["space"]["params"].items() if name != "padding"}
+    older["space"] = {**whole["space"], "params": params}
+    check_same(older, {**whole, "data_version": 0}, "search")
+    with pytest.raises(ValueError, match="recipe.clip_norm: None there, 1.0 here"):
+        check_same(older, {**whole, "data_version": 0, "recipe": {**whole["recipe"], "clip_norm": 1.0}}, "search")
     with pytest.raises(ValueError, match="hash_version: expected 1, received 2"):
         reading_of({**whole, "hash_version": 2}, _SETTINGS)

@@ -142,3 +142,9 @@ def test_xla_computes_the_same():
 def test_a_space_that_no_supernet_has_is_refused(text, classes, message):
     with pytest.raises(ValueError, match=message):
         build_supernet(SearchSpace.decode([text]), classes, (16, 16, 3))
+
+
+def test_a_supernet_drops_no_blocks():
+    space = SearchSpace.decode(["r1_k3|5_a1_p1_s11_e3_i8_o8"], {"drop_path": 0.1})
+    with pytest.raises(ValueError, match="drop_path=0.1: a supernet drops no blocks"):
+        build_supernet(space, 2, (16, 16, 3))

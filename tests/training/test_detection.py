@@ -245,10 +245,11 @@ def test_a_detector_starts_from_another_one_with_new_predictors_where_its_classe
         ("mixup", 0.2),
         ("cutmix", 1.0),
         ("recalibrate_batch_norm", True),
+        ("class_weights", "balanced"),
     ],
 )
 def test_what_is_for_classification_alone_is_refused(field, value, tmp_path, network, small_scenes):
-    with pytest.raises(ValueError, match=f"{field}: {value} is for classification"):
+    with pytest.raises(ValueError, match=f"{field}: {value!r} is for classification"):
         _train(network, tmp_path / "run", small_scenes, _RECIPE._replace(**{field: value}))
     assert not (tmp_path / "run").exists()
 

@@ -278,6 +278,7 @@ class _Trainer:
         ({"stopped_at": 20}, (0.6, 0, 10)),  # whose newest checkpoint was lost
         ({"eval_split": "val"}, (np.nan, 0, 10)),
         ({"dataset": "list"}, (np.nan, 0, 10)),
+        ({"class_weights": (1.0, 2.0)}, (np.nan, 0, 10)),  # whose score was the mean over classes
     ],
 )
 def test_what_was_counted_is_forgotten_where_a_run_trains_on_after_its_end_or_has_other_images(before, expected):

@@ -186,6 +186,23 @@ def test_a_run_with_every_augmentation_killed_three_times_ends_bit_equal(tmp_pat
     _assert_bit_equal(killed, values(load_keras_file(str(unbroken / "final.keras"))))
 
 
+@pytest.mark.soak
+def test_a_run_with_class_weights_adamw_clipping_and_drop_path_killed_five_times_ends_bit_equal(tmp_path, prepared):
+    (tmp_path / "weights.json").write_text(json.dumps({str(number): 1 + number for number in range(10)}))
+    flags = (
+        f"--class_weights={tmp_path}/weights.json",
+        "--optimizer=adamw",
+        "--weight_decay=0.05",
+        "--clip_norm=1",
+        "--minimum_learning_rate=1e-5",
+        '--model_overrides={"drop_path": 0.4}',
+    )
+    _finish(_start(tmp_path / "whole", prepared, *flags))
+    out = _kill_at_random_moments(5, tmp_path / "broken", prepared, signal.SIGKILL, random.Random(5), *flags)
+    assert "Resuming from" in out
+    _assert_bit_equal(tmp_path / "broken", values(load_keras_file(str(tmp_path / "whole" / "final.keras"))))
+
+
 # 30 steps an epoch, of which three are evaluated, each in 48 batches of 3 images; every third step is a checkpoint.
 _EVALUATED = ("--train_split=train[:67%]", "--eval_split=train[90%:]", "--eval_every=0.33", "--eval_batch_size=3")
 

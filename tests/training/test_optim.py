@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import build_tiny, released
+from tiny import build_small, build_tiny, released
 
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import optim
@@ -156,6 +156,87 @@ def test_the_cross_entropy_of_soft_labels_is_tensorflow_1s_and_has_no_top_1_accu
 
 
 @pytest.mark.parametrize("schedule", ["exponential", "cosine", "constant"])
+def test_no_schedule_falls_below_its_minimum_after_warm_up(schedule):
+    recipe = Recipe(train_batch_size=256, base_learning_rate=0.5, warmup_epochs=2.0, learning_rate_schedule=schedule)
+    free, floored = (
+        build_learning_rate(recipe._replace(minimum_learning_rate=minimum), 10.0, total_steps=120)
+        for minimum in (0.0, 0.3)
+    )
+    steps = np.arange(0, 500, 5)
+    expected = [float(free(step)) if step < 20 else max(float(free(step)), np.float32(0.3)) for step in steps]
+    assert [float(floored(step)) for step in steps] == expected and expected[1] == 0.125
+    assert (0.3 in np.float64(np.round(expected, 6))) is (schedule != "constant")
+
+
+def test_a_schedule_that_an_older_version_saved_has_no_minimum():
+    config = build_learning_rate(Recipe(), 10.0).get_config()
+    assert config.pop("minimum") == 0
+    assert float(optim.LearningRate.from_config(config)(10**6)) < 1e-9
+
+
+def test_adamw_is_adam_after_a_decay_of_the_kernels_alone():
+    rng = np.random.default_rng(5)
+    values = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2), "gamma": rng.normal(size=4)}
+    ours = {name: keras.Variable(value, dtype="float32") for name, value in values.items()}
+    recipe = Recipe(optimizer="adamw", weight_decay=0.5, momentum=0.8)
+    optimizer = optim.build_optimizer(recipe, 0.02, list(ours.values()))
+    means, squares = ({name: np.zeros_like(value) for name, value in values.items()} for _ in range(2))
+    for step in range(1, 21):
+        gradients = {name: rng.normal(size=value.shape) for name, value in values.items()}
+        optimizer.apply([tf.constant(gradient, tf.float32) for gradient in gradients.values()], list(ours.values()))
+        for name, gradient in gradients.items():
+            means[name] = 0.8 * means[name] + 0.2 * gradient
+            squares[name] = 0.999 * squares[name] + 0.001 * gradient**2
+            unbiased = means[name] / (1 - 0.8**step), squares[name] / (1 - 0.999**step)
+            decayed = values[name] * (1 - 0.02 * 0.5 * (name == "kernel"))
+            values[name] = decayed - 0.02 * unbiased[0] / np.sqrt(unbiased[1])
+            np.testing.assert_allclose(ours[name], values[name], rtol=1e-4, atol=1e-5)
+
+
+def test_adamw_decays_the_kernels_that_the_l2_term_covers():
+    model = build_small(blocks_args=["r1_k3.5_a1_p1_s22_e2_i8_o8_se0.5_sw"])
+    optimizer = optim.build_optimizer(Recipe(optimizer="adamw"), 0.1, model.trainable_variables)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    optimizer.apply([tf.zeros_like(variable) for variable in model.trainable_variables])
+    moved = {
+        id(variable)
+        for variable, value in zip(model.trainable_variables, before, strict=True)
+        if not np.array_equal(variable, value)
+    }
+    biases = {id(variable) for variable in model.trainable_variables if variable.name == "bias"}
+    assert moved == {id(variable) for variable in decayed_variables(model)} - biases and biases
+
+
+def test_adamw_and_clipping_see_the_sum_over_replicas_once(two_replicas):
+    rng = np.random.default_rng(6)
+    values, gradients = ([rng.normal(size=shape).astype("float32") for shape in ((3, 2), (2,))] for _ in range(2))
+    recipe, states = Recipe(optimizer="adamw", weight_decay=0.5), []
+    for strategy, shares in ((tf.distribute.get_strategy(), [4.0]), (two_replicas, [1.0, 3.0])):
+        with strategy.scope():
+            variables = [keras.Variable(value) for value in values]
+            optimizer = optim.build_optimizer(recipe, 0.02, variables)
+
+        def step(shares=shares, variables=variables, optimizer=optimizer):
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            own = [tf.gather(shares, replica) * gradient for gradient in gradients]
+            optimizer.apply(optim.clip_gradients(own, 0.1), variables)
+
+        for _ in range(3):
+            strategy.run(step)
+        states.append([value.numpy() for value in (*variables, *optimizer.variables)])
+    for one, two in zip(*states, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip_norm, scale", [(6.5, 0.5), (13.0, 1.0), (20.0, 1.0)])
+def test_gradients_are_clipped_by_their_norm_over_all_variables(clip_norm, scale):
+    gradients = [np.array([[3.0, 0.0], [0.0, 4.0]], "float32"), np.array([12.0], "float32")]  # of norm 13
+    clipped = optim.clip_gradients([tf.constant(gradient) for gradient in gradients], clip_norm)
+    for ours, gradient in zip(clipped, gradients, strict=True):
+        np.testing.assert_array_equal(ours, scale * gradient)
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "constant"])
 def test_a_schedule_and_an_optimizer_with_it_survive_saving(schedule, tmp_path):
     recipe = Recipe(train_batch_size=100, warmup_epochs=1.3, learning_rate_schedule=schedule)
     rate = build_learning_rate(recipe, 7.3, total_steps=90)
@@ -163,7 +244,7 @@ def test_a_schedule_and_an_optimizer_with_it_survive_saving(schedule, tmp_path):
     assert [float(again(step)) for step in range(100)] == [float(rate(step)) for step in range(100)]
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(optim.build_optimizer(recipe, rate), "mse")
+    model.compile(optim.build_optimizer(recipe, rate, model.trainable_variables), "mse")
     model.fit(np.ones((4, 2)), np.ones(4), verbose=0)
     model.save(tmp_path / "m.keras")
     optimizer = keras.models.load_model(tmp_path / "m.keras").optimizer

@@ -12,9 +12,9 @@ from tiny import GOLDEN, build_tiny, images, randomise
 import mixnet_tf
 from mixnet_tf.data import load_split
 from mixnet_tf.evaluation import build_evaluator
-from mixnet_tf.networks import BatchNormalization, Dropout
+from mixnet_tf.networks import BatchNormalization, Dropout, DropPath
 from mixnet_tf.recipe import Recipe
-from mixnet_tf.training import Trainer
+from mixnet_tf.training import Trainer, classification
 
 _STEPS = 10
 
@@ -97,13 +97,14 @@ def _small_model(classes=5, dropout=0.0):
     return model
 
 
-def _small_trainer(strategy=None, jit_compile=False, dropout=0.0, **fields):
+def _small_trainer(strategy=None, jit_compile=False, dropout=0.0, weights=None, **fields):
     """A trainer at its first step, the same one whenever the arguments are the same."""
     recipe = Recipe(train_batch_size=8, base_learning_rate=0.3, warmup_epochs=0.0, learning_rate_schedule="constant")
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
-        model = _small_model(dropout=dropout)
-        return shared(model, recipe._replace(**fields), 4.0, strategy, jit_compile=jit_compile)
+        model, recipe = _small_model(dropout=dropout), recipe._replace(**fields)
+        objective = classification(recipe, weights)
+        return shared(model, recipe, 4.0, strategy, jit_compile=jit_compile, objective=objective)
 
 
 def _run(trainer, steps=4):
@@ -191,10 +192,37 @@ def test_l2_counts_once_over_replicas(two_replicas):
     np.testing.assert_allclose(*l2, rtol=1e-5)
 
 
-def test_dropout_masks_differ_per_replica_and_step(two_replicas):
+@pytest.mark.usefixtures("eagerly")
+def test_class_weights_and_clipping_are_those_of_the_whole_batch_over_replicas(two_replicas):
+    fields = {"class_weights": "balanced", "clip_norm": 0.1, "optimizer": "sgd", "sync_batch_norm": True}
+    fields |= {"weight_decay": 0.01, "moving_average_decay": 0.0}
+    one, two = (_small_trainer(each, weights=(1, 2, 3, 4, 5), **fields) for each in (None, two_replicas))
+    before = [variable.numpy() for variable in one.model.trainable_variables]
+    metrics = [trainer.train_step(images(8, 16, 16, 3), _labels(8, 5)) for trainer in (one, two)]
+    np.testing.assert_allclose(*[float(each["loss"]) for each in metrics], rtol=1e-5)
+    moves = [
+        [variable.numpy() - start for variable, start in zip(trainer.model.trainable_variables, before, strict=True)]
+        for trainer in (one, two)
+    ]
+    for ours, theirs in zip(*moves, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-7)  # 4 + 4 images round otherwise than 8
+    # A first Nesterov step is 1.9 times the rate times the gradient, whose norm is the largest allowed.
+    norm = np.sqrt(sum(np.sum(np.square(move, dtype="float64")) for move in moves[1]))
+    np.testing.assert_allclose(norm, 1.9 * 0.3 * 8 / 256 * 0.1, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_adamw_has_no_l2_term():
+    trainer = _small_trainer(optimizer="adamw", weight_decay=0.1, moving_average_decay=0.0)
+    metrics = trainer.train_step(images(8, 16, 16, 3), _labels(8, 5))
+    assert float(metrics["loss"]) == float(metrics["cross_entropy"])
+
+
+@pytest.mark.parametrize("kind, shape", [(Dropout, (4, 64)), (DropPath, (64, 1, 1, 1))])
+def test_dropout_masks_differ_per_replica_and_step(kind, shape, two_replicas):
     with two_replicas.scope():
-        layer = Dropout(0.5)
-    run = tf.function(lambda: two_replicas.run(lambda: layer(tf.ones((4, 64)), training=True)))
+        layer = kind(0.5)
+    run = tf.function(lambda: two_replicas.run(lambda: layer(tf.ones(shape), training=True)))
     masks = [value.numpy() for _ in range(2) for value in two_replicas.experimental_local_results(run())]
     for i, mask in enumerate(masks):
         assert set(np.unique(mask)) == {0, 2}

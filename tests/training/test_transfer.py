@@ -121,8 +121,8 @@ def test_sgd_is_nesterovs_with_the_rate_inside_the_momentum():
         def __call__(self, step):
             return tf.gather(tf.constant(rates, tf.float32), step)
 
-    optimizer = build_optimizer(Recipe(optimizer="sgd", momentum=0.8), Rates())
     ours = keras.Variable(start, dtype="float32")
+    optimizer = build_optimizer(Recipe(optimizer="sgd", momentum=0.8), Rates(), [ours])
     weights, velocity = start, np.zeros(3)
     for gradient, rate in zip(gradients, rates, strict=True):
         optimizer.apply([tf.constant(gradient, tf.float32)], [ours])
