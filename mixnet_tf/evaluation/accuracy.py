@@ -46,20 +46,7 @@ def build_evaluator(
     """
     split = matched(model, split, model.output_shape[-1])
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
-    ranked, prepare = logits_model(model), prepare_pixels(model)
-    cross_entropy = build_cross_entropy(ranked)
-
-    @tf.function(jit_compile=jit_compile)
-    def replica_step(images, labels, mask):
-        outputs = ranked(prepare(images), training=False)
-        top = top_classes(outputs)
-        of_image = (
-            is_among(labels, top[:, :1]),
-            is_among(labels, top),
-            cross_entropy(labels, outputs),
-            tf.ones_like(mask),
-        )
-        return tf.stack([tf.reduce_sum(tf.math.multiply_no_nan(each, mask)) for each in of_image])
+    replica_step = build_replica_evaluation(model, jit_compile)
 
     @tf.function
     def step(images, labels, mask):
@@ -78,6 +65,37 @@ def build_evaluator(
         return with_notes({**means, "num_images": int(count)}, split.notes)
 
     return evaluate
+
+
+def build_replica_evaluation(
+    model: keras.Model, jit_compile: bool = False
+) -> tf.types.experimental.PolymorphicFunction:
+    """Builds the step of an evaluation that each replica runs.
+
+    Args:
+        model: As `build_evaluator` takes it.
+        jit_compile: Whether XLA compiles the step.
+
+    Returns:
+        A `tf.function` (images, labels, mask of the images that count) -> float32 (4,): sums over these images of top-1
+        hits, top-5 hits and cross-entropy, and their number.
+    """
+    ranked, prepare = logits_model(model), prepare_pixels(model)
+    cross_entropy = build_cross_entropy(ranked)
+
+    @tf.function(jit_compile=jit_compile)
+    def replica_step(images, labels, mask):
+        outputs = ranked(prepare(images), training=False)
+        top = top_classes(outputs)
+        of_image = (
+            is_among(labels, top[:, :1]),
+            is_among(labels, top),
+            cross_entropy(labels, outputs),
+            tf.ones_like(mask),
+        )
+        return tf.stack([tf.reduce_sum(tf.math.multiply_no_nan(each, mask)) for each in of_image])
+
+    return replica_step
 
 
 def matched(model: keras.Model, split: Split, classes: int) -> Split:
