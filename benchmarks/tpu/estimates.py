@@ -58,8 +58,10 @@ def estimate(
     Raises:
         ValueError: If the compiler is not installed, or if a TPU refuses the program.
     """
-    if keep is not None or (compile_missing and not list(RESULTS.glob(f"{program}-{topology}-*.json"))):
-        check()  # before a big network is traced
+    if keep is not None or not list(RESULTS.glob(f"{program}-{topology}-*.json")):  # before a large network is traced
+        if not compile_missing:
+            return None
+        check()
     serialized, text = programs.emit(program)
     if found := hlo.refused(text):
         raise InputError(f"{program}: a TPU refuses {'; '.join(found)}")

@@ -16,6 +16,7 @@ from mixnet_tf.export.report import table
 from mixnet_tf.files import check_can_be_made
 from mixnet_tf.recipe import PRECISIONS
 
+_SMALL = 0.005  # share of the cycles
 _DEFAULT = programs.Program()
 _NETWORK = flags.DEFINE_string(
     "network",
@@ -53,8 +54,10 @@ def _summary(found):
 
 
 def _shares(found):
-    """(share of the cycles, kind of op), the largest first."""
-    return [(cycles / found["cycles"], kind) for kind, cycles in found["kinds"].items()]
+    """(share of the cycles, kind of op), the largest first; all small ones together at the end."""
+    shares = [(cycles / found["cycles"], kind) for kind, cycles in found["kinds"].items()]
+    shown = [row for row in shares if row[0] >= _SMALL]
+    return [*shown, (1 - sum(share for share, _ in shown), "others")]
 
 
 def main(screen):
@@ -67,7 +70,9 @@ def main(screen):
     with screen.phase(f"Compiling {program} for a TPU {_TOPOLOGY.value}"):
         found = estimates.estimate(program, _TOPOLOGY.value, keep=_KEEP.value)
     screen.say(_summary(found))
+    screen.say("")
     screen.say(table(_shares(found), {"share": lambda row: f"{row[0]:.1%}", "kind of op": lambda row: row[1]}))
+    screen.say("")
     columns = {
         "share": lambda row: f"{row['cycles'] / found['cycles']:.1%}",
         "cycles": lambda row: f"{row['cycles']:,}",

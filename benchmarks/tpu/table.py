@@ -58,10 +58,12 @@ def main(screen):
     if _COMPILE.value:
         estimates.check()
     rows = []
-    for program in _ROWS:
-        with screen.phase(str(program)):
+    with screen.phase("Looking up the programs", len(_ROWS), "programs") as phase:
+        for program in _ROWS:
             rows.append((program, estimates.estimate(program, _TOPOLOGY.value, _COMPILE.value)))
-        keras.utils.clear_session()
+            if rows[-1][1] is not None:
+                keras.utils.clear_session()  # of the network that was traced
+            phase.update(len(rows))
     screen.say(table(rows, _COLUMNS))
     return 0
 
