@@ -100,7 +100,7 @@ npu-check: $(INSTALLED)/test .npu
 .npu: | $(INSTALLED)/test
 	benchmarks/accelerators/install_npu.sh .npu $(BIN)/python
 
-# Compiles MixNet-S's inference for a TPU v5e by Google's compiler, in three minutes, and prints what it estimates; no TPU is
+# Compiles MixNet-S's inference for a TPU v5e by Google's compiler, in two minutes, and prints what it estimates; no TPU is
 # needed. Installs the compiler in .tpu if it is missing: needs the network, and Linux on x86-64. `make soak-training`
 # then uses it, too.
 tpu: $(INSTALLED)/test .tpu

@@ -47,6 +47,12 @@ def _program(step, **fields):
     return programs.Program("tiny", step, "bfloat16", image_size=32, images=8)._replace(**fields)
 
 
+def _section(title):
+    """The text of a section of PERFORMANCE.md."""
+    guide = (ROOT / "docs" / "PERFORMANCE.md").read_text()
+    return guide.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
 @pytest.fixture(scope="module")
 def emitted(tiny_network):
     """The text of each step's program."""
@@ -151,6 +157,24 @@ def test_the_committed_results_are_named_after_their_programs():
         found = read_json(path)
         assert path.stem == f"{programs.Program(**found['program'])}-{found['topology']}-{found['digest']}"
         assert sum(found["kinds"].values()) == found["cycles"]
+
+
+def test_the_figures_of_the_guide_are_those_of_the_results():
+    results = [read_json(path) for path in (ROOT / "benchmarks" / "tpu" / "results").glob("*.json")]
+    rows = re.findall(r"^\| `(\S+)` \| (.*) \|$", _section("On a TPU, by its compiler"), re.MULTILINE)
+    assert rows
+    for name, cells in rows:
+        measured = [
+            [
+                f"{found['cycles_per_image'] / 1e6:.3f}",
+                f"{found['flops'] / 1e9:.0f}",
+                *(f"{found[f'{part}_bytes'] / 1e9:.2f}" for part in ("traffic", "argument", "temporary")),
+                f"{found['compile_seconds'] / 60:.0f}",
+            ]
+            for found in results
+            if str(programs.Program(**found["program"])) == name and found["topology"] == "v5e"
+        ]
+        assert cells.split(" | ") in measured
 
 
 def test_a_wrong_program_is_one_line(capfd):
