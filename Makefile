@@ -12,7 +12,8 @@ REQUIREMENTS = import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or when.split("\"")[1] in "$*".split(",")]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 gpu-check npu-check verify-weights clean
+.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 gpu-check npu-check tpu tpu-table \
+  verify-weights clean
 
 demo: $(INSTALLED)/demo,export,report
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
@@ -99,12 +100,25 @@ npu-check: $(INSTALLED)/test .npu
 .npu: | $(INSTALLED)/test
 	benchmarks/accelerators/install_npu.sh .npu $(BIN)/python
 
+# Compiles MixNet-S's inference for a TPU v5e by Google's compiler, in two minutes, and prints what it estimates; no TPU is
+# needed. Installs the compiler in .tpu if it is missing: needs the network, and Linux on x86-64. `make soak-training`
+# then uses it, too.
+tpu: $(INSTALLED)/test .tpu
+	$(BIN)/python benchmarks/tpu/measure.py --network=mixnet-s --step=inference --topology=v5e
+
+.tpu: | $(INSTALLED)/test
+	benchmarks/tpu/install.sh .tpu $(BIN)/python
+
+# Prints the estimates of all networks that were compiled; `benchmarks/tpu/table.py --compile` compiles the others.
+tpu-table: $(INSTALLED)/test
+	$(BIN)/python benchmarks/tpu/table.py
+
 # Compares the published weights' answer with the one published answer; needs the network.
 verify-weights: $(INSTALLED)/test
 	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
-	rm -rf .venv .arm64 .gpu .npu build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv .arm64 .gpu .npu .tpu build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . \( -path ./runs -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED):

@@ -53,6 +53,7 @@ _SLOW = (
     "test_version_0_1_0",
     "test_version_0_2_0",
     "test_trainer",
+    "test_tpu",
     "test_searching",
     "test_estimates",
     "test_supernet",

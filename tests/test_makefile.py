@@ -71,6 +71,8 @@ def asked(monkeypatch):
         "arm64",
         "gpu-check",
         "npu-check",
+        "tpu",
+        "tpu-table",
         "verify-weights",
         "clean",
     ],

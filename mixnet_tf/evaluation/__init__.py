@@ -1,6 +1,6 @@
 """Evaluation: the accuracy or average precision of a model on a split, and the best checkpoint of a run."""
 
-from mixnet_tf.evaluation.accuracy import build_evaluator, matched
+from mixnet_tf.evaluation.accuracy import build_evaluator, build_replica_evaluation, matched
 from mixnet_tf.evaluation.average_precision import (
     COCO_METRICS,
     DetectionResult,
@@ -35,6 +35,7 @@ __all__ = [
     "build_detection_evaluator",
     "build_detection_measurement",
     "build_evaluator",
+    "build_replica_evaluation",
     "check_csv",
     "classify",
     "classify_files",

@@ -50,25 +50,7 @@ def build_evaluator(
     classes = model.output_shape[-1]
     split = matched(model, split, classes)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
-    ranked, prepare = logits_model(model), prepare_pixels(model)
-    cross_entropy = build_cross_entropy(ranked)
-
-    @tf.function(jit_compile=jit_compile)
-    def replica_step(images, labels, mask):
-        outputs = ranked(prepare(images), training=False)
-        top = top_classes(outputs)
-        of_image = (
-            is_among(labels, top[:, :1]),
-            is_among(labels, top),
-            cross_entropy(labels, outputs),
-            tf.ones_like(mask),
-        )
-        sums = tf.stack([tf.reduce_sum(tf.math.multiply_no_nan(each, mask)) for each in of_image])
-        if not by_class:
-            return sums
-        of_class = tf.one_hot(labels, classes) * mask[:, tf.newaxis]
-        hits = of_class * of_image[0][:, tf.newaxis]
-        return tf.concat([sums, tf.reduce_sum(hits, 0), tf.reduce_sum(of_class, 0)], 0)
+    replica_step = build_replica_evaluation(model, jit_compile, by_class)
 
     @tf.function
     def step(images, labels, mask):
@@ -94,6 +76,44 @@ def build_evaluator(
         return with_notes(measured, split.notes)
 
     return evaluate
+
+
+def build_replica_evaluation(
+    model: keras.Model, jit_compile: bool = False, by_class: bool = False
+) -> tf.types.experimental.PolymorphicFunction:
+    """Builds the step of an evaluation that each replica runs.
+
+    Args:
+        model: As `build_evaluator` takes it.
+        jit_compile: Whether XLA compiles the step.
+        by_class: Whether hits and images are also summed for each class.
+
+    Returns:
+        A `tf.function` (images, labels, mask of the images that count) -> float32 (4,): sums over these images of top-1
+        hits, top-5 hits and cross-entropy, and their number. With `by_class` (4 + 2 classes,): then the top-1 hits of
+        each class, and the images of each class.
+    """
+    ranked, prepare = logits_model(model), prepare_pixels(model)
+    cross_entropy = build_cross_entropy(ranked)
+
+    @tf.function(jit_compile=jit_compile)
+    def replica_step(images, labels, mask):
+        outputs = ranked(prepare(images), training=False)
+        top = top_classes(outputs)
+        of_image = (
+            is_among(labels, top[:, :1]),
+            is_among(labels, top),
+            cross_entropy(labels, outputs),
+            tf.ones_like(mask),
+        )
+        sums = tf.stack([tf.reduce_sum(tf.math.multiply_no_nan(each, mask)) for each in of_image])
+        if not by_class:
+            return sums
+        of_class = tf.one_hot(labels, model.output_shape[-1]) * mask[:, tf.newaxis]
+        hits = of_class * of_image[0][:, tf.newaxis]
+        return tf.concat([sums, tf.reduce_sum(hits, 0), tf.reduce_sum(of_class, 0)], 0)
+
+    return replica_step
 
 
 def matched(model: keras.Model, split: Split, classes: int) -> Split:

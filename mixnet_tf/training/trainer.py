@@ -42,6 +42,8 @@ class Trainer:
         model: The model with raw weights.
         ema_model: The model with EMA weights; the same object as `model` if the recipe has no EMA.
         optimizer: The optimizer; its `iterations` is the step.
+        replica_step: The `tf.function` that each replica runs in a step: (its images, its targets) -> dict of its share
+            of the loss and of the metrics.
 
     Raises:
         ValueError: If the model ends in an activation, if the batch size is not a multiple of the number of
@@ -86,7 +88,7 @@ class Trainer:
                 self.ema_model.set_weights(model.get_weights())
             else:
                 self.ema_model = model
-        self._replica_step = tf.function(self._step_of_replica, jit_compile=jit_compile)
+        self.replica_step = tf.function(self._step_of_replica, jit_compile=jit_compile)
 
     @property
     def step(self) -> int:
@@ -161,7 +163,7 @@ class Trainer:
 
     def _run(self, images, targets):
         rate = self.learning_rate(self.optimizer.iterations.value)
-        per_replica = self.strategy.run(self._replica_step, args=(images, targets))
+        per_replica = self.strategy.run(self.replica_step, args=(images, targets))
         summed = {name: self.strategy.reduce(_SUM, value, axis=None) for name, value in per_replica.items()}
         return {**summed, "learning_rate": rate}
 

@@ -284,7 +284,7 @@ def test_after_the_first_call_nothing_is_traced_again():
     for steps in (1, 3, 3, 2):  # a run's last loop is shorter
         trainer.train_steps(batches, tf.constant(steps))
     assert trainer.train_steps.experimental_get_tracing_count() == 1
-    assert trainer._replica_step.experimental_get_tracing_count() == 1
+    assert trainer.replica_step.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -1,0 +1,123 @@
+"""The program that one core of a TPU runs in a step, as TensorFlow hands it to XLA."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from mixnet_tf.data.object_batches import MAX_OBJECTS
+from mixnet_tf.errors import InputError
+from mixnet_tf.evaluation import build_replica_evaluation
+from mixnet_tf.networks import is_network_file, network_content, network_name, parse_kernels, stages_and_params
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, RECIPES, DetectionRecipe, Recipe
+from mixnet_tf.runs import RunConfig
+from mixnet_tf.training import Trainer, dtype_policy, trainer_for
+
+TRAINING, EVALUATION, INFERENCE = STEPS = ("training", "evaluation", "inference")
+_CLASSES, _IMAGES = 1000, 1_281_167  # of ImageNet
+
+
+class Program(NamedTuple):
+    """What a core computes.
+
+    Attributes:
+        network: A network's name or the path of a network file, with other kernels as in mobilenet-v2:3.5.7; or the
+            name of a function of `keras.applications`.
+        step: One of `STEPS`: training by the official recipe, with gradients, optimizer and EMA; evaluation with its
+            metrics; inference from images to probabilities, or to a detector's boxes and logits.
+        precision: "float32" or "bfloat16", as in `Recipe`.
+        image_size: Pixels.
+        images: Images of a step on one core.
+        detector_classes: Classes of an `SSDLite` detector on the network; None: a classifier of ImageNet's classes.
+    """
+
+    network: str = "mixnet-s"
+    step: str = INFERENCE
+    precision: str = "float32"
+    image_size: int = 224
+    images: int = 128
+    detector_classes: int | None = None
+
+    def __str__(self) -> str:
+        classes = "" if self.detector_classes is None else f"-detector{self.detector_classes}"
+        network = network_name(self.network).replace(":", "-")
+        return f"{network}{classes}-{self.step}-{self.precision}-{self.images}x{self.image_size}"
+
+
+def emit(program: Program) -> tuple[bytes, str]:
+    """Traces a program.
+
+    Returns:
+        (the program as a serialized HloModuleProto, its text without the names of layers).
+
+    Raises:
+        ValueError: If there is no such network, or if a TPU does not run such a step.
+    """
+    if program.step == EVALUATION and program.detector_classes is not None:
+        raise InputError("A detector is evaluated on the host; step: expected training or inference.")
+    images = tf.zeros((program.images, program.image_size, program.image_size, 3))
+    labels = tf.zeros((program.images,), tf.int32)
+    if program.step == TRAINING:
+        targets = labels if program.detector_classes is None else _objects(program.images)
+        ir = _trainer(program).replica_step.experimental_get_compiler_ir(images, targets)
+    elif program.step == EVALUATION:
+        step = build_replica_evaluation(_model(program, None), jit_compile=True)
+        ir = step.experimental_get_compiler_ir(images, labels, tf.ones(program.images))
+    else:
+        model = _model(program, "softmax")
+        step = tf.function(lambda images: model(images, training=False), jit_compile=True)
+        ir = step.experimental_get_compiler_ir(images)
+    return ir(stage="hlo_serialized"), ir(stage="hlo_no_metadata")
+
+
+def _trainer(program):
+    if not _is_of_keras(program):
+        return trainer_for(_config(program), jit_compile=True)
+    recipe = _recipe(program)
+    steps_per_epoch = recipe.steps_per_epoch(_IMAGES)
+    return Trainer(_model(program, None), recipe, steps_per_epoch, jit_compile=True)
+
+
+def _model(program, activation):
+    with dtype_policy(program.precision):
+        if not _is_of_keras(program):
+            return _config(program).build_model(activation)
+        shape = (program.image_size, program.image_size, 3)
+        function = getattr(keras.applications, program.network)
+        return function(weights=None, input_shape=shape, classifier_activation=activation)
+
+
+def _is_of_keras(program):
+    return hasattr(keras.applications, program.network)
+
+
+def _config(program):
+    """The configuration of a run that takes such steps."""
+    name, _, kernels = program.network.partition(":")
+    content = None
+    if kernels or is_network_file(name):
+        content = network_content(*stages_and_params(name, kernel_size=parse_kernels(kernels) if kernels else None))
+    is_detector = program.detector_classes is not None
+    return RunConfig(
+        network_name(name),
+        program.detector_classes or _CLASSES,
+        "imagenet2012",
+        _IMAGES,
+        _recipe(program),
+        network=content,
+        task=DETECTION if is_detector else CLASSIFICATION,
+        detection=DetectionRecipe() if is_detector else None,
+    )
+
+
+def _recipe(program) -> Recipe:
+    recipe = RECIPES["imagenet" if program.detector_classes is None else "coco"]
+    return recipe._replace(train_batch_size=program.images, image_size=program.image_size, precision=program.precision)
+
+
+def _objects(images) -> dict[str, Any]:
+    """The targets of a detector."""
+    return {
+        "boxes": tf.zeros((images, MAX_OBJECTS, 4)),
+        "labels": tf.zeros((images, MAX_OBJECTS), tf.int32),
+    }
