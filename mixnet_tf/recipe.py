@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
-from mixnet_tf.networks import GlobalParams, override_global_params
+from mixnet_tf.networks import BILINEAR, CROP_PADDING, INTERPOLATION, GlobalParams, Resizing, override_global_params
 from mixnet_tf.settings import Setting, check, documented
 
 CLASSIFICATION, DETECTION = TASKS = ("classification", "detection")
@@ -56,6 +56,7 @@ class Recipe(NamedTuple):
             "Whether to crop: a random area in training, the center in evaluation. If not, the whole image is resized."
         ),
     ] = True
+    interpolation: Annotated[str, INTERPOLATION] = BILINEAR
     flip: Annotated[bool, Setting("Whether to flip half of the training images left to right.")] = True
     shift: Annotated[
         float,
@@ -102,6 +103,11 @@ class Recipe(NamedTuple):
         Mapping[str, Any] | None, Setting("Fields of `GlobalParams` to replace; None: none.")
     ] = None
     name: Annotated[str | None, Setting("Which of `RECIPES` the fields started from; None: not recorded.")] = None
+
+    @property
+    def resizing(self) -> Resizing:
+        """How images are cropped and resized in evaluation."""
+        return Resizing(CROP_PADDING if self.crop else None, None, self.interpolation)
 
     def total_steps(self, num_images: int) -> int:
         """Steps of the whole run over `num_images` images."""

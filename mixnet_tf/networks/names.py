@@ -6,6 +6,7 @@ import keras
 
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import layers
+from mixnet_tf.networks.resizing import Preprocessing
 
 PREPROCESSING, PREDICTIONS = "preprocessing", "predictions"
 _CONV = {"bn": keras.layers.BatchNormalization, "activation": keras.layers.Activation}
@@ -31,7 +32,7 @@ _CLASSES = {
         "dense": keras.layers.Dense,
     },
 }
-_OTHERS = {PREPROCESSING: layers.Preprocessing, PREDICTIONS: keras.layers.Activation}
+_OTHERS = {PREPROCESSING: Preprocessing, PREDICTIONS: keras.layers.Activation}
 _NAME = re.compile(r"(stem|head|(block)_(?:0|[1-9][0-9]*))_(.+)")
 
 
