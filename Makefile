@@ -99,7 +99,7 @@ npu-check: $(INSTALLED)/test .npu
 .npu: | $(INSTALLED)/test
 	benchmarks/accelerators/install_npu.sh .npu $(BIN)/python
 
-# Compares the published weights' answer with the one published answer; needs the network.
+# Reads the seven published sets of weights, and compares the one published answer; needs the network.
 verify-weights: $(INSTALLED)/test
 	$(BIN)/python benchmarks/verify_weights.py
 

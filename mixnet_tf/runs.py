@@ -17,7 +17,15 @@ from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, readable_checkpoint, write_json
 from mixnet_tf.imagenet import SPLITS, wordnet_ids
 from mixnet_tf.models import build_model
-from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
+from mixnet_tf.networks import (
+    CROP_PADDING,
+    GlobalParams,
+    Resizing,
+    carry_resizing,
+    get_model_params,
+    network_content,
+    override_global_params,
+)
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 
 TRAINING_IMAGES = "measured on images of the training split"  # a note of a `data.Split`
@@ -53,6 +61,7 @@ class RunConfig(NamedTuple):
     early_stopping: int | None = None  # evaluations without a better one after which the run ends
     stopped_at: int | None = None  # the step at which early stopping ended the run
     weights_params: Mapping[str, Any] | None = None  # fields of `GlobalParams` that the network has from the weights
+    crop_padding: int = CROP_PADDING  # of the center crop in evaluation, if the recipe crops
 
     @property
     def last_step(self) -> int:
@@ -63,6 +72,12 @@ class RunConfig(NamedTuple):
     def evaluates_itself(self) -> bool:
         """Whether the run evaluates its averages while it trains."""
         return self.eval_every is not None and self.eval_every > 0
+
+    @property
+    def resizing(self) -> Resizing:
+        """How images are cropped and resized in evaluation."""
+        resizing = self.recipe.resizing
+        return resizing._replace(crop_padding=self.crop_padding) if resizing.crops else resizing
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -165,7 +180,9 @@ class RunConfig(NamedTuple):
             network = self._network(include_top=False)
             return SSDLite(network, self.num_label_classes, network.input_shape[1:], class_names=self.class_names)
         classes = {"classes": self.num_label_classes, "class_names": self.class_names}
-        return self._network(**classes, classifier_activation=classifier_activation)
+        model = self._network(**classes, classifier_activation=classifier_activation)
+        carry_resizing(model, self.resizing)
+        return model
 
     def _network(self, **kwargs):
         size = self.recipe.image_size

@@ -11,6 +11,7 @@ from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
 from mixnet_tf.evaluation import matched
 from mixnet_tf.files import StrPath
+from mixnet_tf.networks import Resizing, resizing_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
     MAX_NAMED,
@@ -39,7 +40,7 @@ def write_report(
     folder: StrPath,
     names: Sequence[Any] | None = None,
     source: str = "not recorded",
-    crop: bool = True,
+    crop: bool | Resizing | None = None,
     batch_size: int = 64,
     progress: Progress = silent,
 ) -> tuple[dict[str, Any], str]:
@@ -51,7 +52,7 @@ def write_report(
         folder: Where report.html, which opens without a network, and its figures as PNG are written.
         names: Names of the model's classes; None: the model's own names, else the split's, else numbers.
         source: Origin of the weights, in words.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        crop: How images are cropped and resized, as for `networks.resizing_of`; None: as the model says.
         batch_size: Images per step.
         progress: Shows the phases.
 
@@ -64,16 +65,16 @@ def write_report(
 
     """
     require_packages()
-    split = matched(model, split, model.output_shape[-1])
-    predictions = predict(model, split, crop, batch_size, progress)
+    split, resizing = matched(model, split, model.output_shape[-1]), resizing_of(model, crop)
+    predictions = predict(model, split, resizing, batch_size, progress)
     names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
-        page = _page(predictions, names, split, model.input_shape[1], crop)
+        page = _page(predictions, names, split, model.input_shape[1], resizing)
         path = write_page(page, folder, model, split, source)
     return predictions.metrics(), path
 
 
-def _page(predictions: Predictions, names, split, size, crop):
+def _page(predictions: Predictions, names, split, size, resizing):
     metrics, images = predictions.metrics(), len(predictions.labels)
     top_1, top_5 = metrics["top_1_accuracy"], metrics["top_5_accuracy"]
     calibrated = calibration(predictions)
@@ -84,7 +85,6 @@ def _page(predictions: Predictions, names, split, size, crop):
         Number("calibration error", f"{calibrated.error:.2%}", f"mean probability {mean_confidence:.1%}"),
         Number("images", f"{images:,}", f"{split.num_classes} classes"),
     ]
-    window = f"the center square of {size / (size + 32):.1%} of the shorter side" if crop else "the whole image"
     sections = [
         _classes(predictions, names, top_1),
         _confusions(predictions, names),
@@ -92,7 +92,7 @@ def _page(predictions: Predictions, names, split, size, crop):
         _mistakes(predictions, names),
     ]
     subtitle = f"Every image of split {split.name!r} once, with 95% confidence intervals."
-    return Page(subtitle, numbers, window, sections, smooth=size > _SMALL)
+    return Page(subtitle, numbers, resizing.words(size), sections, smooth=size > _SMALL)
 
 
 def _interval(hits, images):
