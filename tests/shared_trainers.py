@@ -12,7 +12,18 @@ from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer, run, tasks
 
 # Fields of a recipe that decide the batches, and nothing about a step.
-_OF_THE_DATA = ("name", "train_epochs", "train_steps", "crop", "flip", "shift", "zoom", "rotation", "seed")
+_OF_THE_DATA = (
+    "name",
+    "train_epochs",
+    "train_steps",
+    "crop",
+    "interpolation",
+    "flip",
+    "shift",
+    "zoom",
+    "rotation",
+    "seed",
+)
 _TRAINERS = {}  # a trainer and the state of its optimizer at the start, by what was compiled
 _REMEMBERED = {}  # the arguments of a call and what it gave
 

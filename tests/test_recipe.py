@@ -57,6 +57,7 @@ _BAD = {
     "label_smoothing": 1.0,
     "moving_average_decay": 1.0,
     "crop": "yes",
+    "interpolation": "lanczos",
     "flip": 1,
     "shift": 1.1,
     "zoom": 1.0,
