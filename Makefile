@@ -113,7 +113,7 @@ tpu: $(INSTALLED)/test .tpu
 tpu-table: $(INSTALLED)/test
 	$(BIN)/python benchmarks/tpu/table.py
 
-# Compares the published weights' answer with the one published answer; needs the network.
+# Reads the seven published sets of weights, and compares the one published answer; needs the network.
 verify-weights: $(INSTALLED)/test
 	$(BIN)/python benchmarks/verify_weights.py
 

@@ -1,10 +1,11 @@
-"""Verifies Google's published weights, which needs the network: `make verify-weights`.
+"""Verifies the seven published sets of weights, which needs the network: `make verify-weights`.
 
-Downloads the three archives unless they are cached, converts them again, compares them variable by variable with
+Downloads Google's three archives unless they are cached, converts them again, compares them variable by variable with
 what timm publishes, and checks the one published answer: MixNet-S on a photograph of a panda, in the reference's
-notebook.
+notebook. Of timm's own four sets no answer is published: their sizes, checksums and variables are checked.
 """
 
+import os
 import urllib.request
 
 import numpy as np
@@ -13,13 +14,17 @@ from absl import flags
 
 from mixnet_tf.commands import process
 from mixnet_tf.data import preprocess_for_eval
+from mixnet_tf.downloads import sha256_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.models import build_model
-from mixnet_tf.networks.variants import VARIANTS
-from mixnet_tf.weights import assign
+from mixnet_tf.weights import assign, list_weights, read_weights
 from mixnet_tf.weights.converted import converted_file, google_weights
+from mixnet_tf.weights.google import ARCHIVES
+from mixnet_tf.weights.hub import hub_file
 from mixnet_tf.weights.pretrained import timm_weights
 
+GOOGLES = list(ARCHIVES)  # networks
+TIMMS = [record for record in list_weights() if record.weights.startswith("hf://")]
 PHOTOGRAPH = "https://upload.wikimedia.org/wikipedia/commons/f/fe/Giant_Panda_in_Beijing_Zoo_1.JPG"
 PHOTOGRAPH_SIZE = 116_068  # bytes
 # Class of ImageNet, its name, and the reference's probability in per cent.
@@ -43,14 +48,37 @@ def verify_conversion(model_name):
         ValueError: If its size or checksum is wrong, if it does not fit the model, or if a variable stays unchanged.
     """
     converted_file(model_name).unlink(missing_ok=True)
-    read = google_weights(model_name)
-    model = build_model(model_name, input_shape=(224, 224, 3))
+    return _read_into(model_name, model_name, google_weights(model_name))
+
+
+def verify_timms(record):
+    """Checks the file of a set of timm's own, and reads it into a new model; returns the model.
+
+    Raises:
+        ConnectionError: If the file cannot be downloaded.
+        ValueError: If its size or checksum is wrong, if it does not fit the model, or if a variable stays unchanged.
+    """
+    path = hub_file(record.weights)
+    found = {"size": os.path.getsize(path), "sha256": sha256_of(path)}
+    for name, value in found.items():
+        known = getattr(record, name)
+        if known not in (None, value):
+            raise InputError(f"{path}: expected {known} as its {name}, received {value}.")
+        print(f"{record.name}: {name} {value}, {'not published' if known is None else 'as published'}.")
+    model = _read_into(record.name, record.model_name, read_weights(record.weights))
+    print(f"{record.name}: no answer of these weights is published, so none was compared.")
+    return model
+
+
+def _read_into(title, model_name, read):
+    """A new model with the weights, of which each variable is read and finite."""
+    model = build_model(model_name, dict(read.params or {}), input_shape=(224, 224, 3))
     before = [weight.numpy() for weight in model.weights]
     assign(model, read)
     for weight, initial in zip(model.weights, before, strict=True):
         if np.array_equal(weight.numpy(), initial) or not np.isfinite(weight.numpy()).all():
             raise InputError(f"{read.source}: variable {weight.path} was not read, or is not finite.")
-    print(f"{model_name}: all {len(before)} variables were read.")
+    print(f"{title}: all {len(before)} variables were read.")
     return model
 
 
@@ -111,11 +139,13 @@ def verify_answer(model, image_bytes):
 
 
 def main(_screen):
-    models = {model_name: verify_conversion(model_name) for model_name in VARIANTS}
-    for model_name in VARIANTS:
+    models = {model_name: verify_conversion(model_name) for model_name in GOOGLES}
+    for model_name in GOOGLES:
         verify_sources(model_name)
+    for record in TIMMS:
+        verify_timms(record)
     verify_answer(models["mixnet-s"], photograph(_PHOTOGRAPH.value))
-    print("The published weights give the published answer.")
+    print("Google's MixNet-S gives the published answer.")
     return 0
 
 

@@ -41,7 +41,7 @@ if typing.TYPE_CHECKING:
     from mixnet_tf.data import decode_predictions
     from mixnet_tf.detection import SSDLite, detect
     from mixnet_tf.export import ExportOptions, export_model
-    from mixnet_tf.weights import load_official_checkpoint, load_timm_weights, load_weights
+    from mixnet_tf.weights import list_weights, load_official_checkpoint, load_timm_weights, load_weights
 else:
     # These modules, and what they need, are imported when one of their names is first asked for.
     _MODULES = {
@@ -50,6 +50,7 @@ else:
         "decode_predictions": "data",
         "detect": "detection",
         "export_model": "export",
+        "list_weights": "weights",
         "load_official_checkpoint": "weights",
         "load_timm_weights": "weights",
         "load_weights": "weights",
@@ -94,6 +95,7 @@ __all__ = [
     "features_model",
     "get_model_params",
     "list_models",
+    "list_weights",
     "load_official_checkpoint",
     "load_timm_weights",
     "load_weights",

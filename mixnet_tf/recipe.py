@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.networks import GlobalParams, override_global_params
+from mixnet_tf.networks import BILINEAR, CROP_PADDING, INTERPOLATION, GlobalParams, Resizing, override_global_params
 from mixnet_tf.settings import Setting, check, documented
 
 CLASSIFICATION, DETECTION = TASKS = ("classification", "detection")
@@ -86,6 +86,7 @@ class Recipe(NamedTuple):
             "Whether to crop: a random area in training, the center in evaluation. If not, the whole image is resized."
         ),
     ] = True
+    interpolation: Annotated[str, INTERPOLATION] = BILINEAR
     flip: Annotated[bool, Setting("Whether to flip half of the training images left to right.")] = True
     shift: Annotated[
         float,
@@ -170,6 +171,11 @@ class Recipe(NamedTuple):
     def mixes(self) -> bool:
         """Whether training images are mixed with others, so that their labels are soft."""
         return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def resizing(self) -> Resizing:
+        """How images are cropped and resized in evaluation."""
+        return Resizing(CROP_PADDING if self.crop else None, None, self.interpolation)
 
     def total_steps(self, num_images: int) -> int:
         """Steps of the whole run over `num_images` images."""

@@ -1,6 +1,5 @@
 """The files in a run's folder: config.json, the saved models, the checkpoints."""
 
-import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,13 @@ from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import UNREADABLE, StrPath, publishing, read_json, readable_checkpoint, write_json
 from mixnet_tf.imagenet import SPLITS, wordnet_ids
 from mixnet_tf.models import build_model
-from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
+from mixnet_tf.networks import (
+    CROP_PADDING,
+    Resizing,
+    carry_resizing,
+)
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
+from mixnet_tf.run_differences import compared
 
 TRAINING_IMAGES = "measured on images of the training split"  # a note of a `data.Split`
 SOME_TRAINING_IMAGES = "some of the images are those that the run trained on, if this is its data"  # another note
@@ -54,6 +58,7 @@ class RunConfig(NamedTuple):
     stopped_at: int | None = None  # the step at which early stopping ended the run
     weights_params: Mapping[str, Any] | None = None  # fields of `GlobalParams` that the network has from the weights
     class_weights: tuple[float, ...] | None = None  # weight of each class in the loss; None: they are equal
+    crop_padding: int = CROP_PADDING  # of the center crop in evaluation, if the recipe crops
 
     @property
     def last_step(self) -> int:
@@ -69,6 +74,12 @@ class RunConfig(NamedTuple):
     def weights_classes(self) -> bool:
         """Whether classes have weights in the loss, so that accuracy is also measured as the mean over classes."""
         return self.class_weights is not None
+
+    @property
+    def resizing(self) -> Resizing:
+        """How images are cropped and resized in evaluation."""
+        resizing = self.recipe.resizing
+        return resizing._replace(crop_padding=self.crop_padding) if resizing.crops else resizing
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -171,7 +182,9 @@ class RunConfig(NamedTuple):
             network = self._network(include_top=False)
             return SSDLite(network, self.num_label_classes, network.input_shape[1:], class_names=self.class_names)
         classes = {"classes": self.num_label_classes, "class_names": self.class_names}
-        return self._network(**classes, classifier_activation=classifier_activation)
+        model = self._network(**classes, classifier_activation=classifier_activation)
+        carry_resizing(model, self.resizing)
+        return model
 
     def _network(self, **kwargs):
         size = self.recipe.image_size
@@ -197,7 +210,7 @@ class RunConfig(NamedTuple):
     def differences(self, other: "RunConfig") -> Sequence[str]:
         """Returns one line for each field in which `other` differs."""
         lines = []
-        for name, ours, theirs in _compared(self, other):
+        for name, ours, theirs in compared(self, other):
             if ours != theirs:
                 lines.append(f"{name}: {ours!r} there, {theirs!r} now")
         names, other_names = self.class_names, other.class_names
@@ -209,43 +222,6 @@ class RunConfig(NamedTuple):
 
 def _plain(value):
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
-
-
-# Compared otherwise, or not at all: a list may move, where early stopping ends a run is no setting, and a run keeps the
-# class weights that it began with.
-_NOT_COMPARED = ("recipe", "model_name", "network", "label_names", "list", "stopped_at", "class_weights")
-_NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_shards")
-
-
-def _compared(one, other):
-    yield from _compared_networks(one, other)
-    own = [field for field in RunConfig._fields if field not in _NOT_COMPARED]
-    fields = [(field, getattr(one, field), getattr(other, field)) for field in own]
-    fields += [(field, getattr(one.recipe, field), getattr(other.recipe, field)) for field in Recipe._fields]
-    for field, ours, theirs in fields:
-        if field in _NOT_IN_0_1_0 and None in (ours, theirs):
-            continue
-        yield ("recipe" if field == "name" else field), ours, theirs
-
-
-def _compared_networks(one, other):
-    """Compares networks by content, not by name, and without the number of classes, which is the dataset's."""
-    if one.network is None and other.network is None:
-        yield "model_name", one.model_name, other.model_name
-        return
-    ours, theirs = _content(one), _content(other)
-    for place, blocks in enumerate(itertools.zip_longest(ours["blocks"], theirs["blocks"])):
-        yield f"network: block string {place}", *blocks
-    for field in sorted(set(GlobalParams._fields) - {"num_classes"}):
-        yield f"network: {field}", ours["params"][field], theirs["params"][field]
-
-
-def _content(config):
-    """The content of a run's network file, with default values for missing parameters."""
-    if config.network is None:
-        return network_content(*get_model_params(config.model_name))
-    params = override_global_params(GlobalParams(), config.network["params"])
-    return {"blocks": config.network["blocks"], "params": params._asdict()}
 
 
 def save_model(model: keras.Model, path: StrPath) -> None:

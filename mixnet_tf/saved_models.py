@@ -3,8 +3,8 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from absl import logging
@@ -16,6 +16,8 @@ from mixnet_tf.files import StrPath, exists, local_copy
 from mixnet_tf.models import build_model
 from mixnet_tf.networks import (
     PIXELS,
+    Resizing,
+    carried_resizing,
     class_names,
     gives_probabilities,
     input_of,
@@ -23,8 +25,8 @@ from mixnet_tf.networks import (
     name_classes,
     taking_pixels,
 )
+from mixnet_tf.recipe import recipe_for
 from mixnet_tf.runs import BEST, CHECKPOINTS, CONFIG, FINAL, RunConfig, newest_checkpoint, restore_averages
-from mixnet_tf.weights import load_weights
 
 
 class Opened(NamedTuple):
@@ -34,6 +36,7 @@ class Opened(NamedTuple):
     source: str  # the file or checkpoint that it was loaded from
     config: RunConfig | None  # None: it was not loaded from a run's folder
     exif: bool | None = None  # whether images are turned as their EXIF orientation says; None: as by the run
+    resized: Mapping[str, Any] | None = None  # arguments of `networks.Resizing.given`, in place of the model's own
 
     @property
     def rules(self) -> Rules:
@@ -47,6 +50,25 @@ class Opened(NamedTuple):
         if dataset == "tfrecord" and reading.num_label_classes is None and not is_detector(self.model):
             return reading._replace(num_label_classes=self.model.output_shape[-1])
         return reading
+
+    def resizing(self, dataset: str | None, crop: bool | None = None) -> Resizing:
+        """How images are cropped and resized: as asked for, else as the model, its run or the dataset's recipe says.
+
+        Args:
+            dataset: The dataset's name; None: there is none.
+            crop: Whether to take the center crop; None: not asked for.
+
+        Raises:
+            ValueError: If what is asked for contradicts itself.
+        """
+        found = carried_resizing(self.model)
+        if found is None:
+            found = recipe_for(dataset).resizing if self.config is None else self.config.resizing
+        resizing = found.given(crop, **(self.resized or {}))
+        if carried_resizing(self.model) is None and self.config is None:
+            words = resizing.words(self.model.input_shape[1])
+            logging.info(f"{self.source} does not say how its images are cropped and resized: {words}.")
+        return resizing
 
     def split_name(self, dataset: str | None, train: bool) -> str | None:
         """The split of a dataset that the model's run trains on, or is evaluated on; None: there is none."""
@@ -118,8 +140,10 @@ def _open(weights, model_dir, model_name, num_label_classes, image_size, kernel_
     if model_name is None:
         raise InputError(f"{weights} holds weights alone; say of which network with model_name, such as mixnet-s.")
     size = 224 if image_size is None else image_size
-    model = build_model(model_name, classes=num_label_classes, input_shape=(size, size, 3), kernel_size=kernel_size)
-    load_weights(model, weights)
+    shape = (size, size, 3)
+    model = build_model(
+        model_name, classes=num_label_classes, input_shape=shape, kernel_size=kernel_size, weights=weights
+    )
     return Opened(model, weights, None)
 
 

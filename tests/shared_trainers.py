@@ -13,7 +13,7 @@ from mixnet_tf.training import Trainer, run, tasks
 
 # Fields of a recipe that decide the batches, and nothing about a step.
 _OF_THE_DATA = (
-    *("name", "train_epochs", "train_steps", "crop", "flip", "shift", "zoom", "rotation", "seed"),
+    *("name", "train_epochs", "train_steps", "crop", "interpolation", "flip", "shift", "zoom", "rotation", "seed"),
     *("randaugment_layers", "randaugment_magnitude", "color_jitter", "erasing"),
 )
 _TRAINERS = {}  # a trainer and the state of its optimizer at the start, by what was compiled

@@ -60,6 +60,7 @@ _BAD = {
     "class_weights": "equal",
     "moving_average_decay": 1.0,
     "crop": "yes",
+    "interpolation": "lanczos",
     "flip": 1,
     "shift": 1.1,
     "zoom": 1.0,

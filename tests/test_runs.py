@@ -12,6 +12,7 @@ from tiny import GOLDEN, SMALL_NETWORK, build_small, images, randomise, values
 from mixnet_tf.data import DATA_VERSION, Reading, Split, load_objects, load_split
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
+from mixnet_tf.networks import GOOGLES, Resizing, carried_resizing
 from mixnet_tf.networks.endpoints import endpoints
 from mixnet_tf.recipe import RECIPES, Recipe
 from mixnet_tf.runs import SOME_TRAINING_IMAGES, TRAINING_IMAGES, RunConfig, noting_training_images, save_model
@@ -37,6 +38,18 @@ def test_a_config_reads_back_as_it_was_written(tmp_path):
         config = _CONFIG._replace(recipe=recipe, missing_shards=("train-00003-of-01024",))
         config.write(tmp_path)
         assert RunConfig.read(tmp_path) == config
+
+
+def test_a_runs_model_says_how_the_run_crops_and_resizes_and_older_ones_did_it_as_today(tmp_path):
+    recipe = _CONFIG.recipe._replace(interpolation="bicubic")
+    assert carried_resizing(_CONFIG._replace(recipe=recipe).build_model()) == Resizing(32, None, "bicubic")
+    whole = _CONFIG._replace(recipe=recipe._replace(crop=False, interpolation="bilinear"))
+    assert whole.resizing == Resizing(None, None, "bilinear")
+    _CONFIG.write(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert (fields.pop("crop_padding"), fields["recipe"].pop("interpolation")) == (32, "bilinear")
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert RunConfig.read(tmp_path) == _CONFIG and _CONFIG.resizing == GOOGLES
 
 
 def test_a_config_without_a_data_version_is_of_the_rules_of_0_2_0(tmp_path):

@@ -2,6 +2,7 @@ import hashlib
 import importlib.util
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tiny
 from absl import flags
 from weights_server import know, places, serving, write_as_timm
 
-from mixnet_tf.weights import Arrays, converted, google, hub, pretrained, read_weights
+from mixnet_tf.weights import Arrays, converted, google, hub, list_weights, pretrained, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,8 @@ def test_verification_downloads_converts_and_compares(
     (folder / "mixnet-s.tar.gz").symlink_to(released_archive)
     (folder / "panda.jpg").write_bytes(JPEG)
     know(monkeypatch, released_archive)
-    monkeypatch.setattr(script, "VARIANTS", ["mixnet-s"])
+    monkeypatch.setattr(script, "GOOGLES", ["mixnet-s"])
+    monkeypatch.setattr(script, "TIMMS", [])
     monkeypatch.setattr(script, "PHOTOGRAPH", f"{os.environ[google.MIRROR]}/panda.jpg")
     monkeypatch.setattr(script, "PHOTOGRAPH_SIZE", len(JPEG))
     weights_cache.mkdir(parents=True)
@@ -82,6 +84,42 @@ def test_verification_downloads_converts_and_compares(
     [(model, image_bytes)] = compared
     assert places(model) == list(range(347)) and image_bytes == JPEG
     assert asked == ["/mixnet-s.tar.gz", "/panda.jpg", "/panda.jpg"]  # the archive is cached by now
+
+
+@pytest.mark.parametrize("known", [None, "wrong"])
+def test_a_set_of_timms_own_is_checked_without_an_answer(known, script, weights_cache, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("safetensors")
+    golden = tiny.GOLDEN / "timm-mixnet-s-quarter" / "model.safetensors"
+    record = next(each for each in list_weights("mixnet-s") if each in script.TIMMS)._replace(sha256=known)
+    placed = hub.hub_folder(record.weights)
+    placed.mkdir(parents=True)
+    shutil.copy(golden, placed)
+    build = script.build_model
+    monkeypatch.setattr(
+        script,
+        "build_model",
+        lambda name, params, input_shape: build(name, {**params, "depth_multiplier": 0.25}, classes=7),
+    )
+    if known is not None:
+        with pytest.raises(ValueError, match="model.safetensors: expected wrong as its sha256, received [0-9a-f]{64}"):
+            script.verify_timms(record)
+        return
+    model = script.verify_timms(record)
+    said = capsys.readouterr().out.splitlines()
+    digest = hashlib.sha256(golden.read_bytes()).hexdigest()
+    assert said == [
+        f"timm/mixnet_s.ft_in1k: size {golden.stat().st_size}, not published.",
+        f"timm/mixnet_s.ft_in1k: sha256 {digest}, not published.",
+        f"timm/mixnet_s.ft_in1k: all {len(model.weights)} variables were read.",
+        "timm/mixnet_s.ft_in1k: no answer of these weights is published, so none was compared.",
+    ]
+
+
+def test_the_script_verifies_all_seven_sets(script):
+    assert len(script.GOOGLES) == 3 and len(script.TIMMS) == 4
+    assert {*script.GOOGLES, *(each.name for each in script.TIMMS)} == {
+        each.name.removeprefix("google/") for each in list_weights()
+    }
 
 
 def test_sources_that_differ_are_an_error_that_names_the_variable(script, monkeypatch):

@@ -19,7 +19,7 @@ const afterwards = (task) => (work = work.then(task, task));
 async function classify(blob) {
   if (!model) throw new Error('no model is loaded');
   const size = model.getInputDetails()[0].shape[1];
-  const input = await preprocess(blob, size, settings.crop, settings.exif);
+  const input = await preprocess(blob, size, settings);
   const start = performance.now();
   const probabilities = await run(input, size);
   return {probabilities, input, milliseconds: performance.now() - start};

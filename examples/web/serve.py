@@ -68,7 +68,8 @@ def prepare(model_dir, export_dir):
     classes = opened.config.num_label_classes
     names = label_names(classes, None, class_names(opened.model)) or range(classes)
     (_MODEL / "labels.txt").write_text("".join(f"{name}\n" for name in names))
-    prepared = {"crop": opened.config.recipe.crop, "exif": opened.rules.exif}
+    resizing = opened.resizing(opened.config.dataset)
+    prepared = {**resizing._asdict(), "exif": opened.rules.exif}
     write_json(_MODEL / "model.json", {**prepared, "files": [file.name for file in files]})
 
 

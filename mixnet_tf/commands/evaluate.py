@@ -20,8 +20,8 @@ from mixnet_tf.evaluation import (
     watch,
 )
 from mixnet_tf.files import check_can_be_made, write_json
-from mixnet_tf.networks import class_names
-from mixnet_tf.recipe import CLASSIFICATION, DETECTION, recipe_for
+from mixnet_tf.networks import Resizing, class_names
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION
 from mixnet_tf.reports import write_detection_report, write_report
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import RunOptions, task_of
@@ -34,6 +34,7 @@ _NOT_WITH_WATCH = (
     "num_label_classes",
     "image_size",
     "input",
+    *Resizing._fields,
     "exif",
     "image",
     "output_csv",
@@ -52,7 +53,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("num_eval_images", None, "tfrecord: number of images, if not ImageNet's.")
     names = ("data_dir", "list", "validation_fraction", "allow_missing_shards", "eval_batch_size")
     settings_flags.define(RunOptions, names, data_dir="data")
-    flags.DEFINE_bool("crop", None, "Take the center crop; by default as in the run, or in the dataset's recipe.")
+    flags.DEFINE_bool("crop", None, "Take the center crop; by default as the model or the dataset's recipe.")
     settings_flags.define_path("output_json", None, "Also write the metrics to this JSON file.")
     settings_flags.define_path(
         "report_dir",
@@ -107,10 +108,9 @@ def main(screen: Screen) -> int:
     if values.annotations is not None or values.draw is not None:
         raise InputError("--annotations and --draw go with a detector.")
     dataset = values.dataset or (opened.config.dataset if opened.config else "digits")
-    recipe = opened.config.recipe if opened.config else recipe_for(dataset)
-    crop = recipe.crop if values.crop is None else values.crop
+    resizing = opened.resizing(dataset, values.crop)
     if values.image:
-        return classify_images(opened, crop, screen)
+        return classify_images(opened, resizing, screen)
     found = _load_split(
         task_of(CLASSIFICATION), dataset, values.split or opened.split_name(dataset, False), opened.reading(dataset)
     )
@@ -119,7 +119,7 @@ def main(screen: Screen) -> int:
     if opened.config is not None and not split.rules.exif:
         log_turned(split)
     if values.report_dir is None:
-        evaluate = build_evaluator(opened.model, split, crop, values.eval_batch_size, by_class=by_class)
+        evaluate = build_evaluator(opened.model, split, resizing, values.eval_batch_size, by_class=by_class)
         _report(evaluate(screen.phase), screen)
     else:
         names = label_names(opened.model.output_shape[-1], values.labels, class_names(opened.model))
@@ -129,7 +129,7 @@ def main(screen: Screen) -> int:
             values.report_dir,
             names,
             opened.source,
-            crop,
+            resizing,
             values.eval_batch_size,
             screen.phase,
             by_class,

@@ -10,7 +10,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.export import ExportOptions, ExportSettings, export_opened, task_of, text
 from mixnet_tf.settings import fields
 
-_OPTIONS = [name for name in fields(ExportOptions) if name not in ExportSettings._fields]
+_OPTIONS = [name for name in fields(ExportOptions) if name not in (*ExportSettings._fields, "resizing")]
 
 
 def define_flags() -> None:
@@ -27,7 +27,7 @@ def main(screen: Screen) -> int:
     opened = model_flags.open_model_from_flags()
     screen.say(f"Exporting {opened.source}.")
     task = task_of(opened.model)
-    if foreign := [f"--{name}" for name in task.foreign_options if flags.FLAGS[name].present]:
+    if foreign := [f"--{name}" for name in task.foreign_options if name in flags.FLAGS and flags.FLAGS[name].present]:
         raise InputError(f"{opened.source} is {task.kind}; leave out {', '.join(foreign)}.")
     report = export_opened(opened, settings, options, screen.phase)
     screen.say(text(report))

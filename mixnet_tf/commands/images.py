@@ -16,11 +16,11 @@ from mixnet_tf.evaluation import (
     find_images,
     write_predictions,
 )
-from mixnet_tf.networks import NOT_CHECKED, class_names, input_of
+from mixnet_tf.networks import NOT_CHECKED, Resizing, class_names, input_of
 from mixnet_tf.saved_models import Opened
 
 
-def classify_images(opened: Opened, crop: bool, screen: Screen) -> int:
+def classify_images(opened: Opened, resizing: Resizing, screen: Screen) -> int:
     """Classifies the images of --image, and returns the exit code: 1 if some of several cannot be read.
 
     With --output_csv, these have a row that says so, and the code is 0.
@@ -30,7 +30,7 @@ def classify_images(opened: Opened, crop: bool, screen: Screen) -> int:
     paths = find_images(values.image)
 
     def classify_all(paths):
-        return classify_files(model, paths, crop, rules=opened.rules, batch_size=values.eval_batch_size)
+        return classify_files(model, paths, resizing, rules=opened.rules, batch_size=values.eval_batch_size)
 
     if values.output_csv is not None:
         rows = write_predictions(values.output_csv, paths, names, classify_all, screen.phase)
@@ -39,7 +39,7 @@ def classify_images(opened: Opened, crop: bool, screen: Screen) -> int:
         return 0
     errors = []
     if _is_one(paths):
-        classified = iter([Classified(paths[0], classify(model, paths[0], crop, rules=opened.rules))])
+        classified = iter([Classified(paths[0], classify(model, paths[0], resizing, rules=opened.rules))])
     else:
         classified = classify_all(paths)
     for each in classified:

@@ -2,8 +2,10 @@
 
 from absl import flags
 
-from mixnet_tf.commands.settings_flags import define_path, flag_values
-from mixnet_tf.networks import INPUTS, VARIANTS, is_network_file, parse_kernels
+from mixnet_tf.commands.settings_flags import define, define_path, flag_values
+from mixnet_tf.detection import is_detector
+from mixnet_tf.errors import InputError
+from mixnet_tf.networks import GOOGLES, INPUTS, VARIANTS, Resizing, is_network_file, parse_kernels
 from mixnet_tf.saved_models import Opened, open_model
 
 WEIGHTS_HELP = (
@@ -63,6 +65,7 @@ def define_model_flags() -> None:
         "Input of the model: pixels, RGB from 0 to 255, or normalized, for which Preprocessing is put in front; by "
         "default what its layers show, else pixels.",
     )
+    define(Resizing, **dict.fromkeys(Resizing._fields))
     flags.DEFINE_bool(
         "exif",
         None,
@@ -74,5 +77,12 @@ def define_model_flags() -> None:
 def open_model_from_flags() -> Opened:
     """Opens the model that the flags describe; raises what `open_model` raises."""
     names = ("weights", "model_dir", "model_name", "num_label_classes", "image_size", "input")
+    resized = {name: value for name, value in flag_values(Resizing._fields).items() if value is not None}
+    GOOGLES.given(flags.FLAGS.crop, **resized)  # before the model is opened, as they may contradict each other
     opened = open_model(**flag_values(names), kernel_size=kernels_from_flags())
-    return opened._replace(exif=flags.FLAGS.exif)
+    if resized and is_detector(opened.model):
+        given = ", ".join(f"--{name}" for name in resized)
+        raise InputError(
+            f"{opened.source} is an object detector, which sees whole images, bilinear; leave out {given}."
+        )
+    return opened._replace(exif=flags.FLAGS.exif, resized=resized)

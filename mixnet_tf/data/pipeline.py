@@ -8,6 +8,7 @@ from mixnet_tf.data.mixing import GROUP, mixed_examples, own_part
 from mixnet_tf.data.preprocessing import preprocess_for_eval, preprocess_for_train
 from mixnet_tf.data.split import Split
 from mixnet_tf.errors import InputError
+from mixnet_tf.networks import Resizing
 from mixnet_tf.recipe import Recipe
 
 _SHUFFLE_BUFFER = 8192  # encoded images, about 1 GB of ImageNet; for splits that do not shuffle their files
@@ -52,6 +53,7 @@ def train_batches(
             recipe.zoom,
             recipe.rotation,
             split.rules,
+            recipe.interpolation,
         )
         image, label = augment(image, recipe, seed), tf.cast(example["label"], tf.int32)
         if not recipe.mixes:
@@ -119,7 +121,7 @@ def eval_batches(
     split: Split,
     image_size: int,
     batch_size: int,
-    crop: bool = True,
+    crop: bool | Resizing = True,
     shard: int = 0,
     num_shards: int = 1,
     multiple: int = 1,
@@ -131,7 +133,7 @@ def eval_batches(
         split: A `data.Split`.
         image_size: Pixels.
         batch_size: Images in a batch; the last batches are padded.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        crop: How images are cropped and resized, as for `preprocess_for_eval`.
         shard: Number of the shard, from 0; one for each host.
         num_shards: Number of shards; each has the same number of batches.
         multiple: The number of batches is a multiple of this: the replicas that a host feeds.
@@ -162,7 +164,7 @@ def eval_batches(
 
 
 def measuring_batches(
-    split: Split, image_size: int, batch_size: int, crop: bool = True, shard: int = 0, num_shards: int = 1
+    split: Split, image_size: int, batch_size: int, crop: bool | Resizing = True, shard: int = 0, num_shards: int = 1
 ) -> tf.data.Dataset:
     """A dataset of whole batches of a shard's images, prepared as for evaluation, in the order of the files.
 
@@ -182,7 +184,7 @@ def measuring_batches(
     return prefetched(batches)
 
 
-def report_batches(split: Split, image_size: int, batch_size: int, crop: bool = True) -> tf.data.Dataset:
+def report_batches(split: Split, image_size: int, batch_size: int, crop: bool | Resizing = True) -> tf.data.Dataset:
     """A dataset of every image of a split once, with its id; the last batch may be smaller.
 
     The arguments are those of `eval_batches`.

@@ -8,34 +8,43 @@ import tensorflow as tf
 
 from mixnet_tf.data.decoding import decode_window
 from mixnet_tf.data.rules import NEWEST, Rules
+from mixnet_tf.networks import BICUBIC, BILINEAR, CROP_PADDING, GOOGLES, Resizing
 
-_CROP_PADDING = 32  # pixels; source: preprocessing.py:CROP_PADDING
 _AREA_RANGE = (0.08, 1.0)  # fraction of the image
 _ASPECT_RATIO_RANGE = (3 / 4, 4 / 3)
 _MIN_OBJECT_COVERED = 0.1
 _MAX_ATTEMPTS = 10
 
 
-def preprocess_for_eval(image_bytes: tf.Tensor, image_size: int, crop: bool = True, rules: Rules = NEWEST) -> tf.Tensor:
+def preprocess_for_eval(
+    image_bytes: tf.Tensor, image_size: int, crop: bool | Resizing = True, rules: Rules = NEWEST
+) -> tf.Tensor:
     """Prepares an image for evaluation: crops its center and resizes it.
 
     Args:
         image_bytes: Scalar string tensor: JPEG, PNG, GIF (its first frame), WebP or BMP.
         image_size: Pixels.
-        crop: Whether to take the center square of image_size / (image_size + 32) of the shorter
-            side, as the reference does. If not, the whole image is resized.
+        crop: The `Resizing`. True: as the reference does, the center square of image_size / (image_size + 32) of the
+            shorter side, bilinear. False: the whole image, bilinear.
         rules: The `Rules` by which the image is decoded.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
 
-    Source: preprocessing.py:preprocess_for_eval.
+    Source: preprocessing.py:preprocess_for_eval; with a `crop_fraction` timm 1.0.31,
+    data/transforms_factory.py:transforms_imagenet_eval.
     """
+    resizing = crop if isinstance(crop, Resizing) else GOOGLES.given(crop)
+    if resizing.crop_fraction is not None:
+        image = decode_window(image_bytes, whole_window, rules)
+        return _resize_and_cut(image, image_size, resizing.crop_fraction, resizing.interpolation)
 
     def window(shape):
-        return center_window(shape, image_size) if crop else whole_window(shape)
+        if resizing.crop_padding is None:
+            return whole_window(shape)
+        return center_window(shape, image_size, resizing.crop_padding)
 
-    return decode_and_resize(image_bytes, window, image_size, rules)
+    return decode_and_resize(image_bytes, window, image_size, rules, resizing.interpolation)
 
 
 def preprocess_for_train(
@@ -48,6 +57,7 @@ def preprocess_for_train(
     zoom: float = 0.0,
     rotation: float = 0.0,
     rules: Rules = NEWEST,
+    interpolation: str = BILINEAR,
 ) -> tf.Tensor:
     """Prepares an image for training: crops a random area, resizes it, and perhaps flips and moves it.
 
@@ -61,6 +71,7 @@ def preprocess_for_train(
         zoom: Largest random change of size: the scale is from 1 - zoom to 1 + zoom.
         rotation: Largest random angle, degrees either way.
         rules: The `Rules` by which the image is decoded.
+        interpolation: As in `Resizing`; a moved image is bilinear all the same.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255]. A moved image is padded with black.
@@ -72,7 +83,7 @@ def preprocess_for_train(
     def window(shape):
         return random_window(shape, image_size, seed) if crop else whole_window(shape)
 
-    image = decode_and_resize(image_bytes, window, image_size, rules)
+    image = decode_and_resize(image_bytes, window, image_size, rules, interpolation)
     if flip:
         image = tf.image.stateless_random_flip_left_right(image, tf.random.experimental.stateless_fold_in(seed, 1))
     if shift or zoom or rotation:
@@ -119,6 +130,7 @@ def decode_and_resize(
     window: Callable[[tf.Tensor], tf.Tensor],
     image_size: int,
     rules: Rules = NEWEST,
+    interpolation: str = BILINEAR,
 ) -> tf.Tensor:
     """Decodes and resizes a part of an image.
 
@@ -128,16 +140,50 @@ def decode_and_resize(
             pixels.
         image_size: Pixels.
         rules: The `Rules` by which the image is decoded, and perhaps turned before the window is taken.
+        interpolation: As in `Resizing`. Nothing outside the window is seen.
 
     Returns:
         float32 (image_size, image_size, 3), RGB in [0, 255].
     """
-    image = decode_window(image_bytes, window, rules)
+    image = resize(decode_window(image_bytes, window, rules), (image_size, image_size), interpolation)
+    return tf.ensure_shape(image, (image_size, image_size, 3))
+
+
+def resize(image: tf.Tensor, size: Any, interpolation: str = BILINEAR) -> tf.Tensor:
+    """Resizes an image.
+
+    Args:
+        image: uint8 (height, width, 3).
+        size: (height, width) of the result, pixels; ints or int32 (2,).
+        interpolation: "bilinear", as TensorFlow 1 does it; or "bicubic", antialiased as Pillow does it: columns first,
+            then rows, rounded to whole grey levels after each.
+
+    Returns:
+        float32 (height, width, 3), in [0, 255].
+
+    Source: preprocessing.py:_resize_image; Pillow 12.1, src/libImaging/Resample.c (13.0 takes the rows first where
+    the height shrinks much more than the width).
+    """
+    image = tf.cast(image, tf.float32)
+    if interpolation == BICUBIC:
+        height, width = tf.unstack(size)
+        for step in ((tf.shape(image)[0], width), (height, width)):
+            image = tf.image.resize(image, step, BICUBIC, antialias=True)
+            image = tf.clip_by_value(tf.floor(image + 0.5), 0.0, 255.0)
+        return image
     # The op of tf.compat.v1.image.resize: no half-pixel centers, no antialiasing. The function itself would return a
     # uint8 image of the right size unchanged. The op accepts uint8, too, with the same values, but only its float32
     # code is vectorized, so the cast is faster.
-    resized = tf.raw_ops.ResizeBilinear(images=tf.cast(image, tf.float32)[tf.newaxis], size=(image_size, image_size))
-    return tf.ensure_shape(resized[0], (image_size, image_size, 3))
+    return tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=size)[0]
+
+
+def _resize_and_cut(image, image_size, fraction, interpolation):
+    """Resizes the shorter side to image_size / fraction, and takes the center, as torchvision does."""
+    shape = tf.shape(image)[:2]
+    size = math.floor(image_size / fraction) * shape // tf.reduce_min(shape)
+    first = tf.cast(tf.round((size - image_size) / 2), tf.int32)  # half to even, as Python
+    begin = tf.concat([first, [0]], 0)
+    return tf.slice(resize(image, size, interpolation), begin, (image_size, image_size, 3))
 
 
 def whole_window(shape: tf.Tensor) -> tf.Tensor:
@@ -145,12 +191,13 @@ def whole_window(shape: tf.Tensor) -> tf.Tensor:
     return tf.stack([0, 0, shape[0], shape[1]])
 
 
-def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
+def center_window(shape: tf.Tensor, image_size: int, crop_padding: int = CROP_PADDING) -> tf.Tensor:
     """The center square that the reference crops for evaluation.
 
     Args:
         shape: int32 (height, width, ...) of the image, pixels.
         image_size: Pixels that the crop is resized to.
+        crop_padding: As in `Resizing`.
 
     Returns:
         int32 (4,): offset y, offset x, height and width, pixels.
@@ -159,7 +206,7 @@ def center_window(shape: tf.Tensor, image_size: int) -> tf.Tensor:
     """
     height_and_width = shape[:2]
     # In float32 like the reference, because float64 gives another side at some sizes.
-    fraction = tf.constant(image_size / (image_size + _CROP_PADDING), tf.float32)
+    fraction = tf.constant(image_size / (image_size + crop_padding), tf.float32)
     shorter = tf.cast(tf.reduce_min(height_and_width, keepdims=True), tf.float32)
     side = tf.maximum(tf.cast(fraction * shorter, tf.int32), 1)  # the reference fails on an image one pixel wide
     return tf.concat([((height_and_width - side) + 1) // 2, side, side], axis=0)

@@ -10,7 +10,15 @@ import tensorflow as tf
 from mixnet_tf.data import Split, eval_batches, naming_corrupt_images
 from mixnet_tf.evaluation.ranking import build_cross_entropy, is_among, top_classes
 from mixnet_tf.evaluation.scores import MEAN_CLASS_ACCURACY, mean_over_classes, with_notes
-from mixnet_tf.networks import NOT_CHECKED, class_names, input_of, logits_model, prepare_pixels
+from mixnet_tf.networks import (
+    NOT_CHECKED,
+    Resizing,
+    class_names,
+    input_of,
+    logits_model,
+    prepare_pixels,
+    resizing_of,
+)
 from mixnet_tf.progress import silent
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -19,7 +27,7 @@ _SUM = tf.distribute.ReduceOp.SUM
 def build_evaluator(
     model: keras.Model,
     split: Split,
-    crop: bool = True,
+    crop: bool | Resizing | None = None,
     batch_size: int = 64,
     strategy: tf.distribute.Strategy | None = None,
     jit_compile: bool = False,
@@ -31,7 +39,7 @@ def build_evaluator(
         model: A Keras model from images of a fixed size to logits or probabilities. If it takes normalized images,
             they are normalized for it.
         split: A `data.Split`.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        crop: How images are cropped and resized, as for `networks.resizing_of`; None: as the model says.
         batch_size: Images per step over all replicas.
         strategy: A `tf.distribute.Strategy`; None for the current one.
         jit_compile: Whether XLA compiles the step of each replica.
@@ -56,7 +64,7 @@ def build_evaluator(
     def step(images, labels, mask):
         return strategy.reduce(_SUM, strategy.run(replica_step, args=(images, labels, mask)), axis=None)
 
-    batches = _distributed_batches(strategy, split, model.input_shape[1], crop, batch_size)
+    batches = _distributed_batches(strategy, split, model.input_shape[1], resizing_of(model, crop), batch_size)
 
     def evaluate(progress=silent):
         sums: Any = 0.0  # in float64, because float32 loses images past 2^24

@@ -11,7 +11,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation.image_files import read_image_file
 from mixnet_tf.evaluation.ranking import TOP, top_classes
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks import prepare_pixels, with_logits
+from mixnet_tf.networks import Resizing, prepare_pixels, resizing_of, with_logits
 
 
 class Classified(NamedTuple):
@@ -29,14 +29,18 @@ class Classified(NamedTuple):
 
 
 def classify(
-    model: keras.Model, path: StrPath, crop: bool = True, top: int = TOP, rules: Rules = UPRIGHT
+    model: keras.Model,
+    path: StrPath,
+    crop: bool | Resizing | None = None,
+    top: int = TOP,
+    rules: Rules = UPRIGHT,
 ) -> list[tuple[int, float]]:
     """The most probable classes of an image file.
 
     Args:
         model: A Keras model from one image size to probabilities.
         path: A JPEG, PNG, GIF, WebP or BMP file.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        crop: How the image is cropped and resized, as for `networks.resizing_of`; None: as the model says.
         top: Number of classes to return.
         rules: The `data.Rules` by which the image is decoded; by default a JPEG is turned as its EXIF orientation says.
 
@@ -47,8 +51,8 @@ def classify(
         FileNotFoundError: If there is no such file.
         ValueError: If it is not an image.
     """
-    size = model.input_shape[1]
-    image = read_image_file(path, lambda content: preprocess_for_eval(content, size, crop, rules))
+    size, resizing = model.input_shape[1], resizing_of(model, crop)
+    image = read_image_file(path, lambda content: preprocess_for_eval(content, size, resizing, rules))
     logits, probabilities = with_logits(model)(prepare_pixels(model)(image[tf.newaxis]), training=False)
     return [(int(number), float(probabilities[0, number])) for number in top_classes(logits, top)[0]]
 
@@ -56,7 +60,7 @@ def classify(
 def classify_files(
     model: keras.Model,
     paths: Sequence[str],
-    crop: bool = True,
+    crop: bool | Resizing | None = None,
     top: int = TOP,
     rules: Rules = UPRIGHT,
     batch_size: int = 64,
@@ -66,7 +70,7 @@ def classify_files(
     Args:
         model: As for `classify`, and so are `crop`, `top` and `rules`.
         paths: The files.
-        crop: Whether to take the center crop.
+        crop: How the images are cropped and resized.
         top: Number of classes of an image.
         rules: The `data.Rules`.
         batch_size: Images per step.
@@ -74,11 +78,11 @@ def classify_files(
     Yields:
         A `Classified` for each path, in their order.
     """
-    size = model.input_shape[1]
+    size, resizing = model.input_shape[1], resizing_of(model, crop)
     answers, prepare = with_logits(model), prepare_pixels(model)
 
     def decode(place, path):
-        return place, preprocess_for_eval(tf.io.read_file(path), size, crop, rules)
+        return place, preprocess_for_eval(tf.io.read_file(path), size, resizing, rules)
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3))], autograph=False)
     def step(images):
@@ -88,7 +92,7 @@ def classify_files(
 
     def again(path):  # what the dataset has left out, to say why
         try:
-            return Classified(path, classify(model, path, crop, top, rules))
+            return Classified(path, classify(model, path, resizing, top, rules))
         except InputError as error:
             return Classified(path, [], str(error))
 

@@ -57,9 +57,7 @@ def watch(
     config = RunConfig.wait_for(model_dir, seconds, timeout)
     model = config.build_model()
     split = noting_training_images(split, config)
-    evaluate = build(
-        model, split, config.recipe.crop if crop is None else crop, batch_size, None, False, config.weights_classes
-    )
+    evaluate = build(model, split, config.resizing.given(crop), batch_size, None, False, config.weights_classes)
     chooses = not config.evaluates_itself and may_choose(config, split)
     if config.evaluates_itself:
         logging.info(f"The run in {model_dir} evaluates itself and keeps its best model; these numbers choose none.")

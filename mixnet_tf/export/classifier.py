@@ -18,6 +18,7 @@ from mixnet_tf.export.selective import check_float_parts
 from mixnet_tf.export.serving import predict_saved_model
 from mixnet_tf.export.target import target_model
 from mixnet_tf.export.tasks import Task, Verified
+from mixnet_tf.networks import resizing_of
 from mixnet_tf.progress import Progress
 
 _BATCH = 32  # images
@@ -38,6 +39,7 @@ class Classifier(Task):
         super().__init__(model, options)
         self.model = target_model(model, options.output)
         self.classes = self.model.output_shape[-1]
+        self.resizing = resizing_of(self.model, options.resizing).given(options.crop)
         self.foreign_layers = InferenceFunction(self.model, options.large_kernels).foreign
         self._of_keras: dict[str, float] | None = None
         if options.int8_float_parts:

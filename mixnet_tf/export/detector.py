@@ -36,7 +36,7 @@ class Detector(Task):
 
     kind = "an object detector"
     formats = TFLITE_FORMATS
-    foreign_options = ("images", "crop", "batch_size", "output", "int8_float_parts")
+    foreign_options = ("images", "crop", "resizing", "batch_size", "output", "int8_float_parts")
     measured_on = "objects"
     measured_form = _RAW
     float_behind = "RESHAPE"

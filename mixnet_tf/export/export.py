@@ -150,7 +150,7 @@ def export_opened(
         inputs.labels,
         calibration_images=inputs.calibration_images,
         label_names=inputs.label_names,
-        options=options._replace(crop=inputs.crop),
+        options=options._replace(crop=None, resizing=inputs.resizing),
         notes=inputs.notes,
         objects=inputs.objects,
         progress=progress,
@@ -186,7 +186,7 @@ def _convert(task, graphs, format_name, accelerator, stem, label_names, progress
     if format_name == "saved_model":
         path = f"{stem}_saved_model"
         with progress("saved_model: writing"):
-            write_serving_model(task.model, publish.prepared_folder(path), options.output, options.crop)
+            write_serving_model(task.model, publish.prepared_folder(path), options.output, task.resizing)
         return _File(format_name, path)
     words = (format_name, _FORM_WORDS[task.form_for(accelerator)], "" if accelerator == CPU else accelerator)
     path = f"{stem}_{'_'.join(filter(None, words))}.tflite"

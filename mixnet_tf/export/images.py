@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mixnet_tf.data import UPRIGHT, Rules, Split, list_images, naming_corrupt_images, preprocess_for_eval
 from mixnet_tf.errors import InputError, first_line
+from mixnet_tf.networks import Resizing
 
 _AT_ONCE = 4  # images to decode ahead
 
@@ -85,13 +86,13 @@ class Images(NamedTuple):
         return self._replace(images=self.images.chosen(mask), labels=labels, source=f"{mask.sum()} of {self.source}")
 
 
-def split_images(split: Split, image_size: int, crop: bool, count: int | None = None) -> Images:
+def split_images(split: Split, image_size: int, crop: bool | Resizing, count: int | None = None) -> Images:
     """Reads the first images of a split.
 
     Args:
         split: A `data.Split`.
         image_size: Pixels.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        crop: How images are cropped and resized, as for `preprocess_for_eval`.
         count: Largest number of images; None: all.
 
     Raises:
@@ -115,7 +116,9 @@ def split_images(split: Split, image_size: int, crop: bool, count: int | None = 
     return Images(stream, labels, split.label_names, source, split.notes)
 
 
-def folder_images(folder: str, image_size: int, crop: bool, count: int | None, rules: Rules = UPRIGHT) -> Images:
+def folder_images(
+    folder: str, image_size: int, crop: bool | Resizing, count: int | None, rules: Rules = UPRIGHT
+) -> Images:
     """The first images in a folder, sorted by name; their classes are not known.
 
     Raises:

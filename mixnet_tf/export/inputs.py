@@ -24,9 +24,8 @@ from mixnet_tf.export.images import ImageStream, folder_images, split_images
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.target import target_model
 from mixnet_tf.files import check_can_be_made
-from mixnet_tf.networks import class_names
+from mixnet_tf.networks import Resizing, class_names
 from mixnet_tf.progress import Progress, silent
-from mixnet_tf.recipe import recipe_for
 from mixnet_tf.settings import Setting, check, documented
 
 _COMPARED = 32  # images on which a detector's outputs are compared with Keras' one by one
@@ -66,7 +65,7 @@ class ExportSettings(NamedTuple):
     ] = None
     crop: Annotated[
         bool | None,
-        Setting("Whether to take the center crop of images; by default as the run, or the dataset's recipe."),
+        Setting("Whether to take the center crop of images; by default as the model or the dataset's recipe."),
     ] = None
 
     def check(self) -> "ExportSettings":
@@ -97,7 +96,7 @@ class Inputs(NamedTuple):
     labels: np.ndarray | None  # (images,), int; None: not known
     calibration_images: np.ndarray | None
     label_names: tuple[str, ...] | None
-    crop: bool
+    resizing: Resizing | None  # None: a detector, which sees whole images
     notes: dict[str, Any]
     objects: Split | None = None
 
@@ -128,15 +127,14 @@ def gather(opened: Any, settings: ExportSettings, options: ExportOptions, progre
             raise InputError("The export is verified on real images: give --dataset=NAME or --images=FOLDER.")
         dataset = config.dataset
     size, classes = target_model(model, options.output).input_shape[1], model.output_shape[-1]
-    recipe = config.recipe if config is not None else recipe_for(dataset or "imagenet")
-    crop = recipe.crop if settings.crop is None else settings.crop
+    resizing = opened.resizing(dataset or "imagenet", settings.crop)
     labels = label_names(classes, settings.labels)  # before the images are read, as the file may be wrong
 
     with progress("Reading images"):
         if dataset is None:
-            shown, calibration = _of_folder(settings, size, crop, options.calibrates, opened.rules)
+            shown, calibration = _of_folder(settings, size, resizing, options.calibrates, opened.rules)
         else:
-            shown, calibration = _of_dataset(opened, dataset, settings, size, crop, options.calibrates)
+            shown, calibration = _of_dataset(opened, dataset, settings, size, resizing, options.calibrates)
     labels = labels or label_names(classes, None, shown.label_names, class_names(model))
     if labels is None:
         logging.info("The class names are not known; the files have none. --labels=FILE gives them.")
@@ -146,7 +144,7 @@ def gather(opened: Any, settings: ExportSettings, options: ExportOptions, progre
         shown.labels,
         None if calibration is None else calibration.images.in_memory(),
         labels,
-        crop,
+        resizing,
         {
             "verified_on": shown.source,
             "calibrated_on": calibration.source if calibration else None,
@@ -172,25 +170,25 @@ def _of_detector(opened, settings, calibrates):
     labels = label_names(classes, settings.labels, class_names(model), split.label_names)
     notes = {"source": opened.source, "dataset": dataset, "split": split.name, "notes": list(split.notes)}
     images = _first_images(split, size, min(number, _COMPARED))
-    return Inputs(images, None, calibration_images, labels, True, notes, split)
+    return Inputs(images, None, calibration_images, labels, None, notes, split)
 
 
 def _first_images(split, size, number):
     return next(iter(object_eval_batches(split, size, number)))[0].numpy()
 
 
-def _of_folder(settings, size, crop, calibrates, rules):
+def _of_folder(settings, size, resizing, calibrates, rules):
     """Images to verify with, and others to calibrate with, where that is wanted."""
     count = settings.num_images + (settings.calibration_images if calibrates else 0)
-    found = folder_images(settings.images, size, crop, count, rules)
+    found = folder_images(settings.images, size, resizing, count, rules)
     return found.halves(settings.calibration_images) if calibrates else (found, None)
 
 
-def _of_dataset(opened, dataset, settings, size, crop, calibrates):
+def _of_dataset(opened, dataset, settings, size, resizing, calibrates):
     """The same: images of the training split calibrate, or, only if there is none, some of those to evaluate on."""
 
     def first(split, count):
-        return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, crop, count)
+        return split_images(matched(opened.model, split, opened.model.output_shape[-1]), size, resizing, count)
 
     split, wanted = _split(load_split, opened, dataset, settings, train=False), settings.calibration_images
     if not calibrates:

@@ -7,6 +7,7 @@ from mixnet_tf.export import ahead_of_time, quantize
 from mixnet_tf.export.arithmetics import ACCELERATORS, CPU, NPU
 from mixnet_tf.export.rewrite import LARGE_KERNELS
 from mixnet_tf.export.target import OUTPUTS
+from mixnet_tf.networks import Resizing
 from mixnet_tf.settings import Setting, check, documented
 
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
@@ -52,9 +53,13 @@ class ExportOptions(NamedTuple):
     ] = 0
     output: Annotated[str, Setting("Output of the files. Classifiers only.", choices=OUTPUTS)] = "probabilities"
     crop: Annotated[
-        bool,
-        Setting("Whether the SavedModel takes the center crop of encoded images, as `preprocess_for_eval` does."),
-    ] = True
+        bool | None,
+        Setting("Whether the SavedModel takes the center crop of encoded images; by default as the model says."),
+    ] = None
+    resizing: Annotated[
+        Resizing | None,
+        Setting("How the SavedModel crops and resizes encoded images, in place of what the model says."),
+    ] = None
     author: Annotated[str | None, Setting("Author of the model, for the files' metadata.")] = None
     license: Annotated[str | None, Setting("License of the model, for the files' metadata.")] = None
     allow_accuracy_drop: Annotated[bool, Setting("Whether files that fail their gate are written, too.")] = False

@@ -8,11 +8,17 @@ from mixnet_tf.data import preprocess_for_eval
 from mixnet_tf.export.convert import write_saved_model
 from mixnet_tf.export.images import ImageStream, in_batches
 from mixnet_tf.export.rewrite import AsWritten
+from mixnet_tf.networks import Resizing, resizing_of
 
 _BATCH = 32  # images
 
 
-def write_serving_model(model: keras.Model, folder: str, output_name: str = "probabilities", crop: bool = True) -> None:
+def write_serving_model(
+    model: keras.Model,
+    folder: str,
+    output_name: str = "probabilities",
+    crop: bool | Resizing | None = None,
+) -> None:
     """Writes a SavedModel with two signatures, both for any number of images.
 
     `serving_default` takes `image`, float32 (batch, size, size, 3) in [0, 255]; `image_bytes` takes `image_bytes`,
@@ -23,17 +29,17 @@ def write_serving_model(model: keras.Model, folder: str, output_name: str = "pro
         model: A Keras model with a fixed square input.
         folder: Where to write.
         output_name: Name of the output in both signatures.
-        crop: Whether encoded images are cropped; see `preprocess_for_eval`.
+        crop: How encoded images are cropped and resized, as for `networks.resizing_of`; None: as the model says.
 
     Source: mnasnet_main.py:build_image_serving_input_fn.
     """
     function = AsWritten(model)
-    size = model.input_shape[1]
+    size, resizing = model.input_shape[1], resizing_of(model, crop)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
     def from_bytes(image_bytes):
         images = tf.map_fn(
-            lambda encoded: preprocess_for_eval(encoded, size, crop),
+            lambda encoded: preprocess_for_eval(encoded, size, resizing),
             image_bytes,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
         )

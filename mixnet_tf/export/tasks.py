@@ -10,6 +10,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.export.half_precision import HalfPrecision
 from mixnet_tf.export.metadata import Output
 from mixnet_tf.export.options import ExportOptions
+from mixnet_tf.networks import Resizing
 from mixnet_tf.progress import Progress
 
 Verified = tuple[dict[str, Any], list[str], list[str]]  # entries of the report; failures and warnings, sentences
@@ -36,6 +37,7 @@ class Task(abc.ABC):
         allows_custom_ops: Whether the files may contain an op that is none of TensorFlow's.
         threads: Numbers of threads that latency is measured with.
         num_images: Images that the files are measured on, once `measure` was called.
+        resizing: How encoded images are cropped and resized; None: the files take none.
 
     Raises:
         ValueError: For a model that cannot be exported, or options that are for models of another kind.
@@ -54,6 +56,7 @@ class Task(abc.ABC):
     foreign_layers: list[str] | None = None
     measured_form: str
     num_images: int
+    resizing: Resizing | None = None
 
     def __init__(self, model: keras.Model, options: ExportOptions) -> None:
         self.options = options
@@ -67,7 +70,10 @@ class Task(abc.ABC):
 
     def shown_options(self) -> dict[str, Any]:
         """The options that are for this kind of model, as the report has them."""
-        return {name: value for name, value in self.options._asdict().items() if name not in self.foreign_options}
+        shown = {name: value for name, value in self.options._asdict().items() if name not in self.foreign_options}
+        if self.resizing is not None:
+            shown |= {"crop": self.resizing.crops, **self.resizing._asdict()}
+        return {name: value for name, value in shown.items() if name != "resizing"}
 
     @abc.abstractmethod
     def form_for(self, accelerator: str) -> str:

@@ -10,9 +10,12 @@ from mixnet_tf.networks.beginnings import (
     NOT_CHECKED,
     PIXELS,
     SCALED,
+    carried_resizing,
+    carry_resizing,
     input_of,
     normalizes,
     prepare_pixels,
+    resizing_of,
     taking_pixels,
 )
 from mixnet_tf.networks.block_strings import (
@@ -39,7 +42,6 @@ from mixnet_tf.networks.layers import (
     Activation,
     GroupedConv2D,
     MixConv,
-    Preprocessing,
     SqueezeExcite,
     SymmetricConv2D,
     conv_kernel_initializer,
@@ -57,11 +59,31 @@ from mixnet_tf.networks.mixnet import (
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
 from mixnet_tf.networks.operations import call, foreign_steps, models, steps, walk
+from mixnet_tf.networks.resizing import (
+    BICUBIC,
+    BILINEAR,
+    CROP_PADDING,
+    GOOGLES,
+    INTERPOLATION,
+    TIMMS,
+    Preprocessing,
+    Resizing,
+)
 from mixnet_tf.networks.variants import VARIANTS, get_model_params, override_global_params
 from mixnet_tf.networks.widths import repeats, round_filters, split_channels, unroll
 
 __all__ = [
     "Activation",
+    "BICUBIC",
+    "BILINEAR",
+    "CROP_PADDING",
+    "GOOGLES",
+    "INTERPOLATION",
+    "Resizing",
+    "TIMMS",
+    "carried_resizing",
+    "carry_resizing",
+    "resizing_of",
     "BatchNormalization",
     "BlockArgs",
     "Concatenate",

@@ -1,4 +1,4 @@
-"""Whether a model takes pixels, or images that `preprocess_input` normalized."""
+"""What a model takes: pixels or normalized images, and how they are cropped and resized."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import keras
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.networks.layers import Preprocessing
 from mixnet_tf.networks.names import PREPROCESSING, part_of
 from mixnet_tf.networks.operations import is_idle, steps
+from mixnet_tf.networks.resizing import GOOGLES, Preprocessing, Resizing
 
 PIXELS, NORMALIZED = INPUTS = ("pixels", "normalized")
 NOT_CHECKED = "scaling of the input not checked"
@@ -80,6 +80,34 @@ def prepare_pixels(model: keras.Model) -> Callable[[Any], Any]:
 def normalizes(model: keras.Model) -> bool:
     """Whether a layer of ours in the model normalizes its images."""
     return any(isinstance(step, Preprocessing) for step in steps(model))
+
+
+def carried_resizing(model: keras.Model) -> Resizing | None:
+    """How a model's images are cropped and resized, as its `Preprocessing` says; None: it does not say it."""
+    for step in steps(model):
+        if isinstance(step, Preprocessing) and step.resizing is not None:
+            return step.resizing
+    return None
+
+
+def carry_resizing(model: keras.Model, resizing: Resizing) -> None:
+    """Has a model's `Preprocessing` say how images are cropped and resized; a model without that layer stays."""
+    for step in steps(model):
+        if isinstance(step, Preprocessing):
+            step.crop_padding, step.crop_fraction, step.interpolation = resizing
+
+
+def resizing_of(model: keras.Model, crop: "bool | Resizing | None" = None, **given: Any) -> Resizing:
+    """How images are cropped and resized for a model.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+        crop: A `Resizing` in place of the model's own; or whether to take the center crop; None: as the model says.
+        **given: Further arguments of `Resizing.given`.
+    """
+    if isinstance(crop, Resizing):
+        return crop.given(**given)
+    return (carried_resizing(model) or GOOGLES).given(crop, **given)
 
 
 def _behind(model, layer):

@@ -59,27 +59,6 @@ def _filters(filters):
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class Preprocessing(keras.layers.Layer):
-    """Normalizes RGB in [0, 255] as the network was trained.
-
-    Input and output: (batch, height, width, 3). Computed in the layer's compute dtype, as the
-    reference does under bfloat16. Source: imagenet_input.py, mnasnet_main.py:MEAN_RGB, STDDEV_RGB.
-    """
-
-    MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-    STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        images = tf.cast(inputs, self.compute_dtype)
-        mean = tf.constant(self.MEAN_RGB, images.dtype)
-        stddev = tf.constant(self.STDDEV_RGB, images.dtype)
-        return (images - mean) / stddev
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return input_shape
-
-
-@keras.saving.register_keras_serializable(_PACKAGE)
 class GroupedConv2D(keras.layers.Layer):
     """Convolution in channel groups, each with its own kernel size; SAME padding, no bias.
 

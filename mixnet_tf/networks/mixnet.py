@@ -13,6 +13,7 @@ from mixnet_tf.networks.block_strings import SYMMETRIC, BlockArgs, GlobalParams,
 from mixnet_tf.networks.class_layers import Dense
 from mixnet_tf.networks.dropout import Dropout, DropPath
 from mixnet_tf.networks.names import PREDICTIONS, PREPROCESSING, block_part, layer_name
+from mixnet_tf.networks.resizing import Preprocessing
 from mixnet_tf.networks.variants import get_model_params, override_global_params
 from mixnet_tf.networks.widths import round_filters, split_channels, unroll
 
@@ -118,7 +119,7 @@ def backbone(
     check_dtype_policy()
     x = images
     if include_preprocessing:
-        x = layers.Preprocessing(name=PREPROCESSING)(x)
+        x = Preprocessing(name=PREPROCESSING)(x)
     kind = layers.SymmetricConv2D if params.padding == SYMMETRIC else keras.layers.Conv2D
     x = _conv(x, "stem", round_filters(params.stem_size, params), kernel_size=3, strides=2, kind=kind)
     x = _batch_norm_activation(x, params, params.default_activation, "stem", "")

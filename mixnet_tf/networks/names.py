@@ -7,6 +7,7 @@ import keras
 from mixnet_tf.errors import InputError
 from mixnet_tf.networks import layers
 from mixnet_tf.networks.dropout import DropPath
+from mixnet_tf.networks.resizing import Preprocessing
 
 PREPROCESSING, PREDICTIONS = "preprocessing", "predictions"
 _CONV = {"bn": keras.layers.BatchNormalization, "activation": keras.layers.Activation}
@@ -33,7 +34,7 @@ _CLASSES = {
         "dense": keras.layers.Dense,
     },
 }
-_OTHERS = {PREPROCESSING: layers.Preprocessing, PREDICTIONS: keras.layers.Activation}
+_OTHERS = {PREPROCESSING: Preprocessing, PREDICTIONS: keras.layers.Activation}
 _NAME = re.compile(r"(stem|head|(block)_(?:0|[1-9][0-9]*))_(.+)")
 
 

@@ -11,6 +11,7 @@ from mixnet_tf.class_names import shown_names
 from mixnet_tf.data import Split
 from mixnet_tf.evaluation import MEAN_CLASS_ACCURACY, matched
 from mixnet_tf.files import StrPath
+from mixnet_tf.networks import Resizing, resizing_of
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.reports.charts import (
     MAX_NAMED,
@@ -39,7 +40,7 @@ def write_report(
     folder: StrPath,
     names: Sequence[Any] | None = None,
     source: str = "not recorded",
-    crop: bool = True,
+    crop: bool | Resizing | None = None,
     batch_size: int = 64,
     progress: Progress = silent,
     by_class: bool = False,
@@ -52,7 +53,7 @@ def write_report(
         folder: Where report.html, which opens without a network, and its figures as PNG are written.
         names: Names of the model's classes; None: the model's own names, else the split's, else numbers.
         source: Origin of the weights, in words.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        crop: How images are cropped and resized, as for `networks.resizing_of`; None: as the model says.
         batch_size: Images per step.
         progress: Shows the phases.
         by_class: Whether the numbers include the accuracy as the mean over classes.
@@ -66,16 +67,16 @@ def write_report(
 
     """
     require_packages()
-    split = matched(model, split, model.output_shape[-1])
-    predictions = predict(model, split, crop, batch_size, progress)
+    split, resizing = matched(model, split, model.output_shape[-1]), resizing_of(model, crop)
+    predictions = predict(model, split, resizing, batch_size, progress)
     names = shown_names(split.label_names or range(split.num_classes) if names is None else names)
     with progress("Drawing the report"):
-        page = _page(predictions, names, split, model.input_shape[1], crop, by_class)
+        page = _page(predictions, names, split, model.input_shape[1], resizing, by_class)
         path = write_page(page, folder, model, split, source)
     return predictions.metrics(by_class), path
 
 
-def _page(predictions: Predictions, names, split, size, crop, by_class):
+def _page(predictions: Predictions, names, split, size, resizing, by_class):
     metrics, images = predictions.metrics(by_class), len(predictions.labels)
     top_1, top_5 = metrics["top_1_accuracy"], metrics["top_5_accuracy"]
     calibrated = calibration(predictions)
@@ -90,7 +91,6 @@ def _page(predictions: Predictions, names, split, size, crop, by_class):
         tested = len(np.unique(predictions.labels))
         mean = Number("mean over classes", f"{metrics[MEAN_CLASS_ACCURACY]:.2%}", f"of the top-1 of {tested} classes")
         numbers.insert(1, mean)
-    window = f"the center square of {size / (size + 32):.1%} of the shorter side" if crop else "the whole image"
     sections = [
         _classes(predictions, names, top_1),
         _confusions(predictions, names),
@@ -98,7 +98,7 @@ def _page(predictions: Predictions, names, split, size, crop, by_class):
         _mistakes(predictions, names),
     ]
     subtitle = f"Every image of split {split.name!r} once, with 95% confidence intervals."
-    return Page(subtitle, numbers, window, sections, smooth=size > _SMALL)
+    return Page(subtitle, numbers, resizing.words(size), sections, smooth=size > _SMALL)
 
 
 def _interval(hits, images):

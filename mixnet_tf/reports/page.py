@@ -79,7 +79,7 @@ class Page(NamedTuple):
     Attributes:
         subtitle: A sentence below the title.
         numbers: The main results.
-        window: The part of an image that the model sees.
+        window: The part of an image that the model sees, and how it is resized.
         sections: The rest of the page.
         tile: Width of a tile, rem.
         smooth: Whether tiles are enlarged smoothly; small images show their pixels.
@@ -123,7 +123,7 @@ def write_page(page: Page, folder: StrPath, model: keras.Model, split: Split, so
         "model": f"{model.name}, {model.count_params():,} parameters and statistics",
         "weights": source,
         "dataset": f"{split.dataset}, split {split.name!r}",
-        "input": f"{size} x {size} pixels, RGB; {page.window}, bilinear; {SCALED[input_of(model)]}",
+        "input": f"{size} x {size} pixels, RGB; {page.window}; {SCALED[input_of(model)]}",
         **({"notes": "; ".join(split.notes)} if split.notes else {}),
         "command": made["command"],
         "versions": versions,

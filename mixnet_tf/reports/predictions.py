@@ -17,7 +17,7 @@ from mixnet_tf.evaluation import (
     top_classes,
     with_notes,
 )
-from mixnet_tf.networks import logits_model, prepare_pixels, with_logits
+from mixnet_tf.networks import Resizing, logits_model, prepare_pixels, resizing_of, with_logits
 from mixnet_tf.progress import Progress, silent
 
 _MISTAKES = 25
@@ -79,21 +79,25 @@ class Predictions(NamedTuple):
 
 
 def predict(
-    model: keras.Model, split: Split, crop: bool = True, batch_size: int = 64, progress: Progress = silent
+    model: keras.Model,
+    split: Split,
+    crop: bool | Resizing | None = None,
+    batch_size: int = 64,
+    progress: Progress = silent,
 ) -> Predictions:
     """Predicts every image of a split once.
 
     Args:
         model: A Keras model from images of a fixed size to probabilities.
         split: A `data.Split`.
-        crop: Whether to take the center crop, as `preprocess_for_eval`.
+        crop: How images are cropped and resized, as for `networks.resizing_of`; None: as the model says.
         batch_size: Images per step.
         progress: Shows the phase.
 
     Raises:
         ValueError: If the model's classes are not the split's, or if an image cannot be decoded.
     """
-    split = matched(model, split, model.output_shape[-1])
+    split, resizing = matched(model, split, model.output_shape[-1]), resizing_of(model, crop)
     answers, prepare = with_logits(model), prepare_pixels(model)
     cross_entropy = build_cross_entropy(logits_model(model))
 
@@ -108,7 +112,7 @@ def predict(
     mistakes: list[Mistake] = []  # the most confident first
     done = 0
     with naming_corrupt_images(split, progress), progress("Evaluation", split.num_examples, "images") as phase:
-        for images, labels, ids in report_batches(split, model.input_shape[1], batch_size, crop):
+        for images, labels, ids in report_batches(split, model.input_shape[1], batch_size, resizing):
             found = [labels.numpy(), *(tensor.numpy() for tensor in step(images, labels))]
             for column, values in zip(columns, found, strict=True):
                 column.append(values)

@@ -60,13 +60,13 @@ class Scores:
     Args:
         logits: A function from images, and further arguments, to logits.
         data: `Data`.
-        recipe: The `Recipe`; its image size and `crop` are taken.
+        recipe: The `Recipe`; its image size and `resizing` are taken.
     """
 
     def __init__(self, logits: Callable[..., tf.Tensor], data: Data, recipe: Recipe) -> None:
         self._split = data.held_out
         batch = min(_BATCH, data.held_out.num_examples)
-        self._batches = eval_batches(data.held_out, recipe.image_size, batch, recipe.crop, use_cache=data.use_cache)
+        self._batches = eval_batches(data.held_out, recipe.image_size, batch, recipe.resizing, use_cache=data.use_cache)
 
         @tf.function
         def sums(images, labels, mask, *others):
@@ -93,7 +93,7 @@ class Measurement:
     Args:
         model: A supernet from `build_supernet`.
         data: `Data`.
-        recipe: The `Recipe`; its image size and `crop` are taken.
+        recipe: The `Recipe`; its image size and `resizing` are taken.
     """
 
     def __init__(self, model: keras.Model, data: Data, recipe: Recipe) -> None:
@@ -103,7 +103,7 @@ class Measurement:
         images = data.train.num_examples
         batch = min(_BATCH, images)
         count = max(1, min(_MEASURED_IMAGES, images) // batch)
-        self._batches = measuring_batches(data.train, recipe.image_size, batch, recipe.crop).take(count)
+        self._batches = measuring_batches(data.train, recipe.image_size, batch, recipe.resizing).take(count)
 
         @tf.function
         def forward(images, choice):

@@ -76,7 +76,7 @@ def _batches(strategy, split, recipe):
         batch_size = max(1, min(_BATCH, own))
         count = max(1, min(_MAX_BATCHES, own // batch_size)) * (strategy.num_replicas_in_sync // hosts)
         return measuring_batches(
-            split, recipe.image_size, batch_size, recipe.crop, context.input_pipeline_id, hosts
+            split, recipe.image_size, batch_size, recipe.resizing, context.input_pipeline_id, hosts
         ).take(count)
 
     return strategy.distribute_datasets_from_function(of_host)

@@ -86,6 +86,6 @@ def _fitting(fields, pretrained, named, split):
     if not pretrained:
         logging.info(
             "The run starts from random weights. Pretrained ones need fewer images and steps: weights=imagenet are "
-            "Google's of MixNet-S, M and L."
+            "Google's of MixNet-S, M and L, and timm's of XL."
         )
     return recipe

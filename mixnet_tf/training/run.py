@@ -148,7 +148,7 @@ def train(
         evaluate = task.build_evaluator(
             trainer.ema_model,
             eval_split,
-            recipe.crop,
+            config.resizing,
             options.eval_batch_size,
             strategy,
             options.jit_compile,

@@ -24,6 +24,13 @@ def start_from(read: Arrays, config: RunConfig, model: keras.Model) -> None:
     Raises:
         ValueError: If other weights do not fit, or if names that have to be put into another order occur twice.
     """
+    trained_on = config.resizing if read.resizing is None else read.resizing
+    if config.task != DETECTION and trained_on.interpolation != config.recipe.interpolation:
+        logging.info(
+            f"{config.weights} were trained on {trained_on.interpolation} images, the run trains on "
+            f"{config.recipe.interpolation} ones; --interpolation={trained_on.interpolation} keeps theirs."
+        )
+    read = read._replace(resizing=None)  # the run's model says what the run does
     if config.task == DETECTION:
         _start_detector_from(read, config, model)
         return

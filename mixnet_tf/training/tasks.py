@@ -9,6 +9,7 @@ from mixnet_tf.data import Split, load_objects, load_split, train_batches, train
 from mixnet_tf.detection import anchors_of
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator, build_evaluator
+from mixnet_tf.networks import BILINEAR
 from mixnet_tf.recipe import DETECTION, DetectionRecipe, Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training.objectives import Objective, classification, detection
@@ -69,6 +70,8 @@ def _check_detection(recipe):
     for field in _CLASSIFICATION_ONLY:
         if getattr(recipe, field) != Recipe._field_defaults[field]:
             raise InputError(f"{field}: {getattr(recipe, field)!r} is for classification; leave it out for detection.")
+    if recipe.interpolation != BILINEAR:
+        raise InputError(f"interpolation: {recipe.interpolation!r} is for classification; detectors take {BILINEAR}.")
 
 
 def _build_detection_evaluator(model, split, crop=True, batch_size=64, *_):

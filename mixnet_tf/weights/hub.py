@@ -12,6 +12,7 @@ from mixnet_tf.errors import InputError, MissingFileError
 from mixnet_tf.files import keras_cache
 from mixnet_tf.passwords import masked
 from mixnet_tf.weights.archives import MAX_UNPACKED
+from mixnet_tf.weights.records import RECORDS
 
 PREFIX = "hf://"
 ENDPOINT = "HF_ENDPOINT"  # the hub's own variable for a mirror
@@ -95,18 +96,35 @@ def _download(name, folder, record):
             logging.info(f"Downloading {masked(url)}.")
             download(url, fresh / file, MAX_UNPACKED)
         sha256 = sha256_of(fresh / chosen)
+        _check_published(name, sha256)
         check_first(record, sha256, folder / chosen, folder)
         if not record.exists():
             keep_sha256(record, sha256, f"{folder.name}/{chosen}")
-            logging.warning(
-                f"{name}: {chosen}: its sha256 is not published, so it was not checked; {sha256} is kept in {record}."
-            )
+            if published_sha256(name) is None:
+                logging.warning(
+                    f"{name}: {chosen}: its sha256 is not published, so it was not checked; {sha256} is kept in "
+                    f"{record}."
+                )
         try:
             os.rename(fresh, folder)
         except OSError:  # the folder exists: its file was deleted, or another process was faster
             for path in fresh.iterdir():
                 os.replace(path, folder / path.name)
     return str(folder / chosen)
+
+
+def published_sha256(name: str) -> str | None:
+    """The SHA-256 that was published of the weights with this name; None: there is none."""
+    return next((each.sha256 for each in RECORDS if each.weights == name), None)
+
+
+def _check_published(name, sha256):
+    published = published_sha256(name)
+    if published not in (None, sha256):
+        raise InputError(
+            f"{name} is not the published file: expected {published} as its sha256, received {sha256}. If its "
+            f"publisher has replaced it, and you trust that, name its revision: {name}@REVISION."
+        )
 
 
 def _parse(name):

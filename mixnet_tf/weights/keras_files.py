@@ -15,7 +15,7 @@ import tensorflow as tf
 from mixnet_tf.class_names import checked_names
 from mixnet_tf.errors import InputError, first_line
 from mixnet_tf.files import StrPath, local_copy
-from mixnet_tf.networks import parse
+from mixnet_tf.networks import Preprocessing, Resizing, parse
 from mixnet_tf.weights.archives import MAX_UNPACKED
 from mixnet_tf.weights.matching import LAYER, Arrays, rank
 
@@ -53,7 +53,8 @@ def read_keras_file(path: StrPath) -> Arrays:
         with local_copy(path) as local, _weights(local) as file:
             found = {f"{owner}/{number}": (owner, number, data) for owner, number, data in _variables(file)}
             arrays = {name: _array(data) for name, (_, _, data) in found.items()}
-            names = _class_names(local)
+            layers = _layers(local)
+            names, resizing = _class_names(layers), _resizing(layers)
     except (
         OSError,
         ValueError,
@@ -71,19 +72,31 @@ def read_keras_file(path: StrPath) -> Arrays:
     keys = {name: key for name, (owner, number, _) in found.items() if (key := _key(owner, number)) is not None}
     ranked = rank(keys, source)
     own = {key: arrays[name] for key, name in ranked.items()}
-    return Arrays(source, own, ranked, has_layers=True, class_names=names)
+    return Arrays(source, own, ranked, has_layers=True, class_names=names, resizing=resizing)
 
 
-def _class_names(path):
-    """The class names in the configuration of a `.keras` file; None if its model has none."""
+def _layers(path):
+    """The configurations of the layers in a `.keras` file; a `.weights.h5` file has none."""
     if not path.endswith(".keras"):
-        return None
+        return []
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo(_CONFIG).file_size > _MAX_CONFIG:
             raise InputError("its configuration is larger than any MixNet's")
-        layers = json.loads(archive.read(_CONFIG)).get("config", {}).get("layers", ())
+        return json.loads(archive.read(_CONFIG)).get("config", {}).get("layers", ())
+
+
+def _class_names(layers):
+    """The class names in the configurations; None if there are none."""
     found = [names for layer in layers if (names := layer.get("config", {}).get("class_names")) is not None]
     return checked_names(found[0], "class_names") if found else None
+
+
+def _resizing(layers):
+    """What the layer `Preprocessing` says in the configurations; None if it says nothing."""
+    for layer in layers:
+        if layer.get("class_name") == Preprocessing.__name__:
+            return Preprocessing(**{name: layer["config"].get(name) for name in Resizing._fields}).resizing
+    return None
 
 
 @contextlib.contextmanager

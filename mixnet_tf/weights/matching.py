@@ -15,7 +15,17 @@ import numpy as np
 from mixnet_tf.class_names import listed, repeated
 from mixnet_tf.errors import InputError
 from mixnet_tf.imagenet import CLASSES, wordnet_ids
-from mixnet_tf.networks import GlobalParams, GroupedConv2D, MixConv, SqueezeExcite, class_names, name_classes, parts
+from mixnet_tf.networks import (
+    GlobalParams,
+    GroupedConv2D,
+    MixConv,
+    Resizing,
+    SqueezeExcite,
+    carry_resizing,
+    class_names,
+    name_classes,
+    parts,
+)
 
 LAYER = "layer"  # kind of the variables of a layer that does not belong to MixNet
 
@@ -29,6 +39,7 @@ class Arrays(NamedTuple):
     has_layers: bool = False  # whether the source also has the layers that do not belong to MixNet
     class_names: tuple[str, ...] | None = None  # class names of the classifier or detector; None: not known
     params: Mapping[str, Any] | None = None  # fields of `GlobalParams` of the network that was trained; None: not known
+    resizing: Resizing | None = None  # how the images of these weights are cropped and resized; None: not known
 
     @property
     def classes(self) -> int | None:
@@ -128,6 +139,7 @@ def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layer
     """Assigns arrays to a model; nothing is assigned unless all of them fit.
 
     A model without class names takes those of the arrays. A model with the same names in another order keeps its order.
+    The model's `Preprocessing` says from then on how the images of these weights are cropped and resized.
 
     Args:
         model: A MixNet. If it has no top, the dense layer of `read` is ignored.
@@ -166,6 +178,8 @@ def assign(model: keras.Model, read: Arrays, skip_head: bool = False, skip_layer
         variable.assign(arrays[key])
     if names_classes and read.class_names is not None:
         name_classes(model, read.class_names)
+    if read.resizing is not None:
+        carry_resizing(model, read.resizing)
 
 
 def _check_params(model, read):

@@ -5,18 +5,19 @@ from absl import logging
 
 from mixnet_tf.errors import InputError, MissingFileError, MissingPackageError, first_line
 from mixnet_tf.imagenet import CLASSES
-from mixnet_tf.networks import find_classifier
+from mixnet_tf.networks import GOOGLES, find_classifier
 from mixnet_tf.weights.converted import converted_file, google_weights
 from mixnet_tf.weights.google import ARCHIVES
 from mixnet_tf.weights.hub import hub_file, hub_folder
 from mixnet_tf.weights.matching import Arrays, with_imagenet_names
+from mixnet_tf.weights.records import list_weights
 from mixnet_tf.weights.released import mixconvs_of, variant_of
 from mixnet_tf.weights.timm import PARAMS, read_timm_file, require_safetensors
 
 # In PyTorch's layout.
 TIMM = {
     **{name: f"hf://timm/tf_{name.replace('-', '_')}.in1k" for name in ARCHIVES},
-    "mixnet-xl": "hf://timm/mixnet_xl.ra_in1k",
+    "mixnet-xl": list_weights("mixnet-xl")[0].weights,
 }
 OFFICIAL = PARAMS["tf_mixnet"]
 
@@ -60,7 +61,7 @@ def published_weights(model_name: str) -> Arrays:
     if not converted_file(model_name).exists() and hub_folder(TIMM[model_name]).exists():
         return timm_weights(model_name)
     try:
-        return google_weights(model_name)._replace(params=OFFICIAL)
+        return google_weights(model_name)._replace(params=OFFICIAL, resizing=GOOGLES)
     except ConnectionError as error:
         try:
             read = timm_weights(model_name)

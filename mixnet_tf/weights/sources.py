@@ -25,11 +25,13 @@ _KERAS, _TIMM = (".keras", ".weights.h5"), (".safetensors", ".npz")
 def load_weights(model: keras.Model, weights: StrPath, skip_head: bool = False) -> None:
     """Reads weights into a model; nothing is assigned unless all of them fit.
 
+    If it is known how the weights' images were cropped and resized, the model's `Preprocessing` says so afterwards.
+
     Args:
         model: A MixNet.
-        weights: "imagenet" for the weights that Google published, which are downloaded once; a `.keras` or
-            `.weights.h5` file of the same architecture; an official checkpoint (a folder or prefix; its EMA weights
-            are read); a `.safetensors` or `.npz` file of timm's tf_mixnet; or "hf://ORG/NAME", optionally with
+        weights: "imagenet" for the weights that Google published (for XL timm's), which are downloaded once; a `.keras`
+            or `.weights.h5` file of the same architecture; an official checkpoint (a folder or prefix; its EMA weights
+            are read); a `.safetensors` or `.npz` file of one of timm's mixnets; or "hf://ORG/NAME", optionally with
             "@REVISION", for such a file in a repository of the Hugging Face hub.
         skip_head: Whether to leave the model's classifier unchanged, for other classes.
 

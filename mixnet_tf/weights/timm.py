@@ -7,10 +7,11 @@ import zipfile
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mixnet_tf.errors import InputError, MissingFileError, require_package
 from mixnet_tf.files import StrPath, is_remote, local_copy, read_json
-from mixnet_tf.networks import SAME, SYMMETRIC
+from mixnet_tf.networks import BICUBIC, GOOGLES, SAME, SYMMETRIC, TIMMS
 from mixnet_tf.weights.matching import Arrays, assign, listing, rank
 
 _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z0-9])")
@@ -18,6 +19,13 @@ _ARCHITECTURE = re.compile(r"(?<![a-z0-9])(?:tf_)?mixnet_(?:xxl|xl|[sml])(?![a-z
 PARAMS = {
     "tf_mixnet": {"padding": SAME, "batch_norm_epsilon": 1e-3},
     "mixnet": {"padding": SYMMETRIC, "batch_norm_epsilon": 1e-5},
+}
+# Fields of `pretrained_cfg` in timm's config.json, and what is done here.
+_PREPARED = {
+    "interpolation": BICUBIC,
+    "crop_mode": "center",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
 }
 _BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _CONV = {"weight": "kernel", "bias": "bias"}
@@ -79,7 +87,8 @@ def read_timm_file(path: StrPath) -> Arrays:
     if not path.endswith((".safetensors", ".npz")):
         raise InputError(f"{path}: expected a .safetensors or .npz file of one of timm's mixnets.")
     arrays, metadata = _read(path)
-    params = PARAMS[_family(path, metadata)]
+    config = _config(path)
+    family = _family(path, metadata, config)
     arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
     parsed = {name: key for name in arrays if (key := _parse(name)) is not None}
     foreign = [name for name in arrays if name not in parsed]
@@ -91,7 +100,8 @@ def read_timm_file(path: StrPath) -> Arrays:
         for name, (part, *rest) in parsed.items()
     }
     names = rank(parsed, path)
-    return Arrays(path, {key: _our_layout(arrays[name], key[3]) for key, name in names.items()}, names, params=params)
+    arrays = {key: _our_layout(arrays[name], key[3]) for key, name in names.items()}
+    return Arrays(path, arrays, names, params=PARAMS[family], resizing=_resizing(path, family, config))
 
 
 def _read(path):
@@ -125,17 +135,21 @@ def _read_safetensors(path):
         raise InputError(f"{path} cannot be read as a .safetensors file: {error}") from error
 
 
-def _family(path, metadata):
-    """The name in `PARAMS` of the file's network."""
-    named = metadata.get("architecture")
+def _config(path):
+    """The content of the config.json beside a file; empty if there is none."""
     config = os.path.join(os.path.dirname(path), "config.json")
-    if named is None and tf.io.gfile.exists(config):
-        described = read_json(config)
-        if not isinstance(described, dict):
-            raise InputError(f"{config} is not timm's: expected a JSON object, received {described!r:.60}.")
-        named = described.get("architecture")
+    described = read_json(config) if tf.io.gfile.exists(config) else {}
+    for found in (described, described.get("pretrained_cfg", {}) if isinstance(described, dict) else None):
+        if not isinstance(found, dict):
+            raise InputError(f"{config} is not timm's: expected a JSON object, received {found!r:.60}.")
+    return described
+
+
+def _family(path, metadata, config):
+    """The name in `PARAMS` of the file's network."""
+    named = metadata.get("architecture", config.get("architecture"))
     if not isinstance(named, str | None):
-        raise InputError(f"{config}: architecture: expected a name such as mixnet_xl, received {named!r:.60}.")
+        raise InputError(f"{path}: architecture: expected a name such as mixnet_xl, received {named!r:.60}.")
     if named is None:
         found = _ARCHITECTURE.findall(path if is_remote(path) else os.path.abspath(path))
         named = found[-1] if found else None
@@ -145,6 +159,20 @@ def _family(path, metadata):
     if family is None:
         raise InputError(f"{path} is timm's {named}; expected tf_mixnet_s, m or l, or mixnet_s, m, l, xl or xxl.")
     return family[1] or family[2]
+
+
+def _resizing(path, family, config):
+    """How the images of the file's weights are resized; the config.json of timm's own ones may have another crop."""
+    if family == "tf_mixnet":
+        return GOOGLES  # timm evaluates these, too, on bicubic images, but Google trained them on bilinear ones
+    wanted = config.get("pretrained_cfg", {})
+    others = {name: wanted[name] for name, value in _PREPARED.items() if wanted.get(name, value) != value}
+    if others:
+        logging.warning(f"The config.json of {path} has {others}, but here images are prepared by {_PREPARED}.")
+    try:
+        return TIMMS._replace(crop_fraction=wanted.get("crop_pct", TIMMS.crop_fraction)).check()
+    except InputError as error:
+        raise InputError(f"The config.json of {path}: crop_pct: {error}") from error
 
 
 def _parse(name):

@@ -3,6 +3,7 @@
 import json
 
 import colors
+import keras
 import numpy as np
 import pytest
 from scripts import run
@@ -10,7 +11,7 @@ from tiny import GOLDEN, SMALL_NETWORK
 
 from mixnet_tf.class_names import NOT_COMPARED
 from mixnet_tf.models import build_model
-from mixnet_tf.networks import NOT_CHECKED
+from mixnet_tf.networks import NOT_CHECKED, Resizing, carry_resizing
 
 _NAMES = dict(zip(colors.COLORS, ("dog", "cow", "cat"), strict=True))  # by color, in no order
 
@@ -142,6 +143,41 @@ def test_a_model_without_its_normalization_is_given_normalized_images(twins, dat
     assert measured == expected and "`Preprocessing` was put in front of the model." in out
     measured, out = _answers(capfd, twins / "normalized.keras", data_dir, tmp_path, "--input=pixels")
     assert measured != expected and measured["notes"] == [NOT_CHECKED]
+
+
+def test_images_are_resized_as_the_model_says_or_the_flags(twins, data_dir, tmp_path, capfd):
+    silent, out = _answers(capfd, twins / "pixels.keras", data_dir, tmp_path)
+    assert "pixels.keras does not say how its images are cropped and resized: the whole image, bilinear." in out
+    flags = ("--crop_fraction=0.5", "--interpolation=bicubic")
+    asked, out = _answers(capfd, twins / "pixels.keras", data_dir, tmp_path, *flags)
+    assert asked != silent and "resized: the center square of 50.0% of the shorter side, bicubic." in out
+    model = keras.models.load_model(twins / "pixels.keras")
+    carry_resizing(model, Resizing(None, 0.5, "bicubic"))
+    model.save(tmp_path / "carrying.keras")
+    carried, out = _answers(capfd, tmp_path / "carrying.keras", data_dir, tmp_path)
+    assert carried == asked and "does not say" not in out
+    whole, _ = _answers(capfd, tmp_path / "carrying.keras", data_dir, tmp_path, "--nocrop", "--interpolation=bilinear")
+    assert whole == silent
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--crop_padding=3", "--crop_fraction=0.5"), "Give either crop_padding or crop_fraction; received 3 and 0.5."),
+        (("--crop_padding=3", "--nocrop"), "Without the center crop there is no crop_padding; leave one of them out."),
+        (("--watch", "--interpolation=bicubic", "--model_dir=run"), "leave out --interpolation"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_one_line(flags, message, capfd):
+    where = () if "--watch" in flags else ("--weights=never.keras",)
+    code, _, err = run(capfd, "eval.py", *where, *flags)
+    assert code == 2 and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_detector_sees_whole_images(detector, tmp_path, capfd):
+    detector.save(tmp_path / "detector.keras")
+    code, _, err = run(capfd, "eval.py", f"--weights={tmp_path}/detector.keras", "--interpolation=bicubic")
+    assert code == 2 and "which sees whole images, bilinear; leave out --interpolation." in err
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_watch_evaluates_with_the_crop_asked_for_or_the_runs(flag, crop, data, t
     arguments = ["--watch", "--watch_timeout=0", "--watch_seconds=0", f"--data_dir={data['digits'][0]}"]
     code, _, err = run(capfd, "eval.py", f"--model_dir={tmp_path}", *arguments, *([flag] if flag else []))
     assert code == 2 and "No new checkpoint" in err
-    assert seen == [crop]
+    assert [resizing.crops for resizing in seen] == [crop]
 
 
 def test_eval_counts_a_split_without_all_its_shards_only_where_that_is_allowed(data, tmp_path, capfd):

@@ -168,7 +168,7 @@ def test_the_crop_asked_for_reaches_the_images_and_the_saved_model(
     assert code == 2 and "seen enough" in err
     folder = str(tmp_path / "images")
     expected = [folder_images(folder, SIZE, cropped, None).images.in_memory() for cropped in (crop, not crop)]
-    assert seen["options"].crop is crop
+    assert seen["options"].resizing.crops is crop
     images = np.concatenate([seen["images"].in_memory(), seen["calibration_images"]])  # one each
     np.testing.assert_array_equal(images, expected[0])
     assert not np.array_equal(images, expected[1])

@@ -13,6 +13,7 @@ from mixnet_tf.networks import (
     Dropout,
     GroupedConv2D,
     MixConv,
+    Preprocessing,
     SqueezeExcite,
     layers,
 )
@@ -193,7 +194,7 @@ def test_the_masks_of_dropout_follow_from_a_seed_state_that_can_be_restored():
 def test_preprocessing_subtracts_the_mean_and_divides_by_the_deviation():
     x = tiny.images(2, 3, 4, 3)
     mean, stddev = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
-    assert_close(layers.Preprocessing()(x), (x - mean) / stddev, 1e-6)
+    assert_close(Preprocessing()(x), (x - mean) / stddev, 1e-6)
 
 
 def test_swish_is_tensorflows_to_its_second_derivative():
@@ -248,7 +249,7 @@ def test_squeeze_and_excitation_differentiates_as_keras_convolutions_do(activati
 
 # Each with no argument at its default.
 EXAMPLES = {
-    "Preprocessing": lambda **kwargs: layers.Preprocessing(**kwargs),
+    "Preprocessing": lambda **kwargs: Preprocessing(crop_fraction=0.9, interpolation="bicubic", **kwargs),
     "GroupedConv2D": lambda **kwargs: GroupedConv2D(9, (1, 3), **kwargs),
     "MixConv": lambda **kwargs: MixConv((3, 5), (1, 1), dilated=True, padding="symmetric", **kwargs),
     "SymmetricConv2D": lambda **kwargs: layers.SymmetricConv2D(

@@ -72,7 +72,7 @@ globalThis.document = {
 globalThis.Option = function (name) { this.value = name; };
 globalThis.ImageData = function (size) { this.data = new Uint8ClampedArray(4 * size * size); };
 globalThis.fetch = async (path) => ({
-  json: async () => ({crop: false, files: [process.argv[2]]}), text: async () => 'cat\\ndog\\n',
+  json: async () => ({interpolation: "bilinear", files: [process.argv[2]]}), text: async () => 'cat\\ndog\\n',
 });
 process.on('unhandledRejection', (error) => { seen.errors.push(`unhandled: ${error.message}`); });
 const {seen} = await import('@litertjs/core');

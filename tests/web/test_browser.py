@@ -17,6 +17,7 @@ from weights_server import serving
 
 from mixnet_tf.data import NEWEST, UPRIGHT, load_split, preprocess_for_eval
 from mixnet_tf.export import runtime
+from mixnet_tf.networks import GOOGLES, TIMMS
 
 _PAGE = ROOT / "examples" / "web"
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -27,10 +28,10 @@ _CLASSIFY = """async (encoded) => {
   const {probabilities, input} = await window.mixnet.classify(blob);
   return [[...probabilities], [...input]];
 }"""
-_PREPROCESS = """async ([encoded, size, crop, exif]) => {
+_PREPROCESS = """async ([encoded, size, settings]) => {
   const {preprocess} = await import('./preprocess.js');
   const blob = await (await fetch(`data:image/png;base64,${encoded}`)).blob();
-  return [...await preprocess(blob, size, crop, exif)];
+  return [...await preprocess(blob, size, settings)];
 }"""
 
 pytestmark = [
@@ -38,6 +39,10 @@ pytestmark = [
     pytest.mark.skipif(_CHROMIUM is None, reason="needs Debian's chromium"),
     pytest.mark.skipif(not (_PAGE / "node_modules").exists(), reason="needs LiteRT.js: npm ci --prefix examples/web"),
 ]
+
+
+def _settings(resizing, exif=False):
+    return {**resizing._asdict(), "exif": exif}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def site(exported, tmp_path_factory):
     for path in files:
         shutil.copy(path, root / "model")
     (root / "model" / "labels.txt").write_text("".join(f"digit {number}\n" for number in range(10)))
-    names = {"crop": False, "files": [path.name for path in files]}
+    names = {**_settings(GOOGLES.given(crop=False)), "files": [path.name for path in files]}
     (root / "model" / "model.json").write_text(json.dumps(names))
     with serving(root) as (url, asked):
         yield url, files, asked
@@ -95,8 +100,17 @@ def test_the_model_is_given_what_preprocess_for_eval_gives(shape, crop, page):
     png = _png(*shape)
     for size in (48, 224):
         expected = preprocess_for_eval(tf.constant(png), size, crop).numpy()
-        found = np.float32(page.evaluate(_PREPROCESS, [_base64(png), size, crop, False]))
+        found = np.float32(page.evaluate(_PREPROCESS, [_base64(png), size, _settings(GOOGLES.given(crop))]))
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("resizing", [TIMMS, TIMMS.given(crop_padding=32), TIMMS.given(crop=False)])
+@pytest.mark.parametrize("shape", [(61, 47, 3), (300, 401, 3)])
+def test_bicubic_images_are_those_of_preprocess_for_eval(shape, resizing, page):
+    png = _png(*shape)
+    expected = preprocess_for_eval(tf.constant(png), 48, resizing).numpy()
+    found = np.float32(page.evaluate(_PREPROCESS, [_base64(png), 48, _settings(resizing)])).reshape(expected.shape)
+    assert np.abs(found - expected).max() <= 1 and (found == expected).mean() > 0.99
 
 
 @pytest.mark.parametrize("exif", [False, True])
@@ -107,7 +121,9 @@ def test_a_photograph_is_turned_as_the_run_does_and_differs_by_its_decoder_alone
     for content, is_turned in ((stored, False), (turned(stored, 6, ">"), exif)):
         upright = tf.io.encode_png(tf.image.rot90(pixels, 3) if is_turned else pixels)
         expected = preprocess_for_eval(upright, 224).numpy()
-        found = np.float32(page.evaluate(_PREPROCESS, [_base64(content), 224, True, exif])).reshape(expected.shape)
+        found = np.float32(page.evaluate(_PREPROCESS, [_base64(content), 224, _settings(GOOGLES, exif)])).reshape(
+            expected.shape
+        )
         np.testing.assert_array_equal(found, expected)
         ours = preprocess_for_eval(tf.constant(content), 224, rules=UPRIGHT if exif else NEWEST)
         assert np.abs(found - ours).max() <= 15  # TensorFlow's default is INTEGER_FAST

@@ -40,7 +40,8 @@ def test_the_page_is_given_the_files_the_names_and_the_crop(script, exported_run
     there = exported_run / "model"
     assert {path.name for path in there.iterdir()} == {"own_16_fp32.tflite", "labels.txt", "model.json"}
     assert (there / "labels.txt").read_text() == "a\nb\nc\n"
-    expected = {"crop": False, "exif": False, "files": ["own_16_fp32.tflite"]}
+    resizing = {"crop_padding": None, "crop_fraction": None, "interpolation": "bilinear"}
+    expected = {**resizing, "exif": False, "files": ["own_16_fp32.tflite"]}
     assert json.loads((there / "model.json").read_text()) == expected
     RunConfig.read(exported_run)._replace(exif=True).write(exported_run)
     script["prepare"](exported_run, exported_run / "export")

@@ -17,7 +17,8 @@ from weights_server import LoginPage, know, places, serving, silent_server, writ
 
 import mixnet_tf
 from mixnet_tf import downloads
-from mixnet_tf.weights import google, hub, pretrained
+from mixnet_tf.networks import GOOGLES, TIMMS, carried_resizing
+from mixnet_tf.weights import google, hub, list_weights, pretrained
 from mixnet_tf.weights.sources import load_weights, read_weights
 
 pytestmark = pytest.mark.usefixtures("weights_cache")
@@ -243,6 +244,7 @@ def test_timms_repository_serves_where_googles_archive_is_gone(
     model = mixnet_tf.MixNetS(weights="imagenet")
     asked_google = list(mirrored[1])
     assert places(model) == expected and set(asked_google) == {"/mixnet-s.tar.gz"}
+    assert carried_resizing(model) == GOOGLES
     said, kept = logged(), weights_cache / "hub" / "timm--tf_mixnet_s.in1k" / "main"
     assert "/mixnet-s.tar.gz could not be downloaded" in said
     assert f"The same weights were taken from {kept / 'model.safetensors'}" in said
@@ -253,10 +255,43 @@ def test_timms_repository_serves_where_googles_archive_is_gone(
     assert len(asked) == 3 and mirrored[1] == asked_google
 
 
+_OWN = {each.model_name: each for each in list_weights() if hub.is_hub_name(each.weights)}
+_QUARTERS = {"mixnet-xl": "mixnet-xl", "mixnet-s": "mixnet-s", "mixnet-m": "mixnet-xl", "mixnet-l": "mixnet-xl"}
+
+
+@pytest.mark.parametrize("model_name", _OWN)
+def test_timms_own_sets_come_from_the_hub_with_what_they_expect(model_name, hubs, monkeypatch, logged):
+    """The files are timm's narrow ones: of M and L they have the names."""
+    pytest.importorskip("safetensors")
+    record, own = _OWN[model_name], tiny.GOLDEN / f"timm-{_QUARTERS[model_name]}-quarter"
+    known = hashlib.sha256((own / "model.safetensors").read_bytes()).hexdigest() if record.sha256 else None
+    monkeypatch.setattr(hub, "RECORDS", [record._replace(sha256=known)])
+    described = {"architecture": record.name.removeprefix("timm/").split(".")[0]}
+    files = {"model.safetensors": own / "model.safetensors", "config.json": json.dumps(described).encode()}
+    hubs[0](record.name, files)
+    is_imagenets = mixnet_tf.list_weights(model_name)[0] == record
+    read = pretrained.published_weights(model_name) if is_imagenets else read_weights(record.weights)
+    assert read.resizing == record.resizing == TIMMS and read.params["padding"] == "symmetric"
+    assert ("not published, so it was not checked" in logged()) is (known is None)
+    assert len(hubs[1]) == 3 and read_weights(record.weights).source == read.source and len(hubs[1]) == 3
+
+
+def test_a_file_that_is_not_the_published_one_is_refused_and_not_kept(hubs, weights_cache):
+    pytest.importorskip("safetensors")
+    hubs[0]("timm/mixnet_xl.ra_in1k", {"model.safetensors": b"another"})
+    expected = f"expected {_OWN['mixnet-xl'].sha256} as its sha256, received {hashlib.sha256(b'another').hexdigest()}"
+    with pytest.raises(ValueError, match=expected):
+        pretrained.published_weights("mixnet-xl")
+    assert list((weights_cache / "hub" / "timm--mixnet_xl.ra_in1k").iterdir()) == []
+    hubs[0]("timm/mixnet_xl.ra_in1k", {"model.safetensors": b"another"}, revision="v2")
+    assert hub.hub_file("hf://timm/mixnet_xl.ra_in1k@v2").endswith("v2/model.safetensors")
+
+
 def test_googles_archive_comes_first(mirrored, hubs, released_archive, monkeypatch):
     (mirrored[0] / "mixnet-s.tar.gz").symlink_to(released_archive)
     know(monkeypatch, released_archive)
-    assert pretrained.published_weights("mixnet-s").classes == 1000
+    read = pretrained.published_weights("mixnet-s")
+    assert read.classes == 1000 and read.resizing == GOOGLES
     assert hubs[1] == []
 
 

@@ -10,6 +10,7 @@ import tiny
 
 import mixnet_tf
 from mixnet_tf import load_timm_weights
+from mixnet_tf.networks import GOOGLES, TIMMS, Resizing, carried_resizing
 from mixnet_tf.weights.sources import load_weights
 from mixnet_tf.weights.timm import read_timm_file
 
@@ -156,13 +157,35 @@ def test_overrides_that_contradict_the_weights_are_refused(overrides, message, a
         mixnet_tf.build_model("mixnet-s", {**OVERRIDES, **overrides}, classes=10, weights=path)
     model = mixnet_tf.build_model("mixnet-s", OVERRIDES, classes=10, weights=path, input_shape=(32, 32, 3))
     assert model.get_layer("stem_conv").__class__.__name__ == "SymmetricConv2D"
-    assert model.get_layer("stem_bn").epsilon == 1e-5
+    assert model.get_layer("stem_bn").epsilon == 1e-5 and carried_resizing(model) == TIMMS
     assert_refused(model, save(tmp_path, arrays, "tf_mixnet_s.npz"), "with padding='same', but .* padding='symmetric'")
 
 
 @pytest.mark.parametrize(
+    "architecture, cfg, expected, warning",
+    [
+        ("mixnet_s", None, TIMMS, None),
+        ("mixnet_s", {"crop_pct": 0.95, "interpolation": "bicubic"}, Resizing(None, 0.95, "bicubic"), None),
+        ("mixnet_s", {"crop_mode": "center", "std": [0.5, 0.5, 0.5]}, TIMMS, "has {'std': [0.5, 0.5, 0.5]}, but here"),
+        ("tf_mixnet_s", {"crop_pct": 0.875, "interpolation": "bicubic"}, GOOGLES, None),  # Google's weights
+    ],
+)
+def test_weights_carry_how_their_images_are_resized(architecture, cfg, expected, warning, arrays, tmp_path, logged):
+    described = {"architecture": architecture, **({} if cfg is None else {"pretrained_cfg": cfg})}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    assert read_timm_file(save(tmp_path, arrays)).resizing == expected
+    said = logged()
+    assert (warning in said) if warning else said == ""
+
+
+@pytest.mark.parametrize(
     "config, message",
-    [(["tf_mixnet_s"], r"expected a JSON object, received \['tf_mixnet_s'\]"), ({"architecture": 3}, "received 3")],
+    [
+        (["tf_mixnet_s"], r"expected a JSON object, received \['tf_mixnet_s'\]"),
+        ({"architecture": 3}, "received 3"),
+        ({"pretrained_cfg": []}, "expected a JSON object, received"),
+        ({"architecture": "mixnet_s", "pretrained_cfg": {"crop_pct": 2}}, "crop_fraction: expected .* received 2"),
+    ],
 )
 def test_a_config_that_is_not_timms_is_refused(built, arrays, tmp_path, config, message):
     (tmp_path / "config.json").write_text(json.dumps(config))
