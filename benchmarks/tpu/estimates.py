@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 from typing import Any
@@ -56,7 +57,7 @@ def estimate(
         The content of the file; None if there is none and the program is not to be compiled.
 
     Raises:
-        ValueError: If the compiler is not installed, or if a TPU refuses the program.
+        ValueError: If the compiler is not installed, if a TPU refuses the program, or if its memory is too small.
     """
     if keep is not None or not list(RESULTS.glob(f"{program}-{topology}-*.json")):  # before a large network is traced
         if not compile_missing:
@@ -104,8 +105,8 @@ def compile_for(serialized: bytes, topology: str, folder: str) -> tuple[dict[str
         (dict of the costs, the compiled text).
 
     Raises:
-        ValueError: If the compiler is not installed.
-        RuntimeError: If it fails; the message has its output.
+        ValueError: If the compiler is not installed, or if the program needs more memory than the TPU has.
+        RuntimeError: If the compiler fails; the message has its output.
     """
     check()
     os.makedirs(folder, exist_ok=True)
@@ -114,7 +115,10 @@ def compile_for(serialized: bytes, topology: str, folder: str) -> tuple[dict[str
     script = pathlib.Path(__file__).parent / "compile_program.py"
     command = [ENVIRONMENT / "bin" / "python", script, program, TOPOLOGIES[topology], folder]
     done = subprocess.run(command, env={**os.environ, **_QUIET, **_SHARED}, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
     if done.returncode:
-        raise RuntimeError(f"The TPU compiler failed with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
+        if no_memory := re.search(".*RESOURCE_EXHAUSTED.*", said):
+            raise InputError(f"The program does not fit into the memory of a {topology} core: {no_memory[0].strip()}")
+        raise RuntimeError(f"The TPU compiler failed with {done.returncode}:\n{said[-2000:]}")
     costs = ast.literal_eval((pathlib.Path(folder) / "costs.txt").read_text())
     return costs, (pathlib.Path(folder) / "compiled.txt").read_text()

@@ -141,6 +141,23 @@ def test_what_is_in_the_results_is_not_compiled_again(emitted, tmp_path, monkeyp
     assert calls == ["v5e", "v4"]
 
 
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        ("RESOURCE_EXHAUSTED: Ran out of memory in hbm", ValueError, "does not fit into the memory of a v5e core: RES"),
+        ("Segmentation fault", RuntimeError, "failed with 3:\nSegmentation fault"),
+    ],
+)
+def test_a_compilation_that_fails_says_why(said, error, message, tmp_path, monkeypatch):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\necho {said} >&2\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(estimates, "ENVIRONMENT", tmp_path)
+    with pytest.raises(error, match=message):
+        estimates.compile_for(b"", "v5e", str(tmp_path / "kept"))
+
+
 def test_a_row_of_the_table_without_a_result_says_so(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(estimates, "RESULTS", tmp_path)
     code, out, err = run(capfd, "benchmarks/tpu/table.py")
