@@ -11,7 +11,7 @@ from scripts import ROOT
 import mixnet_tf
 from mixnet_tf import build_model, export_model
 from mixnet_tf.detection import anchors_of
-from mixnet_tf.export import ExportOptions, report, runtime
+from mixnet_tf.export import ExportOptions, calibrate, report, runtime
 from mixnet_tf.export.arithmetics import arithmetic_of
 from mixnet_tf.export.detector import outputs_of
 
@@ -31,7 +31,10 @@ def exported(tmp_path_factory):
         formats=("fp32", "int8_full", "saved_model"), accelerator=("gpu", "cpu", "npu"), latency_runs=1,
         half_precision_images=0, allow_accuracy_drop=True,
     )  # fmt: skip
-    result = export_model(model, folder, images, calibration_images=images, options=options)
+    with pytest.MonkeyPatch.context() as patch:  # one calibration, of all images
+        patch.setattr(calibrate, "FRACTIONS", (1.0,))
+        patch.setattr(calibrate, "_NEAR", 1.0)
+        result = export_model(model, folder, images, calibration_images=images, options=options)
     return folder, result, model
 
 
@@ -83,7 +86,9 @@ def test_the_normalization_for_an_npu_is_one_convolution(exported):
     assert ops["_npu"]["MUL"] == ops["_npu"]["LOGISTIC"]  # those of swish and of the gates
 
 
-def test_hard_silu_is_one_op_on_every_target(tmp_path):
+def test_hard_silu_is_one_op_on_every_target(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "FRACTIONS", (1.0,))
+    monkeypatch.setattr(calibrate, "_NEAR", 1.0)
     blocks = ["r1_k3.5_a1_p1.1_s22_e2_i8_o8_se0.5_sw"]
     params = {"stem_size": 8, "feature_size": 8, "activation": "hard_silu"}
     model = build_model(None, params, blocks_args=blocks, classes=3, input_shape=(_SIZE, _SIZE, 3), name="hard")

@@ -107,7 +107,7 @@ def test_the_report_has_the_accuracy_in_half_precision(exported):
     assert "half_precision" not in row(exported, "fp32") and "lost, half" in report.text(exported[1])
 
 
-@pytest.mark.parametrize("form", ["nms", "boxes", "none"])
+@pytest.mark.parametrize("form", [*(pytest.param(each, marks=pytest.mark.soak) for each in ("boxes", "none")), "nms"])
 def test_a_detector_finds_in_half_precision_what_it_does(form, detector, pictures, tmp_path, monkeypatch):
     task = Detector(detector, ExportOptions(postprocess=form))
     content = Graphs(task, None, str(tmp_path)).convert("fp16")

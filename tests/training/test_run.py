@@ -100,6 +100,7 @@ def test_a_signal_saves_within_a_loop_and_the_same_command_ends_as_an_unbroken_r
     assert [row["step"] for row in read_metrics(tmp_path)][-1] == STEPS
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("without_end")
 def test_a_run_with_every_augmentation_resumes_to_the_bit_over_two_replicas(tmp_path, data_dir, monkeypatch):
     augmentation = {"randaugment_layers": 2, "color_jitter": 0.4, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}
