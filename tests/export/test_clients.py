@@ -4,13 +4,17 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from exported_digits import SIZE, row
 from scripts import ROOT
 
+from mixnet_tf.data import preprocess_for_eval
 from mixnet_tf.export import ExportOptions, export_model, runtime
+from mixnet_tf.export.serving import write_serving_model
+from mixnet_tf.networks import GOOGLES, TIMMS, carry_resizing
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", np.float32), ("int8", np.float32), ("int8_full", np.uint8)])
@@ -102,6 +106,21 @@ def test_the_saved_model_serves_floats_and_encoded_images(exported, trained, dig
     by_floats = loaded.signatures["serving_default"](image=tf.constant(images))["probabilities"]
     np.testing.assert_allclose(by_floats, expected, atol=1e-5)
     np.testing.assert_allclose(by_bytes, expected, atol=1e-5)
+
+
+def test_the_saved_model_crops_and_resizes_encoded_images_as_its_model_says(untrained, photographs, tmp_path):
+    model = keras.models.clone_model(untrained)
+    model.set_weights(untrained.get_weights())
+    carry_resizing(model, TIMMS)
+    write_serving_model(model, str(tmp_path / "served"))
+    encoded = tf.stack([tf.io.read_file(path) for path in photographs.values()])
+    found = tf.saved_model.load(str(tmp_path / "served")).signatures["image_bytes"](image_bytes=encoded)
+    bicubic, bilinear = (
+        model(tf.stack([preprocess_for_eval(each, SIZE, resizing) for each in encoded]))
+        for resizing in (TIMMS, GOOGLES)
+    )
+    np.testing.assert_allclose(found["probabilities"], bicubic, rtol=0, atol=1e-5)
+    assert np.abs(found["probabilities"] - bilinear).max() > 1e-4
 
 
 def test_a_file_of_any_batch_takes_any_batch(untrained, tmp_path, digits):
