@@ -12,8 +12,7 @@ REQUIREMENTS = import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or when.split("\"")[1] in "$*".split(",")]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 gpu-check npu-check tpu tpu-table \
-  verify-weights clean
+.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 gpu-check npu-check tpu tpu-table verify-weights clean
 
 demo: $(INSTALLED)/demo,export,report
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic

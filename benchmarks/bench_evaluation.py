@@ -12,7 +12,7 @@ from measurement import in_turns, median_ratio, write_report
 
 from mixnet_tf.data import load_split, train_batches
 from mixnet_tf.evaluation import build_evaluator
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Checkpointer, Evaluations, MetricsLog, RunOptions, evaluation_intervals, fit, trainer_for
 

@@ -18,7 +18,7 @@ from measurement import write_report
 
 from mixnet_tf.data import hold_out, load_split
 from mixnet_tf.files import write_json
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.search import SearchSpace, kendall_tau
 from mixnet_tf.search.costs import multiply_adds_of
 from mixnet_tf.search.estimates import SharedWeights, ShortTraining, WholeTraining

@@ -14,6 +14,7 @@ from mixnet_tf.detection import is_detector
 from mixnet_tf.errors import InputError, MissingFileError, first_line
 from mixnet_tf.files import StrPath, exists, local_copy
 from mixnet_tf.models import build_model
+from mixnet_tf.named_recipes import recipe_for
 from mixnet_tf.networks import (
     PIXELS,
     Resizing,
@@ -25,7 +26,6 @@ from mixnet_tf.networks import (
     name_classes,
     taking_pixels,
 )
-from mixnet_tf.recipe import recipe_for
 from mixnet_tf.runs import BEST, CHECKPOINTS, CONFIG, FINAL, RunConfig, newest_checkpoint, restore_averages
 
 

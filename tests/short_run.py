@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.training import RunOptions, train
 
 RECIPE = RECIPES["digits"]._replace(

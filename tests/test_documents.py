@@ -58,7 +58,7 @@ def test_the_family_is_drawn_from_the_papers_figures(tmp_path, capfd):
 
 def test_the_curve_of_a_run_is_drawn_from_its_metrics(tmp_path, capfd):
     pytest.importorskip("matplotlib")
-    from mixnet_tf.recipe import RECIPES
+    from mixnet_tf.named_recipes import RECIPES
     from mixnet_tf.runs import RunConfig
 
     script, arguments = "benchmarks/plot_training.py", (f"--model_dir={tmp_path}", f"--output={tmp_path}/a.png")

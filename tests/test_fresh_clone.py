@@ -26,6 +26,7 @@ _SHORT = {
     "benchmarks/bench_tflite.py": ("--models=mixnet-s", "--others=", "--formats=fp32", "--runs=2", "--image_size=32"),
     "benchmarks/accelerators/gpu.py": ("--models=mixnet-s", "--image_size=32", "--images=1"),
     "benchmarks/accelerators/npu.py": ("--models=mixnet-s", "--image_size=32", "--soc_models=SM8750"),
+    "benchmarks/tpu/table.py": ("--topology=v6e",),  # of which there is no result
     "pytest": _COLLECT,
 }
 # Target: words that it says. In the order of what each needs from those before; clean goes last.
@@ -45,6 +46,8 @@ _SAYS = {
     "arm64": "cortex-a53",
     "gpu-check": "mixnet-s split fp32",
     "npu-check": "mixnet-s split int8_full",
+    "tpu": "cycles an image",
+    "tpu-table": "not measured",
     "verify-weights": "",
     "clean": "",
 }
@@ -121,6 +124,10 @@ def test_a_target_works_in_a_fresh_clone(target, clone):
         if not (ROOT / ".npu").exists():
             pytest.skip("needs compilers for NPUs, which take the network to install: make npu-check")
         (clone / ".npu").symlink_to(ROOT / ".npu")
+    if target == "tpu":
+        if not (ROOT / ".tpu").exists():
+            pytest.skip("needs the TPU's compiler, which takes the network to install: make tpu")
+        (clone / ".tpu").symlink_to(ROOT / ".tpu")
     code, written = _make(clone, target)
     assert _SAYS[target] in written, written
     if target == "verify-weights":  # which needs the network

@@ -12,8 +12,8 @@ from mixnet_tf.detection import classes_of
 from mixnet_tf.errors import is_count
 from mixnet_tf.export.postprocess import _value
 from mixnet_tf.files import json_text
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.networks import SqueezeExcite, count_parts, network_content, override_global_params, stages_and_params
-from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import RunConfig
 
 _INTEGERS = [np.int64, np.int32, np.uint8]

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from mixnet_tf.recipe import RECIPES, Recipe, recipe_for, validate
+from mixnet_tf.named_recipes import RECIPES, recipe_for
+from mixnet_tf.recipe import Recipe, validate
 from mixnet_tf.settings import fields
 
 FIELDS = {name: field for name, field in fields(Recipe).items() if name not in ("model_overrides", "name")}

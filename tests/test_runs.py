@@ -12,9 +12,10 @@ from tiny import GOLDEN, SMALL_NETWORK, build_small, images, randomise, values
 from mixnet_tf.data import DATA_VERSION, Reading, Split, load_objects, load_split
 from mixnet_tf.imagenet import wordnet_ids
 from mixnet_tf.models import build_model
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.networks import GOOGLES, Resizing, carried_resizing
 from mixnet_tf.networks.endpoints import endpoints
-from mixnet_tf.recipe import RECIPES, Recipe
+from mixnet_tf.recipe import Recipe
 from mixnet_tf.runs import SOME_TRAINING_IMAGES, TRAINING_IMAGES, RunConfig, noting_training_images, save_model
 from mixnet_tf.saved_models import load_keras_file, open_model
 

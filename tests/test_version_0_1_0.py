@@ -14,7 +14,7 @@ from scripts import run
 from tiny import GOLDEN
 
 import mixnet_tf
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.saved_models import load_keras_file, open_model
 

@@ -59,6 +59,7 @@ def estimate(
     Raises:
         ValueError: If the compiler is not installed, if a TPU refuses the program, or if its memory is too small.
     """
+    programs.check(program)
     if keep is not None or not list(RESULTS.glob(f"{program}-{topology}-*.json")):  # before a large network is traced
         if not compile_missing:
             return None

@@ -8,8 +8,9 @@ import tensorflow as tf
 from mixnet_tf.data.object_batches import MAX_OBJECTS
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_replica_evaluation
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.networks import is_network_file, network_content, network_name, parse_kernels, stages_and_params
-from mixnet_tf.recipe import CLASSIFICATION, DETECTION, RECIPES, DetectionRecipe, Recipe
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Trainer, dtype_policy, trainer_for
 
@@ -44,17 +45,20 @@ class Program(NamedTuple):
         return f"{network}{classes}-{self.step}-{self.precision}-{self.images}x{self.image_size}"
 
 
+def check(program: Program) -> None:
+    """Raises a ValueError if there is no such network, or if a TPU does not run such a step."""
+    if program.step == EVALUATION and program.detector_classes is not None:
+        raise InputError("A detector is evaluated on the host; step: expected training or inference.")
+    if not _is_of_keras(program):
+        _stages_and_params(program)
+
+
 def emit(program: Program) -> tuple[bytes, str]:
-    """Traces a program.
+    """Traces a program, which `check` accepts.
 
     Returns:
         (the program as a serialized HloModuleProto, its text without the names of layers).
-
-    Raises:
-        ValueError: If there is no such network, or if a TPU does not run such a step.
     """
-    if program.step == EVALUATION and program.detector_classes is not None:
-        raise InputError("A detector is evaluated on the host; step: expected training or inference.")
     images = tf.zeros((program.images, program.image_size, program.image_size, 3))
     labels = tf.zeros((program.images,), tf.int32)
     if program.step == TRAINING:
@@ -91,12 +95,15 @@ def _is_of_keras(program):
     return hasattr(keras.applications, program.network)
 
 
+def _stages_and_params(program):
+    name, _, kernels = program.network.partition(":")
+    return stages_and_params(name, kernel_size=parse_kernels(kernels) if kernels else None)
+
+
 def _config(program):
     """The configuration of a run that takes such steps."""
     name, _, kernels = program.network.partition(":")
-    content = None
-    if kernels or is_network_file(name):
-        content = network_content(*stages_and_params(name, kernel_size=parse_kernels(kernels) if kernels else None))
+    content = network_content(*_stages_and_params(program)) if kernels or is_network_file(name) else None
     is_detector = program.detector_classes is not None
     return RunConfig(
         network_name(name),

@@ -10,7 +10,8 @@ import numpy as np
 from mixnet_tf.commands.screen import command_screen, shown_log
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
-from mixnet_tf.recipe import OWN_IMAGES, RECIPES, Recipe
+from mixnet_tf.named_recipes import OWN_IMAGES, RECIPES
+from mixnet_tf.recipe import Recipe
 from mixnet_tf.saved_models import open_model
 from mixnet_tf.settings import fields as settings_of
 from mixnet_tf.training import INTERRUPTED, RunOptions, choose_recipe, read_metrics, replaced

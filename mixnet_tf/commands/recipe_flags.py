@@ -8,7 +8,8 @@ from absl import flags
 from mixnet_tf.commands import settings_flags
 from mixnet_tf.commands.settings_flags import flag_values
 from mixnet_tf.errors import InputError
-from mixnet_tf.recipe import RECIPES, Recipe, recipe_for
+from mixnet_tf.named_recipes import RECIPES, recipe_for
+from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import replaced
 
 _RECIPE_FLAGS = tuple(name for name in Recipe._fields if name not in ("model_overrides", "name"))

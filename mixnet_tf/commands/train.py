@@ -8,7 +8,8 @@ from mixnet_tf.commands import following, model_flags, recipe_flags, settings_fl
 from mixnet_tf.commands.evaluate import evaluate_beside
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.errors import InputError
-from mixnet_tf.recipe import CLASSIFICATION, DETECTION, OWN_IMAGES, TASKS, DetectionRecipe
+from mixnet_tf.named_recipes import OWN_IMAGES
+from mixnet_tf.recipe import CLASSIFICATION, DETECTION, TASKS, DetectionRecipe
 from mixnet_tf.training import RunOptions, choose_recipe, is_evaluator, train
 
 

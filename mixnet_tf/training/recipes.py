@@ -12,7 +12,8 @@ from mixnet_tf.data import Split, naming_corrupt_images, shorter_sides
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, exists
 from mixnet_tf.imagenet import is_imagenet
-from mixnet_tf.recipe import CLASSIFICATION, OWN_IMAGES, RECIPES, Recipe, own_images, recipe_for
+from mixnet_tf.named_recipes import OWN_IMAGES, RECIPES, own_images, recipe_for
+from mixnet_tf.recipe import CLASSIFICATION, Recipe
 from mixnet_tf.runs import CONFIG, RunConfig
 
 _FILES = ("folder", "list")  # datasets of one's own images

@@ -119,12 +119,12 @@ def test_eval_prints_the_classes_of_images_by_name(data, photographs, tmp_path, 
 
 @pytest.mark.parametrize("flag, crop", [("--crop", True), ("--nocrop", False), (None, False)])
 def test_watch_evaluates_with_the_crop_asked_for_or_the_runs(flag, crop, data, tmp_path, capfd, monkeypatch):
-    from mixnet_tf.recipe import RECIPES
+    from mixnet_tf.named_recipes import RECIPES
     from mixnet_tf.runs import RunConfig
 
     seen = []
 
-    def build_evaluator(model, split, crop, batch_size):
+    def build_evaluator(model, split, crop, *_):
         seen.append(crop)
         return dict
 

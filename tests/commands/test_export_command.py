@@ -15,7 +15,7 @@ from mixnet_tf.errors import InputError
 from mixnet_tf.export import ExportOptions, ExportSettings, export_opened, gates, gather
 from mixnet_tf.export.images import Images, ImageStream, folder_images
 from mixnet_tf.models import build_model
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.runs import TRAINING_IMAGES, RunConfig
 from mixnet_tf.saved_models import Opened
 

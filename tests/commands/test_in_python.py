@@ -7,7 +7,7 @@ import pytest
 import tiny_run
 
 import mixnet_tf
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.saved_models import open_model
 

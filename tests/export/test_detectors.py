@@ -26,7 +26,8 @@ from mixnet_tf.export.gates import judge_precision
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.postprocess import decoding_of
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
-from mixnet_tf.recipe import RECIPES, DetectionRecipe
+from mixnet_tf.named_recipes import RECIPES
+from mixnet_tf.recipe import DetectionRecipe
 from mixnet_tf.saved_models import load_keras_file
 
 sys.path.append(str(ROOT / "benchmarks"))

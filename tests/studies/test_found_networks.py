@@ -5,7 +5,7 @@ import json
 import pytest
 from scripts import run
 
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.runs import RunConfig
 
 _SCRIPT = "studies/found_networks.py"

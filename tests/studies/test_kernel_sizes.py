@@ -14,9 +14,9 @@ import tiny_run
 from scripts import ROOT, run
 from tiny import values
 
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.networks import count_parts, network_content, stages_and_params, unroll
 from mixnet_tf.networks.layers import MixConv
-from mixnet_tf.recipe import RECIPES
 from mixnet_tf.saved_models import load_keras_file
 from mixnet_tf.training import RunOptions, train
 

@@ -17,7 +17,8 @@ from tiny import DETECTOR_NETWORK, images, randomise, values
 import mixnet_tf
 from mixnet_tf.detection import anchors_of, class_predictors, is_detector
 from mixnet_tf.evaluation import CHOSEN_ON
-from mixnet_tf.recipe import DETECTION, RECIPES, DetectionRecipe, Recipe, recipe_for
+from mixnet_tf.named_recipes import RECIPES, recipe_for
+from mixnet_tf.recipe import DETECTION, DetectionRecipe, Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training import RunOptions, read_metrics, task_of, train

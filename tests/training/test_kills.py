@@ -23,7 +23,7 @@ from tiny import DETECTOR_NETWORK, listing, read_checkpoint, values, write_small
 from weights_server import write_archive
 
 from mixnet_tf.detection import is_detector
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.saved_models import load_keras_file
 from mixnet_tf.training import RunOptions, train
 from mixnet_tf.training.metrics import read_metrics

@@ -9,8 +9,8 @@ from tiny import SMALL_NETWORK
 from mixnet_tf import build_model
 from mixnet_tf.data import load_split
 from mixnet_tf.data.pipeline import measuring_batches
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.networks import BatchNormalization
-from mixnet_tf.recipe import RECIPES
 from mixnet_tf.training import recalibration
 from mixnet_tf.training.recalibration import recalibrate
 

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from mixnet_tf.data import Split
 from mixnet_tf.imagenet import wordnet_ids
-from mixnet_tf.recipe import RECIPES, Recipe, own_images, validate
+from mixnet_tf.named_recipes import RECIPES, own_images
+from mixnet_tf.recipe import Recipe, validate
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import choose_recipe
 

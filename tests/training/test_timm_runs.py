@@ -11,8 +11,8 @@ from scripts import run
 from tiny import GOLDEN
 
 from mixnet_tf.data import load_split, preprocess_for_eval
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.networks import Resizing, carried_resizing
-from mixnet_tf.recipe import RECIPES
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.saved_models import open_model
 from mixnet_tf.training import INTERRUPTED, RunOptions, read_metrics, train

@@ -11,8 +11,9 @@ from shared_trainers import shared
 from tiny import images, randomise, values
 
 from mixnet_tf.models import build_model
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.networks import class_names
-from mixnet_tf.recipe import RECIPES, Recipe
+from mixnet_tf.recipe import Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.saved_models import load_keras_file, open_model
 from mixnet_tf.training import RunOptions, Trainer, train

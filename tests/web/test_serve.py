@@ -6,7 +6,7 @@ import runpy
 import pytest
 from scripts import ROOT, run
 
-from mixnet_tf.recipe import RECIPES
+from mixnet_tf.named_recipes import RECIPES
 from mixnet_tf.runs import RunConfig, save_model
 
 _SCRIPT = "examples/web/serve.py"
