@@ -162,16 +162,11 @@ def test_the_table_of_the_study_is_the_measured_one():
 def _figures(document, row):
     """The numbers in the first row of a table that has this text, but those of its first cell."""
     lines = [line for line in (ROOT / document).read_text().splitlines() if row in line and line.startswith("|")]
-    line = lines[0]  # the table of 224 px is the first
+    return _numbers(lines[0])  # the table of 224 px is the first
+
+
+def _numbers(line):
     return re.findall(r"[0-9][0-9.]*", line.split("|", 2)[2])
-
-
-def test_the_latencies_of_the_readme_are_those_of_the_document():
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    rows = ("as exported by default", "| int8 | ", "plain conversion of the Keras model")
-    fp32, int8, plain = (_figures("docs/DEPLOYMENT.md", row)[0] for row in rows)
-    assert f"takes {fp32} ms (`fp32`) and {int8} ms (`int8`)" in readme
-    assert f"and {plain} ms by a plain conversion" in readme
 
 
 def test_the_fractions_of_the_plain_conversion_are_those_of_its_milliseconds():
@@ -190,12 +185,24 @@ def test_the_fractions_of_the_plain_conversion_are_those_of_its_milliseconds():
         assert [f"{float(ms) / float(whole):.2f}" for ms, whole in zip(row[::2], plain[::2], strict=True)] == row[1::2]
 
 
-@pytest.mark.parametrize("form", ["fp32", "int8"])
-def test_the_instructions_of_the_readme_are_those_of_the_document(form):
-    instructions, fraction, *_ = _figures("docs/PERFORMANCE.md", f"S, `{form}`")
-    [plain, *_] = _figures("docs/PERFORMANCE.md", "S, plain conversion")
-    assert f"{float(instructions) / float(plain):.2f}" == fraction
-    assert f"{fraction} (`{form}`)" in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize(
+    ("file", "rows"),
+    [
+        ("`..._fp16.tflite`", ("**S, `fp16`**", "S, plain conversion")),
+        ("`..._int8.tflite`", ("**S, `int8`**", "S, plain conversion")),
+        ("`..._fp16_gpu.tflite`", ("**S, `--accelerator=gpu`**", "S, plain conversion")),
+        ("`..._int8_full_npu.tflite`", ("**S, `--accelerator=npu`**", "S, plain conversion")),
+    ],
+)
+def test_the_counts_of_the_readme_are_those_of_the_document(file, rows):
+    sections = re.split("^## ", (ROOT / "docs/PERFORMANCE.md").read_text(), flags=re.MULTILINE)
+    [section] = [text for text in sections if rows[0] in text]
+    column = {"`..._fp16_gpu.tflite`": 1, "`..._int8_full_npu.tflite`": 2}.get(file, 0)
+    found = [_numbers(next(line for line in section.splitlines() if f"| {row} |" in line))[column] for row in rows]
+    [shown] = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| {file}")]
+    assert re.findall(r"[0-9]+\.[0-9]|[0-9]+(?= dispatches)|(?<=\()[0-9.]+(?=\))", shown.split("|")[3]) == [
+        number if number.isdigit() else f"{float(number):.1f}" for number in found
+    ]
 
 
 def test_the_accuracies_of_the_seeds_are_the_same_in_both_documents():

@@ -58,7 +58,7 @@ def test_depthwise_taps_are_those_of_tensorflow(size, stride, rate, padding):
     np.testing.assert_array_equal(found, function(images))
 
 
-@pytest.mark.parametrize("arithmetic", ["float16", "gpu"])
+@pytest.mark.parametrize("arithmetic", ["float16", pytest.param("gpu", marks=pytest.mark.soak)])
 def test_a_network_answers_nearly_as_keras(arithmetic):
     model = build_model(blocks_args=list(tiny.SMALL), classes=3, input_shape=(40, 40, 3))
     tiny.randomise(model)

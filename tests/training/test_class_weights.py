@@ -119,6 +119,7 @@ _WEIGHTED = RECIPE._replace(
 _OPTIONS = {"train_split": "train[:30%]", "eval_split": "train[90%:]", "eval_batch_size": 48, "eval_every": 1.0}
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("tiny_network", "shared_trainers")
 def test_a_run_with_every_field_resumes_bit_equal_and_does_not_read_its_file_again(
     tmp_path, data_dir, monkeypatch, logged

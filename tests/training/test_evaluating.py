@@ -95,6 +95,7 @@ def _interrupt_evaluation(patch, step, number):
     return batches
 
 
+@pytest.mark.soak
 def test_a_run_that_was_stopped_amid_evaluations_ends_bit_equal(whole, tmp_path, data_dir, monkeypatch):
     # At step 7 a checkpoint is due, too; at step 10 none is.
     for step, number, code in ((7, signal.SIGTERM, 75), (10, signal.SIGINT, 130)):

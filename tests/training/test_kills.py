@@ -142,6 +142,7 @@ def hung_up(tmp_path_factory, prepared, small_network):
     return folder, os.waitstatus_to_exitcode(status)
 
 
+@pytest.mark.soak
 def test_a_run_whose_terminal_goes_away_is_saved(hung_up):
     folder, code = hung_up
     assert code == 75
