@@ -10,14 +10,16 @@ from scripts import ROOT, run
 from test_rewrite import unlike_the_defaults
 
 from mixnet_tf import build_model
-from mixnet_tf.export import Detector, ExportOptions, quantize
+from mixnet_tf.export import Detector, ExportOptions, quantize, runtime
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.graphs import Graphs
+from mixnet_tf.export.half_precision import HalfPrecision
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 
 sys.path.append(str(ROOT / "benchmarks"))
 from arm64 import emulation
 
+FP16_INSTRUCTIONS = 79e6  # of MixNet-S at 224 px on a Cortex-A76
 on_arm64 = pytest.mark.skipif(not emulation.FOLDER.exists(), reason="needs an ARM64 system: make arm64")
 
 
@@ -39,12 +41,14 @@ def contents(tmp_path_factory):
     size = 224
     model = unlike_the_defaults(build_model("mixnet-s", input_shape=(size, size, 3)), decades=0.5)
     images = tiny.images(8, size, size, 3)
-    folder = str(tmp_path_factory.mktemp("saved_model"))
-    write_saved_model(InferenceFunction(model, arithmetic="int8"), folder, size, 1, "probabilities")
+    folders = {name: str(tmp_path_factory.mktemp(name)) for name in ("int8", "float16")}
+    for name, folder in folders.items():
+        write_saved_model(InferenceFunction(model, arithmetic=name), folder, size, 1, "probabilities")
     return {
         "as written": to_tflite(AsWritten(model), size),
         "fp32": to_tflite(InferenceFunction(model), size),
-        "int8": convert(folder, quantize.configure("int8", images)),
+        "int8": convert(folders["int8"], quantize.configure("int8", images)),
+        "fp16": convert(folders["float16"], quantize.configure("fp16")),
     }, images
 
 
@@ -53,11 +57,12 @@ def contents(tmp_path_factory):
 def test_a_mixnet_answers_as_here_and_takes_fewer_instructions_than_as_written(contents):
     files, images = contents
     ran = {name: emulation.run(content, images[:1]) for name, content in files.items()}
-    for name, most in (("as written", 2e-5), ("fp32", 2e-5), ("int8", 0)):
+    for name, most in (("as written", 2e-5), ("fp32", 2e-5), ("int8", 0), ("fp16", 1e-4)):
         [found], [expected] = ran[name].outputs, emulation.here(files[name], images[:1])
         assert np.abs(found - expected).max() <= most, name
     as_written = ran["as written"].instructions
     assert ran["fp32"].instructions < 0.6 * as_written and ran["int8"].instructions < 0.35 * as_written
+    assert ran["fp16"].instructions == pytest.approx(FP16_INSTRUCTIONS, rel=0.02)
 
 
 @pytest.mark.soak
@@ -89,11 +94,25 @@ def test_a_trained_network_classifies_as_here(exported, trained, digits, capfd, 
     assert all(row["file"] in out for row in rows)
     assert rows[1]["difference"] <= 2e-5 and rows[1]["instructions"] < rows[0]["instructions"]
     images = digits[False].images[:2]  # not trained with
-    for path, most in zip(paths[:3], (2e-5, 2e-5, 2e-2), strict=True):
+    for path, most in zip(paths[:3], (2e-5, 2e-2, 2e-2), strict=True):
         content = path.read_bytes()
         for image in images:
             [found], [expected] = emulation.run(content, image[None]).outputs, emulation.here(content, image[None])
             assert found.argmax() == expected.argmax() and np.abs(found - expected).max() <= most
+
+
+@pytest.mark.soak
+@on_arm64
+def test_half_precision_is_as_far_from_keras_as_simulated(exported, trained, digits):
+    content, images = next(exported[0].glob("*_fp16.tflite")).read_bytes(), digits[False].images[:8]
+    expected = trained.predict(images, verbose=0)
+    ran = np.concatenate([emulation.run(content, image[None]).outputs[0] for image in images])
+    [simulated] = HalfPrecision(content)(images)
+    assert (ran.argmax(-1) == expected.argmax(-1)).all()
+    distances = [np.abs(answers - expected).max(-1) for answers in (ran, simulated, runtime.predict(content, images))]
+    emulated, of_simulation, here = map(np.mean, distances)
+    assert 2 * here < emulated < 2e-2  # this machine computes in float32
+    assert 0.4 < of_simulation / emulated < 2.5
 
 
 @pytest.mark.soak
