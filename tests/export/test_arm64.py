@@ -57,7 +57,7 @@ def contents(tmp_path_factory):
 def test_a_mixnet_answers_as_here_and_takes_fewer_instructions_than_as_written(contents):
     files, images = contents
     ran = {name: emulation.run(content, images[:1]) for name, content in files.items()}
-    for name, most in (("as written", 2e-5), ("fp32", 2e-5), ("int8", 0), ("fp16", 1e-4)):
+    for name, most in (("as written", 2e-5), ("fp32", 2e-5), ("int8", 0), ("fp16", 1e-3)):
         [found], [expected] = ran[name].outputs, emulation.here(files[name], images[:1])
         assert np.abs(found - expected).max() <= most, name
     as_written = ran["as written"].instructions
