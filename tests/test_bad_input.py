@@ -165,6 +165,10 @@ CALLS = {
         (lambda g: mixnet_tf.get_model_params("mixnet-s", {"depth": 2}), _VALUE, "allowed are"),
     ],
     "list_models": [(lambda g: mixnet_tf.list_models("mixnet-s"), _TYPE, "takes 0 positional arguments")],
+    "list_weights": [
+        (lambda g: mixnet_tf.list_weights("mixnet-xs"), _VALUE, "model_name: expected one of .*received 'mixnet-xs'"),
+        (lambda g: mixnet_tf.list_weights(["mixnet-s"]), _VALUE, "model_name: expected one of"),
+    ],
     "load_official_checkpoint": [
         (lambda g: mixnet_tf.load_official_checkpoint(g.model, g.missing), _FILE, "No checkpoint at"),
         (lambda g: mixnet_tf.load_official_checkpoint(g.model, g.folder), _FILE, "give the checkpoint's prefix"),
