@@ -166,6 +166,10 @@ CALLS = {
     ],
     "list_weights": [(lambda g: mixnet_tf.list_weights("mixnet-z"), _VALUE, "'mixnet-xl'.*received 'mixnet-z'")],
     "list_models": [(lambda g: mixnet_tf.list_models("mixnet-s"), _TYPE, "takes 0 positional arguments")],
+    "list_weights": [
+        (lambda g: mixnet_tf.list_weights("mixnet-xs"), _VALUE, "model_name: expected one of .*received 'mixnet-xs'"),
+        (lambda g: mixnet_tf.list_weights(["mixnet-s"]), _VALUE, "model_name: expected one of"),
+    ],
     "load_official_checkpoint": [
         (lambda g: mixnet_tf.load_official_checkpoint(g.model, g.missing), _FILE, "No checkpoint at"),
         (lambda g: mixnet_tf.load_official_checkpoint(g.model, g.folder), _FILE, "give the checkpoint's prefix"),

@@ -126,6 +126,6 @@ def list_weights(model_name: str | None = None) -> list[WeightsRecord]:
         >>> mixnet_tf.list_weights("mixnet-xl")[0].interpolation
         'bicubic'
     """
-    if model_name is not None and model_name not in VARIANTS:
+    if model_name is not None and model_name not in list(VARIANTS):
         raise InputError(f"model_name: expected one of {list(VARIANTS)}, received {model_name!r}.")
     return [each for each in RECORDS if model_name in (None, each.model_name)]
