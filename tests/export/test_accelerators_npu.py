@@ -105,6 +105,15 @@ def test_a_detectors_postprocessing_stays_on_the_cpu(detector, pictures, tmp_pat
 
 @pytest.mark.soak
 @on_npu
+def test_a_snapdragon_takes_a_detectors_boxes_whole(detector, pictures, tmp_path):
+    graphs = Graphs(Detector(detector, ExportOptions(accelerator=("npu",))), pictures, str(tmp_path))
+    for content in (graphs.convert("fp32", "npu"), graphs.int8("boxes", pictures, None, None, "int8_full", "npu")):
+        compiled = npu_compilers.for_snapdragon(content, "SM8750")
+        assert (compiled.partitions, compiled.cpu_ops) == (1, {})
+
+
+@pytest.mark.soak
+@on_npu
 def test_the_export_compiles_by_litert_and_qualcomms_libraries(untrained, data_dir, tmp_path, monkeypatch, capfd):
     untrained.save(tmp_path / "model.keras")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(npu_compilers.FOLDER / "qualcomm" / "onnxruntime_qnn"))
