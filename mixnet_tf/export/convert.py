@@ -134,8 +134,8 @@ def with_uint8_input(content: bytes) -> bytes:
     [image] = graph.inputs
     [reader] = [op for op in graph.operators if image in op.inputs]
     pixels = graph.tensors[reader.outputs[0]].quantization
-    kind = model.operatorCodes[reader.opcodeIndex].builtinCode
-    if kind != schema.BuiltinOperator.QUANTIZE or list(pixels.scale) != [1.0] or list(pixels.zeroPoint) != [-128]:
+    kind = flatbuffer_utils.opcode_to_name(model, reader.opcodeIndex)
+    if kind != "QUANTIZE" or list(pixels.scale) != [1.0] or list(pixels.zeroPoint) != [-128]:
         raise ConversionError("The model cannot take uint8 images: it does not quantize them in steps of 1 at first.")
     tensor = graph.tensors[image]
     tensor.type, tensor.quantization = schema.TensorType.UINT8, schema.QuantizationParametersT()

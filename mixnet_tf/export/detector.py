@@ -117,17 +117,15 @@ class Detector(Task):
         return row | precision, failures + lost, []
 
     def verify_in_half_precision(self, content: bytes, simulated: HalfPrecision, progress: Progress) -> Verified:
-        form, scores_from = _form_of(content), 0
-        names = runtime.output_names(content)
-        if form == _NMS:  # simulated before the suppression, where the scores have the background
-            names, scores_from = [postprocess.CODES, postprocess.SCORES], 1
+        form = _form_of(content)
+        # Simulated before the op that suppresses, where the scores have the background.
+        names = [postprocess.CODES, postprocess.SCORES] if form == _NMS else runtime.output_names(content)
 
         def predict(images):
             found = dict(zip(names, simulated(images), strict=True))
-            scores = found[postprocess.SCORES][..., scores_from:]
-            if form == _BOXES:
-                return suppress_boxes(found[postprocess.LOCATION], scores)
-            return suppress(found[postprocess.CODES], scores, self.decoding.anchors)
+            if form == _NMS:
+                found[postprocess.SCORES] = found[postprocess.SCORES][..., 1:]
+            return self._suppressed(found)
 
         row, failures = gates.judge_precision(self._precision, self._measured(predict)["AP"], gates.HALF_PRECISION)
         return row, failures, []
@@ -135,11 +133,7 @@ class Detector(Task):
     def predict_function(self, content: bytes) -> Predict:
         """Makes a file a function of images, which returns what `detect` returns."""
 
-        def raw(images):
-            found = outputs_of(content, images)
-            return suppress(found[postprocess.CODES], found[postprocess.SCORES], self.decoding.anchors)
-
-        def suppressed(images):
+        def by_the_file(images):
             found = outputs_of(content, images)
             return {
                 "boxes": np.clip(found[postprocess.LOCATION], 0, 1),
@@ -148,11 +142,15 @@ class Detector(Task):
                 "count": found[postprocess.COUNT].astype(np.int32).reshape(-1),
             }
 
-        def decoded(images):
-            found = outputs_of(content, images)
-            return suppress_boxes(found[postprocess.LOCATION], found[postprocess.SCORES])
+        if _form_of(content) == _NMS:
+            return by_the_file
+        return lambda images: self._suppressed(outputs_of(content, images))
 
-        return {_RAW: raw, _BOXES: decoded, _NMS: suppressed}[_form_of(content)]
+    def _suppressed(self, found):
+        """The detections of a file without suppression, from its outputs."""
+        if postprocess.LOCATION in found:
+            return suppress_boxes(found[postprocess.LOCATION], found[postprocess.SCORES])
+        return suppress(found[postprocess.CODES], found[postprocess.SCORES], self.decoding.anchors)
 
     def described_outputs(self, content: bytes) -> tuple[list[Output], dict[str, bytes]]:
         custom = {}

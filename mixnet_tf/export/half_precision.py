@@ -13,12 +13,12 @@ from tensorflow.lite.tools import flatbuffer_utils
 from mixnet_tf.errors import InputError
 from mixnet_tf.export.arithmetics import CPU
 from mixnet_tf.export.images import ImageStream, in_batches
+from mixnet_tf.export.kernels import same_padding
 
 LARGEST = float(np.finfo(np.float16).max)
 _BATCH = 16  # images
 _MARGIN = 4  # by which values may stay below the largest number without a warning
 _SCHEMA = flatbuffer_utils.schema_fb
-_KIND_OF = {number: name for name, number in vars(_SCHEMA.BuiltinOperator).items() if not name.startswith("_")}
 _NUMPY = {
     _SCHEMA.TensorType.FLOAT32: np.float32,
     _SCHEMA.TensorType.FLOAT16: np.float16,
@@ -62,8 +62,7 @@ class HalfPrecision:
         self._names = [tensor.name.decode() for tensor in graph.tensors]
         self._input, self._ops, self._outputs = graph.inputs[0], [], list(graph.outputs)
         for op in graph.operators:
-            code = model.operatorCodes[op.opcodeIndex]
-            kind = _KIND_OF[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            kind = flatbuffer_utils.opcode_to_name(model, op.opcodeIndex)
             if kind == "CUSTOM":  # a detector's suppression, at the end: what it is given is the output
                 self._outputs = list(op.inputs[:2])
                 continue
@@ -84,9 +83,8 @@ class HalfPrecision:
         """
         found: list[list[np.ndarray]] = []
         for batch in in_batches(images, _BATCH):
-            padded = batch[
-                np.arange(_BATCH) % len(batch)
-            ]  # the last one may be smaller, and XLA compiles each size anew
+            # The last one may be smaller, and XLA compiles each size anew.
+            padded = batch[np.arange(_BATCH) % len(batch)]
             found.append([answer[: len(batch)] for answer in self._run(padded)])
             if seen is not None:
                 for _ in batch:
@@ -144,15 +142,9 @@ class HalfPrecision:
         _, rows, columns, channels = kernel.shape
         strides, rates = _strides(options), _rates(options)
         reach = [(size - 1) * rate + 1 for size, rate in zip((rows, columns), rates, strict=True)]
-        sizes = x.shape[1:3]
-        outputs = [(n - extent) // stride + 1 for n, extent, stride in zip(sizes, reach, strides, strict=True)]
         if _padding(options) == "SAME":
-            outputs = [-(-size // stride) for size, stride in zip(sizes, strides, strict=True)]
-            both = [
-                max((n - 1) * stride + extent - size, 0)
-                for n, stride, extent, size in zip(outputs, strides, reach, sizes, strict=True)
-            ]
-            x = tf.pad(x, [(0, 0), *((pad // 2, pad - pad // 2) for pad in both), (0, 0)])
+            x = tf.pad(x, [(0, 0), *map(same_padding, x.shape[1:3], reach, strides), (0, 0)])
+        outputs = [(n - extent) // stride + 1 for n, extent, stride in zip(x.shape[1:3], reach, strides, strict=True)]
         ends = [(n - 1) * stride + 1 for n, stride in zip(outputs, strides, strict=True)]
         total = tf.zeros((x.shape[0], *outputs, channels)) + (0.0 if bias is None else bias)
         for row, column in np.ndindex(rows, columns):
@@ -217,12 +209,6 @@ def _unary(function):
     return lambda _, options, x: function(x)
 
 
-def _open_batch(shape):
-    """A constant shape whose batch of one image stands for any number."""
-    shape = list(map(int, shape))
-    return [-1, *shape[1:]] if shape and shape[0] == 1 and -1 not in shape else shape
-
-
 def _slice(_, options, x, begin, size):
     size = [-1 if axis == 0 else int(n) for axis, n in enumerate(size)]
     return tf.slice(x, begin, size)
@@ -234,8 +220,8 @@ def _strided_slice(_, options, x, begin, end, strides):
 
 
 def _reshape(_, options, x, shape=None):
-    shape = _open_batch(options.newShape if shape is None else shape)
-    return tf.reshape(x, [x.shape[0], *shape[1:]] if shape and shape[0] == 1 else shape)
+    first, *rest = map(int, options.newShape if shape is None else shape)
+    return tf.reshape(x, [x.shape[0] if first == 1 else first, *rest])  # a batch of one stands for any number
 
 
 _OPS: dict[str, Callable] = {

@@ -58,6 +58,12 @@ def differs(padding: str, stride: int, image_size: Sequence[int]) -> bool:
     return padding == SYMMETRIC and any((n - 1) % stride for n in image_size)
 
 
+def same_padding(image_size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """The pixels that SAME pads before and after a side of an image; a dilated kernel has the size that it spans."""
+    missing = max((-(-image_size // stride) - 1) * stride + kernel_size - image_size, 0)
+    return missing // 2, missing - missing // 2
+
+
 def pad_symmetrically(inputs: tf.Tensor, size: int) -> tf.Tensor:
     """Pads images with size // 2 zeros on every side; XNNPACK computes it within the convolution that follows."""
     sides = (size // 2, size // 2)
@@ -98,8 +104,8 @@ def _padded(inputs, size, stride, padding):
     """Images with the zeros that a convolution with these strides and padding meets."""
     if padding == SYMMETRIC:
         return pad_symmetrically(inputs, size)
-    missing = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in inputs.shape[1:3]]
-    return tf.pad(inputs, [(0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)])
+    rows, columns = (same_padding(n, size, stride) for n in inputs.shape[1:3])
+    return tf.pad(inputs, [(0, 0), rows, columns, (0, 0)])
 
 
 def _within_reach(kernel, rate, image_size):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mixnet_tf.export.kernels import same_padding
 from mixnet_tf.networks import SAME
 
 
@@ -50,14 +51,8 @@ def largest_kernel(
     for kernel, rate, extent in zip(kernels, rates, extents, strict=True):
         first = (size - extent) // 2
         if padding == SAME:
-            first = _padding(size, stride, image_size) - _padding(extent, stride, image_size)
+            first = same_padding(image_size, size, stride)[0] - same_padding(image_size, extent, stride)[0]
         places = slice(first, first + extent, rate)
         whole[places, places, channel : channel + kernel.shape[2]] = kernel
         channel += kernel.shape[2]
     return whole
-
-
-def _padding(size, stride, image_size):
-    """The rows that SAME pads before an image."""
-    outputs = -(-image_size // stride)
-    return max((outputs - 1) * stride + size - image_size, 0) // 2
