@@ -4,7 +4,9 @@ import gc
 import os
 import statistics
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import keras
 
@@ -25,11 +27,13 @@ class Network(NamedTuple):
         name: The network's folder inside the study's.
         stages: Its list of `BlockArgs`.
         params: Its `GlobalParams`.
+        recipe_fields: The fields of the recipe that differ from the study's.
     """
 
     name: str
     stages: list[BlockArgs]
     params: GlobalParams
+    recipe_fields: Mapping[str, Any] = MappingProxyType({})
 
 
 class Study(NamedTuple):
@@ -57,6 +61,10 @@ class Study(NamedTuple):
     def folder(self, network: Network, seed: int) -> str:
         """The folder of a run."""
         return os.path.join(self.options.model_dir, network.name, f"seed-{seed}")
+
+    def recipe_of(self, network: Network, seed: int) -> mixnet_tf.recipe.Recipe:
+        """The recipe of a run."""
+        return self.recipe._replace(**network.recipe_fields, seed=seed)
 
     def network_file(self, network: Network) -> str:
         """The path of a network's file."""
@@ -112,7 +120,7 @@ def _check_runs(study):
         there = RunConfig.read(model_dir)
         now = there._replace(
             dataset=study.dataset,
-            recipe=study.recipe._replace(seed=seed),
+            recipe=study.recipe_of(network, seed),
             network=network_content(network.stages, network.params),
         )
         differences = "\n".join(f"  {line}" for line in there.differences(now))
@@ -133,11 +141,12 @@ def _train_missing(study, screen):
         left = f", about {statistics.mean(seconds) * (len(missing) - number) / 60:.0f} min left" if seconds else ""
         screen.say(f"Run {number + 1} of {len(missing)}: {network.name}, seed {seed}{left}")
         start = time.monotonic()
-        recipe = study.recipe._replace(seed=seed)
         options = study.options._replace(model_dir=study.folder(network, seed))
         if options.eval_every is None and RunConfig.read_if_any(options.model_dir) is None:
             options = options._replace(eval_every=0.0)  # networks are compared after their last step
-        code = train(study.network_file(network), study.dataset, recipe, options, progress=screen.phase)
+        code = train(
+            study.network_file(network), study.dataset, study.recipe_of(network, seed), options, progress=screen.phase
+        )
         if code:
             return code
         seconds.append(time.monotonic() - start)

@@ -70,6 +70,7 @@ def _validate(capfd, data_dir, *flags, epochs=1.3):
     return out
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_each_training_image_is_held_out_once_and_no_test_image_is_read(record, data_dir, tmp_path, capfd):
     out = _validate(capfd, data_dir, "--folds=2", "--seeds=2", "--seed=5", f"--output={tmp_path}/cv.json", epochs=0.5)

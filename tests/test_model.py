@@ -279,6 +279,7 @@ def fresh(tiny_model, bfloat16_model, tmp_path_factory):
     return json.loads((folder / "out.json").read_text()), models
 
 
+@pytest.mark.soak
 def test_saved_models_answer_bit_for_bit_in_a_fresh_process(fresh):
     found, models = fresh
     for name, model in models.items():

@@ -68,6 +68,7 @@ def test_a_damaged_checkpoint_is_one_clear_line(stopped, data_dir, capfd):
     assert code == 2 and "ckpt-12 cannot be read" in err and "Traceback" not in err
 
 
+@pytest.mark.soak
 def test_a_stopped_run_resumes_with_the_settings_it_began_with_whatever_the_recipe_is_by_now(
     stopped, data_dir, monkeypatch, answers, capfd
 ):

@@ -110,6 +110,7 @@ def ended(data_dirs, tmp_path_factory):
     return folders
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ["digits", "folder"])
 def test_a_stopped_run_ends_where_0_2_0_would_have_ended(name, ended, read_by_0_2_0):
     assert RunConfig.read(ended[name]) == RunConfig.read(_WRITTEN / name)

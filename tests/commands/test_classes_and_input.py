@@ -180,6 +180,7 @@ def test_a_detector_sees_whole_images(detector, tmp_path, capfd):
     assert code == 2 and "which sees whole images, bilinear; leave out --interpolation." in err
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_the_export_of_a_model_without_its_normalization_has_it(twins, data_dir, tmp_path, capfd):
     reports = {}

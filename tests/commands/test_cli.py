@@ -35,10 +35,9 @@ def _started(capfd, as_process):
     return start
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize(
-    "dataset, as_process", [("tfrecord", False), pytest.param("folder", True, marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize("dataset, as_process", [("tfrecord", False), ("folder", True)])
 def test_train_eval_and_export_run_on_photographs(dataset, as_process, data, tmp_path_factory, capfd):
     folder, num_eval = data[dataset]
     model_dir, start = tmp_path_factory.mktemp(dataset), _started(capfd, as_process)

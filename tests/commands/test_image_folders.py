@@ -28,6 +28,7 @@ def arguments(tmp_path_factory):
     return [f"--weights={root}/x.keras", f"--image={root}/pictures", "--eval_batch_size=2"]
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_a_folder_is_shown_or_written_and_continued(arguments, tmp_path, capfd):
     folder = arguments[1].removeprefix("--image=")

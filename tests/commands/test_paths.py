@@ -66,6 +66,7 @@ def test_digits_are_prepared_in_a_folder_of_an_odd_name(tmp_path):
     assert split.num_examples == sum(1 for _ in split.read(3)) == 1437
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_network_file_is_trained_stopped_resumed_evaluated_and_exported_in_a_folder_of_an_odd_name(
     image_folder, tmp_path, monkeypatch, capfd

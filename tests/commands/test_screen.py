@@ -225,6 +225,7 @@ def test_every_pattern_is_named_once():
     assert len(set(mixnet_launch.HARMLESS)) == len(mixnet_launch.HARMLESS)
 
 
+@pytest.mark.soak
 def test_on_a_terminal_a_script_shows_a_live_line_and_the_traceback_of_a_fault_that_ends_it_with_1():
     """A terminal of its own: `pty` gives the script one."""
     main, child = pty.openpty()

@@ -57,9 +57,8 @@ def model():
     return keras.Model(inputs, keras.layers.Dense(1000)(keras.layers.Flatten()(inputs)))
 
 
-@pytest.mark.parametrize(
-    "trained_with", [("truncated",), pytest.param(tuple(_DAMAGES), marks=pytest.mark.soak)], ids=["one", "all"]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("trained_with", [("truncated",), tuple(_DAMAGES)], ids=["one", "all"])
 def test_training_and_evaluation_stop_at_a_damaged_image_and_name_file_and_place(
     trained_with, imagenet_shards, model, two_replicas, tmp_path
 ):

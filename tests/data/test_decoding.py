@@ -117,6 +117,7 @@ _REFUSED = {
 }
 
 
+@pytest.mark.soak
 def test_a_bmp_that_cannot_be_decoded_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(corruption, "decode_image", tf.function(decode_image, autograph=False))  # a trace for all kinds
     path = tmp_path / "test" / "x" / "a.bmp"

@@ -104,6 +104,7 @@ def test_shift_zoom_and_rotation_each_reach_the_training_images(numbered):
         assert changed.sum() > 5 and not changed[labels.numpy() == 0].any(), field
 
 
+@pytest.mark.soak
 def test_augmented_and_mixed_images_depend_on_their_place_alone(numbered):
     augmentation = {"randaugment_layers": 2, "color_jitter": 0.4, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}
     recipe = Recipe(image_size=8, **augmentation)

@@ -122,6 +122,7 @@ def test_options_of_a_cpus_files_need_the_accelerator_cpu(options):
         ExportOptions(accelerator=("gpu", "npu"), **options).check()
 
 
+@pytest.mark.soak
 def test_a_detectors_boxes_are_suppressed_by_the_guides_code_as_by_detect(detector, pictures, tmp_path):
     result, [predicted, *_] = exported_detector.export(detector, tmp_path, pictures, accelerator=("gpu",))
     [row] = result["files"]

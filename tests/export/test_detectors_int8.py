@@ -30,9 +30,8 @@ def int8(detector, pictures, calibration_images, tmp_path_factory):
     return (folder / result["files"][0]["file"]).read_bytes(), result
 
 
-@pytest.mark.parametrize(
-    "accelerator", [*(pytest.param(each, marks=pytest.mark.soak) for each in ("cpu", "gpu")), "npu"]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu", "npu"])
 def test_int8_full_takes_bytes_and_answers_in_floats(
     accelerator, int8, detector, pictures, calibration_images, tmp_path
 ):

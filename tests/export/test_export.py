@@ -81,6 +81,7 @@ def test_weights_that_lie_behind_the_flatbuffer_come_along_when_metadata_makes_i
     np.testing.assert_array_equal(runtime.predict(described, images), runtime.predict(content, images))
 
 
+@pytest.mark.soak
 def test_the_part_that_loses_most_by_int8_stays_float_on_request(trained, tmp_path, digits, logged, one_calibration):
     pytest.importorskip("litert_quantizer")
     options = ExportOptions(formats=("int8",), int8_float_parts=1, latency_runs=0)

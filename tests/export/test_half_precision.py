@@ -99,6 +99,7 @@ def test_only_fp16_lets_a_phone_compute_in_half_precision(tmp_path):
     assert [computes(name, "gpu") for name in ("fp32", "fp16", "fp16_weights", "int8")] == [True, True, True, False]
 
 
+@pytest.mark.soak
 def test_the_report_has_the_accuracy_in_half_precision(exported):
     found = row(exported, "fp16")
     half = found["half_precision"]
@@ -107,7 +108,8 @@ def test_the_report_has_the_accuracy_in_half_precision(exported):
     assert "half_precision" not in row(exported, "fp32") and "lost, half" in report.text(exported[1])
 
 
-@pytest.mark.parametrize("form", [*(pytest.param(each, marks=pytest.mark.soak) for each in ("boxes", "none")), "nms"])
+@pytest.mark.soak
+@pytest.mark.parametrize("form", ["boxes", "none", "nms"])
 def test_a_detector_finds_in_half_precision_what_it_does(form, detector, pictures, tmp_path, monkeypatch):
     task = Detector(detector, ExportOptions(postprocess=form))
     content = Graphs(task, None, str(tmp_path)).convert("fp16")

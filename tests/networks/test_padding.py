@@ -92,6 +92,7 @@ def test_mixnet_xl_has_timms_parameters():
     assert sum(count.multiply_adds for count in counts) == 904_010_880
 
 
+@pytest.mark.soak
 def test_a_network_with_symmetric_padding_trains_under_xla_as_without(two_replicas):
     blocks = ["r1_k3.5_a1_p1_s22_e1_i8_o8", "r1_k3.7_a1.1_p1.1_s22_e2_i8_o8_se0.5_sw"]
     model = mixnet_tf.build_model(

@@ -71,6 +71,7 @@ def test_l2_covers_the_weights_of_the_steps_network_alone(space):
     assert float(block.l2(tf.constant(SMALL))) == 0 < float(block.l2(tf.constant(LARGE)))
 
 
+@pytest.mark.soak
 def test_a_network_is_measured_as_it_would_be_alone(space, data, short, held_out):
     model, measure, found = short._trainer.model, short._measure, {}
     randomise(model)
@@ -106,6 +107,7 @@ def test_an_estimate_stops_between_steps(short):
     assert stopped.value.signal == signal.SIGTERM
 
 
+@pytest.mark.soak
 def test_a_whole_training_is_a_run_that_train_would_make_and_is_not_repeated(data, held_out, tmp_path):
     space = SearchSpace.decode(["r1_k3|3.5_a1_p1_s22_e1_i8_o8"], {"feature_size": 16, "num_classes": 10})
     recipe = _RECIPE._replace(train_steps=3, recalibrate_batch_norm=False)
@@ -121,6 +123,7 @@ def test_a_whole_training_is_a_run_that_train_would_make_and_is_not_repeated(dat
     assert [row["step"] for row in read_metrics(tmp_path)] == [3]
 
 
+@pytest.mark.soak
 def test_the_step_decides_which_network_is_drawn(space, data):
     def choices(first_step, count):
         batches = drawn_batches(space)(data.train, _RECIPE, _BATCH, first_step * _BATCH)
@@ -135,6 +138,7 @@ def test_the_step_decides_which_network_is_drawn(space, data):
     assert of_replicas == [drawn[0], drawn[0], drawn[1], drawn[1]]
 
 
+@pytest.mark.soak
 def test_two_replicas_with_the_same_images_are_one_device(two_replicas):
     space = SearchSpace.decode(["r1_k3|3.5_a1_p1_s22_e1_i8_o8"], {"feature_size": 16, "dropout_rate": 0.0})
     taken, ends = tf.constant([[1]], tf.int32), []

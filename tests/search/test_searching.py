@@ -143,6 +143,7 @@ def test_a_worker_that_holds_out_other_images_is_refused_and_a_search_of_0_2_0_k
     assert again["data_version"] == 0 and again["held_out_digest"] is None
 
 
+@pytest.mark.soak
 def test_a_supernet_is_trained_once_and_measures_all_and_networks_drawn_at_random(
     space, data_dir, held_out_once, monkeypatch, capfd
 ):

@@ -266,6 +266,7 @@ def test_detectors_have_recipes_of_their_own():
         task_of(DETECTION).load_split("digit_scenes", "data", True, num_images=3)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, flags, trained, capfd):
     folder, out = trained

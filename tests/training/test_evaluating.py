@@ -148,6 +148,7 @@ def _assert_ended_early(model_dir, step):
     assert (best["step"], best["top_1_accuracy"]) == (7, 0.6)
 
 
+@pytest.mark.soak
 def test_early_stopping_ends_the_run_which_is_finished_then_until_it_is_extended(
     tmp_path, data_dir, monkeypatch, scripted, logged
 ):
@@ -257,6 +258,7 @@ def test_a_loss_that_rose_from_the_first_evaluation_on_is_told(losses, has_best,
     assert (told in said) == ("by heart" in said) == is_told
 
 
+@pytest.mark.soak
 def test_a_run_without_evaluations_may_begin_to_evaluate_itself(tmp_path, data_dir, monkeypatch, scripted):
     with monkeypatch.context() as patch:
         tiny_run.interrupt_at(patch, 10, signal.SIGTERM)

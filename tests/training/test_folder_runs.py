@@ -45,6 +45,7 @@ def _evaluated(capfd, model_dir, data_dir, tmp_path, *flags):
     return json.loads(output.read_text())
 
 
+@pytest.mark.soak
 def test_a_run_on_a_flat_folder_holds_out_the_same_images_to_its_end_and_after(shapes, tmp_path, monkeypatch, capfd):
     splits, load_splits = [], run.load_splits
     monkeypatch.setattr(run, "load_splits", lambda *asked: splits.append(load_splits(*asked)) or splits[-1])
@@ -86,6 +87,7 @@ def test_a_run_on_a_flat_folder_holds_out_the_same_images_to_its_end_and_after(s
     assert len(inputs.images) == held.num_examples and len(inputs.calibration_images) == train_split.num_examples
 
 
+@pytest.mark.soak
 def test_a_run_turns_photographs_and_what_reads_the_run_follows(tmp_path, monkeypatch, capfd, logged):
     pytest.importorskip("PIL")
     for number in range(30):

@@ -155,6 +155,7 @@ def _state(model_dir):
     return {name: value for name, value in arrays.items() if name.startswith(("raw/", "averages/", "optimizer/"))}
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("without_end")
 def test_a_run_that_was_hung_up_ends_bit_equal(hung_up, tmp_path, prepared, small_network):
     resumed = shutil.copytree(hung_up[0], tmp_path / "resumed")

@@ -55,6 +55,7 @@ def test_the_final_model_is_the_averages_in_float32_with_softmax(unbroken):
     np.testing.assert_allclose(tf.reduce_sum(probabilities), 1, rtol=1e-6)
 
 
+@pytest.mark.soak
 def test_the_final_model_has_statistics_measured_anew_where_the_recipe_asks_for_them(
     unbroken, tmp_path, data_dir, monkeypatch
 ):
@@ -392,6 +393,7 @@ def _restored(model_dir):
     return open_model(model_dir=model_dir).model
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_a_run_that_ends_within_its_warm_up_is_warned_of_and_unchanged(tmp_path, data_dir, logged):
     recipe = RECIPE._replace(train_steps=2, warmup_epochs=0.5)

@@ -214,6 +214,7 @@ def test_a_classifier_of_as_many_other_classes_is_left_out_and_a_line_says_so(da
     assert not np.array_equal(values(tuned)[-2], values(source)[-2])
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("without_end")
 def test_a_frozen_run_with_overrides_goes_on_without_its_source_and_ends_as_an_unbroken_one(
     pretrained, data_dir, tmp_path, monkeypatch, logged
