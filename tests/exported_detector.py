@@ -46,15 +46,22 @@ def suppression_of(model):
     return lambda codes, scores: suppress(codes, scores, anchors_of(model))
 
 
-def export(model, folder, pictures, measured=(0.5, 0.5), calibration_images=None, **options):
-    """An export whose AP is said to be the first number of `measured` in Keras and the second in each file."""
+def export(model, folder, pictures, measured=(0.5, 0.5), kept=None, calibration_images=None, **options):
+    """An export whose AP is said to be the first number of `measured` in Keras and the second in each file.
+
+    `kept` is Keras' with the thresholds of a file that suppresses, by default the first number, too. Also gives what
+    is predicted: by Keras with these thresholds, if there is such a file, and by each file.
+    """
     before, after = measured
     predicted = []
 
     def build_evaluator(model, objects, predict):
+        precision = before if predict is None else after
+        if getattr(predict, "__name__", "") == "_by_keras":
+            precision = before if kept is None else kept
         if predict is not None:
             predicted.append(predict(pictures))
-        return lambda progress: {"AP": before if predict is None else after, "num_images": len(pictures)}
+        return lambda progress: {"AP": precision, "num_images": len(pictures)}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detector, "build_detection_evaluator", build_evaluator)

@@ -6,12 +6,13 @@ import tensorflow as tf
 from absl import flags
 
 from mixnet_tf.commands import following, model_flags, settings_flags
-from mixnet_tf.commands.images import classify_images, detect_in_images
+from mixnet_tf.commands.images import THRESHOLDS, classify_images, detect_in_images
 from mixnet_tf.commands.screen import Screen
 from mixnet_tf.data import label_names, log_turned
-from mixnet_tf.detection import classes_of, is_detector
+from mixnet_tf.detection import IOU_THRESHOLD, classes_of, is_detector
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import (
+    SHOWN_SCORE,
     build_detection_evaluator,
     build_evaluator,
     check_csv,
@@ -42,6 +43,7 @@ _NOT_WITH_WATCH = (
     "draw",
     "annotations",
     "report_dir",
+    *THRESHOLDS,
 )
 
 
@@ -74,6 +76,20 @@ def define_flags() -> None:
         None,
         "detection: draw the detections in the --image, or in twelve images of the split, into this PNG file.",
     )
+    flags.DEFINE_float(
+        "score_threshold",
+        SHOWN_SCORE,
+        "detection: lowest score of the boxes that --image lists and --draw draws.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    flags.DEFINE_float(
+        "iou_threshold",
+        IOU_THRESHOLD,
+        "detection: of two boxes of a class that overlap by more, --image and --draw leave the less probable one out.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
     settings_flags.define_path("annotations", None, "detection: JSON file of COCO's own annotations to compare with.")
     settings_flags.define_path("labels", None, 'File of class names: one per line, or JSON {"0": name, ...}.')
     flags.DEFINE_bool(
@@ -96,6 +112,12 @@ def main(screen: Screen) -> int:
         if not values.image:
             raise InputError("--output_csv has the classes of images; name them, or their folder, with --image.")
         check_csv(values.output_csv)
+    thresholds = _given(THRESHOLDS)
+    if thresholds and not values.image and values.draw is None:
+        raise InputError(
+            f"{' and '.join(thresholds)}: for the boxes that --image lists and --draw draws; COCO's metrics take every "
+            "score. Add one of them, or leave it out."
+        )
     for name, path in (("output_json", values.output_json), ("draw", values.draw)):
         if path is not None:
             check_can_be_made(name, os.path.dirname(path) or ".")
@@ -105,8 +127,8 @@ def main(screen: Screen) -> int:
     screen.say(f"Evaluating {opened.source}.")
     if is_detector(opened.model):
         return _evaluate_detector(opened, screen)
-    if values.annotations is not None or values.draw is not None:
-        raise InputError("--annotations and --draw go with a detector.")
+    if given := _given(("annotations", "draw", *THRESHOLDS)):
+        raise InputError(f"{opened.source} is an image classifier; leave out {', '.join(given)}, for detectors.")
     dataset = values.dataset or (opened.config.dataset if opened.config else "digits")
     resizing = opened.resizing(dataset, values.crop)
     if values.image:
@@ -145,6 +167,11 @@ def main(screen: Screen) -> int:
     return 0
 
 
+def _given(names):
+    """Those of the flags that the command line has."""
+    return [f"--{name}" for name in names if flags.FLAGS[name].present]
+
+
 def _evaluate_detector(opened, screen):
     values = flags.FLAGS
     if values.output_csv is not None:
@@ -159,7 +186,7 @@ def _evaluate_detector(opened, screen):
     known = label_names(classes_of(opened.model), values.labels, class_names(opened.model), split.label_names)
     names = known or range(split.num_classes)
     if values.draw is not None:  # first, because it may be refused
-        draw_examples(opened.model, split, names, values.draw)
+        draw_examples(opened.model, split, names, values.draw, **settings_flags.flag_values(THRESHOLDS))
         screen.say(f"Wrote {values.draw}: what is found in red, what is there in green.")
     if values.report_dir is None:
         evaluate = build_detection_evaluator(opened.model, split, values.eval_batch_size, values.annotations)
@@ -209,8 +236,7 @@ def _watch(screen):
     values = flags.FLAGS
     if values.model_dir is None:
         raise InputError("--watch needs the --model_dir of a training run.")
-    given = [f"--{name}" for name in _NOT_WITH_WATCH if values[name].value is not None]
-    if given:
+    if given := _given(_NOT_WITH_WATCH):
         raise InputError(f"--watch evaluates the run's own model on a whole split; leave out {', '.join(given)}.")
     _watch_run(
         values.model_dir,

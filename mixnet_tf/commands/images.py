@@ -4,6 +4,7 @@ from absl import flags
 
 from mixnet_tf.class_names import shown_names
 from mixnet_tf.commands.screen import Screen
+from mixnet_tf.commands.settings_flags import flag_values
 from mixnet_tf.data import label_names
 from mixnet_tf.detection import classes_of
 from mixnet_tf.errors import InputError
@@ -18,6 +19,8 @@ from mixnet_tf.evaluation import (
 )
 from mixnet_tf.networks import NOT_CHECKED, Resizing, class_names, input_of
 from mixnet_tf.saved_models import Opened
+
+THRESHOLDS = ("score_threshold", "iou_threshold")  # flags, of the boxes that are listed and drawn
 
 
 def classify_images(opened: Opened, resizing: Resizing, screen: Screen) -> int:
@@ -63,7 +66,7 @@ def detect_in_images(opened: Opened, screen: Screen) -> int:
     for path in paths:
         screen.say(path)
         try:
-            found = detect_in_file(model, path, rules=opened.rules)
+            found = detect_in_file(model, path, rules=opened.rules, **flag_values(THRESHOLDS))
         except InputError as error:
             if _is_one(paths):
                 raise

@@ -29,7 +29,7 @@ class Classifier(Task):
 
     kind = "an image classifier"
     formats = FORMATS
-    foreign_options = ("postprocess",)
+    foreign_options = ("postprocess", "score_threshold", "iou_threshold")
     measured_on = "labels"
     reading = "classifying "
     measured_form = ""

@@ -6,14 +6,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from mixnet_tf.detection import decode, suppress, suppress_boxes
+from mixnet_tf.detection import IOU_THRESHOLD, decode, suppress, suppress_boxes
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_detection_evaluator
 from mixnet_tf.export import gates, postprocess, runtime
 from mixnet_tf.export.arithmetics import CPU, arithmetic_of
 from mixnet_tf.export.half_precision import HalfPrecision
 from mixnet_tf.export.metadata import Output
-from mixnet_tf.export.options import POSTPROCESSES, ExportOptions
+from mixnet_tf.export.options import BOXES, EXPORTED_SCORE_THRESHOLD, NMS, RAW, ExportOptions
 from mixnet_tf.export.postprocess import decoding_of
 from mixnet_tf.export.quantize import NEEDS_CALIBRATION, TFLITE_FORMATS
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
@@ -22,7 +22,6 @@ from mixnet_tf.networks import taking_pixels
 from mixnet_tf.progress import Progress
 
 _BATCH = 32  # images
-_NMS, _BOXES, _RAW = POSTPROCESSES
 # A function of images (batch, size, size, 3) to "boxes", "scores", "classes" and "count", as `detect` gives them.
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -38,7 +37,7 @@ class Detector(Task):
     formats = TFLITE_FORMATS
     foreign_options = ("images", "crop", "resizing", "batch_size", "output", "int8_float_parts")
     measured_on = "objects"
-    measured_form = _RAW
+    measured_form = RAW
     float_behind = "RESHAPE"
     allows_custom_ops = True
     threads = (1,)
@@ -48,20 +47,24 @@ class Detector(Task):
         if any(layer.compute_dtype != "float32" for layer in model.layers):
             raise InputError(f"Model {model.name!r} computes in half precision; export what a run leaves, final.keras.")
         others = [each for each in options.accelerator if each != CPU]
-        if others and options.postprocess == _NMS:
-            raise InputError(
-                f"postprocess: a detector for {' and '.join(others)} has boxes or none; received {_NMS!r}."
-            )
+        if others and options.postprocess == NMS:
+            raise InputError(f"postprocess: a detector for {' and '.join(others)} has boxes or none; received {NMS!r}.")
         self._given, self.model = model, taking_pixels(model)
-        self.decoding = decoding_of(model)
+        score, overlap = options.score_threshold, options.iou_threshold
+        self.decoding = decoding_of(
+            model,
+            EXPORTED_SCORE_THRESHOLD if score is None else score,
+            IOU_THRESHOLD if overlap is None else overlap,
+        )
         self.classes = self.decoding.classes
 
     def form_for(self, accelerator: str) -> str:
-        return self.options.postprocess or (_NMS if accelerator == CPU else _BOXES)
+        return self.options.postprocess_for(accelerator)
 
     def shown_options(self) -> dict[str, Any]:
         forms = dict.fromkeys(map(self.form_for, self.options.accelerator))
-        return {**super().shown_options(), "postprocess": ",".join(forms)}
+        thresholds = self._thresholds(NMS) if NMS in forms else {}
+        return {**super().shown_options(), "postprocess": ",".join(forms), **thresholds}
 
     def graph(self, form: str, format_name: str, accelerator: str, units: Any) -> Callable:
         arithmetic = arithmetic_of(format_name, accelerator)
@@ -79,9 +82,9 @@ class Detector(Task):
         return self._finished(AsWritten(self.model), self.form_for(CPU))
 
     def _finished(self, function, form):
-        if form == _RAW:
+        if form == RAW:
             return postprocess.Raw(function)
-        return (postprocess.Suppressed if form == _NMS else postprocess.Decoded)(function, self.decoding)
+        return (postprocess.Suppressed if form == NMS else postprocess.Decoded)(function, self.decoding)
 
     def answers(self, images: Any) -> Any:
         function = postprocess.Raw(AsWritten(self.model))
@@ -96,7 +99,13 @@ class Detector(Task):
         with progress(f"Keras: {len(images)} images"):
             self._expected = self.answers(images)
         measured = self._measured(None)
-        self._precision, self.num_images = measured["AP"], measured["num_images"]
+        self._precision, self.num_images = dict.fromkeys((BOXES, RAW), measured["AP"]), measured["num_images"]
+        if NMS in map(self.form_for, self.options.accelerator):
+            self._precision[NMS] = self._measured(self._by_keras)["AP"]
+
+    def _by_keras(self, images):
+        """Keras' detections with the thresholds of the files that suppress."""
+        return self._suppressed(self.answers(images), NMS)
 
     def _measured(self, predict: Predict | None) -> dict[str, Any]:
         return build_detection_evaluator(self._given, self._objects, predict=predict)(self._progress)
@@ -105,29 +114,33 @@ class Detector(Task):
         row: dict[str, Any] = {}
         failures: list[str] = []
         form = _form_of(content)
-        if form != _NMS:
+        if form != NMS:
             expected = self._expected
-            if form == _BOXES:
+            if form == BOXES:
                 location = decode(expected[postprocess.CODES], self.decoding.anchors).numpy()
                 expected = {postprocess.LOCATION: location, postprocess.SCORES: expected[postprocess.SCORES]}
             row = gates.compare_values(expected, outputs_of(content, self._images))
             failures = gates.judge_values(format_name, row)
         measured = self._measured(self.predict_function(content))
-        precision, lost = gates.judge_precision(self._precision, measured["AP"], format_name)
-        return row | precision, failures + lost, []
+        precision, lost = gates.judge_precision(self._precision[form], measured["AP"], format_name)
+        warnings: list[str] = []
+        if form == NMS:
+            row, warnings = gates.judge_thresholds(self._precision[RAW], self._precision[NMS])
+        return row | precision, failures + lost, warnings
 
     def verify_in_half_precision(self, content: bytes, simulated: HalfPrecision, progress: Progress) -> Verified:
         form = _form_of(content)
         # Simulated before the op that suppresses, where the scores have the background.
-        names = [postprocess.CODES, postprocess.SCORES] if form == _NMS else runtime.output_names(content)
+        names = [postprocess.CODES, postprocess.SCORES] if form == NMS else runtime.output_names(content)
 
         def predict(images):
             found = dict(zip(names, simulated(images), strict=True))
-            if form == _NMS:
+            if form == NMS:
                 found[postprocess.SCORES] = found[postprocess.SCORES][..., 1:]
-            return self._suppressed(found)
+            return self._suppressed(found, form)
 
-        row, failures = gates.judge_precision(self._precision, self._measured(predict)["AP"], gates.HALF_PRECISION)
+        after = self._measured(predict)["AP"]
+        row, failures = gates.judge_precision(self._precision[form], after, gates.HALF_PRECISION)
         return row, failures, []
 
     def predict_function(self, content: bytes) -> Predict:
@@ -142,27 +155,32 @@ class Detector(Task):
                 "count": found[postprocess.COUNT].astype(np.int32).reshape(-1),
             }
 
-        if _form_of(content) == _NMS:
-            return by_the_file
-        return lambda images: self._suppressed(outputs_of(content, images))
+        form = _form_of(content)
+        return by_the_file if form == NMS else lambda images: self._suppressed(outputs_of(content, images), form)
 
-    def _suppressed(self, found):
-        """The detections of a file without suppression, from its outputs."""
+    def _suppressed(self, found, form):
+        """The detections from outputs without suppression, with the thresholds of a form."""
+        thresholds = self._thresholds(form)
         if postprocess.LOCATION in found:
-            return suppress_boxes(found[postprocess.LOCATION], found[postprocess.SCORES])
-        return suppress(found[postprocess.CODES], found[postprocess.SCORES], self.decoding.anchors)
+            return suppress_boxes(found[postprocess.LOCATION], found[postprocess.SCORES], **thresholds)
+        return suppress(found[postprocess.CODES], found[postprocess.SCORES], self.decoding.anchors, **thresholds)
+
+    def _thresholds(self, form):
+        """Those of the files that suppress; other files are measured with COCO's."""
+        names = ("score_threshold", "iou_threshold") if form == NMS else ()
+        return {name: getattr(self.decoding, name) for name in names}
 
     def described_outputs(self, content: bytes) -> tuple[list[Output], dict[str, bytes]]:
         custom = {}
-        if _form_of(content) == _RAW:
+        if _form_of(content) == RAW:
             custom = {postprocess.DETECTOR_METADATA: postprocess.anchors_metadata(self.decoding)}
-        return [postprocess.DESCRIBED[name] for name in runtime.output_names(content)], custom
+        return [postprocess.described(name, self.decoding) for name in runtime.output_names(content)], custom
 
 
 def _form_of(content):
     """The form of a file, by the names of its outputs."""
     names = runtime.output_names(content)
-    return _RAW if postprocess.CODES in names else _NMS if postprocess.COUNT in names else _BOXES
+    return RAW if postprocess.CODES in names else NMS if postprocess.COUNT in names else BOXES
 
 
 def outputs_of(content: bytes, images: np.ndarray, seen: Callable[[], None] | None = None) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.half_precision import HalfPrecision, computes_in_half_precision
 from mixnet_tf.export.images import ImageStream
 from mixnet_tf.export.inputs import ExportSettings, gather
+from mixnet_tf.export.latency import add_latencies
 from mixnet_tf.export.metadata import LABELS_FILE, description, with_metadata
 from mixnet_tf.export.options import ExportOptions
 from mixnet_tf.export.serving import write_serving_model
@@ -106,7 +107,12 @@ def export_model(
             files.append(_convert(task, graphs, format_name, accelerator, stem, label_names, progress))
             rows.append(_verify(task, files[-1], progress))
             compiled += _compile(task, files[-1], rows[-1], progress)
-        _add_latencies(task, graphs, rows, files, progress)
+        contents = {
+            file.format_name: file.content for file in files if file.content is not None and file.accelerator == CPU
+        }
+        if options.latency_runs and contents:
+            image = next(iter(images))[np.newaxis]
+            add_latencies(rows, contents, graphs.as_written, task.threads, options.latency_runs, image, progress)
 
     notes = dict(notes or {})
     if input_of(task.model) is None:
@@ -211,7 +217,8 @@ def _convert(task, graphs, format_name, accelerator, stem, label_names, progress
 
 def _verify(task, file, progress) -> dict[str, Any]:
     """A row of the report: what the file is, how far it is from Keras, and whether it is written."""
-    row = {"format": file.format_name, "accelerator": file.accelerator, "file": os.path.basename(file.path)}
+    row: dict[str, Any] = {"format": file.format_name, "accelerator": file.accelerator}
+    row |= {"file": os.path.basename(file.path), "for": report.made_for(file.format_name, file.accelerator)}
     if file.failure is not None:
         row |= {"failures": [file.failure], "written": False}
     else:
@@ -258,29 +265,6 @@ def _compile(task, file, row, progress):
         found.append((entry, _File(file.format_name, path, file.accelerator, compiled)))
     row["compiled"] = [entry for entry, _ in found]
     return found
-
-
-def _add_latencies(task, graphs, rows, files, progress):
-    """Milliseconds of each TFLite model for a CPU beside those of the plain conversion of the Keras model, in turns."""
-    contents = {
-        file.format_name: file.content for file in files if file.content is not None and file.accelerator == CPU
-    }
-    runs = task.options.latency_runs
-    if not runs or not contents:
-        return
-    with progress("Latency, beside a plain conversion: converting it"):
-        plain = graphs.as_written()
-    for threads in task.threads:
-        with progress(f"Latency, {threads} thread{'s' if threads > 1 else ''}: {runs} rounds"):
-            medians = runtime.latencies({**contents, "as_written": plain}, threads, runs)
-        for row in rows:
-            if row["format"] in medians and row["accelerator"] == CPU:
-                milliseconds = {"latency_ms": medians[row["format"]], "as_written_latency_ms": medians["as_written"]}
-                for name, value in milliseconds.items():
-                    if task.threads == (1,):
-                        row[name] = value
-                    else:
-                        row.setdefault(name, {})[str(threads)] = value
 
 
 def _write(rows_and_files, result, output_dir, label_names):

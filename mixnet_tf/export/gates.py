@@ -29,6 +29,7 @@ _MAX_AP_LOST = {
     "fp32": 0.001, "fp16": 0.005, "fp16_weights": 0.005, "dynamic": 0.01, "int8": 0.01, "int8_full": 0.01,
     HALF_PRECISION: 0.01,
 }  # fmt: skip
+_MAX_SILENT_COST = 0.001  # AP that the thresholds of a suppression may cost without a warning
 
 
 def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
@@ -180,3 +181,23 @@ def judge_precision(before: float, after: float, format_name: str) -> tuple[dict
     if lost > _MAX_AP_LOST[format_name]:
         return row, [f"AP falls by {100 * lost:.2f} points, more than {100 * _MAX_AP_LOST[format_name]:g}"]
     return row, []
+
+
+def judge_thresholds(every: float, kept: float) -> tuple[dict[str, Any], list[str]]:
+    """Tells what the thresholds of a detector's suppression cost.
+
+    Args:
+        every: Keras' AP with the thresholds of COCO's metrics; negative or NaN if the images show no objects.
+        kept: Keras' AP with those of the file.
+
+    Returns:
+        (`AP_keras_coco` for the report's row, None if not measured; warnings as sentences).
+    """
+    row = {"AP_keras_coco": every if every >= 0 else None}
+    cost = every - kept
+    if not cost > _MAX_SILENT_COST:
+        return row, []
+    return row, [
+        f"the thresholds of score and IoU cost {100 * cost:.2f} points of AP, more than {100 * _MAX_SILENT_COST:g}; a "
+        "lower score_threshold keeps more"
+    ]

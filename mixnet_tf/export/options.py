@@ -2,6 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
+from mixnet_tf.detection import IOU_THRESHOLD
 from mixnet_tf.errors import InputError
 from mixnet_tf.export import ahead_of_time, quantize
 from mixnet_tf.export.arithmetics import ACCELERATORS, CPU, NPU
@@ -11,7 +12,9 @@ from mixnet_tf.networks import Resizing
 from mixnet_tf.settings import Setting, check, documented
 
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
-POSTPROCESSES = ("nms", "boxes", "none")
+NMS, BOXES, RAW = POSTPROCESSES = ("nms", "boxes", "none")
+# Of a file that suppresses boxes. Chosen on validation scenes: benchmarks/bench_suppression.py, docs/DETECTION.md.
+EXPORTED_SCORE_THRESHOLD = 0.01
 
 
 @documented
@@ -83,6 +86,23 @@ class ExportOptions(NamedTuple):
             choices=POSTPROCESSES,
         ),
     ] = None
+    score_threshold: Annotated[
+        float | None,
+        Setting(
+            f"postprocess nms: detections with a lower score are left out; by default {EXPORTED_SCORE_THRESHOLD}.",
+            least=0,
+            below=1,
+        ),
+    ] = None
+    iou_threshold: Annotated[
+        float | None,
+        Setting(
+            "postprocess nms: of two boxes of a class that overlap by more, the less probable one is suppressed; by "
+            f"default {IOU_THRESHOLD}.",
+            above=0,
+            most=1,
+        ),
+    ] = None
     soc_models: Annotated[
         tuple[str, ...] | None,
         Setting(
@@ -95,8 +115,9 @@ class ExportOptions(NamedTuple):
         """Checks every field, and returns the options.
 
         Raises:
-            ValueError: For a value out of its range, float parts without the format int8, options that are for a CPU or
-                an NPU without the accelerator, or chips that this machine cannot compile for.
+            ValueError: For a value out of its range, float parts without the format int8, thresholds of a suppression
+                that no file has, options that are for a CPU or an NPU without the accelerator, or chips that this
+                machine cannot compile for.
         """
         check(self)
         if self.int8_float_parts and "int8" not in self.formats:
@@ -106,6 +127,13 @@ class ExportOptions(NamedTuple):
             for name in ("large_kernels", "int8_float_parts"):
                 if getattr(self, name) != defaults[name]:
                     raise InputError(f"{name} is for files of the accelerator cpu; received {list(self.accelerator)}.")
+        if NMS not in map(self.postprocess_for, self.accelerator):
+            for name in ("score_threshold", "iou_threshold"):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f"{name} is for a detector's file that suppresses boxes; leave it out, or take the postprocess "
+                        f"nms and the accelerator cpu. Received {self.postprocess!r} and {list(self.accelerator)}."
+                    )
         if self.soc_models is not None:
             if NPU not in self.accelerator:
                 raise InputError(
@@ -118,6 +146,10 @@ class ExportOptions(NamedTuple):
                 )
             ahead_of_time.check(self.soc_models)
         return self
+
+    def postprocess_for(self, accelerator: str) -> str:
+        """The postprocessing of a detector's files for an accelerator, one of `POSTPROCESSES`."""
+        return self.postprocess or (NMS if accelerator == CPU else BOXES)
 
     @property
     def calibrates(self) -> bool:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mixnet_tf.detection import CODE_SCALES, IOU_THRESHOLD, MAX_DETECTIONS, SCORE_THRESHOLD, anchors_of, classes_of
+from mixnet_tf.detection import CODE_SCALES, MAX_DETECTIONS, anchors_of, classes_of
 from mixnet_tf.export.metadata import BOXES, LABELS_OF_AXIS, LABELS_OF_VALUES, Byte, Int32, Output, table, vector
 from mixnet_tf.export.pieces import concat
 from mixnet_tf.export.rewrite import AsWritten
@@ -45,10 +45,10 @@ class Decoding(NamedTuple):
         return np.concatenate([(low + high) / 2, high - low], -1).astype(np.float32)
 
 
-def decoding_of(model: keras.Model) -> Decoding:
+def decoding_of(model: keras.Model, score_threshold: float, iou_threshold: float) -> Decoding:
     """The `Decoding` of an `SSDLite`."""
     anchors, classes = anchors_of(model), classes_of(model)
-    return Decoding(anchors, CODE_SCALES, classes, MAX_DETECTIONS, IOU_THRESHOLD, SCORE_THRESHOLD)
+    return Decoding(anchors, CODE_SCALES, classes, MAX_DETECTIONS, iou_threshold, score_threshold)
 
 
 class Joined(tf.Module):
@@ -178,15 +178,18 @@ def _value(value):
     return f"{kind}: {str(value).lower()}"
 
 
-# What the metadata says of each output; the names are those that MediaPipe looks for.
-DESCRIBED = {
-    LOCATION: Output("location", "y0, x0, y1, x1 as fractions of the image.", BOXES),
-    CATEGORY: Output("category", "The class of each box.", labels=LABELS_OF_VALUES),
-    SCORE: Output("score", "The probability of each box.", limits=(0.0, 1.0)),
-    COUNT: Output("number of detections", "How many of the boxes are detections."),
-    CODES: Output("location", "The code of a box relative to each anchor.", BOXES),
-    SCORES: Output("score", "The probability of each class at each anchor.", limits=(0.0, 1.0), labels=LABELS_OF_AXIS),
-}
+def described(name: str, decoding: Decoding) -> Output:
+    """What the metadata says of an output; the names in it are those that MediaPipe looks for."""
+    suppressed = f"The probability of each box, from {decoding.score_threshold:g}."
+    of_anchors = "The probability of each class at each anchor."
+    return {
+        LOCATION: Output("location", "y0, x0, y1, x1 as fractions of the image.", BOXES),
+        CATEGORY: Output("category", "The class of each box.", labels=LABELS_OF_VALUES),
+        SCORE: Output("score", suppressed, limits=(0.0, 1.0)),
+        COUNT: Output("number of detections", "How many of the boxes are detections."),
+        CODES: Output("location", "The code of a box relative to each anchor.", BOXES),
+        SCORES: Output("score", of_anchors, limits=(0.0, 1.0), labels=LABELS_OF_AXIS),
+    }[name]
 
 
 def anchors_metadata(decoding: Decoding) -> bytes:

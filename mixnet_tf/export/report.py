@@ -4,9 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from mixnet_tf.export import gates, quantize, runtime
-from mixnet_tf.export.arithmetics import CPU
+from mixnet_tf.export.arithmetics import CPU, GPU, NPU, arithmetic_of
 
 _Cell = Callable[[dict[str, Any]], str]
+_A76 = "A76, M"  # a column
+_MADE_FOR = {
+    "float32": "any CPU",
+    "float16": "ARMv8.2 CPUs, 2018 on",  # computed in float32 by others
+    "int8": "any CPU",
+    GPU: "a phone's GPU",
+    NPU: "a phone's NPU",
+}
+
+
+def made_for(format_name: str, accelerator: str) -> str:
+    """What a file is made for, in words."""
+    return "servers" if format_name == "saved_model" else _MADE_FOR[arithmetic_of(format_name, accelerator)]
 
 
 def structure(content: bytes) -> dict[str, Any]:
@@ -27,13 +40,19 @@ def text(result: dict[str, Any]) -> str:
     rows = result["files"]
     of_detector = "postprocess" in result
     kernels = "" if of_detector else f"large kernels: {result['large_kernels']}, "
+    columns = _DETECTOR if of_detector else _CLASSIFIER
+    is_counted = any("instructions" in row for row in rows)
     lines = [
-        table(rows, _DETECTOR if of_detector else _CLASSIFIER),
+        table(rows, {name: cell for name, cell in columns.items() if name != _A76 or is_counted}),
         f"{result['runtime']}, {kernels}{result['num_images']} images; {result['machine']}",
     ]
     if not of_detector:
         known = any("accuracy_drop" in row for row in rows)
         lines.append("lost: points of top-1 accuracy" if known else "lost: images, in 100, whose top-1 is not Keras'")
+    if result.get("score_threshold") is not None:
+        lines.append(f"boxes: score from {result['score_threshold']:g}, IoU up to {result['iou_threshold']:g}")
+    if is_counted:
+        lines.append(f"{_A76}: million instructions of an image on an emulated Cortex-A76, one thread")
     if others := sorted({row.get("accelerator", CPU) for row in rows} - {CPU}):
         lines.append(
             f"Files for {' and '.join(others)} were compared with Keras on this machine's CPU: not checked on a GPU or "
@@ -100,14 +119,19 @@ def _lost(row):
     return "-" if loss is None else f"{100 * loss:.2f} +-{100 * error:.2f}"
 
 
+def _millions(row):
+    return f"{row['instructions']['cortex-a76'] / 1e6:.1f}" if "cortex-a76" in row.get("instructions", {}) else "-"
+
+
 _FILE: dict[str, _Cell] = {
     "file": lambda row: row["file"],
+    "for": lambda row: row.get("for", "-"),
     "MB": _megabytes,
+    _A76: _millions,
     "partitions": _number("delegate_partitions", "d"),
 }
 _CLASSIFIER: dict[str, _Cell] = {
     **_FILE,
-    "Flex": _number("flex_ops", "d"),
     "largest diff": _number("max_difference", ".1e"),
     "same top-1": _number("top_1_agreement", ".2%"),
     "top-1 before": _number("top_1_accuracy_keras", ".2%"),

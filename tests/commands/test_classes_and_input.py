@@ -180,6 +180,16 @@ def test_a_detector_sees_whole_images(detector, tmp_path, capfd):
     assert code == 2 and "which sees whole images, bilinear; leave out --interpolation." in err
 
 
+def test_thresholds_are_for_the_boxes_of_a_detector(twins, capfd):
+    flags = (f"--weights={twins}/pixels.keras", "--score_threshold=0.5", "--iou_threshold=0.5")
+    code, _, err = run(capfd, "eval.py", *flags)
+    assert code == 2 and "--score_threshold and --iou_threshold: for the boxes that --image lists and --draw" in err
+    code, _, err = run(capfd, "eval.py", *flags, "--image=a.png")
+    assert code == 2 and "is an image classifier; leave out --score_threshold, --iou_threshold, for detectors." in err
+    code, _, err = run(capfd, "export_tflite.py", *flags, "--output_dir=never")
+    assert code == 2 and "is an image classifier; leave out --score_threshold, --iou_threshold." in err
+
+
 @pytest.mark.soak
 @pytest.mark.slow
 def test_the_export_of_a_model_without_its_normalization_has_it(twins, data_dir, tmp_path, capfd):

@@ -154,29 +154,32 @@ def test_an_unknown_classification_loss_is_refused(case):
         detection_losses(*case, "softmax")
 
 
-def _suppressed(boxes, scores):
+def _suppressed(boxes, scores, score_threshold, iou_threshold):
     """Greedy suppression in plain Python: [(score, class, place)], the most probable first."""
     kept = []
     for c in range(scores.shape[1]):
         own = []
         for place in np.argsort(-scores[:, c], kind="stable"):
-            if all(_iou(boxes[place], boxes[other]) <= 0.6 for other in own):
+            fits = all(_iou(boxes[place], boxes[other]) <= iou_threshold for other in own)
+            if fits and scores[place, c] > score_threshold:
                 own.append(place)
         kept += [(scores[place, c], c, place) for place in own]
     return sorted(kept, key=lambda each: -each[0])
 
 
-def test_detections_are_those_of_plain_python():
+@pytest.mark.parametrize("thresholds", [(), (0.3, 0.9)])
+def test_detections_are_those_of_plain_python(thresholds):
     rng = np.random.default_rng(3)
     anchors = _random_boxes(rng, 40)
     boxes = np.tile(_random_boxes(rng, 2, 10), (1, 4, 1))  # four near each place
     boxes = np.clip(boxes + rng.normal(0, 0.01, boxes.shape), 0.01, 0.99).astype(np.float32)
     logits = rng.normal(-1, 2, (2, 40, 3)).astype(np.float32)
     found = {
-        name: value.numpy() for name, value in suppress(encode(boxes, anchors), scores_of(logits), anchors).items()
+        name: value.numpy()
+        for name, value in suppress(encode(boxes, anchors), scores_of(logits), anchors, *thresholds).items()
     }
     for n in range(2):
-        expected = _suppressed(boxes[n], _sigmoid(logits[n, :, 1:]))
+        expected = _suppressed(boxes[n], _sigmoid(logits[n, :, 1:]), *(thresholds or (1e-8, 0.6)))
         assert found["count"][n] == len(expected) < 80
         for place, (score, number, anchor) in enumerate(expected):
             assert found["scores"][n, place] == pytest.approx(score, rel=1e-5)
@@ -193,4 +196,6 @@ def test_detect_is_the_models_outputs_suppressed(tmp_path):
     for name, value in mixnet_tf.detect(model, images).items():
         np.testing.assert_array_equal(value, expected[name])
     assert set(mixnet_tf.detect(model, images, score_threshold=0.9)["count"].numpy()) == {0}
+    with pytest.raises(ValueError, match="iou_threshold: expected a number from 0 to 1, received 60"):
+        mixnet_tf.detect(model, images, iou_threshold=60)
     assert expected["classes"].dtype == tf.int32 and tuple(expected["boxes"].shape) == (2, 100, 4)

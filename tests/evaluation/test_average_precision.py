@@ -147,6 +147,14 @@ def test_the_twelve_numbers_are_those_of_pycocotools(detector, truth, split, fou
     assert 0.2 < all_at_once["AP"] < 0.95 and all_at_once["AP50"] > all_at_once["AP"]
 
 
+def test_a_detector_that_finds_nothing_has_an_ap_of_0(detector, split):
+    nothing = {
+        "boxes": np.zeros((5, 100, 4)), "scores": np.zeros((5, 100)),
+        "classes": np.zeros((5, 100), int), "count": np.zeros(5, int),
+    }  # fmt: skip
+    assert build_detection_evaluator(detector, split, predict=lambda images: nothing)()["AP"] == 0
+
+
 def test_precision_is_told_by_class_and_every_image_is_shown_to_who_looks(truth, looked):
     result, seen = looked
     assert result.average_precision.mean() == pytest.approx(result.metrics["AP"])

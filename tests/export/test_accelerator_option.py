@@ -126,6 +126,7 @@ def test_options_of_a_cpus_files_need_the_accelerator_cpu(options):
 def test_a_detectors_boxes_are_suppressed_by_the_guides_code_as_by_detect(detector, pictures, tmp_path):
     result, [predicted, *_] = exported_detector.export(detector, tmp_path, pictures, accelerator=("gpu",))
     [row] = result["files"]
+    assert row["for"] == "a phone's GPU"
     assert row["file"] == "small_ssdlite_64_fp32_boxes_gpu.tflite" and row["written"] and not row["failures"]
     assert result["postprocess"] == "boxes" and row["flex_ops"] == 0 and row["typical_difference"] <= 1e-5
     assert not {"TFLite_Detection_PostProcess", "CUSTOM"} & set(row["ops"])

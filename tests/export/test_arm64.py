@@ -1,6 +1,8 @@
 """Exported files on emulated ARM64 cores answer as on this machine; needs the system that `make arm64` makes."""
 
 import json
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -10,7 +12,7 @@ from scripts import ROOT, run
 from test_rewrite import unlike_the_defaults
 
 from mixnet_tf import build_model
-from mixnet_tf.export import Detector, ExportOptions, quantize, runtime
+from mixnet_tf.export import Detector, ExportOptions, quantize, runtime, text
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.half_precision import HalfPrecision
@@ -33,6 +35,33 @@ def test_without_an_arm64_system_one_line_says_how_to_make_it(capfd, monkeypatch
     (tmp_path / "a.tflite").touch()
     code, _, err = run(capfd, "benchmarks/bench_arm64.py", f"--files={tmp_path}/a.tflite", "--cores=cortex-m4")
     assert code == 2 and "cortex-m4" in err and "cortex-a76" in err
+
+
+def test_the_counts_of_an_exports_files_are_added_to_its_table(exported, capfd, monkeypatch, tmp_path):
+    folder = tmp_path / "export"
+    code, _, err = run(capfd, "benchmarks/bench_arm64.py", f"--export_dir={folder}")
+    assert code == 2 and f"There is no file {folder}/report.json" in err
+    code, _, err = run(capfd, "benchmarks/bench_arm64.py", f"--export_dir={folder}", "--files=a.tflite")
+    assert code == 2 and "Give either --files or --export_dir." in err
+
+    def ran(content, image, core):
+        return emulation.Ran(emulation.here(content, image), len(content) * 100)
+
+    monkeypatch.setattr(emulation, "check", lambda cores: None)
+    monkeypatch.setattr(emulation, "run", ran)
+    shutil.copytree(exported[0], folder)
+    code, out, err = run(capfd, "benchmarks/bench_arm64.py", f"--export_dir={folder}")
+    assert code == 0, err
+    report = json.loads((folder / "report.json").read_text())
+    for row in report["files"]:
+        is_server = row["format"] == "saved_model"
+        assert row.get("instructions") == (None if is_server else {"cortex-a76": row["bytes"] * 100})
+    head, *lines = out[out.index("file  ") :].splitlines()[:4]
+    assert "for" in head and "A76, M" in head and "A76, M" not in text(exported[1])
+    for line, row, made_for in zip(
+        lines, report["files"], ("any CPU", "ARMv8.2 CPUs, 2018 on", "any CPU"), strict=False
+    ):
+        assert re.search(rf"  {made_for} +{row['bytes'] / 1e6:.2f} +{row['bytes'] / 1e4:.1f}  ", line)
 
 
 @pytest.fixture(scope="module")

@@ -34,14 +34,19 @@ sys.path.append(str(ROOT / "benchmarks"))
 from accelerators import software_gpu
 
 SOAK = pytest.mark.soak
+THRESHOLDS = (0.5, 0.4)  # of score and IoU, of the file that suppresses
 
 
 @pytest.fixture(scope="module")
 def both(detector, pictures, tmp_path_factory):
-    """The folder of both forms in fp32, and by form (report, what each file predicts)."""
+    """The folder of both forms in fp32, and by form (report, what is predicted)."""
     folder = tmp_path_factory.mktemp("detector")
-    forms = {"nms": pictures, "none": pictures.astype("uint8")}  # images of bytes are taken as floats are
-    return folder, {form: export(detector, folder, images, postprocess=form) for form, images in forms.items()}
+    thresholds = dict(zip(("score_threshold", "iou_threshold"), THRESHOLDS, strict=True))
+    return folder, {
+        "nms": export(detector, folder, pictures, (0.5, 0.4), 0.4, postprocess="nms", **thresholds),
+        # Images of bytes are taken as floats are.
+        "none": export(detector, folder, pictures.astype("uint8"), postprocess="none"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -88,14 +93,30 @@ def test_with_it_the_file_gives_the_detections_of_keras(both, detector, pictures
     [row] = exported["nms"][0]["files"]
     assert row["file"] == f"small_ssdlite_{SIZE}_fp32.tflite" and "max_difference" not in row
     assert row["ops"]["TFLite_Detection_PostProcess"] == 1 and row["flex_ops"] == 0
-    [found] = exported["nms"][1]
-    expected = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures).items()}
-    for number in range(len(pictures)):
-        good = expected["scores"][number] > 0.1
-        assert good.sum() > 5
-        np.testing.assert_allclose(found["scores"][number][good], expected["scores"][number][good], atol=1e-4)
-        np.testing.assert_array_equal(found["classes"][number][good], expected["classes"][number][good])
-        np.testing.assert_allclose(found["boxes"][number][good], expected["boxes"][number][good], atol=1e-3)
+    expected = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures, *THRESHOLDS).items()}
+    others = mixnet_tf.detect(detector, pictures, THRESHOLDS[0])["count"].numpy()
+    assert (expected["count"] < others).all()  # the threshold of IoU counts
+    for found in exported["nms"][1]:  # Keras as the gate takes it, and the file
+        np.testing.assert_array_equal(found["count"], expected["count"])
+        for number, count in enumerate(expected["count"]):
+            assert count > 5
+            first = slice(count)
+            np.testing.assert_allclose(found["scores"][number][first], expected["scores"][number][first], atol=1e-4)
+            np.testing.assert_array_equal(found["classes"][number][first], expected["classes"][number][first])
+            np.testing.assert_allclose(found["boxes"][number][first], expected["boxes"][number][first], atol=1e-3)
+
+
+def test_the_gate_takes_keras_with_the_thresholds_of_the_file(both):
+    report, _ = both[1]["nms"]
+    [row] = report["files"]
+    assert (row["AP_keras"], row["AP"], row["AP_lost"], row["AP_keras_coco"]) == (0.4, 0.4, 0, 0.5)
+    assert (report["score_threshold"], report["iou_threshold"]) == THRESHOLDS and row["written"]
+    assert "boxes: score from 0.5, IoU up to 0.4\n" in text(report)
+    assert "Warning: fp32: the thresholds of score and IoU cost 10.00 points of AP, more than 0.1" in text(report)
+    report, _ = both[1]["none"]
+    assert report["score_threshold"] is None and "AP_keras_coco" not in report["files"][0]
+    assert gates.judge_thresholds(-1.0, -1.0) == ({"AP_keras_coco": None}, [])
+    assert gates.judge_thresholds(0.5, 0.4995)[1] == gates.judge_thresholds(0.5, 0.6)[1] == []
 
 
 _CLIENT = """
@@ -130,8 +151,9 @@ def test_both_forms_have_what_mediapipe_asks_for(both, detector, pictures, tmp_p
     folder, exported = both
     paths = {form: str(folder / exported[form][0]["files"][0]["file"]) for form in exported}
     lines = _found_by_mediapipe(tmp_path, pictures[:3], paths.values())  # of the model's size: nothing is resized
-    ours = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures[:3]).items()}
     for form, path in paths.items():
+        thresholds = THRESHOLDS if form == "nms" else ()
+        ours = {name: value.numpy() for name, value in mixnet_tf.detect(detector, pictures[:3], *thresholds).items()}
         for number in range(3):
             theirs = [line[2:] for line in lines if line[0] == path and int(line[1]) == number]
             expected = [
@@ -238,6 +260,7 @@ def test_the_metadata_names_each_output_in_the_files_order(both, detector):
             assert [shapes[name] for name in described] == tensors
             [labelled] = [each for each in graph.outputTensorMetadata if each.associatedFiles]
             assert labelled.name == b"category"
+            assert b"The probability of each box, from 0.5." in data
             continue
         assert sorted(described) == ["location", "score"]
         [custom] = graph.customMetadata
@@ -297,6 +320,10 @@ def test_a_file_that_loses_ap_is_not_written_and_the_older_one_is_set_aside(dete
         ({"postprocess": "fast"}, "postprocess: expected one of"),
         ({"large_kernels": "many"}, "large_kernels: expected one of"),
         ({"latency_runs": -1}, "latency_runs: expected a whole number"),
+        ({"score_threshold": 1.0}, "score_threshold: expected a number from 0 to below 1; received 1.0"),
+        ({"iou_threshold": 0}, "iou_threshold: expected a number above 0, up to 1; received 0"),
+        ({"score_threshold": 0.1, "postprocess": "boxes"}, "score_threshold is for a detector's file that suppresses"),
+        ({"iou_threshold": 0.5, "accelerator": ("gpu", "npu")}, r"nms and the accelerator cpu. Received None and \['g"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message, detector, pictures, tmp_path):
@@ -313,6 +340,7 @@ def test_options_that_cannot_be_are_refused(options, message, detector, pictures
         ("detector", {"objects": "a split", "options": ExportOptions(output="logits")}, "leave out output"),
         ("untrained", {"objects": "a split"}, "objects: expected None for an image classifier"),
         ("untrained", {"options": ExportOptions(postprocess="none")}, "is an image classifier; leave out postprocess"),
+        ("untrained", {"options": ExportOptions(score_threshold=0.2)}, "image classifier; leave out score_threshold"),
     ],
 )
 def test_what_is_for_the_other_kind_of_model_is_refused(kind, arguments, message, request, tmp_path):
@@ -339,11 +367,27 @@ def test_the_files_boxes_are_those_of_the_codes(detector, tmp_path):
 
     from mixnet_tf.export.convert import convert, write_saved_model
 
-    write_saved_model(Suppressed(One(), decoding_of(detector)), str(tmp_path / "one"), SIZE, 1, "")
+    write_saved_model(Suppressed(One(), decoding_of(detector, 0.1, 0.6)), str(tmp_path / "one"), SIZE, 1, "")
     content = convert(str(tmp_path / "one"), lambda converter: setattr(converter, "allow_custom_ops", True))
     found = Detector(detector, ExportOptions()).predict_function(content)(np.zeros((1, SIZE, SIZE, 3), np.float32))
     np.testing.assert_allclose(found["boxes"][0, 0], box, atol=1e-6)
     assert found["classes"][0, 0] == 1 and found["scores"][0, 0] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
+
+
+@SOAK
+def test_the_benchmark_of_suppression_chooses_on_the_validation_scenes(digit_detector, small_scenes, tmp_path, capfd):
+    digit_detector.save(tmp_path / "a.keras")
+    (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
+    flags = (f"--weights={tmp_path}/a.keras", f"--network={tmp_path}/small.json", f"--data_dir={small_scenes}")
+    shorter = ("--classes=20", "--image_size=128", "--scores=0.05,0.9", "--ious=0.5", "--runs=2")
+    code, out, err = run(capfd, "benchmarks/bench_suppression.py", *flags, *shorter, f"--json={tmp_path}/a.json")
+    assert code == 0, err
+    measured = json.loads((tmp_path / "a.json").read_text())
+    every, *others, last = measured["rows"]
+    assert [row["score"] for row in (every, *others)] == [1e-8, 0.05, 0.9]
+    fit = [row["score"] for row in (every, *others) if every["validation"] - row["validation"] < 0.001]
+    assert measured["chosen"] == max(fit) == last["score"] and last["iou"] == 0.5
+    assert f"chosen on the validation scenes: {max(fit):g}" in out
 
 
 @pytest.mark.parametrize("plain", [False, pytest.param(True, marks=SOAK)])

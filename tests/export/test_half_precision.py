@@ -115,7 +115,7 @@ def test_a_detector_finds_in_half_precision_what_it_does(form, detector, picture
     content = Graphs(task, None, str(tmp_path)).convert("fp16")
     predicted = []
     monkeypatch.setattr(task, "_measured", lambda predict: predicted.append(predict(pictures)) or {"AP": 0.441})
-    task._precision = 0.45
+    task._precision = {form: 0.45}
     entries, failures, _ = task.verify_in_half_precision(content, HalfPrecision(content), None)
     assert entries["AP_lost"] == pytest.approx(0.009) and not failures
     expected = suppression_of(detector)(*task.answers(pictures).values())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -286,8 +287,10 @@ def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, flags
     assert code == 0, err
 
     tf.io.write_file("street.png", tf.io.encode_png(np.zeros((40, 80, 3), "uint8")))
-    code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=street.png", "--draw=boxes.png")
+    of_image = ("--image=street.png", "--draw=boxes.png", "--score_threshold=0", "--iou_threshold=1")
+    code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", *of_image)
     assert code == 0, err
+    assert len(re.findall(r"^ +[0-9.]+%  ", out, re.MULTILINE)) == 100  # with 0.3 there would be none
     assert (tmp_path / "boxes.png").read_bytes().startswith(b"\x89PNG") and "Wrote boxes.png." in out
 
     code, out, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--watch", "--watch_seconds=0.1")
@@ -300,6 +303,8 @@ def test_the_commands_train_and_evaluate_a_detector(tmp_path, monkeypatch, flags
     assert code == 2 and "is of another configuration" in err and "task: 'detection' there, 'classification'" in err
     code, _, err = run(capfd, "train.py", "--classification_loss=focal")
     assert code == 2 and "goes with --task=detection" in err
+    code, _, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--iou_threshold=0.5")
+    assert code == 2 and "--iou_threshold: for the boxes that --image lists and --draw draws" in err
     code, _, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=a.png,b.png", "--draw=c.png")
     assert code == 2 and "--draw takes the boxes of one --image" in err
     code, _, err = run(capfd, "eval.py", "--model_dir=runs/detection", "--image=.", "--draw=c.png")
