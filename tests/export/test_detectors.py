@@ -375,8 +375,8 @@ def test_the_files_boxes_are_those_of_the_codes(detector, tmp_path):
 
 
 @SOAK
-def test_the_benchmark_of_suppression_chooses_on_the_validation_scenes(digit_detector, small_scenes, tmp_path, capfd):
-    digit_detector.save(tmp_path / "a.keras")
+def test_the_benchmark_of_suppression_chooses_on_the_validation_scenes(small_scenes, tmp_path, capfd):
+    small(10).save(tmp_path / "a.keras")
     (tmp_path / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
     flags = (f"--weights={tmp_path}/a.keras", f"--network={tmp_path}/small.json", f"--data_dir={small_scenes}")
     shorter = ("--classes=20", "--image_size=128", "--scores=0.05,0.9", "--ious=0.5", "--runs=2")
