@@ -29,7 +29,7 @@ from mixnet_tf.saved_models import load_keras_file
 _WEIGHTS = flags.DEFINE_string("weights", None, "A trained detector, a .keras file.", required=True)
 _NETWORK = flags.DEFINE_string("network", "mixnet-s", "The detector's network.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where digit_scenes is prepared.")
-_SCORES = flags.DEFINE_list("scores", ["0.0001", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3"], "Score thresholds.")
+_SCORES = flags.DEFINE_list("scores", ["0.001", "0.01", "0.03", "0.05", "0.1", "0.2", "0.3"], "Score thresholds.")
 _IOUS = flags.DEFINE_list("ious", ["0.4", "0.5", "0.6", "0.7"], "IoU thresholds.")
 _CLASSES = flags.DEFINE_integer("classes", 80, "Classes of the detector that is timed, a multiple of its own.")
 _SIZE = flags.DEFINE_integer("image_size", 320, "Pixels of the detector that is timed.")

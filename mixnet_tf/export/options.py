@@ -14,7 +14,7 @@ from mixnet_tf.settings import Setting, check, documented
 FORMATS = (*quantize.TFLITE_FORMATS, "saved_model")
 NMS, BOXES, RAW = POSTPROCESSES = ("nms", "boxes", "none")
 # Of a file that suppresses boxes. Chosen on validation scenes: benchmarks/bench_suppression.py, docs/DETECTION.md.
-EXPORTED_SCORE_THRESHOLD = 0.01
+EXPORTED_SCORE_THRESHOLD = 0.1
 
 
 @documented
