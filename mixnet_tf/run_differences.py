@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from mixnet_tf.networks import GlobalParams, get_model_params, network_content, override_global_params
+from mixnet_tf.networks import Forms, GlobalParams, get_model_params, network_content, override_global_params
 from mixnet_tf.recipe import Recipe
 
 # Compared otherwise, or not at all: a list may move, where early stopping ends a run is no setting, and a run keeps the
 # class weights that it began with.
-_NOT_COMPARED = ("recipe", "model_name", "network", "label_names", "list", "stopped_at", "class_weights")
+_NOT_COMPARED = ("recipe", "forms", "model_name", "network", "label_names", "list", "stopped_at", "class_weights")
 _NOT_IN_0_1_0 = ("name", "train_split", "eval_split", "train_shards", "missing_shards")
 
 
@@ -19,6 +19,7 @@ def compared(one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
     own = [field for field in one._fields if field not in _NOT_COMPARED]
     fields = [(field, getattr(one, field), getattr(other, field)) for field in own]
     fields += [(field, getattr(one.recipe, field), getattr(other.recipe, field)) for field in Recipe._fields]
+    fields += [(field, getattr(one.forms, field), getattr(other.forms, field)) for field in Forms._fields]
     for field, ours, theirs in fields:
         if field in _NOT_IN_0_1_0 and None in (ours, theirs):
             continue

@@ -18,11 +18,13 @@ from mixnet_tf.imagenet import SPLITS, wordnet_ids
 from mixnet_tf.models import build_model
 from mixnet_tf.networks import (
     CROP_PADDING,
+    Forms,
     Resizing,
     carry_resizing,
 )
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 from mixnet_tf.run_differences import compared
+from mixnet_tf.settings import check
 
 TRAINING_IMAGES = "measured on images of the training split"  # a note of a `data.Split`
 SOME_TRAINING_IMAGES = "some of the images are those that the run trained on, if this is its data"  # another note
@@ -59,6 +61,7 @@ class RunConfig(NamedTuple):
     weights_params: Mapping[str, Any] | None = None  # fields of `GlobalParams` that the network has from the weights
     class_weights: tuple[float, ...] | None = None  # weight of each class in the loss; None: they are equal
     crop_padding: int = CROP_PADDING  # of the center crop in evaluation, if the recipe crops
+    forms: Forms = Forms()  # in which layers compute in training; 0.2.0 wrote none
 
     @property
     def last_step(self) -> int:
@@ -111,6 +114,7 @@ class RunConfig(NamedTuple):
         recipes = {
             "recipe": _plain(self.recipe._asdict()),
             "detection": None if self.detection is None else self.detection._asdict(),
+            "forms": self.forms._asdict(),
         }
         write_json(os.path.join(model_dir, CONFIG), {**_plain(self._asdict()), **recipes})
 
@@ -136,6 +140,7 @@ class RunConfig(NamedTuple):
             recipes = {
                 "recipe": Recipe(**fields["recipe"]),
                 "detection": None if detection is None else DetectionRecipe(**detection),
+                "forms": Forms(**fields.get("forms", {})),
             }
             config = cls(**{**fields, **tuples, **recipes})
         except (KeyError, TypeError) as error:
@@ -143,6 +148,7 @@ class RunConfig(NamedTuple):
         try:
             config.reading().check(config.dataset)
             check_hash_version(config.hash_version)
+            check(config.forms)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         return config

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.python.framework import config  # whether determinism is on is told by no public function
 
 from mixnet_tf.data import Split
+from mixnet_tf.networks import steps
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer, run, tasks
 
@@ -25,7 +26,8 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
     step = recipe._replace(
         **{name: Recipe._field_defaults[name] for name in _OF_THE_DATA}, recalibrate_batch_norm=False
     )
-    key = (model.to_json(), repr(step), steps_per_epoch, total_steps, _same(strategy), jit_compile, _is_deterministic())
+    how = (_same(strategy), jit_compile, _is_deterministic(), _forms(model))
+    key = (model.to_json(), repr(step), steps_per_epoch, total_steps, *how)
     if key not in _TRAINERS:
         trainer = Trainer(model, recipe, steps_per_epoch, strategy, total_steps, jit_compile, objective)
         _TRAINERS[key] = trainer, [variable.numpy() for variable in trainer.optimizer.variables]
@@ -39,6 +41,11 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
     for variable, value in zip(trainer.optimizer.variables, slots, strict=True):
         variable.assign(value)
     return trainer
+
+
+def _forms(model):
+    """What `set_forms` has set, which the model's JSON does not tell."""
+    return tuple(getattr(step, name, None) for step in steps(model) for name in ("dense", "neighbours", "one_pass"))
 
 
 def share(patch):

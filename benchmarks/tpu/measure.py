@@ -11,9 +11,10 @@ import estimates
 import programs
 from absl import flags
 
-from mixnet_tf.commands import process
+from mixnet_tf.commands import process, settings_flags
 from mixnet_tf.export.report import table
 from mixnet_tf.files import check_can_be_made
+from mixnet_tf.networks import Forms
 from mixnet_tf.recipe import PRECISIONS
 
 _SMALL = 0.005  # share of the cycles
@@ -31,6 +32,8 @@ _IMAGES = flags.DEFINE_integer("images", _DEFAULT.images, "Images of a step on o
 _CLASSES = flags.DEFINE_integer(
     "detector_classes", None, "Classes of an SSDLite detector on the network; by default a classifier.", lower_bound=1
 )
+_BLOCKS = flags.DEFINE_string("blocks", None, "Only the gradients of these blocks, such as 3 or 0-2; for training.")
+settings_flags.define(Forms)
 _TOPOLOGY = flags.DEFINE_enum("topology", "v5e", list(estimates.TOPOLOGIES), "The TPU.")
 _KEEP = flags.DEFINE_string(
     "keep", None, "Folder for program.hlo and compiled.txt, the schedule; the program is compiled in any case."
@@ -64,7 +67,14 @@ def _shares(found):
 def main(screen):
     """Compiles one program and prints its estimate."""
     program = programs.Program(
-        _NETWORK.value, _STEP.value, _PRECISION.value, _SIZE.value, _IMAGES.value, _CLASSES.value
+        _NETWORK.value,
+        _STEP.value,
+        _PRECISION.value,
+        _SIZE.value,
+        _IMAGES.value,
+        _CLASSES.value,
+        blocks=_BLOCKS.value,
+        **settings_flags.flag_values(Forms._fields),
     )
     if _KEEP.value is not None:
         check_can_be_made("keep", _KEEP.value)

@@ -9,7 +9,18 @@ from mixnet_tf.data.object_batches import MAX_OBJECTS
 from mixnet_tf.errors import InputError
 from mixnet_tf.evaluation import build_replica_evaluation
 from mixnet_tf.named_recipes import RECIPES
-from mixnet_tf.networks import is_network_file, network_content, network_name, parse_kernels, stages_and_params
+from mixnet_tf.networks import (
+    Forms,
+    block_part,
+    endpoints,
+    is_network_file,
+    network_content,
+    network_name,
+    parse_kernels,
+    set_forms,
+    stages_and_params,
+    unroll,
+)
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import Trainer, dtype_policy, trainer_for
@@ -30,6 +41,11 @@ class Program(NamedTuple):
         image_size: Pixels.
         images: Images of a step on one core.
         detector_classes: Classes of an `SSDLite` detector on the network; None: a classifier of ImageNet's classes.
+        pointwise_form: As in `mixnet_tf.networks.Forms`, and so are the next two; for training.
+        depthwise_form: For MixConv.
+        batch_norm_form: For batch normalization.
+        blocks: The blocks, "3" or "0-2", of which alone the gradients are computed, from those of their output; None:
+            the whole network.
     """
 
     network: str = "mixnet-s"
@@ -38,17 +54,36 @@ class Program(NamedTuple):
     image_size: int = 224
     images: int = 128
     detector_classes: int | None = None
+    pointwise_form: str = Forms().pointwise_form
+    depthwise_form: str = Forms().depthwise_form
+    batch_norm_form: str = Forms().batch_norm_form
+    blocks: str | None = None
+
+    @property
+    def forms(self) -> Forms:
+        """The forms in which the layers compute in training."""
+        return Forms(self.pointwise_form, self.depthwise_form, self.batch_norm_form)
 
     def __str__(self) -> str:
         classes = "" if self.detector_classes is None else f"-detector{self.detector_classes}"
         network = network_name(self.network).replace(":", "-")
-        return f"{network}{classes}-{self.step}-{self.precision}-{self.images}x{self.image_size}"
+        blocks = "" if self.blocks is None else f"-blocks{self.blocks}"
+        others = [f"-{form}" for form, default in zip(self.forms, Forms(), strict=True) if form != default]
+        return (
+            f"{network}{classes}{blocks}-{self.step}-{self.precision}-{self.images}x{self.image_size}{''.join(others)}"
+        )
 
 
 def check(program: Program) -> None:
     """Raises a ValueError if there is no such network, or if a TPU does not run such a step."""
     if program.step == EVALUATION and program.detector_classes is not None:
         raise InputError("A detector is evaluated on the host; step: expected training or inference.")
+    if program.forms != Forms() and (program.step != TRAINING or _is_of_keras(program)):
+        raise InputError("Only the training steps of our networks have forms of layers; leave them out.")
+    if program.blocks is not None:
+        if program.step != TRAINING or program.detector_classes is not None or _is_of_keras(program):
+            raise InputError("blocks are those of a classifier of ours in training; leave them out.")
+        _first_and_last_block(program)
     if not _is_of_keras(program):
         _stages_and_params(program)
 
@@ -61,7 +96,11 @@ def emit(program: Program) -> tuple[bytes, str]:
     """
     images = tf.zeros((program.images, program.image_size, program.image_size, 3))
     labels = tf.zeros((program.images,), tf.int32)
-    if program.step == TRAINING:
+    if program.blocks is not None:
+        blocks = _blocks(program)
+        arguments = [tf.zeros((program.images, *end.shape[1:]), end.dtype) for end in (blocks.input, blocks.output)]
+        ir = tf.function(_gradients_of(blocks), jit_compile=True).experimental_get_compiler_ir(*arguments)
+    elif program.step == TRAINING:
         targets = labels if program.detector_classes is None else _objects(program.images)
         ir = _trainer(program).replica_step.experimental_get_compiler_ir(images, targets)
     elif program.step == EVALUATION:
@@ -80,6 +119,36 @@ def _trainer(program):
     recipe = _recipe(program)
     steps_per_epoch = recipe.steps_per_epoch(_IMAGES)
     return Trainer(_model(program, None), recipe, steps_per_epoch, jit_compile=True)
+
+
+def _first_and_last_block(program):
+    """The numbers of the first and the last block."""
+    number = len(unroll(*_stages_and_params(program)))
+    ends = program.blocks.split("-")
+    if len(ends) > 2 or not all(end.isdecimal() for end in ends) or not int(ends[0]) <= int(ends[-1]) < number:
+        raise InputError(f"blocks: expected numbers below {number}, such as 3 or 0-2; received {program.blocks!r}.")
+    return int(ends[0]), int(ends[-1])
+
+
+def _blocks(program):
+    """The blocks as a model, with the forms of the program."""
+    first, last = _first_and_last_block(program)
+    model = _model(program, None)
+    set_forms(model, program.forms)
+    ends = endpoints(model)
+    return keras.Model(ends[block_part(first - 1) if first else "stem"], ends[block_part(last)])
+
+
+def _gradients_of(blocks):
+    """A function from the input, and the gradient of the output, to the gradients of input and variables."""
+
+    def gradients(inputs, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = blocks(inputs, training=True)
+        return tape.gradient(outputs, [inputs, *blocks.trainable_variables], upstream)
+
+    return gradients
 
 
 def _model(program, activation):
@@ -114,6 +183,7 @@ def _config(program):
         network=content,
         task=DETECTION if is_detector else CLASSIFICATION,
         detection=DetectionRecipe() if is_detector else None,
+        forms=program.forms,
     )
 
 

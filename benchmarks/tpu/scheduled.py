@@ -11,9 +11,8 @@ _NAME = re.compile(r'metadata=\{[^}]*?op_name="([^"]*)"')
 _NUMBER = re.compile(r"[._]\d+$")  # by which TensorFlow, Keras and XLA make a name unique
 _GRADIENT = "gradient_tape/"
 _DEPTHWISE, _OTHER, _EMA = "depthwise convolution", "other convolution", "moving averages of the weights"
+_NORMALIZATION = "batch normalization"
 _KINDS = {  # by TensorFlow's op
-    "FusedBatchNormV3": "batch normalization, forward",
-    "FusedBatchNormGradV3": "batch normalization, gradient",
     "depthwise": f"{_DEPTHWISE}, forward",
     "DepthwiseConv2dNativeBackpropInput": f"{_DEPTHWISE}, gradient of the input",
     "DepthwiseConv2dNativeBackpropFilter": f"{_DEPTHWISE}, gradient of the kernel",
@@ -56,8 +55,8 @@ def schedule(text: str) -> list[Op]:
             own, shape, _ = _INSTRUCTION.match(line).groups()
             name = _NAME.search(line)
             layer, op = _parts(own if name is None else name[1])
-            kind = _EMA if not layer and op == "Sub" else _KINDS.get(op, op)
-            ops.append(Op(layer, op, kind, shape, int(cycles[1])))
+            is_gradient = name is not None and name[1].startswith(_GRADIENT)
+            ops.append(Op(layer, op, _kind(layer, op, is_gradient), shape, int(cycles[1])))
     return ops
 
 
@@ -67,6 +66,12 @@ def by_kind(ops: Iterable[Op]) -> dict[str, int]:
     for op in ops:
         sums[op.kind] += op.cycles
     return dict(sums.most_common())
+
+
+def _kind(layer, op, is_gradient):
+    if layer.endswith("bn"):
+        return f"{_NORMALIZATION}, {'gradient' if is_gradient else 'forward'}"
+    return _EMA if not layer and op == "Sub" else _KINDS.get(op, op)
 
 
 def _parts(name):

@@ -38,6 +38,14 @@ from mixnet_tf.networks.endings import (
     with_logits,
 )
 from mixnet_tf.networks.endpoints import endpoints, features_model, parts
+from mixnet_tf.networks.forms import (
+    BATCH_NORM_FORM,
+    DEPTHWISE_FORM,
+    POINTWISE_FORM,
+    TPU_FORMS,
+    Forms,
+    set_forms,
+)
 from mixnet_tf.networks.layers import (
     Activation,
     GroupedConv2D,
@@ -74,6 +82,7 @@ from mixnet_tf.networks.widths import repeats, round_filters, split_channels, un
 
 __all__ = [
     "Activation",
+    "BATCH_NORM_FORM",
     "BICUBIC",
     "BILINEAR",
     "CROP_PADDING",
@@ -89,8 +98,10 @@ __all__ = [
     "Concatenate",
     "Count",
     "Dense",
+    "DEPTHWISE_FORM",
     "DropPath",
     "Dropout",
+    "Forms",
     "GlobalParams",
     "GroupedConv2D",
     "INPUTS",
@@ -101,10 +112,12 @@ __all__ = [
     "SAME",
     "SCALED",
     "SYMMETRIC",
+    "POINTWISE_FORM",
     "POOLINGS",
     "Preprocessing",
     "SqueezeExcite",
     "SymmetricConv2D",
+    "TPU_FORMS",
     "VARIANTS",
     "backbone",
     "block_part",
@@ -143,6 +156,7 @@ __all__ = [
     "read_network",
     "repeats",
     "round_filters",
+    "set_forms",
     "split_channels",
     "stages_and_params",
     "steps",

@@ -9,6 +9,7 @@ import tensorflow as tf
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks.block_strings import PADDINGS, PARTITIONS, SAME, SYMMETRIC
 from mixnet_tf.networks.gradients import activate, bias_add
+from mixnet_tf.networks.merged_kernels import block_diagonal, runs_of, side_by_side
 from mixnet_tf.networks.widths import split_channels
 
 _PACKAGE = "mixnet_tf"
@@ -66,6 +67,9 @@ class GroupedConv2D(keras.layers.Layer):
         filters: Output channels over all groups.
         kernel_size: Odd ints, pixels; one channel group per entry. An int is one group.
 
+    Attributes:
+        dense: Whether one convolution computes all groups, see `set_forms`; the result differs by rounding.
+
     Input: (batch, height, width, channels).
     Output: (batch, height, width, filters).
 
@@ -75,6 +79,8 @@ class GroupedConv2D(keras.layers.Layer):
 
     Source: mixnet/custom_layers.py:GroupedConv2D.
     """
+
+    dense = False
 
     def __init__(self, filters: int, kernel_size: int | Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -93,6 +99,8 @@ class GroupedConv2D(keras.layers.Layer):
         ]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if self.dense:
+            return tf.nn.conv2d(inputs, block_diagonal(self.kernels), strides=1, padding="SAME")
         groups = zip(_split(inputs, self._input_sizes), self.kernels, strict=True)
         return _concat([tf.nn.conv2d(x, kernel, strides=1, padding="SAME") for x, kernel in groups])
 
@@ -114,6 +122,10 @@ class MixConv(keras.layers.Layer):
         partition: How channels are split into groups, "equal" or "exponential"; see `split_channels`.
         padding: "same", or "symmetric": k // 2 pixels on every side.
 
+    Attributes:
+        neighbours: The most neighbouring groups that one convolution computes, see `set_forms`; the result differs by
+            rounding.
+
     Input: (batch, height, width, channels).
     Output: (batch, ceil(height / rows), ceil(width / columns), channels).
 
@@ -123,6 +135,8 @@ class MixConv(keras.layers.Layer):
 
     Source: mixnet/custom_layers.py:MixConv; arXiv:1907.09595, section 3.
     """
+
+    neighbours = 1
 
     def __init__(
         self,
@@ -164,12 +178,20 @@ class MixConv(keras.layers.Layer):
         ]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        paddings = padding_of(self.padding, self.kernel_size, self.strides)
-        groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, paddings, strict=True)
+        # With SAME padding, a kernel smaller than the stride is not in the center of a larger one.
+        centered = [
+            rate == 1 and (taps >= self.strides[0] or self.padding == SYMMETRIC) for taps, rate in self._taps_and_rates
+        ]
+        runs = runs_of(centered, self.neighbours)
+        kernels = [side_by_side(self.kernels[run]) for run in runs]
+        sizes = [max(self.kernel_size[run]) for run in runs]
+        rates = [self._taps_and_rates[run][0][1] for run in runs]
+        inputs = _split(inputs, [sum(self._sizes[run]) for run in runs])
+        paddings = padding_of(self.padding, sizes, self.strides)
         return _concat(
             [
                 tf.nn.depthwise_conv2d(x, kernel, (1, *self.strides, 1), padding, dilations=(rate, rate))
-                for x, kernel, (_, rate), padding in groups
+                for x, kernel, rate, padding in zip(inputs, kernels, rates, paddings, strict=True)
             ]
         )
 

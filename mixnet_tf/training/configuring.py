@@ -9,7 +9,7 @@ from absl import logging
 from mixnet_tf.data import Split
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath
-from mixnet_tf.networks import is_network_file, network_content, network_name, stages_and_params
+from mixnet_tf.networks import Forms, is_network_file, network_content, network_name, stages_and_params
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training.evaluating import evaluation_intervals
@@ -28,6 +28,7 @@ def configure(
     eval_split: Split,
     before: RunConfig | None,
     is_new: bool,
+    forms: Forms,
     weights_params: Mapping[str, Any] | None = None,
     class_weights: tuple[float, ...] | None = None,
 ) -> RunConfig:
@@ -45,6 +46,7 @@ def configure(
         eval_split: The `data.Split` to evaluate on.
         before: The configuration that the folder has; None: there is none.
         is_new: Whether the folder has no checkpoint.
+        forms: The forms in which a new run's layers compute; a run that has a configuration keeps its own.
         weights_params: Fields of `GlobalParams` with which the weights were trained; a run that resumes keeps its own.
         class_weights: The weight of each class.
 
@@ -87,6 +89,7 @@ def configure(
         stopped_at=before.stopped_at if before is not None and resumes else None,
         weights_params=None if weights_params is None else dict(weights_params),
         class_weights=class_weights,
+        forms=options.forms(forms if before is None else before.forms),
     )
     _warn_of_a_run_within_its_warmup(config)
     return config

@@ -1,4 +1,4 @@
-"""Makes a `tf.distribute` strategy by its name."""
+"""Makes a `tf.distribute` strategy by its name, and tells what depends on it."""
 
 import functools
 import json
@@ -7,6 +7,7 @@ import os
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, first_line
+from mixnet_tf.networks import TPU_FORMS, Forms
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 _TF_CONFIG = "TF_CONFIG"
@@ -56,6 +57,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if "chief" in resolver.cluster_spec().jobs:
         return resolver.task_type == "chief"
     return resolver.task_id == 0
+
+
+def default_forms(strategy: tf.distribute.Strategy) -> Forms:
+    """The forms in which the layers of a new run compute in training."""
+    return TPU_FORMS if isinstance(strategy, tf.distribute.TPUStrategy) else Forms()
 
 
 def is_evaluator() -> bool:

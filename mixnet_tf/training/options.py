@@ -3,6 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from mixnet_tf.data import LIST, VALIDATION_FRACTION, Reading
+from mixnet_tf.networks import BATCH_NORM_FORM, DEPTHWISE_FORM, POINTWISE_FORM, Forms
 from mixnet_tf.settings import Setting, documented
 from mixnet_tf.training.distribution import STRATEGIES
 
@@ -11,10 +12,10 @@ from mixnet_tf.training.distribution import STRATEGIES
 class RunOptions(NamedTuple):
     """How a run is carried out, and on which data.
 
-    The recipe decides what a run computes, with three exceptions. `strategy`, `jit_compile` and `deterministic` change
-    rounding. The number of replicas decides which dropout masks are drawn and, unless the recipe has
-    `sync_batch_norm`, over how many images batch normalization computes its moments: `train_batch_size` divided by the
-    replicas. The number of hosts decides the order of the images.
+    The recipe decides what a run computes, with three exceptions. `strategy`, `jit_compile`, `deterministic` and the
+    forms of layers change rounding. The number of replicas decides which dropout masks are drawn and, unless the recipe
+    has `sync_batch_norm`, over how many images batch normalization computes its moments: `train_batch_size` divided by
+    the replicas. The number of hosts decides the order of the images.
     """
 
     model_dir: Annotated[str, Setting("Folder of the run; the same command resumes it.", is_path=True)]
@@ -70,6 +71,9 @@ class RunOptions(NamedTuple):
     ] = None
     use_cache: Annotated[bool, Setting("Keep the encoded images in memory.")] = False
     jit_compile: Annotated[bool, Setting("Compile the step with XLA (a TPU always does; slow on a CPU).")] = False
+    pointwise_form: Annotated[str | None, POINTWISE_FORM] = None
+    depthwise_form: Annotated[str | None, DEPTHWISE_FORM] = None
+    batch_norm_form: Annotated[str | None, BATCH_NORM_FORM] = None
     deterministic: Annotated[bool, Setting("Equal runs give bit-equal results, at some cost of speed.")] = False
     allow_config_change: Annotated[bool, Setting("Resume in a model_dir of another configuration.")] = False
 
@@ -81,3 +85,8 @@ class RunOptions(NamedTuple):
             list=self.list,
             num_label_classes=self.num_label_classes,
         )
+
+    def forms(self, before: Forms) -> Forms:
+        """The forms in which layers compute in training: as before, where the options do not say otherwise."""
+        given = {name: getattr(self, name) for name in Forms._fields}
+        return before._replace(**{name: form for name, form in given.items() if form is not None})

@@ -12,7 +12,7 @@ from absl import logging
 from mixnet_tf.data import Split, counting_turned, log_turned
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
-from mixnet_tf.networks import stages_and_params, unroll
+from mixnet_tf.networks import set_forms, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate
 from mixnet_tf.runs import (
@@ -25,7 +25,7 @@ from mixnet_tf.settings import check
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.class_weights import check_class_weights, choose_class_weights
 from mixnet_tf.training.configuring import configure
-from mixnet_tf.training.distribution import is_chief, make_strategy
+from mixnet_tf.training.distribution import default_forms, is_chief, make_strategy
 from mixnet_tf.training.ending import finish, is_finished, report_end
 from mixnet_tf.training.evaluating import Evaluations
 from mixnet_tf.training.fitting import fit
@@ -132,6 +132,7 @@ def train(
         eval_split,
         before,
         is_new,
+        default_forms(strategy),
         None if first_weights is None else first_weights.params,
         choose_class_weights(recipe, train_split, before, progress),
     )
@@ -210,6 +211,7 @@ def trainer_for(
         model = config.build_model(classifier_activation=None)
         if first_weights is not None:
             start_from(first_weights, config, model)
+        set_forms(model, config.forms)
         return Trainer(
             model,
             recipe,

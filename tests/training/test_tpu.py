@@ -11,6 +11,7 @@ from scripts import ROOT, run
 from tiny import DETECTOR_NETWORK
 
 from mixnet_tf.files import json_text, read_json
+from mixnet_tf.networks import Forms
 
 sys.path.append(str(ROOT / "benchmarks" / "tpu"))
 import estimates
@@ -32,6 +33,7 @@ ENTRY %main.0 (XLA_Args.0: f32[8]) -> f32[8] {
   %copy-start = (bf16[8]{0}, bf16[8]{0}, u32[]{:S(2)}) copy-start(%XLA_Args.0), backend_config={"flag_configs":[]}
   %fusion.5 = (f32[8]{0:T(128)}, bf16[8,16]{1,0}) fusion(%XLA_Args.0), kind=kOutput, calls=%fused_computation, metadata={op_name="gradient_tape/tiny_1/block_0_mixconv_1/depthwise_1/DepthwiseConv2dNativeBackpropInput" source_line=7}, backend_config={"window_config":{"estimated_cycles":"300"}}
   %Sub.1 = f32[8]{0} fusion(%fusion.5), calls=%fused_computation, metadata={op_name="Sub_98"}, backend_config={"window_config":{"estimated_cycles":"60"}}
+  %mul.4 = f32[8]{0} fusion(%Sub.1), calls=%fused_computation, metadata={op_name="gradient_tape/tiny_1/block_0_expand_bn_1/mul"}, backend_config={"window_config":{"estimated_cycles":"50"}}
   %block_0 = f32[8]{0} fusion(%Sub.1), calls=%fused_computation, metadata={op_name="tiny_1/block_0_mixconv_1/depthwise"}, backend_config={"window_config":{"estimated_cycles":"200"}}
   ROOT %copy.3 = f32[8]{0} copy(%Sub.1), backend_config={"window_config":{"estimated_cycles":"40"}}
 }
@@ -40,6 +42,7 @@ ENTRY %main.0 (XLA_Args.0: f32[8]) -> f32[8] {
   ROOT %negate.2 = bf16[8]{0} negate(%param_0), backend_config={"window_config":{"estimated_cycles":"7"}}
 }
 """  # noqa: E501
+ALL_FORMS = Forms("dense", "merged", "one_pass")
 on_tpu = pytest.mark.skipif(not estimates.ENVIRONMENT.exists(), reason="needs the TPU's compiler: make tpu")
 
 
@@ -74,6 +77,20 @@ def test_the_training_step_has_the_gradients_and_the_averages(emitted):
 
 
 @pytest.mark.parametrize(
+    "forms, convolutions, fused", [(Forms(), 8, 3), (Forms("dense", "split", "one_pass"), 6, 0), (ALL_FORMS, 5, 0)]
+)
+def test_blocks_alone_have_the_convolutions_and_normalizations_of_their_forms(forms, convolutions, fused, tiny_network):
+    program = _program(programs.TRAINING, **forms._asdict(), blocks="1")
+    others = "".join(f"-{form}" for form in forms if form not in Forms())
+    assert str(program) == f"tiny-blocks1-training-bfloat16-8x32{others}"
+    text = programs.emit(program)[1]
+    ops = hlo.ops(text)
+    assert hlo.refused(text) == []
+    assert ops["convolution"] == 3 * convolutions  # forward, gradients of input and kernel
+    assert ops.get("batch-norm-training", 0) == ops.get("batch-norm-grad", 0) == fused
+
+
+@pytest.mark.parametrize(
     ("function", "what"),
     [
         (lambda x: tf.cast(x, tf.float64) * 2.0, "float64: "),
@@ -105,6 +122,7 @@ def test_the_schedule_has_the_cycles_of_the_entry_by_layer_and_kind():
     assert [(op.layer, op.op, op.cycles) for op in ops] == [
         ("block_0_mixconv", "DepthwiseConv2dNativeBackpropInput", 300),
         ("", "Sub", 60),
+        ("block_0_expand_bn", "mul", 50),
         ("block_0_mixconv", "depthwise", 200),
         ("", "copy", 40),
     ]
@@ -113,6 +131,7 @@ def test_the_schedule_has_the_cycles_of_the_entry_by_layer_and_kind():
         ("depthwise convolution, gradient of the input", 300),
         ("depthwise convolution, forward", 200),
         ("moving averages of the weights", 60),
+        ("batch normalization, gradient", 50),
         ("copy", 40),
     ]
 
@@ -134,7 +153,7 @@ def test_what_is_in_the_results_is_not_compiled_again(emitted, tmp_path, monkeyp
     monkeypatch.setattr(estimates, "check", lambda: None)
     monkeypatch.setattr(estimates, "compile_for", compile_for)
     found = estimates.estimate(program, "v5e")
-    assert (found["cycles"], found["cycles_per_image"], found["flops"]) == (600, 300, 1.0)
+    assert (found["cycles"], found["cycles_per_image"], found["flops"]) == (650, 325, 1.0)
     assert found["largest"][0]["layer"] == "block_0_mixconv"
     assert estimates.estimate(program, "v5e") == found and calls == ["v5e"]
     estimates.estimate(program, "v4")
@@ -200,6 +219,14 @@ def test_a_wrong_program_is_one_line(capfd):
         assert code == 2 and word in err.strip().splitlines()[-1]
     code, _, err = run(capfd, "benchmarks/tpu/measure.py", "--step=evaluation", "--detector_classes=3")
     assert code == 2 and "training or inference" in err
+    for flags, word in (
+        (["--pointwise_form=dense"], "Only the training steps"),
+        (["--step=training", "--blocks=16"], "blocks: expected numbers below 16, such as 3 or 0-2; received '16'"),
+        (["--step=training", "--blocks=2-1"], "received '2-1'"),
+        (["--blocks=1"], "in training"),
+    ):
+        code, _, err = run(capfd, "benchmarks/tpu/measure.py", *flags)
+        assert code == 2 and word in err
 
 
 @pytest.mark.parametrize(
@@ -235,10 +262,10 @@ def test_an_installation_that_fails_says_what_is_missing_in_one_line(broken, say
 
 @pytest.mark.soak
 @on_tpu
-@pytest.mark.parametrize("step", programs.STEPS)
-def test_the_compiler_takes_the_programs_of_the_tiny_network(step, tiny_network, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step, forms", [*((step, Forms()) for step in programs.STEPS), (programs.TRAINING, ALL_FORMS)])
+def test_the_compiler_takes_the_programs_of_the_tiny_network(step, forms, tiny_network, tmp_path, monkeypatch):
     monkeypatch.setattr(estimates, "RESULTS", tmp_path)
-    found = estimates.estimate(_program(step), "v5e")
+    found = estimates.estimate(_program(step, **forms._asdict()), "v5e")
     assert (
         found["temporary_bytes"] < 1e8 and min(found[name] for name in ("argument_bytes", "traffic_bytes", "flops")) > 0
     )
