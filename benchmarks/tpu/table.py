@@ -11,17 +11,22 @@ from programs import INFERENCE, TRAINING, Program
 
 from mixnet_tf.commands import process
 from mixnet_tf.export.report import table
+from mixnet_tf.networks import PAIRS, TPU_FORMS
 
 _COMPILE = flags.DEFINE_bool("compile", False, "Whether to compile the rows that are not measured.")
 _TOPOLOGY = flags.DEFINE_enum("topology", "v5e", list(estimates.TOPOLOGIES), "The TPU.")
 
+_TPU = TPU_FORMS._asdict()  # the forms of a new run on a TPU
 _ROWS = (
-    Program("mixnet-s", TRAINING, "float32"),
     Program("mixnet-s", TRAINING, "bfloat16"),
-    Program("mixnet-s", TRAINING, "bfloat16", images=256),
+    Program("mixnet-s", TRAINING, "bfloat16", **{**_TPU, "depthwise_form": PAIRS}),
+    Program("mixnet-s", TRAINING, "bfloat16", **_TPU),
+    Program("EfficientNetB0", TRAINING, "bfloat16"),
+    Program("mixnet-s", TRAINING, "bfloat16", images=256, **_TPU),
+    Program("mixnet-s", TRAINING, "float32", **_TPU),
     *(
-        Program(network, TRAINING, "bfloat16")
-        for network in ("mixnet-m", "mixnet-l", "mixnet-xl", "mobilenet-v2", "mobilenet-v2:3.5.7", "EfficientNetB0")
+        Program(network, TRAINING, "bfloat16", **_TPU)
+        for network in ("mixnet-m", "mixnet-l", "mixnet-xl", "mobilenet-v2", "mobilenet-v2:3.5.7")
     ),
     Program("mixnet-s", INFERENCE, "float32"),
     Program("mixnet-s", INFERENCE, "bfloat16"),

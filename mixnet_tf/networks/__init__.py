@@ -41,6 +41,7 @@ from mixnet_tf.networks.endpoints import endpoints, features_model, parts
 from mixnet_tf.networks.forms import (
     BATCH_NORM_FORM,
     DEPTHWISE_FORM,
+    PAIRS,
     POINTWISE_FORM,
     TPU_FORMS,
     Forms,
@@ -112,6 +113,7 @@ __all__ = [
     "SAME",
     "SCALED",
     "SYMMETRIC",
+    "PAIRS",
     "POINTWISE_FORM",
     "POOLINGS",
     "Preprocessing",
