@@ -12,7 +12,7 @@ REQUIREMENTS = import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or when.split("\"")[1] in "$*".split(",")]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search web docs test test-fast soak lint bench arm64 gpu-check npu-check tpu tpu-table verify-weights clean
+.PHONY: demo detection-demo study search web docs test test-fast soak seeds lint bench arm64 gpu-check npu-check tpu tpu-table verify-weights clean
 
 demo: $(INSTALLED)/demo,export,report
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
@@ -50,10 +50,14 @@ test: $(INSTALLED)/test
 
 # All tests but those that train, export, read datasets, build full-size networks or start a process.
 test-fast: $(INSTALLED)/test
-	$(BIN)/python -m pytest $(TWO_PROCESSES) -m 'not soak and not slow'
+	$(BIN)/python -m pytest $(TWO_PROCESSES) -m 'not soak and not seeds and not slow'
 
 soak: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m soak
+
+# What the soak shows for one seed, for others.
+seeds: $(INSTALLED)/test
+	$(BIN)/python -m pytest $(TWO_PROCESSES) -m seeds
 
 # The long tests of one package: soak-training, soak-export, ...
 soak-%: $(INSTALLED)/test

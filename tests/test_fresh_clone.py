@@ -42,6 +42,7 @@ _SAYS = {
     "test-fast": "tests collected",
     "soak": "tests collected",
     "soak-training": "tests collected",
+    "seeds": "tests collected",
     "bench": "mixnet-s split fp32",
     "arm64": "cortex-a53",
     "gpu-check": "mixnet-s split fp32",

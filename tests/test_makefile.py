@@ -66,6 +66,7 @@ def asked(monkeypatch):
         "test",
         "soak",
         "soak-training",
+        "seeds",
         "lint",
         "bench",
         "arm64",
