@@ -12,7 +12,7 @@ REQUIREMENTS = import importlib.metadata, re; \
   wanted = [name for name, _, when in asked if not when or when.split("\"")[1] in "$*".split(",")]; \
   print(*[name for name in wanted if not re.match(r"tensorflow\b(?!-)", name)], sep="\n")
 
-.PHONY: demo detection-demo study search web docs test test-fast soak seeds lint bench arm64 gpu-check npu-check tpu tpu-table verify-weights clean
+.PHONY: demo detection-demo study search web docs test test-fast soak seeds lint bench arm64 rivals gpu-check npu-check tpu tpu-table verify-weights clean
 
 demo: $(INSTALLED)/demo,export,report
 	$(BIN)/python train.py --model_dir=runs/demo --deterministic
@@ -78,12 +78,24 @@ bench: $(INSTALLED)/test
 # Counts instructions on ARM64 cores, and measures milliseconds here. Creates an ARM64 system in .arm64 if it is
 # missing, for which it installs Debian's qemu-user and debootstrap: needs root, Debian and the network.
 # `make soak-export` then uses it, too.
-arm64: $(INSTALLED)/test .arm64
+arm64: $(INSTALLED)/test .arm64/count_instructions.so
 	$(BIN)/python benchmarks/bench_tflite.py --models=mixnet-s --others= --formats=fp32,int8 \
 	  --cores=cortex-a76,cortex-a55,cortex-a53
 
 .arm64: | $(INSTALLED)/test
 	benchmarks/arm64/build.sh .arm64 $(BIN)/pip
+
+.arm64/count_instructions.so: benchmarks/arm64/count_instructions.c | .arm64
+	gcc -O2 -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden -o $@ $<
+
+# Compares S with MNN and ncnn on ARM64 cores. RIVALS is the Python of an environment of its own with what
+# benchmarks/arm64/build_rivals.sh names; without .rivals, bench_rivals.py shows stored counts beside ours.
+RIVALS ?= python3
+rivals: $(INSTALLED)/test .arm64/count_instructions.so .rivals
+	$(BIN)/python benchmarks/bench_rivals.py
+
+.rivals:
+	benchmarks/arm64/build_rivals.sh .rivals $(RIVALS)
 
 # Counts what exported files, and S, M and L with random weights, ask of a phone's GPU, and compares their answers with
 # the CPU's: LiteRT's GPU code on a GPU of software, for which it installs Debian's chromium if it is missing (needs root
@@ -121,7 +133,7 @@ verify-weights: $(INSTALLED)/test
 	$(BIN)/python benchmarks/verify_weights.py
 
 clean:
-	rm -rf .venv .arm64 .gpu .npu .tpu build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv .arm64 .rivals .gpu .npu .tpu build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . \( -path ./runs -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED):

@@ -2,9 +2,10 @@
 
 python benchmarks/bench_tflite.py --models=mixnet-s,mixnet-m,mixnet-l --json=FILE
 python benchmarks/bench_tflite.py --models=mixnet-s,mobilenet-v2 --detector_classes=80 --image_size=320
-python benchmarks/bench_tflite.py --models=mixnet-s --cores=cortex-a76,cortex-a55
+python benchmarks/bench_tflite.py --models=mixnet-s --cores=cortex-a76,cortex-a55 --kinds
 
-The last command also counts ARM64 instructions, in the emulation that `make arm64` creates.
+The last command also counts ARM64 instructions, in all and of each kind of op, in the emulation that `make arm64`
+creates.
 """
 
 import os
@@ -13,7 +14,7 @@ import tempfile
 import keras
 import numpy as np
 from absl import flags
-from arm64 import emulation
+from arm64 import attribution, emulation
 
 from mixnet_tf import SSDLite, build_model
 from mixnet_tf.commands import process
@@ -46,6 +47,7 @@ _SIZE = flags.DEFINE_integer("image_size", 224, "Pixels.", lower_bound=32)
 _CORES = flags.DEFINE_list(
     "cores", [], f"Count the instructions of these ARM64 cores: some of {list(emulation.CORES)}."
 )
+_KINDS = flags.DEFINE_bool("kinds", False, "Print the instructions of each kind of op, too.")
 _JSON = flags.DEFINE_string("json", None, "JSON file for the figures.")
 
 
@@ -102,6 +104,15 @@ def _ratio(figures):
     return "" if figures["to_as_written"] is None else f"{figures['to_as_written']:.2f}"
 
 
+def _print_kinds(ran):
+    """A table for each core: the kinds of op by the files' million instructions."""
+    for core, by_file in ran.items():
+        found = {name: attribution.by_kind(attribution.by_function(each)) for name, each in by_file.items()}
+        print(f"{core}, million instructions: " + "; ".join(found))
+        for kind in attribution.KINDS:
+            print(f"{kind:<24}" + "".join(f"{kinds[kind] / 1e6:10.1f}" for kinds in found.values()))
+
+
 def main(_screen):
     """Converts the networks, times them in turns, counts instructions, and prints a table."""
     emulation.check(_CORES.value)
@@ -114,10 +125,11 @@ def main(_screen):
         contents[name] = to_tflite(AsWritten(other), _SIZE.value)
     medians = runtime.latencies(contents, _THREADS.value, _RUNS.value)
     image = _images(_SIZE.value)[:1]
-    counts = {
-        core: {name: emulation.run(content, image, core).instructions for name, content in contents.items()}
+    ran = {
+        core: {name: emulation.run(content, image, core, _KINDS.value) for name, content in contents.items()}
         for core in _CORES.value
     }
+    counts = {core: {name: each.instructions for name, each in of_core.items()} for core, of_core in ran.items()}
     rows = []
     for name, content in contents.items():
         row = {"model": name, "ms": medians[name], "bytes": len(content), "partitions": runtime.operations(content)[1]}
@@ -138,6 +150,8 @@ def main(_screen):
                 for core, count in row["arm64"].items()
             )
         )
+    if _KINDS.value:
+        _print_kinds(ran)
     if _JSON.value is not None:
         write_json(_JSON.value, {"runtime": runtime.RUNTIME, "machine": runtime.machine(), "rows": rows})
     return 0

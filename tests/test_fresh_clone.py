@@ -25,6 +25,7 @@ _SHORT = {
     "benchmarks/bench_depthwise.py": ("--runs=2",),
     "benchmarks/bench_tflite.py": ("--models=mixnet-s", "--others=", "--formats=fp32", "--runs=2", "--image_size=32"),
     "benchmarks/accelerators/gpu.py": ("--models=mixnet-s", "--image_size=32", "--images=1"),
+    "benchmarks/bench_rivals.py": ("--cores=cortex-a76",),
     "benchmarks/accelerators/npu.py": ("--models=mixnet-s", "--image_size=32", "--soc_models=SM8750"),
     "benchmarks/tpu/table.py": ("--topology=v6e",),  # of which there is no result
     "pytest": _COLLECT,
@@ -45,6 +46,7 @@ _SAYS = {
     "seeds": "tests collected",
     "bench": "mixnet-s split fp32",
     "arm64": "cortex-a53",
+    "rivals": "LiteRT, ours, int8",
     "gpu-check": "mixnet-s split fp32",
     "npu-check": "mixnet-s split int8_full",
     "tpu": "cycles an image",
@@ -115,10 +117,14 @@ def test_every_target_has_its_words():
 @pytest.mark.soak
 @pytest.mark.parametrize("target", list(_SAYS))
 def test_a_target_works_in_a_fresh_clone(target, clone):
-    if target == "arm64":
+    if target in ("arm64", "rivals") and not (clone / ".arm64").exists():
         if not (ROOT / ".arm64").exists():
             pytest.skip("needs an ARM64 system, which takes root and the network to make: make arm64")
         (clone / ".arm64").symlink_to(ROOT / ".arm64")
+    if target == "rivals":
+        if not (ROOT / ".rivals").exists():
+            pytest.skip("needs other engines, which take torch and the network to convert for: make rivals")
+        (clone / ".rivals").symlink_to(ROOT / ".rivals")
     if target == "gpu-check" and shutil.which("chromium") is None:
         pytest.skip("needs Debian's chromium, which takes root and the network to install: make gpu-check")
     if target == "npu-check":

@@ -70,6 +70,7 @@ def asked(monkeypatch):
         "lint",
         "bench",
         "arm64",
+        "rivals",
         "gpu-check",
         "npu-check",
         "tpu",

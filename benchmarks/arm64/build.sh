@@ -4,12 +4,11 @@
 #   build.sh FOLDER PIP
 #
 # Installs Debian's qemu-user and debootstrap on this machine. FOLDER gets Debian's arm64 base system with Python, some
-# 250 MB, under root/; LiteRT and NumPy for ARM64, of the LiteRT version that PIP has, under packages/; and the plugin
-# that counts instructions. It is there whole or not at all.
+# 250 MB, under root/; and LiteRT and NumPy for ARM64, of the LiteRT version that PIP has, under packages/. It is there
+# whole or not at all.
 set -eu
 folder=$1
 pip=$2
-here=$(dirname "$0")
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
   echo "make arm64 installs packages and makes a Debian system: it needs root and Debian." >&2
@@ -43,7 +42,5 @@ for wheel in "$making"/wheels/*.whl; do
 done
 rm -rf "$making/wheels"
 
-gcc -O2 -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden -o "$making/count_instructions.so" \
-  "$here/count_instructions.c"
 rm -rf "$folder"
 mv "$making" "$folder"

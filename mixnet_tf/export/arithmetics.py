@@ -7,6 +7,7 @@ of phones and of this machine.
 from typing import NamedTuple
 
 DEPTHWISE, POINTWISE = "depthwise", "pointwise"
+BY_ROWS, BY_CONVOLUTION = "rows", "convolution"
 CPU, GPU, NPU = ACCELERATORS = "cpu", "gpu", "npu"
 
 
@@ -23,8 +24,9 @@ class Arithmetic(NamedTuple):
         swish_by_tanh: Whether x sigmoid(x) is computed as h (1 + tanh(h)) with h = x / 2, in fewer instructions.
         splits: Whether depthwise kernels of more than 25 taps may be split into tiles.
         merges: The layers whose channel groups become one convolution with zeros, `DEPTHWISE` and `POINTWISE` ones.
-        normalizes_by_convolution: Whether the network's normalization of its images is a depthwise convolution with one
-            tap, not a subtraction and a multiplication.
+        normalization: How images are normalized. `BY_ROWS`: the mean is subtracted from a row of pixels at once, as
+            XNNPACK subtracts three channels pixel by pixel, and the stem's kernel has the scale.
+            `BY_CONVOLUTION`: a depthwise convolution with one tap. None: as written, by a subtraction and a product.
     """
 
     costs_of_taps: dict[int, float]
@@ -32,7 +34,7 @@ class Arithmetic(NamedTuple):
     swish_by_tanh: bool
     splits: bool = True
     merges: tuple[str, ...] = ()
-    normalizes_by_convolution: bool = False
+    normalization: str | None = BY_ROWS
 
 
 ARITHMETICS = {
@@ -45,10 +47,12 @@ ARITHMETICS = {
     "int8": Arithmetic({4: 0.67, 9: 1.0, 25: 1.85}, pads_outputs=False, swish_by_tanh=False),
     # An accelerator takes time for each op, and for the activations between ops: tiles, and groups with the slices and
     # concatenations around them, cost more than the zeros of one convolution. Counts: docs/PERFORMANCE.md.
-    "gpu": Arithmetic({}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(DEPTHWISE, POINTWISE)),
+    "gpu": Arithmetic(
+        {}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(DEPTHWISE, POINTWISE), normalization=None
+    ),
     # Qualcomm's compiler refuses tiles of stride 2, which are dilated; large depthwise kernels are stored larger there.
     "npu": Arithmetic(
-        {}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(POINTWISE,), normalizes_by_convolution=True
+        {}, pads_outputs=False, swish_by_tanh=False, splits=False, merges=(POINTWISE,), normalization=BY_CONVOLUTION
     ),
 }
 # The arithmetic of each format on a CPU. Of fp16_weights only the weights are in half precision, of dynamic in 8 bits.

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.export import nodes
-from mixnet_tf.export.arithmetics import ARITHMETICS, DEPTHWISE, POINTWISE
+from mixnet_tf.export.arithmetics import ARITHMETICS, BY_CONVOLUTION, DEPTHWISE, POINTWISE
 from mixnet_tf.export.merging import block_diagonal, largest_kernel
 from mixnet_tf.export.nodes import SCALES_THROUGH, Convolution, Depthwise, Node
 from mixnet_tf.networks import (
@@ -92,8 +92,10 @@ class _Folding:
                 whole = largest_kernel(kernels, rates, step.strides[0], step.input.shape[1], step.padding)
                 kernels, rates = [whole], [1]
             return self._node(Depthwise, inputs, kernels=kernels, rates=rates, **options)
-        if type(step) is Preprocessing and ARITHMETICS[self._arithmetic].normalizes_by_convolution:
+        if type(step) is Preprocessing and (normalization := ARITHMETICS[self._arithmetic].normalization) is not None:
             mean, scale = np.array(step.MEAN_RGB), 1 / np.array(step.STDDEV_RGB)
+            if normalization != BY_CONVOLUTION:
+                return self._node(nodes.Centered, inputs, units=scale, mean=mean)
             kernels, offset = [np.ones((1, 1, len(mean), 1))], -mean * scale
             return self._node(Depthwise, inputs, kernels=kernels, rates=[1], splits=False, scale=scale, offset=offset)
         if isinstance(step, BatchNormalization) and folds:

@@ -34,7 +34,7 @@ class Node:
 
     sources: tuple["Node", ...]
     channels: int
-    units: np.ndarray  # (channels,): value of a 1 in each channel; all are 1, except for int8 with units
+    units: np.ndarray  # (channels,): value of a 1 in each channel; all are 1, except of images, and for int8 with units
     scope: str  # name of the ops, by which the quantizer selects them
 
     @property
@@ -59,6 +59,21 @@ class Node:
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Image(Node):
     """The input images of the graph."""
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Centered(Node):
+    """Images less the mean of each channel, which is subtracted from a row of pixels at once."""
+
+    mean: np.ndarray  # (channels,)
+
+    def wants(self, wanted: Edges) -> list[Edges]:
+        return [_NONE]
+
+    def emit(self, inputs: list[Pieces], wanted: Edges) -> list[tf.Tensor]:
+        images = inputs[0].whole()
+        row = np.tile(self.mean.astype(np.float32), (images.shape[2] or 1, 1))
+        return Pieces([images - row]).cut(wanted)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

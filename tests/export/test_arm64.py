@@ -19,9 +19,9 @@ from mixnet_tf.export.half_precision import HalfPrecision
 from mixnet_tf.export.rewrite import AsWritten, InferenceFunction
 
 sys.path.append(str(ROOT / "benchmarks"))
-from arm64 import emulation
+from arm64 import attribution, emulation
 
-FP16_INSTRUCTIONS = 79e6  # of MixNet-S at 224 px on a Cortex-A76
+FP16_INSTRUCTIONS = 77e6  # of MixNet-S at 224 px on a Cortex-A76
 on_arm64 = pytest.mark.skipif(not emulation.FOLDER.exists(), reason="needs an ARM64 system: make arm64")
 
 
@@ -45,7 +45,7 @@ def test_the_counts_of_an_exports_files_are_added_to_its_table(exported, capfd, 
     assert code == 2 and "Give either --files or --export_dir." in err
 
     def ran(content, image, core):
-        return emulation.Ran(emulation.here(content, image), len(content) * 100)
+        return emulation.Ran(emulation.here(content, image), len(content) * 100, {}, "")
 
     monkeypatch.setattr(emulation, "check", lambda cores: None)
     monkeypatch.setattr(emulation, "run", ran)
@@ -62,6 +62,44 @@ def test_the_counts_of_an_exports_files_are_added_to_its_table(exported, capfd, 
         lines, report["files"], ("any CPU", "ARMv8.2 CPUs, 2018 on", "any CPU"), strict=False
     ):
         assert re.search(rf"  {made_for} +{row['bytes'] / 1e6:.2f} +{row['bytes'] / 1e4:.1f}  ", line)
+
+
+def test_instructions_belong_to_the_function_before_their_address(monkeypatch):
+    symbols = ([0x100, 0x200], ["xnn_f16_gemm_minmax_ukernel_6x16", "xnn_f32_vtanh_ukernel"])
+    monkeypatch.setattr(attribution, "_symbols", lambda path: symbols if path == "/a/lib.so" else ([], []))
+    maps = "5000-5100 r--p 0 0:0 1 /a/lib.so\n5100-6000 r-xp 0 0:0 1 /a/lib.so\n6000-7000 rw-p 0 0:0 0\n"
+    maps += "8000-9000 r-xp 0 0:0 2 /b/libc.so.6\n"
+    blocks = {0x5100: 7, 0x51FC: 5, 0x5200: 3, 0x8000: 2, 0x6800: 1}
+    functions = attribution.by_function(emulation.Ran([], 18, blocks, maps))
+    assert functions == {
+        "xnn_f16_gemm_minmax_ukernel_6x16": 12,
+        "xnn_f32_vtanh_ukernel": 3,
+        "libc.so.6": 2,
+        "elsewhere": 1,
+    }
+    assert attribution.by_kind(functions) == {
+        "1x1 convolutions": 12,
+        "activations": 3,
+        "copies and padding": 2,
+        attribution.OTHERS: 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("xnn_qs8_qc8w_igemm_minmax_fp32_ukernel_4x16c4__asm_aarch64_neondot_ld128", "other convolutions"),
+        ("xnn_f16_dwconv_minmax_ukernel_25p8c__neonfp16arith_acc2", "depthwise, 25 taps"),
+        ("xnn_f32_dwconv_minmax_ukernel_9p4c__asm_aarch64_neonfma_cortex_a55", "depthwise, 9 taps"),
+        ("xnn_x8_lut_ukernel__aarch64_neon_tbx128x4_u64", "activations"),
+        ("xnn_qs8_vaddc_minmax_ukernel__neon_ld64_u32", "sums"),
+        ("xnn_f16_f32acc_rdsum_ukernel_7p7x__neonfp16arith_u16", "means"),
+        ("xnn_xx_copy_ukernel__scalar_memcpy", "copies and padding"),
+        ("xnn_compute_gemm", attribution.OTHERS),
+    ],
+)
+def test_a_kernel_computes_a_kind_of_op(kernel, kind):
+    assert attribution.kind_of(kernel) == kind and kind in attribution.KINDS
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +130,16 @@ def test_a_mixnet_answers_as_here_and_takes_fewer_instructions_than_as_written(c
     as_written = ran["as written"].instructions
     assert ran["fp32"].instructions < 0.6 * as_written and ran["int8"].instructions < 0.35 * as_written
     assert ran["fp16"].instructions == pytest.approx(FP16_INSTRUCTIONS, rel=0.02)
+
+
+@pytest.mark.soak
+@on_arm64
+def test_all_instructions_belong_to_kinds_of_op(contents):
+    files, images = contents
+    ran = emulation.run(files["fp16"], images[:1], blocks=True)
+    kinds = attribution.by_kind(attribution.by_function(ran))
+    assert sum(kinds.values()) == pytest.approx(ran.instructions, rel=1e-4)
+    assert kinds["1x1 convolutions"] > 0.4 * ran.instructions and kinds[attribution.OTHERS] < 0.1 * ran.instructions
 
 
 @pytest.mark.soak
