@@ -55,7 +55,7 @@ test-fast: $(INSTALLED)/test
 soak: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m soak
 
-# What the soak shows for one seed, for others.
+# What the soak shows for one network and seed, for others.
 seeds: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m seeds
 

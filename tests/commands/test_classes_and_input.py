@@ -93,6 +93,7 @@ def test_a_newline_in_a_class_folder_is_refused(saved, tmp_path, capfd):
     assert code == 2 and "class 0 is named 'c\\nat'; expected a name of one line" in err
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [{"blue": "cat", "red": "dog"}, {"red": "dog", "blue": "owl"}])
 def test_the_export_is_verified_by_the_names_of_classes(names, saved, tmp_path, capfd):
@@ -145,6 +146,7 @@ def test_a_model_without_its_normalization_is_given_normalized_images(twins, dat
     assert measured != expected and measured["notes"] == [NOT_CHECKED]
 
 
+@pytest.mark.soak
 def test_images_are_resized_as_the_model_says_or_the_flags(twins, data_dir, tmp_path, capfd):
     silent, out = _answers(capfd, twins / "pixels.keras", data_dir, tmp_path)
     assert "pixels.keras does not say how its images are cropped and resized: the whole image, bilinear." in out

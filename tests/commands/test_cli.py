@@ -76,6 +76,7 @@ def test_train_eval_and_export_run_on_photographs(dataset, as_process, data, tmp
     )
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_the_flags_given_replace_the_fields_and_parameters_of_the_recipe(data, tmp_path, capfd):
     arguments = ("--model_name=tiny", f"--data_dir={data['digits'][0]}", f"--model_dir={tmp_path}", *_QUICK)

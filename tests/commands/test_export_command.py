@@ -129,6 +129,7 @@ def test_halves_spread_every_class_and_share_no_image():
         Images(images.chosen(np.arange(10) == 0), None, None, "1 image").halves(3)
 
 
+@pytest.mark.soak
 def test_the_script_ends_with_1_where_a_format_fails_and_writes_the_others(
     untrained, data_dir, tmp_path, monkeypatch, capfd
 ):

@@ -390,7 +390,8 @@ def test_the_benchmark_of_suppression_chooses_on_the_validation_scenes(small_sce
     assert f"chosen on the validation scenes: {max(fit):g}" in out
 
 
-@pytest.mark.parametrize("plain", [False, pytest.param(True, marks=SOAK)])
+@SOAK
+@pytest.mark.parametrize("plain", [False, True])
 def test_the_command_exports_a_detector(plain, small_scenes, tmp_path, monkeypatch, capfd):
     """Its latency is measured beside a plain conversion, for which the rewritten file stands in where not `plain`."""
     given = []

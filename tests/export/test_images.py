@@ -59,6 +59,7 @@ def test_an_export_holds_one_batch_of_images_at_a_time(untrained, folder, tmp_pa
     assert 0 < alive[0] <= 33 < MANY // 2
 
 
+@pytest.mark.soak
 def test_a_stream_gives_the_images_of_a_dataset_in_its_order_each_time(folder):
     found = images.split_images(load_split("folder", folder, False), SIZE, True)
     examples = list(load_split("folder", folder, False).read())

@@ -210,7 +210,7 @@ _FASTER = {"TF_ENABLE_ONEDNN_OPTS": "0"}  # at 32 px a step takes 0.7 of the tim
     ("model_name", "seed"),
     [
         *(pytest.param("mixnet-s", seed, marks=pytest.mark.seeds if seed else pytest.mark.soak) for seed in range(4)),
-        pytest.param("mixnet-m", 0, marks=pytest.mark.soak),
+        pytest.param("mixnet-m", 0, marks=pytest.mark.seeds),
     ],
 )
 def test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float(

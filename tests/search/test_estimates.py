@@ -90,6 +90,7 @@ def test_a_network_is_measured_as_it_would_be_alone(space, data, short, held_out
             np.testing.assert_allclose(value, variable, rtol=0.2, atol=0.1 * np.abs(np.array(variable)).max())
 
 
+@pytest.mark.soak
 def test_each_estimate_starts_anew_and_one_trace_serves_all(short):
     never = Interruption()
     first, other = short(SMALL, never), short(LARGE, never)

@@ -57,6 +57,7 @@ def _report(space):
     return json.loads((space.parent / "search" / "front.json").read_text())
 
 
+@pytest.mark.soak
 def test_a_search_is_interrupted_resumed_and_leaves_a_front_of_networks(
     space, data_dir, held_out_once, trained_once, monkeypatch, capfd
 ):

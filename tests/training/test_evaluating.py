@@ -69,6 +69,7 @@ def test_a_run_evaluates_itself_and_keeps_its_best_model(whole):
     assert config.last_step == _STEPS
 
 
+@pytest.mark.soak
 def test_evaluations_change_nothing_about_training(whole, tmp_path, data_dir):
     assert _train(tmp_path, data_dir, eval_every=0.0) == 0
     np.testing.assert_equal(_saved(tmp_path, "final.keras"), _saved(whole, "final.keras"))

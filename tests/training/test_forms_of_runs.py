@@ -37,6 +37,7 @@ def _assert_same_training(ours, theirs, tolerance):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * max(1, np.abs(other).max()))
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_ten_steps_are_those_of_the_split_form():
     _assert_same_training(_losses(_ALL), _losses(Forms()), 1e-3)  # rounding that ten steps amplify

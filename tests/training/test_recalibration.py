@@ -33,6 +33,7 @@ def _normalizations(model):
     return [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
 
 
+@pytest.mark.soak
 def test_the_statistics_are_the_mean_moments_of_batches_each_normalized_by_its_own(split, monkeypatch):
     monkeypatch.setattr(recalibration, "_BATCH", 100)
     monkeypatch.setattr(recalibration, "_MAX_BATCHES", 3)

@@ -158,6 +158,7 @@ def synchronized():
     return _run(trainer), _state(trainer)
 
 
+@pytest.mark.soak
 def test_two_replicas_with_synchronized_statistics_are_one_device(two_replicas, synchronized):
     two = _small_trainer(two_replicas, sync_batch_norm=True)
     np.testing.assert_allclose(synchronized[0], _run(two), rtol=1e-5)
@@ -239,7 +240,8 @@ def test_dropout_goes_on_from_its_saved_state():
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.soak), "bfloat16"])
+@pytest.mark.soak
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_whole_step_compiles_under_xla(precision, fused):
     policy = keras.config.dtype_policy()
     try:

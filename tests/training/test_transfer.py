@@ -174,6 +174,7 @@ def test_weights_of_other_classes_are_loaded_but_the_head_and_a_line_says_so(pre
 _AS_LOADED = {"train_steps": 2, "freeze": "bn", "base_learning_rate": 0.0, "weight_decay": 0.0}
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_weights_of_the_same_classes_are_loaded_with_their_head(pretrained, data_dir, tmp_path, logged):
     path = str(pretrained / "10.keras")
