@@ -8,6 +8,7 @@ from mixnet_tf.recipe import DetectionRecipe
 from mixnet_tf.settings import check
 
 _ALPHA, _GAMMA = 0.75, 2.0  # alpha: weight of the positive anchors; gamma: focusing exponent
+_check = tf.autograph.experimental.do_not_convert(check)  # AutoGraph would convert its code, too, for a second
 _NEGATIVES, _MIN_NEGATIVES = 3, 3  # hard negatives per match, and at least this many per image
 
 
@@ -35,7 +36,7 @@ def detection_losses(
     Source: tensorflow/models, object_detection/core/losses.py:SigmoidFocalClassificationLoss,
     WeightedSmoothL1LocalizationLoss, HardExampleMiner, here without its suppression of overlapping boxes.
     """
-    check(DetectionRecipe(classification_loss=classification_loss))
+    _check(DetectionRecipe(classification_loss=classification_loss))
     logits = tf.convert_to_tensor(logits)
     one_hot = tf.one_hot(slots, logits.shape[-1])
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(one_hot, logits)
