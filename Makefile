@@ -55,7 +55,7 @@ test-fast: $(INSTALLED)/test
 soak: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m soak
 
-# What the soak shows for one network and seed, for others.
+# Trains S from four seeds, and M, for what is claimed of their int8 files; half an hour.
 seeds: $(INSTALLED)/test
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m seeds
 

@@ -12,7 +12,7 @@ import pytest
 from scripts import ROOT
 from tiny import DETECTOR_NETWORK
 
-_COLLECT = ("--collect-only", "-q", "tests/test_files.py", "tests/test_documents.py")
+_COLLECT = ("--collect-only", "-q", "tests/test_files.py", "tests/test_documents.py", "tests/export/test_int8.py")
 # Flags that are added, by script or module.
 _SHORT = {
     "train.py": ("--model_name=small.json", "--train_steps=2", "--warmup_epochs=0"),
@@ -21,7 +21,7 @@ _SHORT = {
     "mixnet_tf.search": ("--evaluations=2", "--population=2", "--estimate_steps=2"),
     "examples/web/serve.py": ("--noserve",),
     "benchmarks/bench_input.py": ("--images=32", "--rounds=1", "--image_size=32"),
-    "benchmarks/bench_train.py": ("--models=mixnet-s", "--noefficientnet", "--rounds=1", "--loop_steps=1"),
+    "benchmarks/bench_train.py": ("--models=small.json", "--noefficientnet", "--rounds=1", "--loop_steps=1"),
     "benchmarks/bench_depthwise.py": ("--runs=2",),
     "benchmarks/bench_tflite.py": ("--models=mixnet-s", "--others=", "--formats=fp32", "--runs=2", "--image_size=32"),
     "benchmarks/accelerators/gpu.py": ("--models=mixnet-s", "--image_size=32", "--images=1"),

@@ -1,8 +1,9 @@
-"""All private names of jax and jaxlib 0.10.2 that the TPU compiler is reached by, which other versions may not have.
+"""All private names of jax and jaxlib 0.10.2 that programs are compiled by, which other versions may not have.
 
-Runs in `.tpu`, not in the project's environment.
+Runs in `.tpu`, or in another environment with jax and an accelerator; not in the project's environment.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jax._src.lib import xla_client
 from jax.experimental import topologies
 from jax.extend.mlir import hlo_to_stablehlo
 from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import stablehlo
 
 VERSION = "0.10.2"
 
@@ -43,14 +45,58 @@ def compile_for(serialized: bytes, topology: str) -> Compiled:
     device = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
     options = compiler.get_compile_options(num_replicas=1, num_partitions=1, device_assignment=[device])
     with mlir.make_ir_context():
-        module = ir.Module.parse(hlo_to_stablehlo(serialized))
-        _without_copies(module)
+        module = _module(serialized)
         executable = device.client.compile(
             module, executable_devices=xla_client.DeviceList((device,)), compile_options=options
         )
     costs = executable.cost_analysis()
     costs = costs[0] if isinstance(costs, list) else costs
     return Compiled(executable.hlo_modules()[0].to_string(), executable.get_compiled_memory_stats(), costs)
+
+
+def portable(serialized: bytes) -> bytes:
+    """A serialized HloModuleProto as StableHLO that other versions of jax read, too."""
+    with mlir.make_ir_context():
+        return stablehlo.serialize_portable_artifact(_module(serialized), stablehlo.get_minimum_version())
+
+
+def load(artifact: bytes, device: jax.Device) -> tuple[Callable[[list[Any]], list[Any]], list[jax.ShapeDtypeStruct]]:
+    """Compiles a program of `portable` for a device that is there.
+
+    Returns:
+        (function from a list of arrays on the device to the list of the program's outputs, shapes and dtypes of the
+        inputs).
+    """
+    options = compiler.get_compile_options(num_replicas=1, num_partitions=1, device_assignment=[device])
+    with mlir.make_ir_context() as context:
+        module = stablehlo.deserialize_portable_artifact(context, artifact)
+        main = next(op for op in module.body.operations if op.name.value == "main")
+        inputs = [jax.ShapeDtypeStruct(tuple(kind.shape), _DTYPES[str(kind.element_type)]) for kind in main.type.inputs]
+        executable = device.client.compile_and_load(module, xla_client.DeviceList((device,)), options)
+
+    def run(arrays):
+        return [shards[0] for shards in executable.execute_sharded(arrays).disassemble_into_single_device_arrays()]
+
+    return run, inputs
+
+
+_DTYPES = {
+    "f32": "float32",
+    "bf16": "bfloat16",
+    "f16": "float16",
+    "i1": "bool",
+    "i32": "int32",
+    "ui32": "uint32",
+    "i64": "int64",
+    "ui64": "uint64",
+}
+
+
+def _module(serialized):
+    """A HloModuleProto as StableHLO that the compilers take."""
+    module = ir.Module.parse(hlo_to_stablehlo(serialized))
+    _without_copies(module)
+    return module
 
 
 def _without_copies(module):

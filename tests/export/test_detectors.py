@@ -182,7 +182,7 @@ def digit_detector(small_scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("digit_detector")
     (folder / "small.json").write_text(json.dumps(tiny.DETECTOR_NETWORK))
     recipe = RECIPES["digit_scenes"]._replace(image_size=SIZE, train_steps=600, base_learning_rate=0.05)
-    settings = training.RunOptions(str(folder / "run"), small_scenes)
+    settings = training.RunOptions(str(folder / "run"), small_scenes, eval_every=0)
     detection = DetectionRecipe()
     code = training.train(str(folder / "small.json"), "digit_scenes", recipe, settings, detection=detection)
     assert code == 0

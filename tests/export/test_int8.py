@@ -206,13 +206,8 @@ def test_the_ranges_of_a_layer_that_is_not_mixnets_need_no_units(trained):
 _FASTER = {"TF_ENABLE_ONEDNN_OPTS": "0"}  # at 32 px a step takes 0.7 of the time without oneDNN
 
 
-@pytest.mark.parametrize(
-    ("model_name", "seed"),
-    [
-        *(pytest.param("mixnet-s", seed, marks=pytest.mark.seeds if seed else pytest.mark.soak) for seed in range(4)),
-        pytest.param("mixnet-m", 0, marks=pytest.mark.seeds),
-    ],
-)
+@pytest.mark.seeds
+@pytest.mark.parametrize(("model_name", "seed"), [*(("mixnet-s", seed) for seed in range(4)), ("mixnet-m", 0)])
 def test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_float(
     model_name, seed, data_dir, tmp_path, monkeypatch
 ):
