@@ -45,7 +45,7 @@ def shared(model, recipe, steps_per_epoch, strategy, total_steps=None, jit_compi
 
 def _forms(model):
     """What `set_forms` has set, which the model's JSON does not tell."""
-    return tuple(getattr(step, name, None) for step in steps(model) for name in ("dense", "neighbours", "one_pass"))
+    return tuple(getattr(step, name, None) for step in steps(model) for name in ("dense", "one_pass"))
 
 
 def share(patch):

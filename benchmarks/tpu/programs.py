@@ -68,7 +68,11 @@ class Program(NamedTuple):
         classes = "" if self.detector_classes is None else f"-detector{self.detector_classes}"
         network = network_name(self.network).replace(":", "-")
         blocks = "" if self.blocks is None else f"-blocks{self.blocks}"
-        others = [f"-{form}" for form, default in zip(self.forms, Forms(), strict=True) if form != default]
+        others = [
+            f"-{value}_{name.removesuffix('_form')}"
+            for name, value in self.forms._asdict().items()
+            if value != getattr(Forms(), name)
+        ]
         return (
             f"{network}{classes}{blocks}-{self.step}-{self.precision}-{self.images}x{self.image_size}{''.join(others)}"
         )

@@ -12,13 +12,12 @@ _NUMBER = re.compile(r"[._]\d+$")  # by which TensorFlow, Keras and XLA make a n
 _GRADIENT = "gradient_tape/"
 _DEPTHWISE, _OTHER, _EMA = "depthwise convolution", "other convolution", "moving averages of the weights"
 _NORMALIZATION = "batch normalization"
-_KINDS = {  # by TensorFlow's op
-    "depthwise": f"{_DEPTHWISE}, forward",
-    "DepthwiseConv2dNativeBackpropInput": f"{_DEPTHWISE}, gradient of the input",
-    "DepthwiseConv2dNativeBackpropFilter": f"{_DEPTHWISE}, gradient of the kernel",
-    **dict.fromkeys(("Conv2D", "convolution"), f"{_OTHER}, forward"),
-    "Conv2DBackpropInput": f"{_OTHER}, gradient of the input",
-    "Conv2DBackpropFilter": f"{_OTHER}, gradient of the kernel",
+_CONVOLUTIONS = {  # by TensorFlow's op
+    **dict.fromkeys(("depthwise", "Conv2D", "convolution"), "forward"),
+    **dict.fromkeys(("DepthwiseConv2dNativeBackpropInput", "Conv2DBackpropInput"), "gradient of the input"),
+    **dict.fromkeys(("DepthwiseConv2dNativeBackpropFilter", "Conv2DBackpropFilter"), "gradient of the kernel"),
+}
+_KINDS = {
     **dict.fromkeys(("mul", "Mul"), "products"),
     **dict.fromkeys(("add", "Add", "AddV2", "AddN"), "sums"),
 }
@@ -71,6 +70,9 @@ def by_kind(ops: Iterable[Op]) -> dict[str, int]:
 def _kind(layer, op, is_gradient):
     if layer.endswith("bn"):
         return f"{_NORMALIZATION}, {'gradient' if is_gradient else 'forward'}"
+    if op in _CONVOLUTIONS:  # a MixConv may compute depthwise convolutions as others
+        is_depthwise = op.lower().startswith("depthwise") or layer.endswith("mixconv")
+        return f"{_DEPTHWISE if is_depthwise else _OTHER}, {_CONVOLUTIONS[op]}"
     return _EMA if not layer and op == "Sub" else _KINDS.get(op, op)
 
 

@@ -11,7 +11,7 @@ from programs import INFERENCE, TRAINING, Program
 
 from mixnet_tf.commands import process
 from mixnet_tf.export.report import table
-from mixnet_tf.networks import PAIRS, TPU_FORMS
+from mixnet_tf.networks import TPU_FORMS
 
 _COMPILE = flags.DEFINE_bool("compile", False, "Whether to compile the rows that are not measured.")
 _TOPOLOGY = flags.DEFINE_enum("topology", "v5e", list(estimates.TOPOLOGIES), "The TPU.")
@@ -19,7 +19,7 @@ _TOPOLOGY = flags.DEFINE_enum("topology", "v5e", list(estimates.TOPOLOGIES), "Th
 _TPU = TPU_FORMS._asdict()  # the forms of a new run on a TPU
 _ROWS = (
     Program("mixnet-s", TRAINING, "bfloat16"),
-    Program("mixnet-s", TRAINING, "bfloat16", **{**_TPU, "depthwise_form": PAIRS}),
+    Program("mixnet-s", TRAINING, "bfloat16", **{**_TPU, "depthwise_form": "split"}),
     Program("mixnet-s", TRAINING, "bfloat16", **_TPU),
     Program("EfficientNetB0", TRAINING, "bfloat16"),
     Program("mixnet-s", TRAINING, "bfloat16", images=256, **_TPU),

@@ -40,8 +40,8 @@ from mixnet_tf.networks.endings import (
 from mixnet_tf.networks.endpoints import endpoints, features_model, parts
 from mixnet_tf.networks.forms import (
     BATCH_NORM_FORM,
+    DENSE,
     DEPTHWISE_FORM,
-    PAIRS,
     POINTWISE_FORM,
     TPU_FORMS,
     Forms,
@@ -99,6 +99,7 @@ __all__ = [
     "Concatenate",
     "Count",
     "Dense",
+    "DENSE",
     "DEPTHWISE_FORM",
     "DropPath",
     "Dropout",
@@ -113,7 +114,6 @@ __all__ = [
     "SAME",
     "SCALED",
     "SYMMETRIC",
-    "PAIRS",
     "POINTWISE_FORM",
     "POOLINGS",
     "Preprocessing",

@@ -10,16 +10,17 @@ from mixnet_tf.networks.operations import steps
 from mixnet_tf.settings import Setting, check, documented
 
 SPLIT = "split"
-DENSE, PAIRS, MERGED, FUSED, ONE_PASS = "dense", "pairs", "merged", "fused", "one_pass"
+DENSE, FUSED, ONE_PASS = "dense", "fused", "one_pass"
 POINTWISE_FORM = Setting(
     "How a GroupedConv2D computes its channel groups in training. split: a convolution for each; dense: one "
     "convolution, with zeros between the groups. By default dense on a TPU, else split.",
     choices=(SPLIT, DENSE),
 )
 DEPTHWISE_FORM = Setting(
-    "How a MixConv computes its channel groups in training. split: a convolution for each; pairs: one for two "
-    "neighbours, such as 3x3 with 5x5; merged: one for all, of the largest kernel. By default split.",
-    choices=(SPLIT, PAIRS, MERGED),
+    "How a MixConv computes its channel groups in training. split: a depthwise convolution for each; dense: grouped "
+    "convolutions of eight channels to eight, with zeros between the channels, which take XLA or a GPU. By default "
+    "dense on a TPU, else split.",
+    choices=(SPLIT, DENSE),
 )
 BATCH_NORM_FORM = Setting(
     "How batch normalization computes its moments in training. fused: by TensorFlow's fused op; one_pass: as means of "
@@ -37,7 +38,7 @@ class Forms(NamedTuple):
     batch_norm_form: Annotated[str, BATCH_NORM_FORM] = FUSED
 
 
-TPU_FORMS = Forms(DENSE, SPLIT, ONE_PASS)  # docs/PERFORMANCE.md has the cycles of each
+TPU_FORMS = Forms(DENSE, DENSE, ONE_PASS)  # docs/PERFORMANCE.md has the cycles of each
 
 
 def set_forms(model: keras.Model, forms: Forms) -> None:
@@ -63,6 +64,6 @@ def set_forms(model: keras.Model, forms: Forms) -> None:
         if isinstance(step, GroupedConv2D):
             step.dense = forms.pointwise_form == DENSE
         elif isinstance(step, MixConv):
-            step.neighbours = {SPLIT: 1, PAIRS: 2, MERGED: len(step.kernel_size)}[forms.depthwise_form]
+            step.dense = forms.depthwise_form == DENSE
         elif isinstance(step, BatchNormalization):
             step.one_pass = forms.batch_norm_form == ONE_PASS

@@ -9,7 +9,7 @@ import tensorflow as tf
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks.block_strings import PADDINGS, PARTITIONS, SAME, SYMMETRIC
 from mixnet_tf.networks.gradients import activate, bias_add
-from mixnet_tf.networks.merged_kernels import block_diagonal, runs_of, side_by_side
+from mixnet_tf.networks.merged_kernels import block_diagonal, dense_pieces
 from mixnet_tf.networks.widths import split_channels
 
 _PACKAGE = "mixnet_tf"
@@ -123,8 +123,8 @@ class MixConv(keras.layers.Layer):
         padding: "same", or "symmetric": k // 2 pixels on every side.
 
     Attributes:
-        neighbours: The most neighbouring groups that one convolution computes, see `set_forms`; the result differs by
-            rounding.
+        dense: Whether grouped convolutions of eight channels to eight compute all groups, see `set_forms`; the result
+            differs by rounding.
 
     Input: (batch, height, width, channels).
     Output: (batch, ceil(height / rows), ceil(width / columns), channels).
@@ -136,7 +136,7 @@ class MixConv(keras.layers.Layer):
     Source: mixnet/custom_layers.py:MixConv; arXiv:1907.09595, section 3.
     """
 
-    neighbours = 1
+    dense = False
 
     def __init__(
         self,
@@ -179,21 +179,25 @@ class MixConv(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # With SAME padding, a kernel smaller than the stride is not in the center of a larger one.
-        centered = [
-            rate == 1 and (taps >= self.strides[0] or self.padding == SYMMETRIC) for taps, rate in self._taps_and_rates
-        ]
-        runs = runs_of(centered, self.neighbours)
-        kernels = [side_by_side(self.kernels[run]) for run in runs]
-        sizes = [max(self.kernel_size[run]) for run in runs]
-        rates = [self._taps_and_rates[run][0][1] for run in runs]
-        inputs = _split(inputs, [sum(self._sizes[run]) for run in runs])
-        paddings = padding_of(self.padding, sizes, self.strides)
+        centered = self.padding == SYMMETRIC or min(self.kernel_size) >= self.strides[0]
+        if self.dense and centered and all(rate == 1 for _, rate in self._taps_and_rates):
+            return self._in_dense_pieces(inputs)
+        paddings = padding_of(self.padding, self.kernel_size, self.strides)
+        groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, paddings, strict=True)
         return _concat(
             [
                 tf.nn.depthwise_conv2d(x, kernel, (1, *self.strides, 1), padding, dilations=(rate, rate))
-                for x, kernel, rate, padding in zip(inputs, kernels, rates, paddings, strict=True)
+                for x, kernel, (_, rate), padding in groups
             ]
         )
+
+    def _in_dense_pieces(self, inputs):
+        # By the estimates of a TPU's compiler, a larger kernel for several groups pays where the image is large.
+        joins = [None not in inputs.shape[1:3] and 4 * k <= min(inputs.shape[1:3]) for k in self.kernel_size]
+        channels, kernels = zip(*dense_pieces(self.kernels, joins), strict=True)
+        paddings = padding_of(self.padding, [kernel.shape[0] for kernel in kernels], self.strides)
+        pieces = zip(_split(inputs, channels), kernels, paddings, strict=True)
+        return _concat([tf.nn.conv2d(x, kernel, self.strides, padding) for x, kernel, padding in pieces])
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, *spatial, channels = input_shape

@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, first_line
-from mixnet_tf.networks import TPU_FORMS, Forms
+from mixnet_tf.networks import DENSE, TPU_FORMS, Forms
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 _TF_CONFIG = "TF_CONFIG"
@@ -62,6 +62,20 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def default_forms(strategy: tf.distribute.Strategy) -> Forms:
     """The forms in which the layers of a new run compute in training."""
     return TPU_FORMS if isinstance(strategy, tf.distribute.TPUStrategy) else Forms()
+
+
+def check_forms(forms: Forms, strategy: tf.distribute.Strategy, jit_compile: bool) -> None:
+    """Checks that the devices compute the gradients of layers in these forms.
+
+    Raises:
+        ValueError: If they are CPUs, XLA does not compile the step, and `depthwise_form` is "dense".
+    """
+    on_cpu = not isinstance(strategy, tf.distribute.TPUStrategy) and not tf.config.list_physical_devices("GPU")
+    if forms.depthwise_form == DENSE and on_cpu and not jit_compile:
+        raise InputError(
+            "depthwise_form=dense: without XLA, TensorFlow computes no gradients of grouped convolutions on a CPU. "
+            "Add --jit_compile; or --depthwise_form=split, with --allow_config_change if the run has begun."
+        )
 
 
 def is_evaluator() -> bool:

@@ -25,7 +25,7 @@ from mixnet_tf.settings import check
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.class_weights import check_class_weights, choose_class_weights
 from mixnet_tf.training.configuring import configure
-from mixnet_tf.training.distribution import default_forms, is_chief, make_strategy
+from mixnet_tf.training.distribution import check_forms, default_forms, is_chief, make_strategy
 from mixnet_tf.training.ending import finish, is_finished, report_end
 from mixnet_tf.training.evaluating import Evaluations
 from mixnet_tf.training.fitting import fit
@@ -136,6 +136,7 @@ def train(
         None if first_weights is None else first_weights.params,
         choose_class_weights(recipe, train_split, before, progress),
     )
+    check_forms(config.forms, strategy, options.jit_compile)
 
     # Only the chief locks the folder: the workers of a run share it.
     with only_run_in(options.model_dir) if chief else contextlib.nullcontext():

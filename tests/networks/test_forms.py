@@ -1,5 +1,7 @@
 """The forms in which layers compute in training: the same function of the same variables."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -15,9 +17,7 @@ from mixnet_tf.networks import (
     set_forms,
     steps,
 )
-from mixnet_tf.networks.merged_kernels import runs_of
-
-_ALL = Forms("dense", "merged", "one_pass")
+from mixnet_tf.networks.merged_kernels import dense_pieces
 
 
 def random(*shape, seed=1):
@@ -29,20 +29,24 @@ def assert_close(ours, theirs, tolerance=1e-5):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
-def results(layer, x):
+def results(layer, x, xla=False):
     """The output of a layer in training, and the gradients of a random sum of it by input and variables."""
-    x = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = layer(x, training=True) if isinstance(layer, BatchNormalization) else layer(x)
-        loss = tf.reduce_sum(y * random(*y.shape, seed=5))
-    return [value.numpy() for value in (y, *tape.gradient(loss, [x, *layer.trainable_variables]))]
+
+    def compute(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True) if isinstance(layer, BatchNormalization) else layer(x)
+            loss = tf.reduce_sum(y * random(*y.shape, seed=5))
+        return [y, *tape.gradient(loss, [x, *layer.trainable_variables])]
+
+    compute = tf.function(compute, jit_compile=True, autograph=False) if xla else compute
+    return [value.numpy() for value in compute(tf.constant(x))]
 
 
-def assert_same_function(layer, x, attribute, value):
+def assert_same_function(layer, x, attribute, value, xla=False):
     split = results(layer, x)
     setattr(layer, attribute, value)
-    for ours, theirs in zip(results(layer, x), split, strict=True):
+    for ours, theirs in zip(results(layer, x, xla), split, strict=True):
         assert_close(ours, theirs)
 
 
@@ -61,37 +65,44 @@ def test_a_dense_convolution_computes_the_groups(channels, filters, kernel_size)
     assert convolutions(layer, (2, 5, 6, channels)) == ["Conv2D"]
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 7)])
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (28, 29)])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
-@pytest.mark.parametrize("strides, kernel_size", [(1, [1, 3, 7]), (2, [3, 5, 7, 9]), (2, [1, 5, 3]), (3, [3, 1, 5, 7])])
-def test_a_larger_kernel_computes_the_groups(strides, kernel_size, padding, size):
-    x = random(2, *size, 13)
-    for neighbours in (2, len(kernel_size)):
-        assert_same_function(MixConv(kernel_size, strides, padding=padding), x, "neighbours", neighbours)
+@pytest.mark.parametrize(
+    "strides, kernel_size, channels", [(1, [1, 3, 7], 29), (2, [3, 5, 7, 9], 48), (2, [7, 3, 5], 30), (3, [3, 5], 7)]
+)
+def test_grouped_convolutions_compute_the_depthwise_groups(strides, kernel_size, channels, padding, size):
+    layer = MixConv(kernel_size, strides, padding=padding)
+    assert_same_function(layer, random(2, *size, channels), "dense", True, xla=True)
+    assert "DepthwiseConv2dNative" not in convolutions(layer, (2, *size, channels))
 
 
 @pytest.mark.parametrize(
-    "kernel_size, strides, padding, neighbours, expected",
+    "kernels, joins, expected",
     [
-        ([3, 5, 7, 9, 11], 1, "same", 1, 5),
-        ([3, 5, 7, 9, 11], 1, "same", 2, 3),
-        ([3, 5, 7, 9, 11], 2, "same", 5, 1),
-        ([1, 3, 5], 2, "same", 3, 2),  # at stride 2 SAME padding does not center a 1x1 kernel as larger ones
-        ([1, 3, 5], 2, "symmetric", 3, 1),
-        ([3, 5], 1, "same", 2, 1),
+        # Groups of 12 channels: 8 of them, then 4 and 12, which is a multiple of 8 again.
+        ([(3, 12), (5, 12)], [False, False], [(8, 3), (16, 5)]),
+        ([(5, 12), (3, 12)], [False, False], [(8, 5), (16, 5)]),
+        ([(3, 12), (5, 12)], [True, True], [(24, 5)]),
+        ([(3, 8), (5, 8), (7, 8)], [True, True, False], [(16, 5), (8, 7)]),
+        ([(3, 8), (5, 8), (7, 8)], [True, False, True], [(8, 3), (8, 5), (8, 7)]),
+        ([(3, 3), (5, 3), (7, 5)], [False] * 3, [(11, 7)]),
+        ([(3, 90), (5, 90), (7, 90), (9, 90)], [True] + [False] * 3, [(88, 3), (88, 5), (88, 7), (96, 9)]),
     ],
 )
-def test_neighbouring_groups_share_a_convolution(kernel_size, strides, padding, neighbours, expected):
-    layer = MixConv(kernel_size, strides, padding=padding)
-    layer.neighbours = neighbours
-    layer.build((None, 8, 8, 12))
-    assert convolutions(layer, (1, 8, 8, 12)) == ["DepthwiseConv2dNative"] * expected
+def test_pieces_have_eight_channels_or_a_multiple(kernels, joins, expected):
+    arrays = [random(k, k, channels, 1, seed=k) for k, channels in kernels]
+    pieces = dense_pieces(arrays, joins)
+    assert [(channels, kernel.shape[0]) for channels, kernel in pieces] == expected
+    for channels, kernel in pieces:
+        assert kernel.shape[2:] == (math.gcd(channels, 8), channels)
+        assert np.count_nonzero(kernel) <= kernel.shape[0] ** 2 * channels
+    assert sum(np.count_nonzero(kernel) for _, kernel in pieces) == sum(array.size for array in arrays)
 
 
-def test_dilated_groups_stay_alone():
-    x = random(1, 11, 10, 8)
-    assert_same_function(MixConv([3, 5, 9], dilated=True), x, "neighbours", 3)
-    assert runs_of([True, False, True, True], 4) == [slice(0, 1), slice(1, 2), slice(2, 4)]
+@pytest.mark.parametrize("layer", [MixConv([3, 5, 9], dilated=True), MixConv([1, 3], 2)])
+def test_dilated_kernels_and_those_smaller_than_the_stride_stay_depthwise(layer):
+    assert_same_function(layer, random(1, 11, 10, 8), "dense", True)
+    assert set(convolutions(layer, (1, 11, 10, 8))) == {"DepthwiseConv2dNative"}
 
 
 @pytest.fixture
@@ -161,7 +172,7 @@ def test_xla_compiles_the_forms():
         return [loss, *tape.gradient(loss, model.trainable_variables)]
 
     plain = step()
-    set_forms(model, _ALL)
+    set_forms(model, TPU_FORMS)
     compiled = tf.function(step, jit_compile=True, autograph=False)()
     for ours, theirs in zip(compiled, plain, strict=True):
         assert_close(ours, theirs.numpy(), 1e-4)  # of gradients that a normalization behind them leaves small
@@ -170,7 +181,7 @@ def test_xla_compiles_the_forms():
 def test_a_models_forms_change_neither_its_variables_nor_its_file(tmp_path):
     split, merged = (tiny.build_small(input_shape=(32, 32, 3)) for _ in range(2))
     tiny.randomise(split)
-    set_forms(merged, _ALL)
+    set_forms(merged, TPU_FORMS)
     assert [(w.path, w.shape) for w in merged.weights] == [(w.path, w.shape) for w in split.weights]
     split.save(tmp_path / "split.keras")
     merged.load_weights(tmp_path / "split.keras")
@@ -188,15 +199,14 @@ def test_forms_are_set_for_each_kind_of_layer():
     def found(kind, name):
         return {getattr(step, name) for step in steps(model) if isinstance(step, kind)}
 
-    for forms, dense, neighbours, one_pass in (
-        (TPU_FORMS, {True}, {1}, {True}),
-        (_ALL, {True}, {1, 2, 3}, {True}),
-        (Forms(depthwise_form="pairs"), {False}, {2}, {False}),
-        (Forms(), {False}, {1}, {False}),
+    for forms, pointwise, depthwise, one_pass in (
+        (TPU_FORMS, {True}, {True}, {True}),
+        (Forms(depthwise_form="dense"), {False}, {True}, {False}),
+        (Forms(), {False}, {False}, {False}),
     ):
         set_forms(model, forms)
-        assert found(GroupedConv2D, "dense") == dense
-        assert found(MixConv, "neighbours") == neighbours
+        assert found(GroupedConv2D, "dense") == pointwise
+        assert found(MixConv, "dense") == depthwise
         assert found(BatchNormalization, "one_pass") == one_pass
 
 

@@ -13,10 +13,9 @@ from mixnet_tf.networks import TPU_FORMS, Forms
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import RunOptions, Trainer, run
-from mixnet_tf.training.distribution import default_forms
+from mixnet_tf.training.distribution import check_forms, default_forms
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
-_ALL = Forms("dense", "merged", "one_pass")
 
 
 def _losses(forms, steps=10, **kwargs):
@@ -40,23 +39,24 @@ def _assert_same_training(ours, theirs, tolerance):
 @pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
 def test_ten_steps_are_those_of_the_split_form():
-    _assert_same_training(_losses(_ALL), _losses(Forms()), 1e-3)  # rounding that ten steps amplify
+    forms = TPU_FORMS._replace(depthwise_form="split")  # the dense one has no gradients on a CPU without XLA
+    _assert_same_training(_losses(forms), _losses(Forms()), 1e-3)  # rounding that ten steps amplify
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("forms", [TPU_FORMS, _ALL, Forms(depthwise_form="pairs")])
+@pytest.mark.parametrize("forms", [TPU_FORMS, Forms(depthwise_form="dense")])
 def test_ten_steps_compiled_by_xla_are_those_of_the_split_form(forms):
     _assert_same_training(_losses(forms, jit_compile=True), _losses(Forms()), 1e-3)
 
 
 def test_a_new_run_has_the_forms_of_its_devices():
     assert default_forms(tf.distribute.get_strategy()) == Forms()
-    assert default_forms(object.__new__(tf.distribute.TPUStrategy)) == TPU_FORMS == Forms("dense", "split", "one_pass")
+    assert default_forms(object.__new__(tf.distribute.TPUStrategy)) == TPU_FORMS == Forms("dense", "dense", "one_pass")
 
 
 def test_what_is_given_replaces_what_was():
-    options = RunOptions("run", "data", depthwise_form="pairs", pointwise_form="split")
-    assert options.forms(TPU_FORMS) == Forms("split", "pairs", "one_pass")
+    options = RunOptions("run", "data", depthwise_form="split", pointwise_form="split")
+    assert options.forms(TPU_FORMS) == Forms("split", "split", "one_pass")
     assert RunOptions("run", "data").forms(TPU_FORMS) == TPU_FORMS
 
 
@@ -65,34 +65,43 @@ def begin(data_dir, monkeypatch):
     """Begins or resumes a run on what counts as a TPU, stops it before a step, and gives the forms of its layers."""
     trained = []
     monkeypatch.setattr(run, "default_forms", lambda strategy: TPU_FORMS)
+    monkeypatch.setattr(run, "check_forms", lambda *_: None)
     monkeypatch.setattr(run, "fit", lambda trainer, *_: trained.append(trainer.model) or signal.SIGTERM)
 
     def begun(folder, **options):
         assert train_tiny(folder, data_dir, RECIPE, **options) == 75
         model = trained.pop()
         expand, mixconv, norm = (model.get_layer(f"block_1_{role}") for role in ("expand_conv", "mixconv", "expand_bn"))
-        return expand.dense, mixconv.neighbours, norm.one_pass
+        return expand.dense, mixconv.dense, norm.one_pass
 
     return begun
 
 
 def test_a_run_records_its_forms_and_keeps_them(begin, tmp_path, data_dir, monkeypatch):
-    assert begin(tmp_path, depthwise_form="pairs") == (True, 2, True)
-    assert RunConfig.read(tmp_path).forms == Forms("dense", "pairs", "one_pass")
+    assert begin(tmp_path, depthwise_form="split") == (True, False, True)
+    assert RunConfig.read(tmp_path).forms == Forms("dense", "split", "one_pass")
     monkeypatch.setattr(run, "default_forms", lambda strategy: Forms())  # on another machine
-    assert begin(tmp_path) == (True, 2, True)
+    assert begin(tmp_path) == (True, False, True)
     with pytest.raises(ValueError, match="pointwise_form: 'dense' there, 'split' now"):
         train_tiny(tmp_path, data_dir, RECIPE, pointwise_form="split")
 
 
 def test_a_run_of_an_older_version_resumes_in_the_split_form(begin, tmp_path):
-    assert begin(tmp_path, pointwise_form="split", batch_norm_form="fused") == (False, 1, False)
+    assert begin(tmp_path, **Forms()._asdict()) == (False, False, False)
     config = tmp_path / "config.json"
     fields = json.loads(config.read_text())
     assert fields.pop("forms") == Forms()._asdict()
     config.write_text(json.dumps(fields))
-    assert begin(tmp_path) == (False, 1, False)
+    assert begin(tmp_path) == (False, False, False)
     assert json.loads(config.read_text())["forms"] == Forms()._asdict()
+
+
+def test_a_cpu_takes_the_dense_form_with_xla_alone(tmp_path, data_dir):
+    with pytest.raises(ValueError, match="depthwise_form=dense: without XLA, .* Add --jit_compile; or"):
+        train_tiny(tmp_path / "run", data_dir, RECIPE, depthwise_form="dense")
+    assert not (tmp_path / "run").exists()
+    check_forms(TPU_FORMS, tf.distribute.get_strategy(), jit_compile=True)
+    check_forms(TPU_FORMS, object.__new__(tf.distribute.TPUStrategy), jit_compile=False)
 
 
 @pytest.mark.parametrize(

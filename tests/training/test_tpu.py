@@ -11,7 +11,7 @@ from scripts import ROOT, run
 from tiny import DETECTOR_NETWORK
 
 from mixnet_tf.files import json_text, read_json
-from mixnet_tf.networks import Forms
+from mixnet_tf.networks import TPU_FORMS, Forms
 
 sys.path.append(str(ROOT / "benchmarks" / "tpu"))
 import estimates
@@ -42,7 +42,6 @@ ENTRY %main.0 (XLA_Args.0: f32[8]) -> f32[8] {
   ROOT %negate.2 = bf16[8]{0} negate(%param_0), backend_config={"window_config":{"estimated_cycles":"7"}}
 }
 """  # noqa: E501
-ALL_FORMS = Forms("dense", "merged", "one_pass")
 on_tpu = pytest.mark.skipif(not estimates.ENVIRONMENT.exists(), reason="needs the TPU's compiler: make tpu")
 
 
@@ -77,12 +76,18 @@ def test_the_training_step_has_the_gradients_and_the_averages(emitted):
 
 
 @pytest.mark.parametrize(
-    "forms, convolutions, fused", [(Forms(), 8, 3), (Forms("dense", "split", "one_pass"), 6, 0), (ALL_FORMS, 5, 0)]
+    "forms, name, convolutions, fused",
+    [
+        (Forms(), "", 8, 3),
+        (Forms("dense"), "-dense_pointwise", 6, 3),
+        (TPU_FORMS, "-dense_pointwise-dense_depthwise-one_pass_batch_norm", 6, 0),
+    ],
 )
-def test_blocks_alone_have_the_convolutions_and_normalizations_of_their_forms(forms, convolutions, fused, tiny_network):
+def test_blocks_alone_have_the_convolutions_and_normalizations_of_their_forms(
+    forms, name, convolutions, fused, tiny_network
+):
     program = _program(programs.TRAINING, **forms._asdict(), blocks="1")
-    others = "".join(f"-{form}" for form in forms if form not in Forms())
-    assert str(program) == f"tiny-blocks1-training-bfloat16-8x32{others}"
+    assert str(program) == f"tiny-blocks1-training-bfloat16-8x32{name}"
     text = programs.emit(program)[1]
     ops = hlo.ops(text)
     assert hlo.refused(text) == []
@@ -182,7 +187,7 @@ def test_a_row_of_the_table_without_a_result_says_so(tmp_path, monkeypatch, capf
     code, out, err = run(capfd, "benchmarks/tpu/table.py")
     rows = [line.split() for line in out.splitlines() if line.strip().startswith(("mixnet", "mobilenet", "Efficient"))]
     assert code == 0, err
-    asked = "mixnet-l-training-bfloat16-128x224-dense-one_pass"
+    asked = "mixnet-l-training-bfloat16-128x224-dense_pointwise-dense_depthwise-one_pass_batch_norm"
     assert [asked, "not", "measured"] in [row[:3] for row in rows] and len(rows) > 10
     assert all(row[1:3] == ["not", "measured"] for row in rows)
 
@@ -263,7 +268,7 @@ def test_an_installation_that_fails_says_what_is_missing_in_one_line(broken, say
 
 @pytest.mark.soak
 @on_tpu
-@pytest.mark.parametrize("step, forms", [*((step, Forms()) for step in programs.STEPS), (programs.TRAINING, ALL_FORMS)])
+@pytest.mark.parametrize("step, forms", [*((step, Forms()) for step in programs.STEPS), (programs.TRAINING, TPU_FORMS)])
 def test_the_compiler_takes_the_programs_of_the_tiny_network(step, forms, tiny_network, tmp_path, monkeypatch):
     monkeypatch.setattr(estimates, "RESULTS", tmp_path)
     found = estimates.estimate(_program(step, **forms._asdict()), "v5e")
