@@ -1,6 +1,6 @@
 """Times programs of emit.py on this machine's accelerator, in turns with the same steps of timm's mixnet_s in PyTorch.
 
-python run_emitted.py FOLDER REPORT.json [ROUNDS]
+python benchmarks/tpu/run_emitted.py FOLDER REPORT.json [ROUNDS]
 
 Runs in an environment with jax for the accelerator, and torch and timm if they are to be beside it; neither
 TensorFlow nor mixnet_tf is needed. Inputs are random. PyTorch trains in autocast bfloat16 and channels_last, as it

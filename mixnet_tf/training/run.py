@@ -22,6 +22,7 @@ from mixnet_tf.runs import (
     noting_training_images,
 )
 from mixnet_tf.settings import check
+from mixnet_tf.training import processor
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.class_weights import check_class_weights, choose_class_weights
 from mixnet_tf.training.configuring import configure
@@ -137,6 +138,8 @@ def train(
         choose_class_weights(recipe, train_split, before, progress),
     )
     check_forms(config.forms, strategy, options.jit_compile)
+    if is_new and (hint := processor.hint(config.recipe.image_size)):
+        logging.info(hint)
 
     # Only the chief locks the folder: the workers of a run share it.
     with only_run_in(options.model_dir) if chief else contextlib.nullcontext():

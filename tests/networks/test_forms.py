@@ -65,12 +65,17 @@ def test_a_dense_convolution_computes_the_groups(channels, filters, kernel_size)
     assert convolutions(layer, (2, 5, 6, channels)) == ["Conv2D"]
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 7), (28, 29)])
-@pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize(
-    "strides, kernel_size, channels", [(1, [1, 3, 7], 29), (2, [3, 5, 7, 9], 48), (2, [7, 3, 5], 30), (3, [3, 5], 7)]
+    "strides, kernel_size, padding, size, channels",
+    [
+        (1, [1, 3, 7], "same", (9, 7), 29),
+        (2, [3, 5, 7, 9], "same", (28, 29), 48),
+        (2, [3, 5, 7, 9], "symmetric", (8, 8), 48),
+        (2, [7, 3, 5], "symmetric", (28, 29), 30),
+        (3, [3, 5], "same", (9, 7), 7),
+    ],
 )
-def test_grouped_convolutions_compute_the_depthwise_groups(strides, kernel_size, channels, padding, size):
+def test_grouped_convolutions_compute_the_depthwise_groups(strides, kernel_size, padding, size, channels):
     layer = MixConv(kernel_size, strides, padding=padding)
     assert_same_function(layer, random(2, *size, channels), "dense", True, xla=True)
     assert "DepthwiseConv2dNative" not in convolutions(layer, (2, *size, channels))

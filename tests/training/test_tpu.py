@@ -287,5 +287,5 @@ def test_the_compiler_takes_the_programs_of_the_tiny_network(step, forms, tiny_n
 def test_the_compiler_takes_a_detectors_training_step(tmp_path, monkeypatch):
     monkeypatch.setattr(estimates, "RESULTS", tmp_path)
     (tmp_path / "network.json").write_text(json_text(DETECTOR_NETWORK))
-    program = programs.Program(str(tmp_path / "network.json"), programs.TRAINING, "bfloat16", 64, 8, 3)
+    program = programs.Program(str(tmp_path / "network.json"), programs.TRAINING, "bfloat16", 64, 8, 3, *TPU_FORMS)
     assert estimates.estimate(program, "v5e")["cycles"] > 0
