@@ -255,7 +255,7 @@ def test_a_search_killed_at_random_moments_loses_nothing_and_two_workers_share_i
             command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    for _ in range(3):
+    for _ in range(2):
         process = start()
         for line in process.stdout:
             if line.startswith("Searching: "):

@@ -221,7 +221,7 @@ def test_a_study_killed_at_random_moments_ends_bit_equal(small, data_dir, capfd)
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     random = np.random.RandomState(0)
-    for _ in range(4):
+    for _ in range(2):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for line in process.stdout:
             if line.startswith("Run "):
