@@ -60,22 +60,28 @@ def portable(serialized: bytes) -> bytes:
         return stablehlo.serialize_portable_artifact(_module(serialized), stablehlo.get_minimum_version())
 
 
-def load(artifact: bytes, device: jax.Device) -> tuple[Callable[[list[Any]], list[Any]], list[jax.ShapeDtypeStruct]]:
+def load(artifact: bytes, device: jax.Device) -> tuple[Callable[[list[Any]], None], list[jax.ShapeDtypeStruct]]:
     """Compiles a program of `portable` for a device that is there.
 
     Returns:
-        (function from a list of arrays on the device to the list of the program's outputs, shapes and dtypes of the
-        inputs).
+        (function that runs the program on a list of arrays on the device, and puts its new values of variables in the
+        place of the old ones, whose memory they take; shapes and dtypes of the inputs).
     """
     options = compiler.get_compile_options(num_replicas=1, num_partitions=1, device_assignment=[device])
     with mlir.make_ir_context() as context:
         module = stablehlo.deserialize_portable_artifact(context, artifact)
         main = next(op for op in module.body.operations if op.name.value == "main")
         inputs = [jax.ShapeDtypeStruct(tuple(kind.shape), _DTYPES[str(kind.element_type)]) for kind in main.type.inputs]
+        aliases = [
+            (entry["alias"]["parameter_number"].value, list(entry["output_index"])[0])
+            for entry in module.operation.attributes["mhlo.input_output_alias"]
+        ]
         executable = device.client.compile_and_load(module, xla_client.DeviceList((device,)), options)
 
     def run(arrays):
-        return [shards[0] for shards in executable.execute_sharded(arrays).disassemble_into_single_device_arrays()]
+        outputs = executable.execute_sharded(arrays).disassemble_into_single_device_arrays()
+        for parameter, output in aliases:
+            arrays[parameter] = outputs[output][0]
 
     return run, inputs
 
