@@ -7,7 +7,6 @@ Each step is written in the forms of a new run on a TPU and in the split form. `
 
 import os
 import pathlib
-import subprocess
 import tempfile
 
 import estimates
@@ -45,12 +44,13 @@ def main(screen):
 
 
 def _convert(serialized, path):
-    """Writes the program in `.tpu`'s Python."""
-    script = pathlib.Path(__file__).parent / "portable_program.py"
+    """Writes the program as StableHLO."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source, target = pathlib.Path(folder) / "program.hlo", pathlib.Path(folder) / "program.stablehlo"
         source.write_bytes(serialized)
-        subprocess.run([estimates.ENVIRONMENT / "bin" / "python", script, source, target], check=True)
+        done = estimates.run_there("portable_program.py", source, target)
+        if done.returncode:
+            raise RuntimeError(f"The conversion failed with {done.returncode}:\n{done.stderr[-2000:]}")
         target.rename(path)
 
 

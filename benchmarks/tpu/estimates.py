@@ -13,7 +13,7 @@ import programs
 import scheduled
 
 from mixnet_tf.errors import InputError
-from mixnet_tf.files import read_json, write_json
+from mixnet_tf.files import StrPath, read_json, write_json
 from mixnet_tf.provenance import provenance
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -94,6 +94,12 @@ def estimate(
     return found
 
 
+def run_there(script: str, *arguments: StrPath) -> subprocess.CompletedProcess[str]:
+    """Runs a script of this folder in the compiler's own environment."""
+    command = [ENVIRONMENT / "bin" / "python", pathlib.Path(__file__).parent / script, *arguments]
+    return subprocess.run(command, env={**os.environ, **_QUIET, **_SHARED}, capture_output=True, text=True, check=False)
+
+
 def compile_for(serialized: bytes, topology: str, folder: str) -> tuple[dict[str, Any], str]:
     """Compiles a program in the compiler's own environment.
 
@@ -113,9 +119,7 @@ def compile_for(serialized: bytes, topology: str, folder: str) -> tuple[dict[str
     os.makedirs(folder, exist_ok=True)
     program = pathlib.Path(folder) / "program.hlo"
     program.write_bytes(serialized)
-    script = pathlib.Path(__file__).parent / "compile_program.py"
-    command = [ENVIRONMENT / "bin" / "python", script, program, TOPOLOGIES[topology], folder]
-    done = subprocess.run(command, env={**os.environ, **_QUIET, **_SHARED}, capture_output=True, text=True, check=False)
+    done = run_there("compile_program.py", program, TOPOLOGIES[topology], folder)
     said = done.stdout + done.stderr
     if done.returncode:
         if no_memory := re.search(".*RESOURCE_EXHAUSTED.*", said):

@@ -25,7 +25,7 @@ import private_jaxlib
 
 jax.config.update("jax_enable_x64", True)  # TensorFlow's seeds and counters are int64
 _STEPS = 5  # of a turn
-_NAME = re.compile(r"mixnet-s-training-(?P<precision>\w+)-(?P<images>\d+)x(?P<size>\d+).*\.stablehlo")
+_NAME = re.compile(r"mixnet-s-training-\w+-(?P<images>\d+)x(?P<size>\d+).*\.stablehlo")
 
 
 def main(folder, report, rounds="7"):

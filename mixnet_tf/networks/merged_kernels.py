@@ -45,12 +45,11 @@ def dense_pieces(kernels: Sequence[Any], joins: Sequence[bool]) -> list[tuple[in
         the kernel is for their greatest common divisor.
     """
     ends = list(itertools.accumulate(kernel.shape[2] for kernel in kernels))
+    bounds = [*(end // _BLOCK * _BLOCK for end in ends[:-1]), ends[-1]]
     whole = tf.concat(_of_one_size(kernels), axis=2)
     pieces, begin = [], 0
-    for group, end in enumerate(ends):
-        is_last = end == ends[-1]
-        end = end if is_last else end // _BLOCK * _BLOCK
-        if end == begin or not is_last and joins[group] and joins[group + 1]:
+    for end, joined in zip(bounds, [*map(all, itertools.pairwise(joins)), False], strict=True):
+        if joined or end == begin:
             continue
         size = max(
             kernel.shape[0]

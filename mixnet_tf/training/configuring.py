@@ -46,7 +46,7 @@ def configure(
         eval_split: The `data.Split` to evaluate on.
         before: The configuration that the folder has; None: there is none.
         is_new: Whether the folder has no checkpoint.
-        forms: The forms in which a new run's layers compute; a run that has a configuration keeps its own.
+        forms: The forms in which layers compute in training.
         weights_params: Fields of `GlobalParams` with which the weights were trained; a run that resumes keeps its own.
         class_weights: The weight of each class.
 
@@ -89,7 +89,7 @@ def configure(
         stopped_at=before.stopped_at if before is not None and resumes else None,
         weights_params=None if weights_params is None else dict(weights_params),
         class_weights=class_weights,
-        forms=options.forms(forms if before is None else before.forms),
+        forms=forms,
     )
     _warn_of_a_run_within_its_warmup(config)
     return config

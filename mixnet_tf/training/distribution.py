@@ -64,14 +64,18 @@ def default_forms(strategy: tf.distribute.Strategy) -> Forms:
     return TPU_FORMS if isinstance(strategy, tf.distribute.TPUStrategy) else Forms()
 
 
+def on_cpus(strategy: tf.distribute.Strategy) -> bool:
+    """Whether neither a TPU nor a GPU trains."""
+    return not isinstance(strategy, tf.distribute.TPUStrategy) and not tf.config.list_physical_devices("GPU")
+
+
 def check_forms(forms: Forms, strategy: tf.distribute.Strategy, jit_compile: bool) -> None:
     """Checks that the devices compute the gradients of layers in these forms.
 
     Raises:
         ValueError: If they are CPUs, XLA does not compile the step, and `depthwise_form` is "dense".
     """
-    on_cpu = not isinstance(strategy, tf.distribute.TPUStrategy) and not tf.config.list_physical_devices("GPU")
-    if forms.depthwise_form == DENSE and on_cpu and not jit_compile:
+    if forms.depthwise_form == DENSE and on_cpus(strategy) and not jit_compile:
         raise InputError(
             "depthwise_form=dense: without XLA, TensorFlow computes no gradients of grouped convolutions on a CPU. "
             "Add --jit_compile; or --depthwise_form=split, with --allow_config_change if the run has begun."

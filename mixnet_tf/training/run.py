@@ -26,7 +26,7 @@ from mixnet_tf.training import processor
 from mixnet_tf.training.checkpointing import Checkpointer
 from mixnet_tf.training.class_weights import check_class_weights, choose_class_weights
 from mixnet_tf.training.configuring import configure
-from mixnet_tf.training.distribution import check_forms, default_forms, is_chief, make_strategy
+from mixnet_tf.training.distribution import check_forms, default_forms, is_chief, make_strategy, on_cpus
 from mixnet_tf.training.ending import finish, is_finished, report_end
 from mixnet_tf.training.evaluating import Evaluations
 from mixnet_tf.training.fitting import fit
@@ -100,6 +100,8 @@ def train(
 
     # The devices, the weights to start from, and the data.
     strategy = make_strategy(options.strategy, options.tpu)  # before anything is computed, as TensorFlow asks
+    forms = options.forms(default_forms(strategy) if before is None else before.forms)
+    check_forms(forms, strategy, options.jit_compile)
     chief = is_chief(strategy)
     # A run that resumes does not need the weights that it started from.
     is_new = newest_checkpoint(os.path.join(options.model_dir, CHECKPOINTS)) is None
@@ -133,12 +135,11 @@ def train(
         eval_split,
         before,
         is_new,
-        default_forms(strategy),
+        forms,
         None if first_weights is None else first_weights.params,
         choose_class_weights(recipe, train_split, before, progress),
     )
-    check_forms(config.forms, strategy, options.jit_compile)
-    if is_new and (hint := processor.hint(config.recipe.image_size)):
+    if is_new and on_cpus(strategy) and (hint := processor.hint(config.recipe.image_size)):
         logging.info(hint)
 
     # Only the chief locks the folder: the workers of a run share it.
