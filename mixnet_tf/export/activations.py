@@ -1,4 +1,4 @@
-"""Measures a network's activations, to find typical images and the units of channels in int8."""
+"""Measures a network's activations, to find typical images and units of channels, in int8 and in half precision."""
 
 from typing import Any
 
@@ -80,13 +80,33 @@ class Activations:
         Source: cross-layer equalization, arXiv:1906.04721, section 4.1, with measured ranges; the treatment of swish is
         ours.
         """
+        ranges = self._ranges(chosen)
+        return {step: np.maximum(top, _SMALLEST * top.max()) for step, top in ranges.items() if top.max() > 0}
+
+    def powers_of_two(self, limit: float) -> dict[keras.layers.Layer, np.ndarray]:
+        """Units, powers of two, in which no channel after a batch normalization exceeds a limit.
+
+        Args:
+            limit: The largest absolute value that a channel may have.
+
+        Returns:
+            As `units`; only the batch normalizations that have a channel with a unit above 1. A channel that is not
+            finite keeps 1.
+        """
+        units = {}
+        for step, top in self._ranges().items():
+            exponents = np.ceil(np.log2(np.maximum(np.where(np.isfinite(top), top, 0.0) / limit, 1.0)))
+            if exponents.any():
+                units[step] = np.exp2(exponents)
+        return units
+
+    def _ranges(self, chosen=slice(None)):
+        """The largest absolute value of each channel after each batch normalization; blocks that are added share it."""
         by_end: dict[Any, np.ndarray] = {}
         for step, values in self.largest.items():
             end = self._last_sum(step)
             by_end[end] = np.maximum(by_end.get(end, 0.0), values[chosen].max(0).astype(np.float64))
-        units = {end: np.maximum(values, _SMALLEST * values.max()) for end, values in by_end.items()}
-        normalizations = [step for step in self.largest if isinstance(step, BatchNormalization)]
-        return {step: units[self._last_sum(step)] for step in normalizations if units[self._last_sum(step)].max() > 0}
+        return {step: by_end[self._last_sum(step)] for step in self.largest if isinstance(step, BatchNormalization)}
 
     def _last_sum(self, step):
         while step in self._added:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from absl import logging
 
@@ -40,7 +39,7 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    model: keras.Model,
+    activations: Activations,
     images: np.ndarray,
     convert: Callable[..., bytes],
     measure: Callable[[bytes, Callable[[], None]], float],
@@ -53,7 +52,7 @@ def calibrate(
     Keras on all of them.
 
     Args:
-        model: The Keras model.
+        activations: `Activations` of the model on the images.
         images: (images, size, size, 3), float32 in [0, 255].
         convert: A function from (units, images, seen) to the bytes of an int8 model with float input and output; it
             calls `seen` for each image.
@@ -64,8 +63,6 @@ def calibrate(
     Returns:
         A `Calibration`.
     """
-    with progress(f"int8: measuring the activations of {len(images)} calibration images"):
-        activations = Activations(model, images)
     by_score = np.argsort(activations.scores(), kind="stable")
 
     def candidate(count, in_units):

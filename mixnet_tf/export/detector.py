@@ -69,7 +69,7 @@ class Detector(Task):
     def graph(self, form: str, format_name: str, accelerator: str, units: Any) -> Callable:
         arithmetic = arithmetic_of(format_name, accelerator)
         if format_name not in NEEDS_CALIBRATION:
-            function = InferenceFunction(self.model, self.options.large_kernels, arithmetic=arithmetic)
+            function = InferenceFunction(self.model, self.options.large_kernels, units, arithmetic)
             return self._finished(function, form)
         # The inputs of each output's concatenation, one per feature map.
         maps = {name: keras.tree.flatten(self.model.get_layer(name).input) for name in self.model.output}

@@ -7,9 +7,11 @@ from typing import Any
 from absl import logging
 
 from mixnet_tf.export import quantize, runtime
-from mixnet_tf.export.arithmetics import CPU
+from mixnet_tf.export.activations import Activations
+from mixnet_tf.export.arithmetics import CPU, arithmetic_of
 from mixnet_tf.export.calibrate import Calibration, calibrate
 from mixnet_tf.export.convert import ConversionError, convert, convert_partly, with_uint8_input, write_saved_model
+from mixnet_tf.export.half_precision import LARGEST_IN_UNITS, computes_in_half_precision
 from mixnet_tf.export.selective import part_names, quantize_selectively
 from mixnet_tf.export.tasks import Task
 from mixnet_tf.export.unconvertible import unconvertible_layers
@@ -21,7 +23,8 @@ class Graphs:
 
     Args:
         task: The `Task` of the model.
-        images: (images, size, size, 3), float32 in [0, 255], to calibrate int8 with; None without int8.
+        images: (images, size, size, 3), float32 in [0, 255], to calibrate int8 with, and to find channels that half
+            precision could not hold; None without int8.
         scratch: A folder for SavedModels.
         progress: Shows the phases of the work.
 
@@ -33,6 +36,7 @@ class Graphs:
         self._task, self._images, self._scratch, self._progress = task, images, scratch, progress
         self._folders: dict[str, str] = {}
         self._float_tensors: dict[str, list[str]] = {}
+        self._measured: Activations | None = None
         self.calibration: Calibration | None = None
 
     def convert(self, format_name: str, accelerator: str = CPU) -> bytes:
@@ -84,7 +88,8 @@ class Graphs:
         task, form = self._task, self._task.form_for(accelerator)
         if format_name not in quantize.NEEDS_CALIBRATION:
             with self._progress(f"{format_name}: converting"):
-                folder = self._folder(form, format_name, accelerator=accelerator)
+                units = self._half_precision_units(format_name, accelerator)
+                folder = self._folder(form, format_name, units, accelerator)
                 return convert(folder, self._configure(format_name))
         if self.calibration is None:
             self.calibration = self._calibrated()
@@ -103,16 +108,30 @@ class Graphs:
         with self._progress(f"int8: {task.reading or 'Keras on '}{len(self._images)} calibration images"):
             expected = task.answers(self._images)
         return calibrate(
-            task.model,
+            self._activations(),
             self._images,
             lambda units, images, seen: self.int8(task.measured_form, images, units, seen),
             lambda content, seen: task.distance(content, self._images, expected, seen),
             self._progress,
         )
 
+    def _activations(self):
+        if self._measured is None:
+            with self._progress(f"Measuring the activations of {len(self._images)} calibration images"):
+                self._measured = Activations(self._task.model, self._images)
+        return self._measured
+
+    def _half_precision_units(self, format_name, accelerator):
+        if self._images is None or not computes_in_half_precision(format_name, accelerator):
+            return None
+        units = self._activations().powers_of_two(LARGEST_IN_UNITS)
+        if units:
+            logging.info(f"{format_name}: channels after {len(units)} layers are scaled to fit into half precision.")
+        return units
+
     def _folder(self, form, format_name, units=None, accelerator=CPU):
-        """Folder of the SavedModel of the graph for a format; it is written once."""
-        numbers = "int8" if format_name in quantize.NEEDS_CALIBRATION else "float"
+        """Folder of the SavedModel of the graph for a format; formats with the same graph share it."""
+        numbers = "int8" if format_name in quantize.NEEDS_CALIBRATION else arithmetic_of(format_name, accelerator)
         kind = "_".join(filter(None, (accelerator, numbers, form, "in_units" if units else "")))
         if kind not in self._folders:
             self._folders[kind] = self._written(kind, self._task.graph(form, format_name, accelerator, units))

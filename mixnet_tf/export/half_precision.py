@@ -18,6 +18,8 @@ from mixnet_tf.export.kernels import same_padding
 LARGEST = float(np.finfo(np.float16).max)
 _BATCH = 16  # images
 _MARGIN = 4  # by which values may stay below the largest number without a warning
+# To which channels are scaled: the sums inside a convolution can be larger than what it gives.
+LARGEST_IN_UNITS = LARGEST / 16
 _SCHEMA = flatbuffer_utils.schema_fb
 _NUMPY = {
     _SCHEMA.TensorType.FLOAT32: np.float32,
@@ -25,6 +27,7 @@ _NUMPY = {
     _SCHEMA.TensorType.INT32: np.int32,
     _SCHEMA.TensorType.INT64: np.int64,
 }
+_SATURATES = ("LOGISTIC", "TANH")
 _ACTIVATIONS: dict[int, Callable] = {0: lambda x: x, 1: tf.nn.relu, 3: tf.nn.relu6}
 
 
@@ -45,7 +48,8 @@ class HalfPrecision:
 
     Attributes:
         largest: Dict from the name of an op's output to the largest absolute value that it or one of its sums had;
-            infinite after an overflow.
+            infinite after an overflow. Without those that only a sigmoid or tanh reads, which
+            are right for infinity, too.
 
     Raises:
         ValueError: If the model has an op that is not simulated; the message names it.
@@ -61,6 +65,7 @@ class HalfPrecision:
         }
         self._names = [tensor.name.decode() for tensor in graph.tensors]
         self._input, self._ops, self._outputs = graph.inputs[0], [], list(graph.outputs)
+        self._seen: set[int] = set()  # tensors whose largest values count
         for op in graph.operators:
             kind = flatbuffer_utils.opcode_to_name(model, op.opcodeIndex)
             if kind == "CUSTOM":  # a detector's suppression, at the end: what it is given is the output
@@ -69,6 +74,9 @@ class HalfPrecision:
             if kind not in _OPS:
                 raise InputError(f"Half precision is not simulated for the op {kind}.")
             self._ops.append((_OPS[kind], op))
+            if kind not in _SATURATES:
+                self._seen.update(op.inputs)
+        self._seen.update(self._outputs)
         self.largest: dict[str, float] = {}
 
     def __call__(self, images: np.ndarray | ImageStream, seen: Callable[[], None] | None = None) -> list[np.ndarray]:
@@ -100,7 +108,8 @@ class HalfPrecision:
         """Sentences about values that are within a factor of 4 of an overflow."""
         close = {name: value for name, value in self.largest.items() if value > LARGEST / _MARGIN}
         return [
-            f"{name!r} reaches {value:.0f}, where numbers end at {LARGEST:.0f}; feed it smaller values"
+            f"{name!r} reaches {value:.0f}, where numbers end at {LARGEST:.0f}; feed it smaller values, or "
+            "export int8 beside it, by whose calibration images large channels are scaled"
             for name, value in close.items()
         ]
 
@@ -112,7 +121,7 @@ class HalfPrecision:
             answers = function(self, op.builtinOptions, *given)
             for place, answer in zip(op.outputs, answers if isinstance(answers, list) else [answers], strict=True):
                 values[place] = _half(answer)
-                if op.inputs[0] not in self._constants:
+                if place in self._seen and op.inputs[0] not in self._constants:
                     self._see(self._names[place], values[place])
         return [values[place] for place in self._outputs]
 

@@ -34,7 +34,9 @@ class Node:
 
     sources: tuple["Node", ...]
     channels: int
-    units: np.ndarray  # (channels,): value of a 1 in each channel; all are 1, except of images, and for int8 with units
+    units: (
+        np.ndarray
+    )  # (channels,): value of a 1 in each channel; all are 1, except of images, or where a format has units
     scope: str  # name of the ops, by which the quantizer selects them
 
     @property

@@ -1,5 +1,6 @@
 """Half precision, simulated."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +9,7 @@ from exported_detector import suppression_of
 from exported_digits import row
 
 from mixnet_tf import build_model
-from mixnet_tf.export import Detector, ExportOptions, half_precision, quantize, report
+from mixnet_tf.export import Classifier, Detector, ExportOptions, half_precision, quantize, report
 from mixnet_tf.export.convert import convert, to_tflite, write_saved_model
 from mixnet_tf.export.graphs import Graphs
 from mixnet_tf.export.half_precision import HalfPrecision
@@ -79,6 +80,41 @@ def test_an_overflow_is_told_before_it_happens():
     assert "reaches 20000, where numbers end at 65504" in warning
     [found] = simulated(np.full((1, 4, 4, 3), 1000.0))
     assert np.isinf(found).all() and simulated.closest_to_overflow()["largest"] == np.inf
+
+
+@pytest.fixture
+def large():
+    """A small network whose stem, and first channels before a swish, reach thousands of times the usual values."""
+    model = build_model(blocks_args=list(tiny.SMALL), classes=3, input_shape=(40, 40, 3))
+    tiny.randomise(model)
+    for name, reader in (("stem_bn", "block_0_mixconv"), ("block_1_expand_bn", "block_1_mixconv")):
+        layer = model.get_layer(name)
+        for variable in (layer.gamma, layer.beta):
+            variable.assign(variable * 2.0**15)
+        for kernel in model.get_layer(reader).kernels:
+            kernel.assign(kernel * 2.0**-15)
+    return model
+
+
+def test_channels_too_large_for_half_precision_are_scaled_by_calibration_images(large, tmp_path):
+    images = tiny.images(20, 40, 40, 3)
+    task = Classifier(large, ExportOptions(formats=("fp16",)))
+    as_it_is = HalfPrecision(Graphs(task, None, str(tmp_path / "as_it_is")).convert("fp16"))
+    as_it_is(images)
+    assert as_it_is.warnings()
+    scaled = HalfPrecision(Graphs(task, images[:10], str(tmp_path / "scaled")).convert("fp16"))
+    [found] = scaled(images)
+    assert np.abs(found - large(images)).max() < 2e-2 and not scaled.warnings()
+
+
+def test_each_arithmetic_has_its_own_graph_whatever_was_converted_before(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(15, 1, padding="same", use_bias=False)(image)  # padded to 16 in float32 alone
+    x = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    task = Classifier(keras.Model(image, x), ExportOptions(formats=("fp32", "fp16")))
+    graphs = Graphs(task, None, str(tmp_path))
+    ops = {name: report.structure(graphs.convert(name))["ops"] for name in ("fp32", "fp16")}
+    assert "STRIDED_SLICE" in ops["fp32"] and "STRIDED_SLICE" not in ops["fp16"]
 
 
 def test_an_op_that_is_not_simulated_is_named():

@@ -101,7 +101,7 @@ def scripted(monkeypatch, model, images, errors):
         asked.append((len(chosen), bool(units)))
         return b"%d %d" % asked[-1]
 
-    return calibrate.calibrate(model, images, convert, lambda *_: next(errors)), asked
+    return calibrate.calibrate(Activations(model, images), images, convert, lambda *_: next(errors)), asked
 
 
 def test_the_nearest_share_wins_and_units_only_at_less_than_half_its_error(monkeypatch, untrained, calibration_images):
