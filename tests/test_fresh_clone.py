@@ -63,8 +63,8 @@ os.execv({python!r}, [{python!r}, *arguments, *json.loads({short!r}).get(called,
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """The files under version control, and a .venv of this Python whose long work is short."""
+def clone(tmp_path_factory, small_scenes):
+    """The files under version control, a .venv of this Python whose long work is short, and a few scenes to detect."""
     if not (ROOT / ".git").exists():
         pytest.skip("needs a clone of the repository")
     folder = tmp_path_factory.mktemp("clone") / "mixnet_tf"
@@ -81,6 +81,7 @@ def clone(tmp_path_factory):
     _write(bin_folder / "npm", "#!/bin/sh\nmkdir -p examples/web/node_modules/@litertjs/core\n")  # no network in tests
     installed = folder / ".venv" / "installed" / "tensorflow"
     installed.mkdir(parents=True)
+    shutil.copytree(small_scenes, folder / "data")
     for extras in re.findall(r"\$\(INSTALLED\)/([a-z,]+)", (ROOT / "Makefile").read_text()):
         (installed / extras).touch()
     return folder

@@ -17,6 +17,14 @@ from mixnet_tf.export import runtime
 from mixnet_tf.runs import RunConfig
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NETWORK = {
+    "blocks": [
+        "r1_k3_a1_p1_s11_e1_i16_o16",
+        "r1_k3.5_a1_p1_s22_e3_i16_o24_se0.25_sw",
+        "r1_k3.5_a1_p1_s22_e3_i24_o32_se0.25_sw",
+    ],
+    "params": {"stem_size": 16, "feature_size": 128},
+}
 _FEW = "seven"  # the class of 20 images
 _MEDIAPIPE = """
 import json, sys
@@ -59,7 +67,9 @@ def folder(tmp_path_factory):
 @pytest.mark.soak
 def test_two_commands_lead_from_a_folder_to_files_that_litert_and_mediapipe_read_right(folder, tmp_path):
     where = (f"--data_dir={folder}", f"--model_dir={tmp_path}/run")
-    done = process("train.py", "--dataset=folder", *where, "--train_epochs=8", timeout=1800)
+    (tmp_path / "network.json").write_text(json.dumps(_NETWORK))
+    network = f"--model_name={tmp_path}/network.json"
+    done = process("train.py", "--dataset=folder", *where, network, "--train_epochs=8", timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
     for words in (
         "1,638 images in 10 classes; in a class, smallest 20 ('seven')",
