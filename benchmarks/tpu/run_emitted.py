@@ -7,6 +7,8 @@ TensorFlow nor mixnet_tf is needed. Inputs are random. PyTorch trains in autocas
 comes and by torch.compile, with timm's RMSProp and an average of the weights.
 """
 
+import functools
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -33,20 +35,19 @@ def main(folder, report, rounds="7"):
     paths = sorted(pathlib.Path(folder).glob("*.stablehlo"))
     if not paths:
         raise SystemExit(f"{folder} has no programs: emit.py writes them.")
-    contenders = {path.stem: _program(path) for path in paths}
+    contenders = {path.stem: _made_at_first(_program, path) for path in paths}
     shapes = {(int(found["images"]), int(found["size"])) for path in paths if (found := _NAME.fullmatch(path.name))}
     try:
-        import timm
-        import torch
+        import timm_training
     except ImportError as error:
         print(f"Without PyTorch: {error}")
         versions = {}
     else:
-        versions = {"torch": torch.__version__, "timm": timm.__version__}
+        versions = {name: importlib.metadata.version(name) for name in ("torch", "timm")}
         for images, size in sorted(shapes):
             for compiled in (False, True):
                 name = f"timm-mixnet_s-{'compiled' if compiled else 'eager'}-{images}x{size}"
-                contenders[name] = _timm_step(torch, timm, images, size, compiled)
+                contenders[name] = _made_at_first(timm_training.timm_step, images, size, compiled, "bfloat16")
     milliseconds = {name: [] for name in contenders}
     for name, step in list(contenders.items()):  # compiles, and warms up
         started = time.perf_counter()
@@ -79,17 +80,19 @@ def main(folder, report, rounds="7"):
     making.rename(report)
 
 
+def _made_at_first(make, *arguments):
+    """A function that takes a number of steps, which its first call makes."""
+    made = functools.cache(make)
+    return lambda number: made(*arguments)(number)
+
+
 def _program(path):
     """A function that takes a number of steps of a program."""
-    loaded = None
+    run, inputs = private_jaxlib.load(path.read_bytes(), jax.devices()[0])
+    random = np.random.default_rng(0)
+    arrays = [_values(spec, random) for spec in inputs]
 
     def steps(number):
-        nonlocal loaded
-        if loaded is None:
-            run, inputs = private_jaxlib.load(path.read_bytes(), jax.devices()[0])
-            random = np.random.default_rng(0)
-            loaded = run, [_values(spec, random) for spec in inputs]
-        run, arrays = loaded
         for _ in range(number):
             run(arrays)
         jax.block_until_ready(arrays)
@@ -102,44 +105,6 @@ def _values(spec, random):
     if not jnp.issubdtype(spec.dtype, jnp.floating):
         return jnp.zeros(spec.shape, spec.dtype)
     return jnp.asarray(random.uniform(0.01, 0.1, spec.shape), spec.dtype)
-
-
-def _timm_step(torch, timm, images, size, compiled):
-    """A function that takes a number of steps of timm's network."""
-    loaded = None
-
-    def prepare():
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = timm.create_model("mixnet_s", pretrained=False).to(device, memory_format=torch.channels_last)
-        average = timm.utils.ModelEmaV2(model, decay=0.9999)
-        optimizer = timm.optim.RMSpropTF(
-            model.parameters(), lr=0.01, alpha=0.9, momentum=0.9, eps=0.001, weight_decay=1e-5
-        )
-        inputs = torch.rand(images, 3, size, size, device=device).to(memory_format=torch.channels_last)
-        labels = torch.zeros(images, dtype=torch.long, device=device)
-        run = torch.compile(model) if compiled else model
-        loss_of = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
-
-        def step():
-            with torch.autocast(device.type, torch.bfloat16):
-                loss = loss_of(run(inputs), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            average.update(model)
-
-        return device, step
-
-    def steps(number):
-        nonlocal loaded
-        loaded = loaded or prepare()
-        device, step = loaded
-        for _ in range(number):
-            step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return steps
 
 
 if __name__ == "__main__":
