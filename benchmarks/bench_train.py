@@ -7,10 +7,14 @@ installed.
 
 import collections
 import importlib.util
+import json
 import multiprocessing
 import os
+import pathlib
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from typing import NamedTuple
 
@@ -97,15 +101,9 @@ def _serve(contender, connection):
     Receives ("single" or "loop", steps), or ("ops", steps) for the milliseconds of each kind of op; None ends the
     process, which then sends its peak memory in MB.
     """
-    if contender.network == _TIMM:
-        from tpu.timm_training import timm_step
-
-        run = dict.fromkeys(("single", "loop"), timm_step(contender.batch_size, contender.image_size))
-        run["loop"](_WARM_UP)
-    else:
-        run = _our_steps(contender)
-        for steps in run.values():
-            steps(_WARM_UP)
+    run = _our_steps(contender)
+    for steps in run.values():
+        steps(_WARM_UP)
     connection.send("ready")
     while (request := connection.recv()) is not None:
         kind, steps = request
@@ -116,6 +114,24 @@ def _serve(contender, connection):
         run[kind](steps)
         connection.send((time.perf_counter() - start) / steps)
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+class _Timm:
+    """A connection to a process that trains timm's network; beside TensorFlow, importing PyTorch can crash."""
+
+    def __init__(self, contender):
+        script = pathlib.Path(__file__).parent / "tpu" / "timm_training.py"
+        command = [sys.executable, script, str(contender.batch_size), str(contender.image_size)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def send(self, request):
+        if request is None:
+            self._process.stdin.close()
+        else:
+            print(request[1], file=self._process.stdin, flush=True)
+
+    def recv(self):
+        return json.loads(self._process.stdout.readline())
 
 
 def _our_steps(contender):
@@ -157,13 +173,16 @@ def compare(contenders, kinds, rounds, steps, with_ops=False):
     context = multiprocessing.get_context("spawn")
     processes, connections = [], {}
     for contender in contenders:
-        connections[contender], theirs = context.Pipe()
-        processes.append(context.Process(target=_serve, args=(contender, theirs), daemon=True))
         os.environ.update(contender.environment)
-        processes[-1].start()
+        if contender.network == _TIMM:
+            connections[contender] = _Timm(contender)
+        else:
+            connections[contender], theirs = context.Pipe()
+            processes.append(context.Process(target=_serve, args=(contender, theirs), daemon=True))
+            processes[-1].start()
+            theirs.close()
         for name in contender.environment:
             del os.environ[name]
-        theirs.close()
         connections[contender].recv()
     seconds = {contender: {kind: [] for kind in kinds} for contender in contenders}
     for _ in range(rounds):

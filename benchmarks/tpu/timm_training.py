@@ -1,4 +1,13 @@
-"""Training steps of timm's mixnet_s in PyTorch, as a rival; needs torch and timm alone."""
+"""Training steps of timm's mixnet_s in PyTorch, as a rival; needs torch and timm alone.
+
+python benchmarks/tpu/timm_training.py IMAGES SIZE
+
+reads numbers of steps, one in a line, and prints the seconds of a step; at the end, its peak memory in MB.
+"""
+
+import resource
+import sys
+import time
 
 import timm.optim
 import timm.utils
@@ -37,3 +46,19 @@ def timm_step(images, size, compiled=False, precision="float32"):
             torch.cuda.synchronize()
 
     return steps
+
+
+def main(images, size):
+    """Says "ready" once the network is made and has trained two steps."""
+    steps = timm_step(int(images), int(size))
+    steps(2)
+    print('"ready"', flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        steps(int(line))
+        print((time.perf_counter() - started) / int(line), flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

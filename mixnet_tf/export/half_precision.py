@@ -13,7 +13,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from mixnet_tf.errors import InputError
 from mixnet_tf.export.arithmetics import CPU
 from mixnet_tf.export.images import ImageStream, in_batches
-from mixnet_tf.export.kernels import same_padding
+from mixnet_tf.networks import same_padding
 
 LARGEST = float(np.finfo(np.float16).max)
 _BATCH = 16  # images

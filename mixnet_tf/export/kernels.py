@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from mixnet_tf.export.arithmetics import ARITHMETICS
-from mixnet_tf.networks import SAME, SYMMETRIC
+from mixnet_tf.networks import SAME, SYMMETRIC, same_padding
 
 MAX_TAPS = 25
 # Pixels: up to this size all halvings are tried; the time doubles with each row, so beyond it only a few are.
@@ -56,12 +56,6 @@ def depthwise_conv2d(
 def differs(padding: str, stride: int, image_size: Sequence[int]) -> bool:
     """Whether a padding is another one than SAME, for odd kernels on an image of even size (height, width)."""
     return padding == SYMMETRIC and any((n - 1) % stride for n in image_size)
-
-
-def same_padding(image_size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """The pixels that SAME pads before and after a side of an image; a dilated kernel has the size that it spans."""
-    missing = max((-(-image_size // stride) - 1) * stride + kernel_size - image_size, 0)
-    return missing // 2, missing - missing // 2
 
 
 def pad_symmetrically(inputs: tf.Tensor, size: int) -> tf.Tensor:

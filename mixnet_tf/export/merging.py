@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixnet_tf.export.kernels import same_padding
-from mixnet_tf.networks import SAME
+from mixnet_tf.networks import SAME, same_padding
 
 
 def block_diagonal(kernels: Sequence[np.ndarray]) -> np.ndarray:

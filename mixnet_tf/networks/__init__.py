@@ -40,6 +40,7 @@ from mixnet_tf.networks.endings import (
 from mixnet_tf.networks.endpoints import endpoints, features_model, parts
 from mixnet_tf.networks.forms import (
     BATCH_NORM_FORM,
+    CPU_FORMS,
     DENSE,
     DEPTHWISE_FORM,
     POINTWISE_FORM,
@@ -54,7 +55,6 @@ from mixnet_tf.networks.layers import (
     SqueezeExcite,
     SymmetricConv2D,
     conv_kernel_initializer,
-    padding_of,
 )
 from mixnet_tf.networks.mixnet import (
     POOLINGS,
@@ -68,6 +68,7 @@ from mixnet_tf.networks.mixnet import (
 from mixnet_tf.networks.names import block_part, find_classifier, is_block, is_mixnets, parse
 from mixnet_tf.networks.network_files import is_network_file, network_content, network_name, read_network
 from mixnet_tf.networks.operations import call, foreign_steps, models, steps, walk
+from mixnet_tf.networks.paddings import padding_of, same_padding
 from mixnet_tf.networks.resizing import (
     BICUBIC,
     BILINEAR,
@@ -119,6 +120,7 @@ __all__ = [
     "Preprocessing",
     "SqueezeExcite",
     "SymmetricConv2D",
+    "CPU_FORMS",
     "TPU_FORMS",
     "VARIANTS",
     "backbone",
@@ -159,6 +161,7 @@ __all__ = [
     "repeats",
     "round_filters",
     "set_forms",
+    "same_padding",
     "split_channels",
     "stages_and_params",
     "steps",

@@ -10,17 +10,19 @@ from mixnet_tf.networks.operations import steps
 from mixnet_tf.settings import Setting, check, documented
 
 SPLIT = "split"
-DENSE, FUSED, ONE_PASS = "dense", "fused", "one_pass"
+DENSE, EXPLICIT, FUSED, ONE_PASS = "dense", "explicit", "fused", "one_pass"
 POINTWISE_FORM = Setting(
     "How a GroupedConv2D computes its channel groups in training. split: a convolution for each; dense: one "
-    "convolution, with zeros between the groups. By default dense on a TPU, else split.",
+    "convolution, with zeros between the groups. By default dense on a TPU, and on a CPU without --jit_compile; else "
+    "split.",
     choices=(SPLIT, DENSE),
 )
 DEPTHWISE_FORM = Setting(
-    "How a MixConv computes its channel groups in training. split: a depthwise convolution for each; dense: grouped "
+    "How a MixConv computes its channel groups in training. split: a depthwise convolution for each; explicit: these, "
+    "with explicit padding in the gradients of the kernels, which TensorFlow computes faster on a CPU; dense: grouped "
     "convolutions of eight channels to eight, with zeros between the channels, which take XLA or a GPU. By default "
-    "dense on a TPU, else split.",
-    choices=(SPLIT, DENSE),
+    "dense on a TPU, explicit on a CPU without --jit_compile, else split.",
+    choices=(SPLIT, EXPLICIT, DENSE),
 )
 BATCH_NORM_FORM = Setting(
     "How batch normalization computes its moments in training. fused: by TensorFlow's fused op; one_pass: as means of "
@@ -39,6 +41,7 @@ class Forms(NamedTuple):
 
 
 TPU_FORMS = Forms(DENSE, DENSE, ONE_PASS)  # docs/PERFORMANCE.md has the cycles of each
+CPU_FORMS = Forms(DENSE, EXPLICIT, FUSED)  # docs/PERFORMANCE.md has the seconds
 
 
 def set_forms(model: keras.Model, forms: Forms) -> None:
@@ -64,6 +67,6 @@ def set_forms(model: keras.Model, forms: Forms) -> None:
         if isinstance(step, GroupedConv2D):
             step.dense = forms.pointwise_form == DENSE
         elif isinstance(step, MixConv):
-            step.dense = forms.depthwise_form == DENSE
+            step.dense, step.explicit = forms.depthwise_form == DENSE, forms.depthwise_form == EXPLICIT
         elif isinstance(step, BatchNormalization):
             step.one_pass = forms.batch_norm_form == ONE_PASS

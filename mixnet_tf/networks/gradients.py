@@ -1,10 +1,12 @@
 """Functions with custom gradients, for the speed of a training step and for results bit-equal to the reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from mixnet_tf.networks.paddings import same_padding
 
 
 @tf.custom_gradient
@@ -37,6 +39,44 @@ def bias_add(x: tf.Tensor, bias: tf.Tensor) -> Any:
         return upstream, tf.raw_ops.BiasAddGrad(out_backprop=tf.reshape(upstream, (-1, upstream.shape[-1])))
 
     return tf.nn.bias_add(x, bias), gradient
+
+
+def depthwise_conv2d(
+    x: tf.Tensor, kernel: Any, strides: Sequence[int], padding: Any, dilations: Sequence[int] = (1, 1)
+) -> tf.Tensor:
+    """`tf.nn.depthwise_conv2d` whose gradient of the kernel pads explicitly.
+
+    oneDNN leaves an op with explicit padding to TensorFlow's own, which takes a sixth to three quarters of the time
+    (docs/PERFORMANCE.md). The gradient is the usual one with other padding, dilation, or images of unknown size.
+    """
+    kernel = tf.convert_to_tensor(kernel)
+    if padding != "SAME" or tuple(dilations) != (1, 1) or None in x.shape[1:3]:
+        return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=dilations)
+    sides = [
+        pixels
+        for size, extent, stride in zip(x.shape[1:3], kernel.shape[:2], strides[1:3], strict=True)
+        for pixels in same_padding(size, extent, stride)
+    ]
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        def gradient(upstream):
+            of_x = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
+            )
+            of_kernel = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+                input=x,
+                filter_sizes=kernel.shape,
+                out_backprop=upstream,
+                strides=strides,
+                padding="EXPLICIT",
+                explicit_paddings=[0, 0, *sides, 0, 0],
+            )
+            return of_x, of_kernel
+
+        return tf.nn.depthwise_conv2d(x, kernel, strides, "SAME"), gradient
+
+    return convolve(x, kernel)
 
 
 def activate(inputs: tf.Tensor, activation: Callable, training: bool) -> tf.Tensor:

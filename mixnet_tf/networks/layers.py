@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from mixnet_tf.errors import InputError, is_count
 from mixnet_tf.networks.block_strings import PADDINGS, PARTITIONS, SAME, SYMMETRIC
-from mixnet_tf.networks.gradients import activate, bias_add
+from mixnet_tf.networks.gradients import activate, bias_add, depthwise_conv2d
 from mixnet_tf.networks.merged_kernels import block_diagonal, dense_pieces
+from mixnet_tf.networks.paddings import padding_of
 from mixnet_tf.networks.widths import split_channels
 
 _PACKAGE = "mixnet_tf"
@@ -44,13 +45,6 @@ def kernel_sizes(kernel_size: int | Sequence[int]) -> list[int]:
     if not isinstance(sizes, list | tuple) or not sizes or not all(is_count(k) and k % 2 for k in sizes):
         raise InputError(f"kernel_size: expected odd positive ints, one per channel group; received {kernel_size!r}.")
     return list(map(int, sizes))
-
-
-def padding_of(padding: str, sizes: Sequence[int], strides: Sequence[int]) -> list[Any]:
-    """The `padding` of an op for each kernel size; at stride 1 symmetric padding is SAME, because kernels are odd."""
-    if padding == SAME or tuple(strides) == (1, 1):
-        return ["SAME"] * len(sizes)
-    return [[(0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)] for size in sizes]
 
 
 def _filters(filters):
@@ -125,6 +119,7 @@ class MixConv(keras.layers.Layer):
     Attributes:
         dense: Whether grouped convolutions of eight channels to eight compute all groups, see `set_forms`; the result
             differs by rounding.
+        explicit: Whether the gradients of the kernels pad explicitly, see `set_forms`; they differ by rounding.
 
     Input: (batch, height, width, channels).
     Output: (batch, ceil(height / rows), ceil(width / columns), channels).
@@ -137,6 +132,7 @@ class MixConv(keras.layers.Layer):
     """
 
     dense = False
+    explicit = False
 
     def __init__(
         self,
@@ -184,9 +180,10 @@ class MixConv(keras.layers.Layer):
             return self._in_dense_pieces(inputs)
         paddings = padding_of(self.padding, self.kernel_size, self.strides)
         groups = zip(_split(inputs, self._sizes), self.kernels, self._taps_and_rates, paddings, strict=True)
+        convolve = depthwise_conv2d if self.explicit else tf.nn.depthwise_conv2d
         return _concat(
             [
-                tf.nn.depthwise_conv2d(x, kernel, (1, *self.strides, 1), padding, dilations=(rate, rate))
+                convolve(x, kernel, (1, *self.strides, 1), padding, dilations=(rate, rate))
                 for x, kernel, (_, rate), padding in groups
             ]
         )

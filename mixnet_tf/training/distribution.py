@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from mixnet_tf.errors import InputError, first_line
-from mixnet_tf.networks import DENSE, TPU_FORMS, Forms
+from mixnet_tf.networks import CPU_FORMS, DENSE, TPU_FORMS, Forms
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 _TF_CONFIG = "TF_CONFIG"
@@ -59,9 +59,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_id == 0
 
 
-def default_forms(strategy: tf.distribute.Strategy) -> Forms:
+def default_forms(strategy: tf.distribute.Strategy, jit_compile: bool) -> Forms:
     """The forms in which the layers of a new run compute in training."""
-    return TPU_FORMS if isinstance(strategy, tf.distribute.TPUStrategy) else Forms()
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return TPU_FORMS
+    return CPU_FORMS if on_cpus(strategy) and not jit_compile else Forms()
 
 
 def on_cpus(strategy: tf.distribute.Strategy) -> bool:

@@ -100,7 +100,7 @@ def train(
 
     # The devices, the weights to start from, and the data.
     strategy = make_strategy(options.strategy, options.tpu)  # before anything is computed, as TensorFlow asks
-    forms = options.forms(default_forms(strategy) if before is None else before.forms)
+    forms = options.forms(default_forms(strategy, options.jit_compile) if before is None else before.forms)
     check_forms(forms, strategy, options.jit_compile)
     chief = is_chief(strategy)
     # A run that resumes does not need the weights that it started from.
@@ -139,7 +139,7 @@ def train(
         None if first_weights is None else first_weights.params,
         choose_class_weights(recipe, train_split, before, progress),
     )
-    if is_new and on_cpus(strategy) and (hint := processor.hint(config.recipe.image_size)):
+    if is_new and on_cpus(strategy) and (hint := processor.hint()):
         logging.info(hint)
 
     # Only the chief locks the folder: the workers of a run share it.

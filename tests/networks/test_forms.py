@@ -104,6 +104,33 @@ def test_pieces_have_eight_channels_or_a_multiple(kernels, joins, expected):
     assert sum(np.count_nonzero(kernel) for _, kernel in pieces) == sum(array.size for array in arrays)
 
 
+def paddings_of_kernel_gradients(layer, shape):
+    """The padding of each op that computes a kernel's gradient."""
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+        return tape.gradient(y, layer.trainable_variables)
+
+    ops = tf.function(gradients).get_concrete_function(tf.TensorSpec(shape)).graph.get_operations()
+    return [op.get_attr("padding") for op in ops if op.type == "DepthwiseConv2dNativeBackpropFilter"]
+
+
+@pytest.mark.parametrize(
+    "strides, kernel_size, size", [(1, [3, 5, 7], (9, 8)), (2, [3, 9], (8, 7)), (2, [1, 3], (7, 8)), (1, [5], (1, 2))]
+)
+def test_kernel_gradients_with_explicit_padding_are_the_usual_ones(strides, kernel_size, size):
+    layer, shape = MixConv(kernel_size, strides), (2, *size, 7)
+    assert_same_function(layer, random(*shape), "explicit", True)
+    assert paddings_of_kernel_gradients(layer, (None, *shape[1:])) == [b"EXPLICIT"] * len(kernel_size)
+    assert b"EXPLICIT" not in paddings_of_kernel_gradients(layer, (2, None, None, 7))
+
+
+@pytest.mark.parametrize("layer", [MixConv([3, 5], dilated=True), MixConv([3, 5], 2, padding="symmetric")])
+def test_dilated_kernels_and_symmetric_padding_keep_their_gradients(layer):
+    assert_same_function(layer, random(2, 11, 10, 8), "explicit", True)
+
+
 @pytest.mark.parametrize("layer", [MixConv([3, 5, 9], dilated=True), MixConv([1, 3], 2)])
 def test_dilated_kernels_and_those_smaller_than_the_stride_stay_depthwise(layer):
     assert_same_function(layer, random(1, 11, 10, 8), "dense", True)

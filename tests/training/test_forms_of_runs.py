@@ -9,7 +9,7 @@ import tensorflow as tf
 from short_run import RECIPE, train_tiny
 from tiny import build_small, images, randomise
 
-from mixnet_tf.networks import TPU_FORMS, Forms
+from mixnet_tf.networks import CPU_FORMS, TPU_FORMS, Forms
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.runs import RunConfig
 from mixnet_tf.training import RunOptions, Trainer, run
@@ -38,8 +38,8 @@ def _assert_same_training(ours, theirs, tolerance):
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("eagerly")
-def test_ten_steps_are_those_of_the_split_form():
-    forms = TPU_FORMS._replace(depthwise_form="split")  # the dense one has no gradients on a CPU without XLA
+@pytest.mark.parametrize("forms", [Forms("dense", "split", "one_pass"), CPU_FORMS])
+def test_ten_steps_are_those_of_the_split_form(forms):
     _assert_same_training(_losses(forms), _losses(Forms()), 1e-3)  # rounding that ten steps amplify
 
 
@@ -50,8 +50,10 @@ def test_ten_steps_compiled_by_xla_are_those_of_the_split_form(forms):
 
 
 def test_a_new_run_has_the_forms_of_its_devices():
-    assert default_forms(tf.distribute.get_strategy()) == Forms()
-    assert default_forms(object.__new__(tf.distribute.TPUStrategy)) == TPU_FORMS == Forms("dense", "dense", "one_pass")
+    device, tpu = tf.distribute.get_strategy(), object.__new__(tf.distribute.TPUStrategy)
+    assert default_forms(device, jit_compile=False) == CPU_FORMS == Forms("dense", "explicit", "fused")
+    assert default_forms(device, jit_compile=True) == Forms()
+    assert default_forms(tpu, jit_compile=True) == TPU_FORMS == Forms("dense", "dense", "one_pass")
 
 
 def test_what_is_given_replaces_what_was():
@@ -64,7 +66,7 @@ def test_what_is_given_replaces_what_was():
 def begin(data_dir, monkeypatch):
     """Begins or resumes a run on what counts as a TPU, stops it before a step, and gives the forms of its layers."""
     trained = []
-    monkeypatch.setattr(run, "default_forms", lambda strategy: TPU_FORMS)
+    monkeypatch.setattr(run, "default_forms", lambda *_: TPU_FORMS)
     monkeypatch.setattr(run, "check_forms", lambda *_: None)
     monkeypatch.setattr(run, "fit", lambda trainer, *_: trained.append(trainer.model) or signal.SIGTERM)
 
@@ -80,7 +82,7 @@ def begin(data_dir, monkeypatch):
 def test_a_run_records_its_forms_and_keeps_them(begin, tmp_path, data_dir, monkeypatch):
     assert begin(tmp_path, depthwise_form="split") == (True, False, True)
     assert RunConfig.read(tmp_path).forms == Forms("dense", "split", "one_pass")
-    monkeypatch.setattr(run, "default_forms", lambda strategy: Forms())  # on another machine
+    monkeypatch.setattr(run, "default_forms", lambda *_: Forms())  # on another machine
     assert begin(tmp_path) == (True, False, True)
     with pytest.raises(ValueError, match="pointwise_form: 'dense' there, 'split' now"):
         train_tiny(tmp_path, data_dir, RECIPE, pointwise_form="split")
