@@ -28,7 +28,7 @@ from op_times import op_milliseconds
 import mixnet_tf
 from mixnet_tf.commands import process
 from mixnet_tf.export.report import table
-from mixnet_tf.networks import DENSE, Forms, set_forms
+from mixnet_tf.networks import CPU_FORMS, Forms, set_forms
 from mixnet_tf.networks.variants import VARIANTS
 from mixnet_tf.recipe import Recipe
 from mixnet_tf.training import Trainer
@@ -62,12 +62,12 @@ class Contender(NamedTuple):
     batch_size: int = 16
     image_size: int = 224
     replicas: int = 1
-    forms: Forms = Forms()
+    forms: Forms = CPU_FORMS  # as a new run
     onednn: bool | None = None  # whether TensorFlow uses it, limited to AVX2; None: as it comes, as is AVX-512
 
     def __str__(self):
         words = ["Keras' normalization"] if self.stock_batch_norm else []
-        words += [f"{form} {name}" for name, form in self.forms._asdict().items() if form != getattr(Forms(), name)]
+        words += [f"{form} {name}" for name, form in self.forms._asdict().items() if form != getattr(CPU_FORMS, name)]
         words += [] if self.onednn is None else ["oneDNN" if self.onednn else "no oneDNN"]
         size = f"{self.replicas} x {self.batch_size} x {self.image_size} px"
         return ", ".join([self.network, *words, size])
@@ -228,10 +228,10 @@ def _has_timm():
 
 
 def _without_avx_512(batch_size, image_size):
-    """MixNet-S in the forms that a CPU takes, with and without oneDNN, and timm's, as without AVX-512."""
+    """MixNet-S in the forms of a new run and in the split form, with and without oneDNN, and timm's."""
     base = Contender("mixnet-s", batch_size=batch_size, image_size=image_size, onednn=True)
-    dense = {"forms": Forms(pointwise_form=DENSE)}
-    others = [dense, {"onednn": False}, {**dense, "onednn": False}, *([{"network": _TIMM}] if _has_timm() else [])]
+    split = {"forms": Forms()}
+    others = [split, {"onednn": False}, {**split, "onednn": False}, *([{"network": _TIMM}] if _has_timm() else [])]
     return [base, *(base._replace(**fields) for fields in others)]
 
 
