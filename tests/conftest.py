@@ -31,6 +31,7 @@ _ALONE = ("test_int8_of_a_network_trained_on_digits_is_within_0_6_points_of_floa
 _SLOW = (
     "test_readme",
     "test_kills",
+    "test_workers",
     "test_export",
     "test_int8",
     "test_nested",
