@@ -259,8 +259,10 @@ def main(_screen):
             figures[f"times_{group[0].network}"] = round(median_ratio(theirs["loop"], ours["loop"]), 3)
             if "single" in kinds:
                 figures["loop_overhead"] = round(median_ratio(theirs["loop"], theirs["single"]) - 1, 4)
-            rows.setdefault(str(contender), {**figures, **({"ops": ops[contender]} if contender in ops else {})})
             print(contender, figures, flush=True)
+            if contender in ops:
+                figures["ops"] = ops[contender]
+            rows.setdefault(str(contender), figures)
         if ops:
             _print_ops(ops)
     write_report(_JSON.value, {"rounds": _ROUNDS.value, "steps_per_round": _LOOP_STEPS.value, "contenders": rows})

@@ -87,8 +87,8 @@ class Graphs:
     def _converted(self, format_name, accelerator):
         task, form = self._task, self._task.form_for(accelerator)
         if format_name not in quantize.NEEDS_CALIBRATION:
+            units = self._half_precision_units(format_name, accelerator)
             with self._progress(f"{format_name}: converting"):
-                units = self._half_precision_units(format_name, accelerator)
                 folder = self._folder(form, format_name, units, accelerator)
                 return convert(folder, self._configure(format_name))
         if self.calibration is None:

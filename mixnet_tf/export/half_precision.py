@@ -48,8 +48,8 @@ class HalfPrecision:
 
     Attributes:
         largest: Dict from the name of an op's output to the largest absolute value that it or one of its sums had;
-            infinite after an overflow. Without those that only a sigmoid or tanh reads, which
-            are right for infinity, too.
+            infinite after an overflow. Without those that only a sigmoid or tanh reads: for infinity, too, these give
+            the right limit.
 
     Raises:
         ValueError: If the model has an op that is not simulated; the message names it.
@@ -65,7 +65,7 @@ class HalfPrecision:
         }
         self._names = [tensor.name.decode() for tensor in graph.tensors]
         self._input, self._ops, self._outputs = graph.inputs[0], [], list(graph.outputs)
-        self._seen: set[int] = set()  # tensors whose largest values count
+        self._counted: set[int] = set()  # tensors whose largest values count
         for op in graph.operators:
             kind = flatbuffer_utils.opcode_to_name(model, op.opcodeIndex)
             if kind == "CUSTOM":  # a detector's suppression, at the end: what it is given is the output
@@ -75,8 +75,8 @@ class HalfPrecision:
                 raise InputError(f"Half precision is not simulated for the op {kind}.")
             self._ops.append((_OPS[kind], op))
             if kind not in _SATURATES:
-                self._seen.update(op.inputs)
-        self._seen.update(self._outputs)
+                self._counted.update(op.inputs)
+        self._counted.update(self._outputs)
         self.largest: dict[str, float] = {}
 
     def __call__(self, images: np.ndarray | ImageStream, seen: Callable[[], None] | None = None) -> list[np.ndarray]:
@@ -121,7 +121,7 @@ class HalfPrecision:
             answers = function(self, op.builtinOptions, *given)
             for place, answer in zip(op.outputs, answers if isinstance(answers, list) else [answers], strict=True):
                 values[place] = _half(answer)
-                if place in self._seen and op.inputs[0] not in self._constants:
+                if place in self._counted and op.inputs[0] not in self._constants:
                     self._see(self._names[place], values[place])
         return [values[place] for place in self._outputs]
 

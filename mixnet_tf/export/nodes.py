@@ -34,9 +34,7 @@ class Node:
 
     sources: tuple["Node", ...]
     channels: int
-    units: (
-        np.ndarray
-    )  # (channels,): value of a 1 in each channel; all are 1, except of images, or where a format has units
+    units: np.ndarray  # (channels,): value of a 1 in each channel; 1, except of images or where a format has units
     scope: str  # name of the ops, by which the quantizer selects them
 
     @property

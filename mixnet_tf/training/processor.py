@@ -8,7 +8,7 @@ _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def hint() -> str | None:
-    """A line on oneDNN where it is known to gain, and neither TensorFlow nor the user has switched it on; else None.
+    """A line on oneDNN, for runs in `CPU_FORMS`, where neither TensorFlow nor the user has switched it on; else None.
 
     TensorFlow switches oneDNN off on x86 processors without AVX-512. docs/TRAINING.md has the times.
     """
@@ -23,5 +23,5 @@ def hint() -> str | None:
         return None
     return (
         f"This processor has no AVX-512, so TensorFlow leaves oneDNN off. With {_SWITCH}=1 in the environment of a new "
-        "run, a step of MixNet-S takes 0.7 to 0.8 of the time (docs/TRAINING.md)."
+        "run, a step of MixNet-S took 0.7 to 0.8 of the time on a processor limited to AVX2 (docs/TRAINING.md)."
     )

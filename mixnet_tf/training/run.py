@@ -12,7 +12,7 @@ from absl import logging
 from mixnet_tf.data import Split, counting_turned, log_turned
 from mixnet_tf.errors import InputError
 from mixnet_tf.files import StrPath, check_can_be_made
-from mixnet_tf.networks import set_forms, stages_and_params, unroll
+from mixnet_tf.networks import CPU_FORMS, set_forms, stages_and_params, unroll
 from mixnet_tf.progress import Progress, silent
 from mixnet_tf.recipe import CLASSIFICATION, DETECTION, DetectionRecipe, Recipe, validate
 from mixnet_tf.runs import (
@@ -139,7 +139,7 @@ def train(
         None if first_weights is None else first_weights.params,
         choose_class_weights(recipe, train_split, before, progress),
     )
-    if is_new and on_cpus(strategy) and (hint := processor.hint()):
+    if is_new and forms == CPU_FORMS and on_cpus(strategy) and (hint := processor.hint()):
         logging.info(hint)
 
     # Only the chief locks the folder: the workers of a run share it.
